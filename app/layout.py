@@ -1,0 +1,156 @@
+"""How single things look in a terminal: numbers, tables, the progress line, a failure."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console as RichConsole
+from rich.console import RenderableType
+from rich.constrain import Constrain
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task
+from rich.table import Column, Table
+from rich.text import Text
+
+from utils.errors import HatcheryError
+from utils.text import safe
+from utils.units import human_count, human_seconds
+
+_PIPE_WIDTH = 80
+_ASCII = {"●": "*", "▲": "^", "✓": "=", "✕": "x", "·": "-", "…": "..."}
+
+
+class Console(RichConsole):
+    """A console whose reader may leave, whose encoding may be ASCII, and which never guesses.
+
+    Text in a pipe is not wrapped, tables there are 80 wide. Nothing is highlighted or read as
+    markup.
+    """
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        stream = sys.stderr if stderr else sys.stdout
+        width = None if stream.isatty() else int(os.environ.get("COLUMNS") or _PIPE_WIDTH)
+        super().__init__(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+    def on_broken_pipe(self) -> None:
+        """Let whoever runs the stage know, instead of ending the process in the middle of it."""
+        raise BrokenPipeError
+
+    @property
+    def lively(self) -> bool:
+        """Whether lines can be redrawn."""
+        return self.is_terminal and not self.is_dumb_terminal
+
+    def sign(self, symbol: str) -> str:
+        """`symbol`, or its stand-in where the terminal's encoding has none."""
+        try:
+            symbol.encode(self.encoding)
+        except UnicodeEncodeError:
+            return _ASCII[symbol]
+        return symbol
+
+    def say(self, text: str, style: str = "") -> None:
+        """One note; foreign text in it is made safe."""
+        self.print(Text(safe(text), style=style), soft_wrap=not self.is_terminal)
+
+
+def readable(value: object) -> str:
+    """A JSON value the way people read it."""
+    if isinstance(value, dict):
+        return ", ".join(f"{spaced(name)} {readable(inner)}" for name, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(readable(inner) for inner in value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def spaced(name: object) -> str:
+    """tokens_per_second -> tokens per second."""
+    return str(name).replace("_", " ")
+
+
+def bare(value: object) -> str:
+    """A result for a program or a person to take up: text as it is, ids joined by commas."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return ",".join(str(item) for item in value)
+    return readable(value) if isinstance(value, dict) else str(value)
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Rows of equal keys as a table; numbers to the right."""
+    result = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for name in rows[0]:
+        numeric = all(isinstance(row.get(name), int | float) for row in rows)
+        result.add_column(Text(spaced(name)), justify="right" if numeric else "left")
+    for row in rows:
+        result.add_row(*(Text(safe(readable(value), lines=False)) for value in row.values()))
+    return result
+
+
+def progress_line(console: Console) -> Progress:
+    """A single line that is redrawn and disappears at the end; one task, added by the caller."""
+    plain = console.sign("●") != "●"
+    return _OneLine(
+        SpinnerColumn("line" if plain else "dots"),
+        _Bar(20, table_column=Column(width=20, no_wrap=True)),
+        _Line(table_column=Column(no_wrap=True, overflow="ellipsis")),
+        on=console,
+    )
+
+
+class _OneLine(Progress):
+    """Leaves room for the `^C` that a terminal echoes, which would otherwise break the line."""
+
+    def __init__(self, *columns: ProgressColumn, on: Console) -> None:
+        self._on = on
+        super().__init__(*columns, console=on, transient=True, refresh_per_second=8)
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield Constrain(self.make_tasks_table(self.tasks), self._on.width - 3)
+
+
+class _Bar(BarColumn):
+    """A bar only where the end is known."""
+
+    def render(self, task: Task) -> Any:
+        return super().render(task) if task.total else Text("")
+
+
+class _Line(ProgressColumn):
+    """'42 % · 1.2 M of 3.4 M tokens · 92 MB/s · 2 min 3 s left · message'."""
+
+    def render(self, task: Task) -> Text:
+        fields = task.fields
+        parts = [f"{task.percentage:.0f} %"] if task.total else []
+        if task.total or task.completed:
+            parts.append(amount(task.completed, task.total, fields["unit"]))
+        parts += fields["figures"]
+        if task.total and task.time_remaining is not None:
+            parts.append(f"{human_seconds(task.time_remaining)} left")
+        if fields["message"]:
+            parts.append(fields["message"])
+        return Text(safe(" · ".join(parts), lines=False))
+
+
+def amount(done: float, total: float | None, unit: str) -> str:
+    """'1.2 M of 3.4 M tokens'."""
+    of = f" of {human_count(total)}" if total else ""
+    return f"{human_count(done)}{of} {unit}".rstrip()
+
+
+def report_failure(error: HatcheryError) -> None:
+    """One paragraph on stderr: the problem, what was found, the next command."""
+    console = Console(stderr=True)
+    wrap = not console.is_terminal
+    lead = (f"{console.sign('✕')} ", "bold red")
+    console.print(Text.assemble(lead, Text(safe(error.problem))), soft_wrap=wrap)
+    for name, value in (("Found", error.found), ("Next", error.remedy)):
+        if value:
+            console.print(Text.assemble((f"  {name}: ", "bold"), safe(value)), soft_wrap=wrap)

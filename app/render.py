@@ -1,0 +1,251 @@
+"""The faces: how events look in a terminal, in a pipe and in a job folder.
+
+What goes where, without --json: everything a person follows goes to stderr. On stdout stands the
+result and nothing else, so that it can be piped:
+1. a prompt and what a model writes after it, as it is written; several texts have headings;
+2. otherwise the path of what the stage made;
+3. otherwise the first entry of its summary: text as it is, token ids joined by commas, rows as
+   a table (nothing where the stage was stopped).
+A stage that failed has no result. With --json stdout holds every event as a line
+of JSON, and stderr is silent but for a failure.
+"""
+
+import errno
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.progress import Progress
+from rich.text import Text
+
+from app.layout import Console, amount, bare, progress_line, readable, report_failure, spaced, table
+from app.streams import Streams
+from pipeline import events
+from pipeline.events import Event
+from utils.errors import HatcheryError
+from utils.files import AppendLog, DiskFullError
+from utils.text import safe
+from utils.units import human_seconds
+
+_PLAIN_INTERVAL = 10.0
+_REJECTIONS_SHOWN = 3
+
+
+class Face:
+    """Shows events; used as a context manager."""
+
+    def show(self, event: Event) -> None:
+        """Show one event.
+
+        Raises:
+            OSError: the reader has left or the terminal is gone.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Give the terminal or file back."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class JsonFace(Face):
+    """Every event as a line of JSON on stdout, in UTF-8 whatever the locale."""
+
+    def show(self, event: Event) -> None:
+        sys.stdout.buffer.write(events.to_json(event) + b"\n")
+        sys.stdout.buffer.flush()
+        if isinstance(event, events.Failed):
+            _report(event)
+
+
+class TerminalFace(Face):
+    """Progress and notes on stderr, the result on stdout.
+
+    Where stderr is no terminal, progress becomes a plain line every ten seconds.
+    """
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._out = Console()
+        self._bar: Progress | None = None
+        self._began: float | None = None
+        self._last_line = 0.0
+        self._rejected: Counter[str] = Counter()
+        self._streams = Streams(self._out, self._console)
+        self._wrote_text = False
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            events.Started: self._started,
+            events.Progress: self._progress,
+            events.Metric: self._metric,
+            events.Sample: self._sample,
+            events.Delta: self._delta,
+            events.Rejected: self._reject,
+            events.Saved: self._saved,
+            events.Warned: self._warned,
+            events.Finished: self._finished,
+            events.Failed: self._failed,
+        }
+
+    def show(self, event: Event) -> None:
+        if not isinstance(event, events.Delta | events.Sample):
+            self._streams.break_off()
+        self._handlers[type(event)](event)
+
+    def close(self) -> None:
+        self._end_bar()
+
+    def _end_bar(self) -> None:
+        if self._bar is not None:
+            bar, self._bar = self._bar, None
+            bar.stop()
+
+    def note(self, text: str, style: str = "dim") -> None:
+        """Say something that is no event."""
+        self._console.say(f"  {text}", style)
+
+    def _started(self, event: events.Started) -> None:
+        self._end_bar()
+        self._rejected.clear()
+        self._began = event.time
+        self._streams.headings = event.unit == "texts" and (event.total or 1) > 1
+        self._console.say(f"{self._console.sign('●')} {event.title}", "bold")
+        if self._console.lively:
+            self._bar = progress_line(self._console)
+            self._bar.add_task("", total=event.total, unit=event.unit, message="", figures=[])
+            self._bar.start()
+
+    def _progress(self, event: events.Progress) -> None:
+        figures = [f"{name} {value}" for name, value in event.figures.items()]
+        if self._bar is not None:
+            self._bar.update(
+                self._bar.task_ids[0],
+                completed=event.done,
+                total=event.total,
+                unit=event.unit,
+                message=event.message,
+                figures=figures,
+            )
+        elif time.monotonic() - self._last_line >= _PLAIN_INTERVAL:
+            self._last_line = time.monotonic()
+            parts = [amount(event.done, event.total, event.unit), *figures, event.message]
+            self.note(safe("  ".join(part for part in parts if part), lines=False), "")
+
+    def _metric(self, event: events.Metric) -> None:
+        if "val_loss" in event.values:
+            shown = [f"{spaced(name)} {readable(value)}" for name, value in event.values.items()]
+            self.note(f"step {event.step:,}  {'  '.join(shown)}", "")
+
+    def _sample(self, event: events.Sample) -> None:
+        if event.step is not None:
+            self.note(f"sample at step {event.step:,}")
+            self._console.say(_indented(safe(event.prompt + event.text)), "green")
+            return
+        self._delta(event)
+
+    def _delta(self, event: events.Delta | events.Sample) -> None:
+        self._end_bar()
+        self._wrote_text = True
+        self._streams.take(event)
+
+    def _reject(self, event: events.Rejected) -> None:
+        self._rejected[event.rule] += 1
+        if self._rejected[event.rule] <= _REJECTIONS_SHOWN:
+            line = f"left out: {event.rule}  {event.where}  {event.detail}"
+            self.note(safe(line, lines=False)[:300])
+
+    def _saved(self, event: events.Saved) -> None:
+        facts = "  ".join(f"{spaced(n)} {readable(value)}" for n, value in event.facts.items())
+        self.note(f"saved {event.kind}: {event.path}  {facts}".rstrip())
+
+    def _warned(self, event: events.Warned) -> None:
+        self.note(f"! {event.message} {event.remedy}".rstrip(), "yellow")
+
+    def _finished(self, event: events.Finished) -> None:
+        self._end_bar()
+        for rule, count in self._rejected.most_common():
+            if count > _REJECTIONS_SHOWN:
+                self.note(f"left out: {rule} {count:,} times")
+        result: Any = event.path
+        summary = dict(event.summary)
+        if result is None and summary and not self._wrote_text and not event.stopped:
+            result = summary.pop(next(iter(summary)))
+        for name, value in summary.items():
+            if isinstance(value, list) and all(isinstance(row, dict) for row in value):
+                continue  # rows beside the result are for programs
+            text = readable(value)
+            self.note(f"{spaced(name)}:\n{text}" if "\n" in text else f"{spaced(name)}: {text}", "")
+        self._verdict(event)
+        if result is not None:
+            self._print_result(result)
+
+    def _verdict(self, event: events.Finished) -> None:
+        took = f" after {human_seconds(event.time - self._began)}" if self._began else ""
+        if event.skipped:
+            self.note("nothing to do: it is there and up to date")
+        elif event.stopped:
+            self.note(f"! stopped{took}; everything up to here is saved", "yellow")
+        else:
+            self.note(f"{self._console.sign('✓')} done{took}", "green")
+
+    def _print_result(self, result: Any) -> None:
+        if isinstance(result, list) and result and isinstance(result[0], dict):
+            self._out.print(table(result))
+        else:
+            self._out.print(Text(safe(bare(result))), soft_wrap=True)
+
+    def _failed(self, event: events.Failed) -> None:
+        self._end_bar()
+        _report(event)
+
+
+class JobFace(TerminalFace):
+    """A job's child: events into the job folder, and the plain terminal lines into its log.
+
+    A full disk must not end a job that could go on, so what cannot be recorded is counted and
+    told when there is room again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._log = AppendLog(folder / "events.jsonl")
+        self._lost = 0
+
+    def show(self, event: Event) -> None:
+        try:
+            if self._lost:
+                lost = events.Warned(f"{self._lost:,} events could not be recorded: disk full.")
+                self._log.write(events.to_json(lost))
+                self._lost = 0
+            self._log.write(events.to_json(event))
+            super().show(event)
+        except DiskFullError:
+            self._lost += 1
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            self._lost += 1
+
+    def close(self) -> None:
+        super().close()
+        self._log.close()
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.split("\n"))
+
+
+def _report(event: events.Failed) -> None:
+    report_failure(HatcheryError(event.problem, found=event.found, remedy=event.remedy))

@@ -1,0 +1,176 @@
+"""Runs one stage to its end: signals in, events out, an exit code at last.
+
+The first Ctrl-C (or SIGTERM, SIGHUP) asks the stage to finish its step, save and leave; the second
+leaves at once. A reader that left, or a terminal that closed, counts as the first.
+"""
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from app.job_folder import JOB_FOLDER, record_exit
+from app.render import Face, JobFace, JsonFace, TerminalFace
+from pipeline.events import Event, Failed, Finished
+from pipeline.options import Config
+from pipeline.stages import Stage
+from utils.errors import ExitCode, HatcheryError
+from utils.files import disk_error
+from utils.hardware import keep_heap
+
+_SHOW_CURSOR = "\x1b[?25h"
+_CLEAR_LINE = "\r\x1b[2K"
+
+
+class StopRequest(threading.Event):
+    """Set by a signal; remembers which exit code that signal asks for."""
+
+    def __init__(self, job: Path | None = None) -> None:
+        super().__init__()
+        # A signal arrives between any two instructions, so also while this thread holds the
+        # event's own lock: a plain one would wait for itself for ever.
+        self._cond = threading.Condition(threading.RLock())
+        self._job = job
+        self.exit_code = ExitCode.INTERRUPTED
+
+    def on_signal(self, number: int, _frame: FrameType | None) -> None:
+        code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED
+        if self.is_set():
+            self._leave(code)
+        self.exit_code = code
+        self.set()
+        _tell("stopping: this step is finished and saved; Ctrl-C again leaves at once\n")
+
+    def _leave(self, code: ExitCode) -> None:
+        _tell("")
+        if self._job is not None:
+            record_exit(self._job, code)
+        os._exit(code)
+
+
+def _tell(text: str) -> None:
+    """Write to the terminal past Rich, whose locks a signal handler must not wait for."""
+    terminal = sys.stderr.isatty()
+    note = f"{_CLEAR_LINE}{_SHOW_CURSOR}{text and '  '}{text}" if terminal else text
+    try:
+        os.write(2, note.encode())
+    except OSError:
+        return  # the terminal is gone: that is what the signal says
+
+
+@contextmanager
+def _listening(job: Path | None) -> Iterator[StopRequest]:
+    """A stop request that the process's signals set, until the block ends."""
+    stop = StopRequest(job)
+    names = [n for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+    before = {n: signal.signal(getattr(signal, n), stop.on_signal) for n in names}
+    try:
+        yield stop
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+
+
+class Audience:
+    """A face whose reader may leave: then it is muted, and the stage asked to save and stop."""
+
+    def __init__(self, face: Face, stop: StopRequest) -> None:
+        self._face = face
+        self._stop = stop
+        self.gone = False
+
+    def show(self, event: Event) -> None:
+        if self.gone:
+            return
+        try:
+            self._face.show(event)
+        except OSError as error:
+            if isinstance(disk_error(error, Path()), HatcheryError):
+                raise
+            self.gone = True
+            if not self._stop.is_set():
+                self._stop.exit_code = ExitCode.TERMINATED
+                self._stop.set()
+
+    def close(self) -> None:
+        try:
+            self._face.close()
+        except OSError:
+            self.gone = True
+
+
+def run_stage(stage: Stage, config: Config, *, as_json: bool = False) -> int:
+    """Run `stage` in this process and return its exit code."""
+    job = Path(os.environ[JOB_FOLDER]) if JOB_FOLDER in os.environ else None
+    face: Face = JobFace(job) if job else JsonFace() if as_json else TerminalFace()
+    if stage.uses_torch:
+        keep_heap()
+    with _listening(job) as stop:
+        audience = Audience(face, stop)
+        try:
+            run = stage.load()
+            code = _consume(run(config, getattr(config, stage.section), stop), audience, stop)
+        except Exception as error:
+            failure = describe(error)
+            code = failure.exit_code
+            audience.show(failure)
+        finally:
+            audience.close()
+        if audience.gone:
+            leave_quietly()
+            code = code or ExitCode.FAILED
+    if job is not None:
+        record_exit(job, code)
+    return code
+
+
+def _consume(events: Iterable[Event], audience: Audience, stop: StopRequest) -> int:
+    """Show every event; the exit code is that of the last final one."""
+    code: int | None = None
+    for event in events:
+        if isinstance(event, Finished):
+            code = stop.exit_code if event.stopped else ExitCode.DONE
+        elif isinstance(event, Failed):
+            code = event.exit_code
+        audience.show(event)
+    if code is None:
+        raise RuntimeError("the stage ended without a final event")
+    return code
+
+
+def leave_quietly() -> None:
+    """Send what is still buffered nowhere, so that the interpreter's last flush cannot fail."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
+
+
+def describe(error: Exception) -> Failed:
+    """The final event of a stage that raised; the traceback only of what is our own mistake."""
+    if isinstance(error, OSError) and error.errno:
+        path = Path(str(error.filename or "a file"))
+        mended = disk_error(error, path)
+        error = (
+            mended
+            if isinstance(mended, HatcheryError)
+            else HatcheryError(f"{path}: {error.strerror}.", remedy="check the path and its rights")
+        )
+    if isinstance(error, MemoryError):
+        error = HatcheryError(
+            "This machine's memory is used up.",
+            found=str(error),
+            remedy="use a smaller --batch-size or model, or close other programs",
+        )
+    if isinstance(error, HatcheryError):
+        return Failed(error.problem, error.found, error.remedy, error.exit_code)
+    return Failed(
+        f"A mistake in Hatchery itself: {type(error).__name__}: {error}",
+        found="".join(traceback.format_exception(error)).rstrip(),
+        remedy="please report it with the lines above; what was saved is safe",
+        exit_code=ExitCode.FAILED,
+    )

@@ -1,0 +1,215 @@
+"""Checkpoints: folders that are Hugging Face models and hold all that a run needs to go on.
+
+`model.safetensors`, `config.json` and the tokenizer's files open in transformers; beside them lie
+`optimizer.safetensors` and `state.json`, and the manifest with every file's checksum. Older
+layouts (a folder without a manifest, sharded weights, `.pt` files) are read, never written.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model.config import ModelConfig
+from model.describe import read_json_object, read_model_config
+from model.gpt import GPT
+from model.huggingface import refuse_mismatch, state_from_hf, state_to_hf
+from model.huggingface_config import config_to_hf
+from model.parsing import parse_model_config
+from model.tensors import read_pickled, read_tensors, total_bytes, write_tensors
+from utils.artefacts import MANIFEST, Source, build_folder, read_manifest, verify
+from utils.errors import RefusedError
+from utils.files import require_space
+
+WEIGHTS, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
+CONFIG, STATE, INDEX = "config.json", "state.json", "model.safetensors.index.json"
+_PREFIXES = ("_orig_mod.", "module.")  # left by torch.compile and DistributedDataParallel
+_MODEL_KEYS = ("model", "model_state_dict", "state_dict")
+_SMALL_FILES = 1 << 20
+
+
+def save_checkpoint(
+    folder: Path,
+    model: GPT,
+    *,
+    tokenizer_files: Mapping[str, Path | bytes],
+    bos_token_id: int | None,
+    eos_token_id: int | None,
+    pad_token_id: int | None,
+    optimizer_state: Mapping[str, Tensor] | None,
+    state: Mapping[str, Any],
+    command: str,
+    options: Mapping[str, Any],
+    inputs: Sequence[Source] = (),
+) -> None:
+    """Write a checkpoint all or nothing; an older one at `folder` stays until this one is whole.
+
+    `state` is JSON: step, position in the data, scores; floats come back bit for bit.
+
+    Raises:
+        DiskFullError: too little room, found before the first byte or while writing.
+        RefusedError: another process is writing the same checkpoint.
+        ValueError: `state` holds NaN, infinity or something that is not JSON.
+    """
+    weights = state_to_hf(model)
+    described = config_to_hf(
+        model.config,
+        bos_token_id=bos_token_id,
+        eos_token_id=eos_token_id,
+        pad_token_id=pad_token_id,
+        dtype=str(model.dtype).removeprefix("torch."),
+    )
+    small = {CONFIG: _json(described), STATE: _json(state)}
+    for name, content in tokenizer_files.items():
+        small[name] = content if isinstance(content, bytes) else content.read_bytes()
+    needed = total_bytes(weights) + total_bytes(optimizer_state or {})
+    require_space(folder, needed + sum(map(len, small.values())) + _SMALL_FILES)
+    with build_folder(
+        folder, kind="checkpoint", command=command, options=options, inputs=inputs
+    ) as builder:
+        for name in list(builder.units):  # leftovers of a killed save: tensors may have changed
+            (builder.path / name).unlink()
+            del builder.units[name]
+        for name, data in small.items():
+            builder.write(name, data)
+        builder.commit(WEIGHTS, {WEIGHTS: write_tensors(builder.path / WEIGHTS, weights)})
+        if optimizer_state is not None:
+            written = write_tensors(builder.path / OPTIMIZER, optimizer_state)
+            builder.commit(OPTIMIZER, {OPTIMIZER: written})
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
+
+
+def load_weights(
+    path: Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> GPT:
+    """The model in a checkpoint folder, a Hugging Face folder or a `.pt` file, in eval mode.
+
+    `dtype` converts the weights; None keeps that of the file.
+
+    Raises:
+        RefusedError: a file is missing or damaged, or tensors and description do not fit.
+        UsageError: config.json describes a model that this program does not compute.
+    """
+    if path.is_dir():
+        config = load_config(path)
+        state = state_from_hf(_folder_tensors(path), config)
+    else:
+        config, state = _read_old(path)
+    with torch.device("meta"):  # no time is spent on fresh weights
+        model = GPT(config)
+    _refuse_misfit(model, state)
+    stored = state["embedding.weight"].dtype
+    model = model.to(dtype or stored).to_empty(device=device)
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def load_config(folder: Path) -> ModelConfig:
+    """The model that a checkpoint folder holds.
+
+    Raises:
+        RefusedError: no checkpoint there, or config.json differs from its checksum.
+        UsageError: it describes a model that this program does not compute.
+    """
+    _verify(folder, [CONFIG])
+    return read_model_config(folder / CONFIG)
+
+
+def load_training_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The optimizer's tensors (on the CPU) and the JSON state of a checkpoint of ours.
+
+    Raises:
+        RefusedError: the folder holds weights only, or a file is missing or damaged.
+    """
+    if read_manifest(folder) is None:
+        raise RefusedError(
+            f"{folder} cannot be resumed: it holds no training state.",
+            found=f"no {MANIFEST}",
+            remedy="start a new run from its weights instead",
+        )
+    _verify(folder, [STATE, OPTIMIZER])
+    return read_tensors(folder / OPTIMIZER), read_json_object(folder / STATE)
+
+
+def _verify(folder: Path, names: Sequence[str]) -> None:
+    """Check the files against the manifest; where there is none, that they exist."""
+    manifest = read_manifest(folder)
+    known = set(names) if manifest is None else set(manifest.files)
+    absent = [name for name in names if name not in known or not (folder / name).is_file()]
+    if absent:
+        raise RefusedError(
+            f"{folder} is not a whole checkpoint.",
+            found=f"no {', no '.join(absent)}"
+            + ("" if manifest is None else f" in its {MANIFEST}"),
+            remedy="choose a checkpoint folder, such as checkpoints/run_.../checkpoint_latest",
+        )
+    if manifest is not None:
+        verify(folder, names)
+
+
+def _folder_tensors(folder: Path) -> dict[str, Tensor]:
+    if (folder / WEIGHTS).is_file() or not (folder / INDEX).is_file():
+        if not (folder / WEIGHTS).exists() and (folder / "pytorch_model.bin").is_file():
+            return read_pickled(folder / "pytorch_model.bin")
+        _verify(folder, [WEIGHTS])
+        return read_tensors(folder / WEIGHTS)
+    shards = sorted(set(read_json_object(folder / INDEX).get("weight_map", {}).values()))
+    if any(Path(shard).name != shard for shard in shards):
+        raise RefusedError(f"{folder / INDEX} names a file outside of its folder.")
+    _verify(folder, shards)
+    tensors: dict[str, Tensor] = {}
+    for shard in shards:
+        tensors |= read_tensors(folder / shard)
+    return tensors
+
+
+def _read_old(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """Description and weights of a `.pt` file: tensors under "model" or the like, or plain.
+
+    The description is in the file ("config" or "model_config") or in a config.json beside it.
+    """
+    if not path.is_file():
+        raise RefusedError(f"{path} does not exist.", remedy="choose a checkpoint folder")
+    found = read_pickled(path)
+    nested = next((found[key] for key in _MODEL_KEYS if isinstance(found.get(key), dict)), found)
+    tensors = {_plain(name): t for name, t in nested.items() if isinstance(t, Tensor)}
+    described = found.get("model_config", found.get("config"))
+    if isinstance(described, dict):
+        section = described.get("model", described)
+        config = parse_model_config(section, where=f"the config in {path}")
+    else:
+        beside = next((p / CONFIG for p in path.parents[:2] if (p / CONFIG).is_file()), None)
+        if beside is None:
+            raise RefusedError(
+                f"{path} does not say what model it holds.",
+                found="no config in it and no config.json beside it",
+                remedy=f"put the config.json that it was trained with into {path.parent}",
+            )
+        config = read_model_config(beside)
+    own_names = "embedding.weight" in tensors
+    return config, tensors if own_names else state_from_hf(tensors, config)
+
+
+def _plain(name: str) -> str:
+    """`name` without the prefixes of wrappers, however deep they were stacked."""
+    while name.startswith(_PREFIXES):
+        name = name.split(".", 1)[1]
+    return name
+
+
+def _refuse_misfit(model: GPT, state: Mapping[str, Tensor]) -> None:
+    """Refuse missing, unexpected or wrongly shaped tensors by name."""
+    wanted = model.state_dict()
+    refuse_mismatch([n for n in wanted if n not in state], [n for n in state if n not in wanted])
+    for name, tensor in wanted.items():
+        if tensor.shape != state[name].shape:
+            raise RefusedError(
+                f"The weights do not fit the model's description: {name} has another shape.",
+                found=f"{tuple(state[name].shape)}, described as {tuple(tensor.shape)}",
+            )

@@ -1,0 +1,120 @@
+"""Which processor, which precision, how much memory, how fast: always asked, never assumed."""
+
+import resource
+import sys
+import time
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from utils.errors import UsageError
+
+_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The device for "auto", "cpu", "cuda", "cuda:N" or "mps". "auto" takes the CPU only where
+    there is nothing faster; the caller says so.
+
+    Raises:
+        UsageError: the wanted device is not there; says what is.
+    """
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, index = wanted.partition(":")
+    present = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    if kind not in present or (index and not index.isdigit()):
+        raise UsageError(
+            f"{wanted!r} is not a device.", remedy="valid names: auto, cpu, cuda, cuda:N, mps"
+        )
+    if present[kind] <= int(index or 0):
+        raise UsageError(
+            f"The device {wanted} is not there.",
+            found=", ".join(f"{count} x {name}" for name, count in present.items() if count),
+            remedy="use --device auto, or --device cpu",
+        )
+    return torch.device(wanted)
+
+
+def fast_half(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices faster than float32 ones.
+
+    On a CPU that takes AMX or AVX512-BF16 units; without them bfloat16 is about 4 x slower.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        asked = (
+            getattr(torch.cpu, name, None)
+            for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+        )
+        return any(ask() for ask in asked if ask is not None)
+    return False
+
+
+def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The dtype to compute in for "auto", "fp32", "bf16" or "fp16".
+
+    Raises:
+        UsageError: an unknown name, or fp16 on a CPU, where it is neither fast nor complete.
+    """
+    if precision == "auto":
+        return torch.bfloat16 if fast_half(device) else torch.float32
+    if precision not in _PRECISIONS:
+        raise UsageError(
+            f"{precision!r} is not a precision.", remedy="valid names: auto, fp32, bf16, fp16"
+        )
+    if precision == "fp16" and device.type == "cpu":
+        raise UsageError(
+            "Precision fp16 needs a GPU.", found="device cpu", remedy="use --precision auto"
+        )
+    return _PRECISIONS[precision]
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
+    """Compute matrix products in `dtype` with float32 weights; nothing to do for float32."""
+    if dtype == torch.float32:
+        return nullcontext()
+    return torch.autocast(device.type, dtype)
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what was queued, before a clock is read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes in use so far: tensors on CUDA, the whole process elsewhere."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def measured_matmul_ceiling(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations per second of a large matrix product, measured here in about a
+    second: the 100 % of model flops utilisation on a machine without a data sheet."""
+    size = 8192 if device.type == "cuda" else 1024
+    a = torch.randn(size, size, device=device).to(dtype)
+    out = torch.empty_like(a)
+    torch.mm(a, a, out=out)
+    best = float("inf")
+    deadline = time.perf_counter() + 0.5
+    while time.perf_counter() < deadline:
+        synchronise(device)
+        start = time.perf_counter()
+        torch.mm(a, a, out=out)
+        synchronise(device)
+        best = min(best, time.perf_counter() - start)
+    return float(2 * size**3 / best)

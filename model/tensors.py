@@ -1,0 +1,96 @@
+"""Tensors in files: the safetensors format, written durably and hashed on the way.
+
+Layout (huggingface/safetensors, README): the length of the header as 8 bytes, little endian; the
+header, JSON with dtype, shape and byte range of each tensor; the bytes of all tensors.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from utils.errors import RefusedError
+from utils.files import Written, durable_file
+
+_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+def total_bytes(tensors: Mapping[str, Tensor]) -> int:
+    """Bytes of all tensors together."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> Written:
+    """Durably write a safetensors file, one tensor at a time: no second copy in memory.
+
+    Raises:
+        DiskFullError: the disk is full; whatever was at `path` is untouched.
+    """
+    # Wide types first, so that every tensor begins at a multiple of its element size.
+    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in names:
+        tensor = tensors[name]
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {
+            "dtype": _NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with durable_file(path) as out:
+        out.write(len(text).to_bytes(8, "little"))
+        out.write(text)
+        for name in names:
+            flat = tensors[name].detach().cpu().contiguous().reshape(-1)
+            out.write(flat.view(torch.uint8).numpy().data)
+    return out.written
+
+
+def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """All tensors of a safetensors file.
+
+    Raises:
+        RefusedError: the file is missing or is not a whole safetensors file.
+    """
+    try:
+        return load_file(path, device=str(device))
+    except (OSError, SafetensorError) as error:
+        raise RefusedError(f"{path} cannot be read: {error}.") from error
+
+
+def read_pickled(path: Path) -> dict[str, Any]:
+    """The dictionary in a `.pt` or `.bin` file; nothing in it is ever executed.
+
+    Raises:
+        RefusedError: unreadable, not a dictionary, or holding more than tensors and plain values.
+    """
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises pickle, zip, runtime and OS errors alike
+        reason = str(error).split("\n", 1)[0]
+        raise RefusedError(
+            f"{path} cannot be read as plain tensors: {reason}",
+            remedy="save it again as safetensors with the program that made it",
+        ) from error
+    if not isinstance(found, dict):
+        raise RefusedError(f"{path} holds no dictionary.", found=type(found).__name__)
+    return found

@@ -1,0 +1,167 @@
+"""What happened: the words between the work and every face that shows it.
+
+Stages yield these; terminals, job folders and the app consume them. All are frozen and go to and
+from JSON with nothing lost: floats keep every bit, non-finite ones become null.
+"""
+
+import re
+import time as clock
+from pathlib import PurePath
+from typing import Any, TypeAlias
+
+import msgspec
+
+
+class _Event(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=lambda name: name.lower()
+):
+    time: float = msgspec.field(default_factory=clock.time)
+    """Seconds since 1970 when it happened."""
+
+
+class Started(_Event, frozen=True):
+    """A stage began."""
+
+    stage: str
+    title: str
+    total: int | None = None
+    unit: str = ""
+
+
+class Progress(_Event, frozen=True):
+    """How far the stage is. A newer one replaces an older one.
+
+    `figures` are named values to show beside the bar, ready to print: {"speed": "92 MB/s"}.
+    """
+
+    done: int
+    total: int | None = None
+    unit: str = ""
+    message: str = ""
+    figures: dict[str, str] = {}
+
+
+class Metric(_Event, frozen=True):
+    """Measured values at an optimizer step; null stands for NaN or infinity."""
+
+    step: int
+    values: dict[str, float | None]
+
+
+class Sample(_Event, frozen=True):
+    """Text that a model wrote, complete."""
+
+    text: str
+    prompt: str = ""
+    step: int | None = None
+    source: str = ""
+    index: int = 0
+    token_ids: list[int] = []
+    statistics: dict[str, float | str | None] = {}
+
+
+class Delta(_Event, frozen=True):
+    """The next piece of a text that is being written: sample `index` of checkpoint `source`.
+
+    The first piece is empty and carries the prompt that is continued.
+    """
+
+    text: str
+    prompt: str = ""
+    source: str = ""
+    index: int = 0
+
+
+class Rejected(_Event, frozen=True):
+    """A document or line left out, with the name of the rule and where it was found."""
+
+    rule: str
+    where: str
+    detail: str = ""
+
+
+class Saved(_Event, frozen=True):
+    """An artefact is complete and durable."""
+
+    kind: str
+    path: str
+    facts: dict[str, Any] = {}
+
+
+class Warned(_Event, frozen=True):
+    """Something the user should know; the work goes on."""
+
+    message: str
+    remedy: str = ""
+
+
+class Finished(_Event, frozen=True):
+    """The stage ended; `skipped` says that there was nothing to do, `stopped` that it was asked to.
+
+    `summary` holds the result as JSON values; `path` is what it made.
+    """
+
+    summary: dict[str, Any] = {}
+    path: str | None = None
+    skipped: bool = False
+    stopped: bool = False
+
+
+class Failed(_Event, frozen=True):
+    """The stage cannot go on: the problem, what was found, the next command, the exit code."""
+
+    problem: str
+    found: str = ""
+    remedy: str = ""
+    exit_code: int = 1
+
+
+Event: TypeAlias = (
+    Started | Progress | Metric | Sample | Delta | Rejected | Saved | Warned | Finished | Failed
+)
+
+
+def _plain(value: object) -> object:
+    """What msgspec does not know: paths become strings, numpy scalars Python numbers."""
+    if isinstance(value, PurePath):
+        return str(value)
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"an event cannot hold a {type(value).__name__}")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_plain)
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+_LONE_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def to_json(event: Event) -> bytes:
+    """One line of JSON, without the newline; lone surrogates, which UTF-8 cannot hold, as U+FFFD.
+
+    Raises:
+        TypeError: a value that is neither JSON, a path nor a numpy scalar.
+    """
+    try:
+        return _encoder.encode(event)
+    except UnicodeEncodeError:  # a file name or a document that was never valid text
+        return _encoder.encode(_mended(msgspec.to_builtins(event, enc_hook=_plain)))
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return _LONE_SURROGATES.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {_mended(name): _mended(inner) for name, inner in value.items()}
+    return [_mended(inner) for inner in value] if isinstance(value, list) else value
+
+
+def from_json(line: bytes | str) -> Event:
+    """The event of one line.
+
+    Raises:
+        msgspec.DecodeError: not an event, or one of a newer version.
+    """
+    try:
+        return _decoder.decode(line)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(str(error)) from error

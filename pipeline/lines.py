@@ -1,0 +1,127 @@
+"""Bytes of raw files, line by line or piece by piece, in flat memory whatever the file holds.
+
+Lines end at b"\\n" only: text mode and splitlines() also split at characters that documents may
+contain. Damage (a cut .gz, a line longer than memory should hold) is yielded, not raised: the
+reader of raw files counts it and the reader of our own files refuses.
+"""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NamedTuple, cast
+
+from utils.errors import HatcheryError
+
+MAX_LINE = 64 * 1024 * 1024
+PIECE = 32 * 1024
+
+
+class Line(NamedTuple):
+    """A line without its end, or a piece of text; counted from 1, offset in uncompressed bytes."""
+
+    number: int
+    offset: int
+    data: bytes
+
+
+class Damage(NamedTuple):
+    """Something unreadable: the rejection's name, where, and what was found."""
+
+    reason: str
+    offset: int
+    detail: str
+
+
+def open_raw(path: Path) -> IO[bytes]:
+    """The uncompressed bytes of a plain or .gz file.
+
+    Raises:
+        HatcheryError: it cannot be opened.
+    """
+    try:
+        if path.suffix.lower() == ".gz":
+            return cast(IO[bytes], gzip.open(path))
+        return path.open("rb")
+    except OSError as error:
+        raise HatcheryError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def read_lines(path: Path, max_line: int = MAX_LINE) -> Iterator[Line | Damage]:
+    """Every line of a plain or .gz file; one over `max_line` bytes is passed over as damage."""
+    number = offset = 0
+    with open_raw(path) as handle:
+        try:
+            while data := handle.readline(max_line + 1):
+                number += 1
+                size = len(data)
+                if size > max_line:
+                    while not data.endswith(b"\n") and (data := handle.readline(1 << 20)):
+                        size += len(data)
+                    yield Damage("too_long_line", offset, f"line {number} has {size} bytes")
+                else:
+                    yield Line(number, offset, data.rstrip(b"\r\n"))
+                offset += size
+        except (EOFError, OSError, zlib.error) as error:
+            yield _broken(path, offset, error)
+
+
+def read_pieces(path: Path, size: int = PIECE, *, titled: bool = False) -> Iterator[Line | Damage]:
+    """A long text cut into pieces of about `size` bytes, for flat memory and a fair split.
+
+    Cut at a blank line, else at a line end, else between two characters once a piece has twice
+    the size. With `titled` (WikiText) a piece begins at each ` = Title = ` line instead, and is
+    cut by size only when an article exceeds 32 sizes.
+    """
+    wanted = size * 32 if titled else size
+    number, offset = 0, 0
+    held: list[bytes] = []
+    held_size = 0
+    with open_raw(path) as handle:
+        try:
+            while line := handle.readline(wanted):
+                starts = titled and is_wikitext_title(line) and any(map(bytes.strip, held))
+                blank_after = bool(held) and not held[-1].strip()
+                full = held_size >= wanted and (blank_after or held_size + len(line) > 2 * wanted)
+                if held and (starts or full):
+                    piece, held = _cut(held)
+                    number += 1
+                    yield Line(number, offset, piece)
+                    offset += len(piece)
+                    held_size -= len(piece)
+                held.append(line)
+                held_size += len(line)
+        except (EOFError, OSError, zlib.error) as error:
+            yield _broken(path, offset, error)
+    if held:
+        yield Line(number + 1, offset, b"".join(held))
+
+
+def is_wikitext_title(line: bytes) -> bool:
+    """Whether `line` opens a WikiText article: ` = Title = `, but not ` = = Section = = `."""
+    text = line.strip()
+    return (
+        line.startswith(b" = ")
+        and text.endswith(b" =")
+        and not text.startswith(b"= =")
+        and len(text) > 4
+    )
+
+
+def _cut(held: list[bytes]) -> tuple[bytes, list[bytes]]:
+    """The held lines as one piece; the bytes of a character cut in two are given back."""
+    piece = b"".join(held)
+    for back in range(1, 4):
+        lead = piece[-back] if len(piece) >= back else 0
+        if lead >= 0xC0:  # first byte of a character of 2 to 4 bytes
+            complete = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+            return (piece, []) if back >= complete else (piece[:-back], [piece[-back:]])
+        if lead < 0x80:
+            break
+    return piece, []
+
+
+def _broken(path: Path, offset: int, error: Exception) -> Damage:
+    if path.suffix.lower() == ".gz":
+        return Damage("truncated_gzip", offset, f"the compressed data ends or breaks: {error}")
+    return Damage("unreadable", offset, str(error))

@@ -1,0 +1,171 @@
+"""The optimizer step and the evaluation: arithmetic only, no files and no screen.
+
+What a step computes depends on the weights, the optimizer's state and the step's number alone:
+batch, learning rate and dropout are functions of (seed, step). So a run that was killed at any
+instant and resumed from a checkpoint repeats every later loss and gradient norm bit for bit.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.device import autocast
+from model.gpt import GPT
+from model.optimizer import ModelOptimizer
+from utils.errors import HatcheryError
+
+_MOST_SKIPPED = 20
+
+
+class Batches(Protocol):
+    """Micro-batches by number: inputs and targets, (batch, window) int64 each."""
+
+    def batch(self, number: int) -> tuple[Tensor, Tensor]: ...
+
+
+class NonFiniteError(HatcheryError):
+    """A loss or gradient norm is NaN or infinite; the weights are still those before the step."""
+
+    def __init__(self, step: int, loss: float, norm: float) -> None:
+        super().__init__(
+            f"Training broke down at step {step}: the loss is {loss} and the gradient norm {norm}.",
+            found="the weights are untouched; the batch is written beside the run for inspection",
+            remedy="resume with a lower --learning-rate or --matrix-learning-rate, "
+            "or with --precision fp32",
+        )
+        self.step = step
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Mean loss in nats, gradient norm before clipping, share of the peak rate, tokens seen.
+
+    `skipped` is set when fp16 overflowed and the update was left out.
+    """
+
+    loss: float
+    grad_norm: float
+    rate: float
+    tokens: int
+    skipped: bool = False
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean loss in nats per token, over `tokens` tokens."""
+
+    loss: float
+    tokens: int
+
+
+class Trainer:
+    """One model in training.
+
+    rate: share of the peak learning rate for a 0-based step. dtype: what matrix products are
+    computed in. gradient_clip: largest global norm, None for no clipping.
+    """
+
+    def __init__(
+        self,
+        model: GPT,
+        optimizer: ModelOptimizer,
+        batches: Batches,
+        *,
+        rate: Callable[[int], float],
+        accumulation: int = 1,
+        gradient_clip: float | None = 1.0,
+        dtype: torch.dtype = torch.float32,
+        seed: int = 42,
+        compiled: bool = False,
+    ) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self._batches = batches
+        self._rate = rate
+        self._accumulation = accumulation
+        self._clip = math.inf if gradient_clip is None else gradient_clip
+        self._dtype = dtype
+        self._seed = seed
+        self._device = model.device
+        self._parameters = list(model.parameters())
+        # Only the function is compiled: wrapping the module would rename every weight.
+        self._loss = torch.compile(model.loss, dynamic=False) if compiled else model.loss
+        self._scaler = torch.amp.GradScaler(
+            self._device.type, enabled=dtype == torch.float16, init_scale=2.0**13
+        )
+        self._skipped = 0
+
+    def step(self, step: int) -> StepResult:
+        """Run 0-based optimizer step `step`.
+
+        Raises:
+            NonFiniteError: loss or gradient norm is not finite; nothing was updated.
+        """
+        self.model.train()
+        torch.manual_seed(_step_seed(self._seed, step))
+        total = torch.zeros((), device=self._device)
+        tokens = 0
+        for micro in range(self._accumulation):
+            inputs, targets = self._batches.batch(step * self._accumulation + micro)
+            with autocast(self._device, self._dtype):
+                loss = self._loss(inputs, targets) / self._accumulation
+            torch.autograd.backward(self._scaler.scale(loss))
+            total += loss.detach()
+            tokens += targets.numel()
+        rate = self._rate(step)
+        loss_value, norm, skipped = self._update(step, total, rate)
+        return StepResult(loss_value, norm, rate, tokens, skipped)
+
+    def _update(self, step: int, total: Tensor, rate: float) -> tuple[float, float, bool]:
+        for part in self.optimizer.parts:
+            self._scaler.unscale_(part)
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._clip)
+        loss_value, norm_value = torch.stack((total, norm.float())).tolist()
+        finite = math.isfinite(loss_value) and math.isfinite(norm_value)
+        overflow = not finite and math.isfinite(loss_value) and self._scaler.is_enabled()
+        self._skipped = self._skipped + 1 if overflow else 0
+        if not finite and (not overflow or self._skipped > _MOST_SKIPPED):
+            self.optimizer.zero_grad()
+            raise NonFiniteError(step, loss_value, norm_value)
+        self.optimizer.set_multiplier(rate)
+        for part in self.optimizer.parts:
+            self._scaler.step(part)
+        self._scaler.update()
+        self.optimizer.zero_grad()
+        return loss_value, norm_value, overflow
+
+    @torch.no_grad()
+    def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]], limit: int | None) -> Evaluation:
+        """Score held-out batches, at most `limit`; targets of -100 do not count.
+
+        Touches neither the weights nor the training's random numbers.
+        """
+        self.model.eval()
+        nats, count = 0.0, 0
+        for number, (inputs, targets) in enumerate(batches):
+            if number == limit:
+                break
+            with autocast(self._device, self._dtype):
+                losses = self.model.token_losses(inputs, targets)
+            nats += float(losses.double().sum())
+            count += int((targets >= 0).sum())
+        self.model.train()
+        return Evaluation(nats / max(1, count), count)
+
+    def scaler_state(self) -> dict[str, float]:
+        """The fp16 loss scale, empty in other precisions."""
+        return dict(self._scaler.state_dict())
+
+    def load_scaler_state(self, state: dict[str, float]) -> None:
+        if state:
+            self._scaler.load_state_dict(state)
+
+
+def _step_seed(seed: int, step: int) -> int:
+    """Seed of the step's dropout: consecutive steps get unrelated streams."""
+    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)

@@ -1,0 +1,73 @@
+"""What a token set says of itself: the contents of `metadata.json`."""
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from utils.artefacts import Manifest, verify
+from utils.errors import RefusedError
+
+METADATA = "metadata.json"
+
+
+class TokenizerRecord(msgspec.Struct, frozen=True):
+    """Which tokenizer made the ids."""
+
+    name: str
+    path: str
+    fingerprint: str
+    vocab_size: int
+    bos_id: int | None
+    eos_id: int | None
+
+
+class ShardRecord(msgspec.Struct, frozen=True):
+    """One shard: its file names end in `name`; `read` documents came in, `rejected` by rule."""
+
+    name: str
+    tokens: int
+    documents: int
+    text_bytes: int
+    largest_id: int
+    sha256: str
+    read: int
+    rejected: dict[str, int]
+    inputs: list[str]
+
+
+class Metadata(msgspec.Struct, frozen=True):
+    """The contents of `metadata.json`; sizes in tokens, text as UTF-8 bytes."""
+
+    source: str
+    tokenizer: TokenizerRecord
+    dtype: str
+    documents: int
+    tokens: int
+    text_bytes: int
+    bytes_per_token: float
+    window: int
+    stride: int
+    windows: int
+    split: Literal["document", "tail"]
+    split_seed: int
+    read: int
+    rejected: dict[str, int]
+    shards: list[ShardRecord]
+
+
+def read_metadata(folder: Path, manifest: Manifest) -> Metadata:
+    """The metadata of a complete token set.
+
+    Raises:
+        RefusedError: it is damaged, or was written by another version.
+    """
+    verify(folder, only=[METADATA])
+    try:
+        return msgspec.json.decode((folder / METADATA).read_bytes(), type=Metadata)
+    except msgspec.DecodeError as error:
+        raise RefusedError(
+            f"{folder / METADATA} is not one of this version: {error}.",
+            found=f"made by version {manifest.made_by.version}",
+            remedy=f"make the tokens again: python main.py prepare --output {folder} --force",
+        ) from error

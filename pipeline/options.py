@@ -1,0 +1,305 @@
+"""Every setting: one model per stage and config.json section, each default in this one place.
+
+The command line's flags, the validation, the help texts and the app's forms are generated from
+these models, so a field carries its sentence and its unit. Importing this must not import torch.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+
+from model.config import ModelConfig
+
+Count: TypeAlias = Annotated[int, Field(ge=1)]
+Fraction: TypeAlias = Annotated[float, Field(ge=0.0, lt=1.0)]
+Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
+Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
+Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+class Options(BaseModel):
+    """Base of all sections: unknown keys and wrong types are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class PathOptions(Options):
+    """Where things live; relative paths count from the working directory."""
+
+    data_dir: Path = Field(Path("data"), description="Raw, cleaned and tokenized text")
+    tokenizers_dir: Path = Field(Path("tokenizers"), description="One folder per tokenizer")
+    checkpoints_dir: Path = Field(Path("checkpoints"), description="One folder per run")
+    logs_dir: Path = Field(Path("logs"), description="Jobs, TensorBoard and raw metrics")
+
+
+class DatasetOptions(Options):
+    """Which text everything downstream works on."""
+
+    source: str = Field("python", description="Named source; `download --list` shows them")
+    wikipedia_test_dir: Path = Field(
+        Path("data/tokenized_datasets/wikipedia_test_dataset"), description="Small Wikipedia tokens"
+    )
+    wikipedia_full_dir: Path = Field(
+        Path("data/tokenized_datasets/wikipedia_full_dataset"), description="All Wikipedia tokens"
+    )
+    fineweb_test_dir: Path = Field(
+        Path("data/tokenized_datasets/fineweb_test_dataset"), description="Small FineWeb tokens"
+    )
+    fineweb_full_dir: Path = Field(
+        Path("data/tokenized_datasets/fineweb_full_dataset"), description="All FineWeb tokens"
+    )
+
+
+class DownloadOptions(Options):
+    """Fetch a named source of text, or list them."""
+
+    name: str | None = Field(
+        None, description="Source to fetch", json_schema_extra={"positional": True}
+    )
+    list: bool = Field(False, description="List the named sources instead")
+    revision: str | None = Field(
+        None, description="Commit or branch of a Hugging Face source; default: a pinned commit"
+    )
+    max_files: Count | None = Field(None, description="Files to fetch at most; default: all")
+    url: str | None = Field(
+        None, description="Mirror to fetch from: the file itself, or a Hugging Face endpoint"
+    )
+    force: bool = Field(False, description="Fetch again what is already there")
+
+
+class CleanupOptions(Options):
+    """Turn raw records into clean documents, one per line."""
+
+    test: bool = Field(False, description="Only the first 50,000 articles of each process")
+    source: str | None = Field(None, description="Named source; default: dataset.source")
+    input: list[Path] | None = Field(
+        None, description="Files, folders or globs to read; default: the source's raw folder"
+    )
+    output: Path | None = Field(
+        None, description="Folder to write; default: data/cleaned_articles/SOURCE"
+    )
+    format: Literal["jsonl", "txt"] = Field(
+        "jsonl", description="JSON with id, title and text per line, or plain text, one per line"
+    )
+    workers: Count = Field(4, description="Processes at most, one file each")
+    min_words: int = Field(20, ge=0, description="Shorter documents are rejected as stubs, words")
+    force: bool = Field(False, description="Do it again even when nothing changed")
+
+
+class TokenizeOptions(Options):
+    """Train or fetch a tokenizer; encode, decode and measure with it."""
+
+    train: Literal["bpe", "char"] | None = Field(None, description="Train a tokenizer of this kind")
+    vocab_size: int = Field(
+        8192, ge=259, le=1_000_000, description="Size of a trained BPE vocabulary, ids"
+    )
+    train_mib: int = Field(
+        256,
+        ge=1,
+        le=65536,
+        description="Text to learn from at most, MiB; sampled when there is more",
+    )
+    name: str | None = Field(
+        None, description="Folder name under tokenizers/; default: from the kind"
+    )
+    source: str | None = Field(None, description="Named source to learn from")
+    input: list[Path] | None = Field(
+        None, description="Clean documents to learn from or measure; default: the cleaned source"
+    )
+    load: str | None = Field(
+        None,
+        description="codellama, gpt2, a name under tokenizers/, a folder, a tokenizer.json, a "
+        "vocab file beside its merges, or a Hugging Face id",
+    )
+    encode: str | None = Field(None, description="Text to encode")
+    decode: str | None = Field(None, description='Ids to decode, as in "123,456"')
+    force: bool = Field(False, description="Train or fetch again even when nothing changed")
+
+
+class PrepareOptions(Options):
+    """Turn clean documents into token shards ready for training."""
+
+    test: bool = Field(False, description="Only the first 10,000 articles")
+    source: str | None = Field(None, description="Named source; default: dataset.source")
+    input: list[Path] | None = Field(
+        None, description="Clean documents; default: the source's cleaned folder"
+    )
+    output: Path | None = Field(None, description="Folder to write; default: by source and --test")
+    tokenizer: str | None = Field(
+        None, description="Name under tokenizers/ or a path; default: the newest one there"
+    )
+    window: int = Field(512, ge=2, description="Training context, tokens")
+    stride: Count | None = Field(
+        None, description="Distance between windows, tokens; default: half the window"
+    )
+    batch: Count = Field(10_000, description="Documents encoded at a time at most")
+    split: Literal["document", "tail"] = Field(
+        "document",
+        description="Hold out whole documents by hash of their id, or the end of each shard",
+    )
+    shard_tokens: int = Field(
+        100_000_000,
+        ge=1024,
+        description="Tokens per shard at most; each worker holds one in memory",
+    )
+    workers: Count = Field(4, description="Processes at most, each with files of its own")
+    force: bool = Field(False, description="Do it again even when nothing changed")
+
+
+class TrainOptions(Options):
+    """Train a model on token shards; stop and resume at will."""
+
+    test: bool = Field(False, description="Use the small data set made by prepare --test")
+    name: str | None = Field(None, description="Added to the run folder's name")
+    resume: str | None = Field(
+        None, description="Run or checkpoint to go on with, or auto: the newest run"
+    )
+    data: Path | None = Field(None, description="Token folder; default: by dataset.source")
+    val_split: float = Field(0.05, gt=0, lt=0.5, description="Share held out for validation")
+    max_steps: Count | None = Field(
+        None, description="Optimizer steps in all; default: from --epochs"
+    )
+    epochs: float = Field(1.0, gt=0, description="Passes over the training windows")
+    batch_size: Count = Field(16, description="Windows per micro-batch")
+    gradient_accumulation_steps: Count = Field(1, description="Micro-batches per optimizer step")
+    window: int | None = Field(
+        None, ge=2, description="Training context, tokens; default: the data set's"
+    )
+    optimizer: Literal["muon", "adamw"] = Field(
+        "muon", description="Muon for hidden matrices with AdamW for the rest, or AdamW for all"
+    )
+    learning_rate: float = Field(3e-3, gt=0, description="Peak rate of AdamW")
+    matrix_learning_rate: float = Field(2e-2, gt=0, description="Peak rate of Muon")
+    weight_decay: float = Field(0.1, ge=0, description="Decoupled decay of matrices")
+    beta1: Fraction = Field(0.9, description="AdamW first-moment decay")
+    beta2: Fraction = Field(0.95, description="AdamW second-moment decay")
+    momentum: Fraction = Field(0.95, description="Muon momentum")
+    gradient_clip: float | None = Field(
+        1.0, gt=0, description="Largest global gradient norm; null: no clipping"
+    )
+    schedule: Literal["cosine", "wsd", "constant"] = Field(
+        "wsd", description="Shape of the learning rate: cosine, warmup-stable-decay, constant"
+    )
+    warmup_steps: int = Field(50, ge=0, description="Linear warm-up, steps")
+    cooldown: float = Field(0.5, ge=0, le=1, description="Share of the steps wsd decays over")
+    min_lr_ratio: float = Field(
+        0.0, ge=0, le=1, description="Final learning rate as a share of the peak"
+    )
+    precision: Precision = Field("auto", description="Number format of the matrix products")
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="torch.compile: auto uses it where the run is long enough to pay"
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute activations in the backward pass: less memory, slower"
+    )
+    device: Device = Field("auto", description="Where to compute; auto: cuda, then mps, then cpu")
+    threads: Count | None = Field(None, description="CPU threads; default: torch's choice")
+    seed: Seed = Field(42, description="Seed of weights, data order and dropout")
+    log_every: Count = Field(10, description="Steps between logged metrics")
+    eval_every: Count | None = Field(
+        None, description="Steps between validations; default: ten per epoch"
+    )
+    eval_batches: Count | None = Field(
+        None, description="Validation batches at most; default: the whole set up to 200"
+    )
+    checkpoint_every: Count | None = Field(
+        None, description="Steps between checkpoints; default: with every validation"
+    )
+    keep_checkpoints: Count = Field(
+        3, description="Step checkpoints kept; best and latest always are"
+    )
+    early_stopping: Count | None = Field(
+        None, description="Validations without improvement before stopping; null: never"
+    )
+    sample_every: Count | None = Field(
+        None, description="Steps between text samples; default: with every validation"
+    )
+    sample_prompt: str = Field("", description="What the samples continue; empty: a new document")
+    tensorboard: bool = Field(True, description="Write TensorBoard files to logs/tensorboard")
+
+
+class InferenceOptions(Options):
+    """Let one or several checkpoints continue a prompt."""
+
+    checkpoint: list[str] | None = Field(
+        None,
+        description="Runs by name, run or checkpoint folders, Hugging Face folders or .pt files; "
+        "default: a picker in a terminal, else the newest run's best",
+    )
+    prompt: str | None = Field(
+        None,
+        description="Text to continue, or FILE:path; empty: a new document; default: ask in a "
+        "terminal, else read standard input",
+    )
+    tokenizer: str | None = Field(
+        None, description="Name under tokenizers/ or a path, for checkpoints that hold none"
+    )
+    samples: int = Field(1, ge=1, le=256, description="Continuations per checkpoint")
+    max_length: Count = Field(200, description="New tokens at most")
+    temperature: float = Field(0.8, ge=0, le=100, description="0 takes the likeliest token")
+    top_k: int = Field(50, ge=0, description="Sample among this many likeliest tokens; 0: all")
+    top_p: float = Field(0.95, gt=0, le=1, description="Sample within this probability mass")
+    min_p: Fraction = Field(0.0, description="Drop tokens below this share of the likeliest")
+    repetition_penalty: float = Field(
+        1.0, gt=0, le=10, description="Above 1 makes tokens that were there before less likely"
+    )
+    seed: Seed | None = Field(None, description="Same seed, same text; default: a new one")
+    device: Device = Field("auto", description="Where to compute; auto: cuda, then mps, then cpu")
+    precision: Precision = Field(
+        "auto", description="Number format of the weights; auto: bf16 on a GPU that has it"
+    )
+
+
+class QuickstartOptions(Options):
+    """Raise a first model from Python's own library, every stage in one go."""
+
+    minutes: float = Field(3.5, gt=0, le=600, description="Training time to plan for, minutes")
+    vocab_size: int = Field(4096, ge=259, le=65536, description="Tokenizer vocabulary, ids")
+    name: str = Field("first", description="Name of the tokenizer and run")
+    max_steps: Count | None = Field(
+        None, description="Train this many steps instead of planning by time"
+    )
+    force: bool = Field(False, description="Do everything again")
+
+
+class Config(Options):
+    """The whole of config.json."""
+
+    paths: PathOptions = PathOptions()
+    dataset: DatasetOptions = DatasetOptions()
+    model: ModelConfig = ModelConfig()
+    download: DownloadOptions = DownloadOptions()
+    cleanup: CleanupOptions = CleanupOptions()
+    tokenize: TokenizeOptions = TokenizeOptions()
+    prepare: PrepareOptions = PrepareOptions()
+    train: TrainOptions = TrainOptions()
+    inference: InferenceOptions = InferenceOptions()
+    quickstart: QuickstartOptions = QuickstartOptions()
+
+    _typed: frozenset[str] = PrivateAttr(frozenset())
+
+    def note_typed(self, dotted: Iterable[str]) -> None:
+        """Remember which settings were typed: a resumed run lets only those change its own."""
+        self._typed = frozenset(dotted)
+
+    def typed(self, section: str) -> set[str]:
+        """Names of the settings of `section` that were typed."""
+        prefix = f"{section}."
+        return {name.removeprefix(prefix) for name in self._typed if name.startswith(prefix)}
+
+    def raw_dir(self, source: str) -> Path:
+        """Folder of a source as published."""
+        return self.paths.data_dir / "raw" / source
+
+    def cleaned_dir(self, source: str, *, test: bool = False) -> Path:
+        """Folder of a source's clean documents."""
+        return self.paths.data_dir / "cleaned_articles" / (f"{source}_test" if test else source)
+
+    def tokens_dir(self, source: str, *, test: bool) -> Path:
+        """Folder of a source's token shards."""
+        kind = "test" if test else "full"
+        configured: Path | None = getattr(self.dataset, f"{source}_{kind}_dir", None)
+        folder = self.paths.data_dir / "tokenized_datasets" / f"{source}_{kind}_dataset"
+        return configured or folder

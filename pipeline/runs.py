@@ -1,0 +1,164 @@
+"""Run folders: their names, the checkpoints in them, which is latest and best, which may go.
+
+`checkpoint_latest` and `checkpoint_best` are links to step folders, replaced in one rename.
+"""
+
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+
+from utils.artefacts import MANIFEST, recover, verify
+from utils.errors import RefusedError, UsageError
+from utils.files import sync_folder
+
+_STEP = re.compile(r"checkpoint_step_(\d+)$")
+_UNSAFE_NAME = re.compile(r"[^A-Za-z0-9._-]")
+
+
+def new_run(checkpoints_dir: Path, name: str | None, now: float) -> Path:
+    """A run folder that does not exist yet: run_YYYY_MM_DD_HH_MM[_name], numbered when taken.
+
+    Raises:
+        UsageError: `name` could not be a part of a file name.
+    """
+    if name and (_UNSAFE_NAME.search(name) or name.startswith(".")):
+        raise UsageError(
+            f"A run cannot be called {name!r}.",
+            found="only letters, digits, dot, dash and underscore make a safe file name",
+        )
+    stem = "run_" + time.strftime("%Y_%m_%d_%H_%M", time.localtime(now))
+    stem += f"_{name}" if name else ""
+    taken = {path.name for path in checkpoints_dir.glob("run_*")}
+    numbered = (f"{stem}_{i}" for i in range(2, len(taken) + 3))
+    return checkpoints_dir / next(n for n in (stem, *numbered) if n not in taken)
+
+
+def runs(checkpoints_dir: Path) -> list[Path]:
+    """Run folders that hold a checkpoint, newest first."""
+    found = [path for path in checkpoints_dir.glob("*") if path.is_dir() and step_folders(path)]
+    return sorted(found, key=_last_written, reverse=True)
+
+
+def _last_written(run: Path) -> float:
+    return max((path.stat().st_mtime for path in step_folders(run)), default=0.0)
+
+
+def step_folders(run: Path) -> list[Path]:
+    """Complete checkpoints of a run, by step; those set aside as corrupt are not among them."""
+    for hidden in run.glob(".checkpoint_step_*"):
+        recover(run / hidden.name.removeprefix(".").rpartition(".")[0])
+    found = [p for p in run.glob("checkpoint_step_*") if _STEP.match(p.name)]
+    return sorted((p for p in found if (p / MANIFEST).is_file()), key=step_of)
+
+
+def step_folder(run: Path, step: int) -> Path:
+    """Where the checkpoint of `step` lives."""
+    return run / f"checkpoint_step_{step:06d}"
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step in a checkpoint folder's name."""
+    match = _STEP.match(checkpoint.name)
+    if match is None:
+        raise ValueError(f"{checkpoint} is not a step checkpoint")
+    return int(match.group(1))
+
+
+def point(run: Path, which: str, checkpoint: Path) -> None:
+    """Make checkpoint_<which> a link to `checkpoint`, in one rename."""
+    temporary = run / f".checkpoint_{which}.tmp"
+    temporary.unlink(missing_ok=True)
+    os.symlink(checkpoint.name, temporary)
+    temporary.replace(run / f"checkpoint_{which}")
+    sync_folder(run)
+
+
+def pointed(run: Path, which: str) -> Path | None:
+    """The checkpoint that checkpoint_<which> names, None where there is none."""
+    link = run / f"checkpoint_{which}"
+    return run / link.readlink() if link.is_symlink() and link.is_dir() else None
+
+
+def prune(run: Path, keep: int) -> list[Path]:
+    """Delete all step checkpoints but the newest `keep`, the best and the latest."""
+    safe = {pointed(run, "best"), pointed(run, "latest")}
+    doomed = [path for path in step_folders(run)[:-keep] if path not in safe]
+    for path in doomed:
+        # Renamed first: a half-deleted folder must not look like a checkpoint.
+        dead = path.with_name(f".deleted_{path.name}")
+        path.replace(dead)
+        shutil.rmtree(dead)
+    return doomed
+
+
+def newest_intact(run: Path, *, skip_corrupt: bool) -> tuple[Path, list[str]]:
+    """The newest checkpoint whose every byte matches its manifest, and notes on those that do not.
+
+    With `skip_corrupt`, a damaged one is renamed to `*.corrupt` and the one before it is tried.
+
+    Raises:
+        RefusedError: the newest is damaged and `skip_corrupt` is off, or none is intact.
+    """
+    notes: list[str] = []
+    for checkpoint in reversed(step_folders(run)):
+        try:
+            verify(checkpoint)
+        except RefusedError as error:
+            if not skip_corrupt:
+                raise RefusedError(
+                    f"The newest checkpoint cannot be trusted: {error.problem}",
+                    found=error.found,
+                    remedy=f"python main.py train --resume auto --name {run.name} sets it aside "
+                    "and goes on from the one before it",
+                ) from error
+            aside = checkpoint.with_name(f"{checkpoint.name}.corrupt")
+            checkpoint.replace(aside)
+            notes.append(f"{error.problem} It was set aside as {aside.name}.")
+        else:
+            return checkpoint, notes
+    raise RefusedError(
+        f"{run} holds no intact checkpoint.",
+        found="; ".join(notes) or "no finished checkpoint folder",
+        remedy="start a new run with train --name NAME",
+    )
+
+
+def find_run(checkpoints_dir: Path, name: str | None) -> Path:
+    """The newest run, or the newest one called `name` (its whole folder name or its suffix).
+
+    Raises:
+        UsageError: there is none; the message lists those there are.
+    """
+    known = runs(checkpoints_dir)
+    for run in known:
+        if name is None or run.name == name or run.name.endswith(f"_{name}"):
+            return run
+    listed = ", ".join(run.name for run in known[:8]) or "no runs"
+    raise UsageError(
+        f"There is no run{f' called {name}' if name else ''} in {checkpoints_dir}.",
+        found=listed,
+        remedy="python main.py train --name NAME starts one",
+    )
+
+
+def find_checkpoint(where: str, checkpoints_dir: Path) -> Path:
+    """A checkpoint from what the user typed: a folder, a .pt file, a run (its best, else latest).
+
+    Raises:
+        UsageError: nothing of that name; the message says what was looked for.
+    """
+    path = Path(where)
+    if not path.exists():
+        path = find_run(checkpoints_dir, where)
+    for which in ("best", "latest"):
+        checkpoint = pointed(path, which) if path.is_dir() else None
+        if checkpoint is not None:
+            return checkpoint
+    if path.is_dir() and not (path / "config.json").is_file() and not list(path.glob("*.pt")):
+        newest = step_folders(path)
+        if not newest:
+            raise UsageError(f"{path} holds no checkpoint.", remedy="python main.py train")
+        return newest[-1]
+    return path

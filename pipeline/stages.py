@@ -1,0 +1,110 @@
+"""The ordered table of stages that the command line, the jobs and the app all read."""
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from threading import Event as StopSignal
+from typing import Any, TypeAlias
+
+from pipeline.events import Event
+
+Run: TypeAlias = Callable[[Any, Any, StopSignal], Iterator[Event]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row: what the user types, what it is for, what it reads and makes.
+
+    `section` names its options in `pipeline.options.Config` and config.json; `entry` is
+    `module:function`, imported only when the stage runs.
+    """
+
+    command: str
+    title: str
+    purpose: str
+    section: str
+    needs: tuple[str, ...]
+    makes: str
+    entry: str
+    uses_torch: bool = False
+
+    def load(self) -> Run:
+        """Import the stage's `run(config, options, stop)` generator."""
+        module, _, function = self.entry.partition(":")
+        run: Run = getattr(importlib.import_module(module), function)
+        return run
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "quickstart",
+        "Quickstart",
+        "Raise a first model from Python's own library, every stage in one go",
+        "quickstart",
+        (),
+        "run",
+        "pipeline.quickstart:run",
+        uses_torch=True,
+    ),
+    Stage(
+        "download",
+        "Download",
+        "Fetch a named source of text, or list them",
+        "download",
+        (),
+        "raw",
+        "pipeline.sources:run",
+    ),
+    Stage(
+        "cleanup",
+        "Clean",
+        "Turn raw records into clean documents, one per line",
+        "cleanup",
+        ("raw",),
+        "cleaned",
+        "pipeline.cleaner:run",
+    ),
+    Stage(
+        "tokenize",
+        "Tokenizer",
+        "Train or fetch a tokenizer; encode, decode and measure with it",
+        "tokenize",
+        ("cleaned",),
+        "tokenizer",
+        "pipeline.tokenizer:run",
+    ),
+    Stage(
+        "prepare",
+        "Prepare",
+        "Turn clean documents into token shards ready for training",
+        "prepare",
+        ("cleaned", "tokenizer"),
+        "tokens",
+        "pipeline.dataset_prep:run",
+    ),
+    Stage(
+        "train",
+        "Train",
+        "Train a model on token shards; stop and resume at will",
+        "train",
+        ("tokens",),
+        "run",
+        "pipeline.train:run",
+        uses_torch=True,
+    ),
+    Stage(
+        "inference",
+        "Generate",
+        "Let one or several checkpoints continue a prompt",
+        "inference",
+        ("run",),
+        "text",
+        "pipeline.inference:run",
+        uses_torch=True,
+    ),
+)
+
+
+def find(command: str) -> Stage:
+    """The stage of a command name; KeyError when there is none."""
+    return {stage.command: stage for stage in STAGES}[command]

@@ -1,0 +1,230 @@
+"""Everything a training run needs, checked and put together before the first step.
+
+A run's folder holds its own settings in run.json: resuming takes them from there, so that a
+changed config.json cannot bend a run half-way. What the user types beside --resume wins where it
+leaves the past intact, and is refused where it does not.
+"""
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from model.config import ModelConfig
+from pipeline import runs
+from pipeline.options import Config, TrainOptions
+from pipeline.tokenizer import Tokenizer, load_tokenizer
+from pipeline.tokens import TokenSet, open_tokens
+from utils import VERSION
+from utils.errors import RefusedError, UsageError
+from utils.files import write_json
+
+# What a resumed run cannot change: which batch comes at which step, and what the optimizer's
+# saved state means.
+_FIXED = frozenset(
+    ("batch_size", "gradient_accumulation_steps", "window", "seed", "val_split", "optimizer")
+)
+
+
+class RunRecord(msgspec.Struct, frozen=True):
+    """The contents of run.json: what the run was started with."""
+
+    options: dict[str, Any]
+    model: dict[str, Any]
+    data: str
+    fingerprints: dict[str, str]
+    created: str
+    version: str
+    parent: str | None = None
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A run about to start or go on."""
+
+    folder: Path
+    options: TrainOptions
+    model: ModelConfig
+    data: TokenSet
+    tokenizer: Tokenizer
+    total_steps: int
+    steps_per_epoch: float
+    resume_from: Path | None
+    parent: Path | None
+    notes: list[str]
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """What must still be the same when the run goes on."""
+        return {"data": self.data.fingerprint, "tokenizer": self.tokenizer.fingerprint}
+
+
+def prepare_run(config: Config, options: TrainOptions) -> Setup:
+    """Resolve options, data, tokenizer and model; on --resume also where to go on.
+
+    Raises:
+        UsageError, RefusedError: something is missing, contradictory or does not belong together.
+    """
+    if options.resume is not None:
+        return _resumed(config, options)
+    model = config.model
+    data, tokenizer = _open_data(config, options)
+    model = _fit_model(model, data, tokenizer)
+    folder = runs.new_run(config.paths.checkpoints_dir, options.name, time.time())
+    return _setup(folder, options, model, data, tokenizer)
+
+
+def _resumed(config: Config, options: TrainOptions) -> Setup:
+    run, checkpoint, notes = _where_to_resume(config, options)
+    record = read_record(run)
+    typed = config.typed("train")
+    _refuse_changes(record, options, typed)
+    changes = {name: getattr(options, name) for name in typed - {"resume", "name"}}
+    kept = TrainOptions.model_validate_json(msgspec.json.encode(record.options))
+    merged = kept.model_copy(update={**changes, "data": options.data or Path(record.data)})
+    model = ModelConfig.model_validate_json(msgspec.json.encode(record.model), strict=True)
+    if config.typed("model") and config.model != model:
+        raise UsageError(
+            "A resumed run keeps its model: --model.* cannot change it.",
+            remedy="start a new run without --resume",
+        )
+    data, tokenizer = _open_data(config, merged)
+    found = {"data": data.fingerprint, "tokenizer": tokenizer.fingerprint}
+    _check_belongs(run, record.fingerprints, found)
+    parent = None
+    if checkpoint != runs.step_folders(run)[-1]:
+        parent = checkpoint
+        run = runs.new_run(config.paths.checkpoints_dir, options.name or kept.name, time.time())
+        notes.append(f"{checkpoint} is not the newest of its run: going on in {run.name}.")
+    return _setup(run, merged, model, data, tokenizer, checkpoint, parent, notes)
+
+
+def _where_to_resume(config: Config, options: TrainOptions) -> tuple[Path, Path, list[str]]:
+    """The run, the checkpoint to load, and notes on damaged ones that were set aside."""
+    assert options.resume is not None
+    if options.resume == "auto":
+        run = runs.find_run(config.paths.checkpoints_dir, options.name)
+        checkpoint, notes = runs.newest_intact(run, skip_corrupt=True)
+        return run, checkpoint, notes
+    path = Path(options.resume)
+    if not path.exists():
+        path = runs.find_run(config.paths.checkpoints_dir, options.resume)
+    path = path.resolve() if path.is_symlink() else path
+    if (path / "run.json").is_file():
+        return path, runs.newest_intact(path, skip_corrupt=False)[0], []
+    if not (path.parent / "run.json").is_file():
+        raise UsageError(
+            f"{path} is not a run or a checkpoint inside one.",
+            remedy="give a folder under checkpoints/, or --resume auto",
+        )
+    return path.parent, path, []
+
+
+def read_record(run: Path) -> RunRecord:
+    """What `run` was started with.
+
+    Raises:
+        RefusedError: run.json is missing or damaged.
+    """
+    try:
+        return msgspec.json.decode((run / "run.json").read_bytes(), type=RunRecord)
+    except (OSError, msgspec.DecodeError) as error:
+        raise RefusedError(
+            f"{run / 'run.json'} cannot be read: {error}.",
+            remedy="start a new run, or load the checkpoint for inference",
+        ) from error
+
+
+def _refuse_changes(record: RunRecord, options: TrainOptions, typed: Iterable[str]) -> None:
+    for name in _FIXED.intersection(typed):
+        before, now = record.options.get(name), options.model_dump(mode="json")[name]
+        if before != now:
+            raise UsageError(
+                f"A resumed run cannot change --{name.replace('_', '-')}.",
+                found=f"the run has {before}, the command line says {now}",
+                remedy="leave it out, or start a new run without --resume",
+            )
+
+
+def _check_belongs(run: Path, expected: dict[str, str], found: dict[str, str]) -> None:
+    for what, wanted in expected.items():
+        if found[what] != wanted:
+            raise RefusedError(
+                f"{run.name} was trained with another {what}.",
+                found=f"fingerprint {found[what][:16]}…, where the run expects {wanted[:16]}…",
+                remedy="give the matching --data, or start a new run without --resume",
+            )
+
+
+def _open_data(config: Config, options: TrainOptions) -> tuple[TokenSet, Tokenizer]:
+    folder = options.data or config.tokens_dir(config.dataset.source, test=options.test)
+    data = open_tokens(folder, window=options.window, val_split=options.val_split)
+    tokenizer = load_tokenizer(data.metadata.tokenizer.path, config.paths.tokenizers_dir)
+    data.check_tokenizer(tokenizer)
+    return data, tokenizer
+
+
+def _fit_model(model: ModelConfig, data: TokenSet, tokenizer: Tokenizer) -> ModelConfig:
+    """The model with the tokenizer's vocabulary and room for the window.
+
+    Raises:
+        RefusedError: an explicit vocab_size is too small for the tokenizer.
+        UsageError: an explicit max_position_embeddings is shorter than the window.
+    """
+    given, window = model.model_fields_set, data.train.window
+    update: dict[str, int] = {}
+    if "vocab_size" not in given:
+        update["vocab_size"] = tokenizer.vocab_size
+    elif model.vocab_size < tokenizer.vocab_size:
+        raise RefusedError(
+            f"model.vocab_size {model.vocab_size} is too small for the tokenizer.",
+            found=f"{tokenizer.name} has {tokenizer.vocab_size} ids",
+            remedy="leave model.vocab_size out: it is then taken from the tokenizer",
+        )
+    if model.max_position_embeddings < window:
+        if "max_position_embeddings" in given:
+            raise UsageError(
+                f"A window of {window} tokens does not fit into the model.",
+                found=f"model.max_position_embeddings is {model.max_position_embeddings}",
+                remedy=f"--window {model.max_position_embeddings}, or leave "
+                "model.max_position_embeddings out",
+            )
+        update["max_position_embeddings"] = window
+    return model.model_copy(update=update)
+
+
+def _setup(
+    folder: Path,
+    options: TrainOptions,
+    model: ModelConfig,
+    data: TokenSet,
+    tokenizer: Tokenizer,
+    resume_from: Path | None = None,
+    parent: Path | None = None,
+    notes: list[str] | None = None,
+) -> Setup:
+    per_step = options.batch_size * options.gradient_accumulation_steps
+    steps_per_epoch = len(data.train) / per_step
+    total = options.max_steps or max(1, math.ceil(options.epochs * steps_per_epoch))
+    return Setup(
+        folder, options, model, data, tokenizer, total, steps_per_epoch,
+        resume_from, parent, notes or [],
+    )  # fmt: skip
+
+
+def write_record(setup: Setup) -> None:
+    """Write the run.json of a run about to start."""
+    record = RunRecord(
+        options=setup.options.model_dump(mode="json"),
+        model=setup.model.model_dump(mode="json"),
+        data=str(setup.data.folder),
+        fingerprints=setup.fingerprints,
+        created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        version=VERSION,
+        parent=None if setup.parent is None else str(setup.parent),
+    )
+    write_json(setup.folder / "run.json", msgspec.to_builtins(record))

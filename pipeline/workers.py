@@ -1,0 +1,131 @@
+"""Tasks shared out among processes: messages come back as they happen, nothing outlives us.
+
+A worker is a fresh interpreter at the end of a pipe. It takes one task at a time and sends what
+the task yields. Between messages it looks at the pipe: closed means that the parent was stopped
+or died, and the worker leaves. An interrupt of the terminal is the parent's business alone.
+"""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from threading import Event as StopSignal
+from typing import TypeVar
+
+from utils.errors import HatcheryError
+from utils.hardware import usable_cores
+
+TaskT = TypeVar("TaskT")
+MessageT = TypeVar("MessageT")
+
+_LOOK = 0.1  # seconds between looks at the stop signal
+_GRACE = 5.0  # seconds a worker may take to notice that its pipe is closed
+
+
+class TaskDone:
+    """Sent by a worker when a task has yielded everything."""
+
+
+def run_tasks(
+    work: Callable[[TaskT], Iterator[MessageT]],
+    tasks: Sequence[TaskT],
+    workers: int,
+    stop: StopSignal,
+) -> Iterator[MessageT]:
+    """What `work(task)` yields for all tasks, those of one task in order, until `stop` is set.
+
+    With one worker or task, or one core, the work is done in this process. `work` must be a
+    function of a module, tasks and messages must be picklable.
+
+    Raises:
+        HatcheryError: what a task raised, or that a worker died.
+    """
+    count = min(workers, len(tasks), usable_cores())
+    if count > 1:
+        yield from _in_processes(work, tasks, count, stop)
+        return
+    for task in tasks:
+        if stop.is_set():
+            return
+        for message in work(task):
+            yield message
+            if stop.is_set():
+                return
+
+
+def _in_processes(
+    work: Callable[[TaskT], Iterator[MessageT]],
+    tasks: Sequence[TaskT],
+    count: int,
+    stop: StopSignal,
+) -> Iterator[MessageT]:
+    context = multiprocessing.get_context("spawn")  # a fork would copy threads half-way
+    processes: dict[Connection, BaseProcess] = {}
+    at_work: dict[Connection, TaskT] = {}
+    waiting = list(reversed(tasks))
+    try:
+        for _ in range(count):
+            ours, theirs = context.Pipe()
+            process: BaseProcess = context.Process(
+                target=_serve, args=(theirs, work, max(1, usable_cores() // count)), daemon=True
+            )
+            process.start()
+            theirs.close()
+            processes[ours] = process
+            at_work[ours] = waiting.pop()
+            ours.send(at_work[ours])
+        busy = set(processes)
+        while busy and not stop.is_set():
+            for pipe in wait(list(busy), timeout=_LOOK):
+                assert isinstance(pipe, Connection)
+                message = _received(pipe, processes[pipe], str(at_work[pipe]))
+                if not isinstance(message, TaskDone):
+                    yield message  # type: ignore[misc]  # only the work's own messages are left
+                elif waiting:
+                    at_work[pipe] = waiting.pop()
+                    pipe.send(at_work[pipe])
+                else:
+                    busy.remove(pipe)
+    finally:
+        for pipe in processes:
+            pipe.close()
+        for process in processes.values():
+            process.join(_GRACE)
+            process.kill()
+
+
+def _received(pipe: Connection, process: BaseProcess, task: str) -> object:
+    try:
+        message = pipe.recv()
+    except (EOFError, ConnectionResetError) as error:
+        process.join(_GRACE)
+        raise HatcheryError(
+            f"A worker process died while working on {task[:300]}.",
+            found=f"exit code {process.exitcode}, which a full memory can cause"
+            if process.exitcode == -signal.SIGKILL
+            else f"exit code {process.exitcode}; its own message is above",
+            remedy="run the same command again, it goes on where it stopped; --workers 1 needs "
+            "the least memory",
+        ) from error
+    if isinstance(message, HatcheryError):
+        raise message
+    return message
+
+
+def _serve(pipe: Connection, work: Callable[[TaskT], Iterator[MessageT]], threads: int) -> None:
+    """A worker's life."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.setdefault("RAYON_NUM_THREADS", str(threads))  # of the tokenizers library
+    try:
+        while True:
+            for message in work(pipe.recv()):
+                if pipe.poll():
+                    return
+                pipe.send(message)
+            pipe.send(TaskDone())
+    except HatcheryError as error:
+        pipe.send(error)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # the parent is gone or wants no more

@@ -1,0 +1,78 @@
+"""Fixtures shared by all tests."""
+
+import os
+import shutil
+from pathlib import Path
+from random import Random
+
+import pytest
+from stage_runner import run_stage
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real records kept beside the project; HATCHERY_SHARED_DATA names another place."""
+    folder = Path(os.environ.get("HATCHERY_SHARED_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real records not found in {folder}")
+    return folder
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that is the working directory, as a user's would be."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+WORDS = [
+    "the",
+    "small",
+    "hen",
+    "lays",
+    "an",
+    "egg",
+    "and",
+    "the",
+    "old",
+    "fox",
+    "looks",
+    "at",
+    "it",
+    "from",
+    "under",
+    "a",
+    "green",
+    "bush",
+]
+
+
+@pytest.fixture(scope="session")
+def _prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with clean documents, a tokenizer and tokens, made by the real stages."""
+    folder = tmp_path_factory.mktemp("prepared")
+    random = Random(7)
+    here = Path.cwd()
+    os.chdir(folder)
+    try:
+        Path("notes").mkdir()
+        for number in range(40):
+            lines = [" ".join(random.choices(WORDS, k=12)).capitalize() + "." for _ in range(9)]
+            Path(f"notes/{number:02}.txt").write_text("\n".join(lines), "utf-8")
+        flags = {"source": "files"}
+        run_stage("cleanup", cleanup=flags | {"input": ["notes"], "workers": 1})
+        run_stage("tokenize", tokenize={"train": "char", "name": "chars", "source": "files"})
+        run_stage("prepare", prepare=flags | {"tokenizer": "chars", "window": 32, "workers": 1})
+    finally:
+        os.chdir(here)
+    return folder
+
+
+@pytest.fixture
+def prepared(_prepared: Path, workspace: Path) -> Path:
+    """A fresh copy of a prepared workspace, as the working directory; dataset.source is files."""
+    shutil.copytree(_prepared, workspace, dirs_exist_ok=True)
+    Path("config.json").write_text('{"dataset": {"source": "files"}}', "utf-8")
+    return workspace

@@ -1,0 +1,71 @@
+"""Small random models saved as real checkpoints, for tests of what writes with them."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from token_sets import save_tokenizer
+
+from model.checkpoint import save_checkpoint
+from model.config import ModelConfig
+from model.gpt import GPT
+from pipeline import runs
+from pipeline.tokenizer import Tokenizer
+from pipeline.tokenizer_load import read
+
+VOCABULARY = 258  # 256 bytes, <s>, </s>
+
+
+def byte_tokenizer() -> Tokenizer:
+    """One id per byte; saved in tokenizers/bytes of the working directory."""
+    folder = Path("tokenizers/bytes")
+    return read(folder if folder.is_dir() else save_tokenizer("bytes"), "bytes")
+
+
+def lively_model(seed: int = 0, **changes: Any) -> GPT:
+    """A random model with strong opinions, so that its greedy text is not one repeated id."""
+    torch.manual_seed(seed)
+    sizes: dict[str, Any] = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "num_layers": 2,
+        "num_heads": 4,
+        "max_position_embeddings": 64,
+        "initializer_range": 0.4,
+        "tie_word_embeddings": False,
+    }
+    return GPT(ModelConfig(**(sizes | changes))).eval()
+
+
+def save_step(
+    run: Path, step: int, model: GPT, tokenizer: Tokenizer | None = None, **state: Any
+) -> Path:
+    """A step checkpoint of `run`, made the latest."""
+    folder = runs.step_folder(run, step)
+    save_checkpoint(
+        folder,
+        model,
+        tokenizer_files={} if tokenizer is None else tokenizer.files(),
+        bos_token_id=256,
+        eos_token_id=257,
+        pad_token_id=None,
+        optimizer_state=None,
+        state={"step": step} | state,
+        command="train",
+        options={},
+    )
+    runs.point(run, "latest", folder)
+    return folder
+
+
+def two_runs() -> None:
+    """checkpoints/ of the working directory: an old run with one checkpoint, and a new one whose
+    best is not its latest."""
+    old, new = (
+        Path("checkpoints/run_2026_01_01_10_00_old"),
+        Path("checkpoints/run_2026_01_02_10_00"),
+    )
+    save_step(old, 5, lively_model(1), byte_tokenizer(), val_loss=4.5)
+    save_step(new, 10, lively_model(2), byte_tokenizer(), val_loss=3.25)
+    save_step(new, 20, lively_model(3), byte_tokenizer(), val_loss=3.5)
+    runs.point(new, "best", runs.step_folder(new, 10))
