@@ -1,4 +1,4 @@
-"""The front door: no argument opens the app, a command runs one stage."""
+"""The front door: a command runs one stage; without one it shows the way in."""
 
 from app.cli import main
 

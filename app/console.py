@@ -137,12 +137,14 @@ class Conversation:
                 self._notes.say("  Ctrl-D or /quit leaves.", "dim")
 
     def _pick(self) -> None:
+        directory, again = self._config.paths.checkpoints_dir, False
         while True:
-            chosen = pick(self._notes, _ask, self._config.paths.checkpoints_dir)
+            chosen = pick(self._notes, input, directory, again=again)
             try:
                 self._load(chosen)
             except HatcheryError as error:
                 report_failure(error)
+                again = True
             else:
                 return
 
@@ -241,10 +243,6 @@ def _parsed(value: str) -> Any:
         return value
 
 
-def _ask(question: str) -> str:
-    return input(question)
-
-
 def _read(question: str) -> str:
     """One prompt: a line, or all lines of a text that was pasted."""
     lines = [input(question)]
@@ -277,13 +275,14 @@ def _interruptible() -> Iterator[StopRequest]:
 @contextmanager
 def _terminated() -> Iterator[None]:
     """SIGTERM and SIGHUP end the process by an exception, so that line editing gives the terminal
-    back as it was."""
+    back as it was. Ctrl-C is heard even where whoever started us ignores it."""
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         raise SystemExit(ExitCode.TERMINATED)
 
     names = [getattr(signal, n) for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n)]
     before = {name: signal.signal(name, on_signal) for name in names}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:

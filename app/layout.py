@@ -41,6 +41,11 @@ class Console(RichConsole):
         """Whether lines can be redrawn."""
         return self.is_terminal and not self.is_dumb_terminal
 
+    @property
+    def unicode(self) -> bool:
+        """Whether the terminal's encoding has more than ASCII."""
+        return self.sign("●") == "●"
+
     def sign(self, symbol: str) -> str:
         """`symbol`, or its stand-in where the terminal's encoding has none."""
         try:

@@ -19,9 +19,12 @@ Ask = Callable[[str], str]
 Item = TypeVar("Item")
 
 
-def pick(console: Console, ask: Ask, checkpoints_dir: Path) -> list[Checkpoint]:
+def pick(
+    console: Console, ask: Ask, checkpoints_dir: Path, *, again: bool = False
+) -> list[Checkpoint]:
     """Let the user choose one checkpoint or several; asks again until the answer makes sense.
 
+    Where there is only one there is no question, unless it did not do and is chosen `again`.
     `ask` shows a question and returns the line typed; what it raises ends the choice.
 
     Raises:
@@ -32,18 +35,19 @@ def pick(console: Console, ask: Ask, checkpoints_dir: Path) -> list[Checkpoint]:
         if not known:
             inventory.newest(checkpoints_dir)  # says so, and what to do
         chosen = known
-        if len(known) > 1:
+        if len(known) > 1 or again:
             console.print(_runs_table(known))
             chosen = _choose(console, ask, "Run", known, known[0])
         candidates = [checkpoint for run in chosen for checkpoint in run.checkpoints]
         default = chosen[0].default
-        if len(candidates) > 1:
+        if len(candidates) > 1 or again:
             console.print(_checkpoints_table(console, candidates))
             candidates = _choose(console, ask, "Checkpoint", candidates, default)
         gone = [c for c in candidates if not c.path.exists()]
         if not gone:
             return candidates
         console.say(f"  ! {gone[0].label} is not there any more; choose again.", "yellow")
+        again = True
 
 
 def parse_choice(answer: str, count: int) -> list[int]:

@@ -22,6 +22,7 @@ from typing import Any, Self
 from rich.progress import Progress
 from rich.text import Text
 
+from app.chart import loss_chart
 from app.layout import Console, amount, bare, progress_line, readable, report_failure, spaced, table
 from app.streams import Streams
 from pipeline import events
@@ -33,6 +34,7 @@ from utils.units import human_seconds
 
 _PLAIN_INTERVAL = 10.0
 _REJECTIONS_SHOWN = 3
+_WORTH_A_CHART = 10  # points
 
 
 class Face:
@@ -86,6 +88,7 @@ class TerminalFace(Face):
         self._rejected: Counter[str] = Counter()
         self._streams = Streams(self._out, self._console)
         self._wrote_text = False
+        self._curves: dict[str, list[tuple[int, float]]] = {"loss": [], "val_loss": []}
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.Started: self._started,
             events.Progress: self._progress,
@@ -144,6 +147,10 @@ class TerminalFace(Face):
             self.note(safe("  ".join(part for part in parts if part), lines=False), "")
 
     def _metric(self, event: events.Metric) -> None:
+        for name, points in self._curves.items():
+            value = event.values.get(name)
+            if value is not None:
+                points.append((event.step, value))
         if "val_loss" in event.values:
             shown = [f"{spaced(name)} {readable(value)}" for name, value in event.values.items()]
             self.note(f"step {event.step:,}  {'  '.join(shown)}", "")
@@ -167,14 +174,27 @@ class TerminalFace(Face):
             self.note(safe(line, lines=False)[:300])
 
     def _saved(self, event: events.Saved) -> None:
+        if event.kind == "run":
+            self._draw_chart()
         facts = "  ".join(f"{spaced(n)} {readable(value)}" for n, value in event.facts.items())
         self.note(f"saved {event.kind}: {event.path}  {facts}".rstrip())
 
     def _warned(self, event: events.Warned) -> None:
         self.note(f"! {event.message} {event.remedy}".rstrip(), "yellow")
 
+    def _draw_chart(self) -> None:
+        """The loss curves of a training that is over."""
+        self._end_bar()
+        named = {"training": self._curves["loss"], "validation": self._curves["val_loss"]}
+        if len(named["training"]) >= _WORTH_A_CHART and self._console.unicode:
+            chart = loss_chart(named, width=min(100, self._console.width - 4))
+            self._console.say(_indented(chart))
+        for points in self._curves.values():
+            points.clear()
+
     def _finished(self, event: events.Finished) -> None:
         self._end_bar()
+        self._draw_chart()
         for rule, count in self._rejected.most_common():
             if count > _REJECTIONS_SHOWN:
                 self.note(f"left out: {rule} {count:,} times")

@@ -36,10 +36,16 @@ class StopRequest(threading.Event):
         # event's own lock: a plain one would wait for itself for ever.
         self._cond = threading.Condition(threading.RLock())
         self._job = job
+        self._process = os.getpid()
         self.exit_code = ExitCode.INTERRUPTED
 
     def on_signal(self, number: int, _frame: FrameType | None) -> None:
         code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED
+        if os.getpid() != self._process:  # a forked worker: its parent says when it is enough
+            if self.is_set() or number != signal.SIGINT:
+                os._exit(code)
+            self.set()
+            return
         if self.is_set():
             self._leave(code)
         self.exit_code = code
@@ -106,7 +112,8 @@ class Audience:
 
 def run_stage(stage: Stage, config: Config, *, as_json: bool = False) -> int:
     """Run `stage` in this process and return its exit code."""
-    job = Path(os.environ[JOB_FOLDER]) if JOB_FOLDER in os.environ else None
+    folder = os.environ.pop(JOB_FOLDER, None)  # children of this process are not the job
+    job = Path(folder) if folder else None
     face: Face = JobFace(job) if job else JsonFace() if as_json else TerminalFace()
     if stage.uses_torch:
         keep_heap()

@@ -3,7 +3,6 @@
 `checkpoint_latest` and `checkpoint_best` are links to step folders, replaced in one rename.
 """
 
-import os
 import re
 import shutil
 import time
@@ -70,7 +69,7 @@ def point(run: Path, which: str, checkpoint: Path) -> None:
     """Make checkpoint_<which> a link to `checkpoint`, in one rename."""
     temporary = run / f".checkpoint_{which}.tmp"
     temporary.unlink(missing_ok=True)
-    os.symlink(checkpoint.name, temporary)
+    temporary.symlink_to(checkpoint.name)
     temporary.replace(run / f"checkpoint_{which}")
     sync_folder(run)
 

@@ -16,6 +16,7 @@ import pytest
 
 from app import cli
 from app.flags import load_config, stage_command
+from app.runner import StopRequest
 from pipeline import events
 from pipeline.options import Config
 from pipeline.stages import STAGES
@@ -314,6 +315,19 @@ def test_the_second_signal_leaves_at_once(workspace: Path) -> None:
     ended, rest = _signalled(signal.SIGINT, times=2, mode="stubborn")
     assert ended == 130
     assert "finished" not in rest
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 0)])
+def test_forked_workers_end_when_told_and_leave_ctrl_c_to_their_parent(
+    number: int, code: int
+) -> None:
+    stop = StopRequest()
+    child = os.fork()
+    if child == 0:
+        stop.on_signal(number, None)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == code
+    assert not stop.is_set()
 
 
 def test_a_terminal_that_closes_makes_the_stage_save(workspace: Path) -> None:

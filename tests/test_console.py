@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -16,14 +17,14 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
-from tiny_checkpoints import byte_tokenizer, lively_model, save_step, two_runs
+from tiny_checkpoints import byte_tokenizer, counting_model, lively_model, save_step, two_runs
 
 from app.picker import parse_choice
 from app.streams import Streams
 from pipeline.events import Delta, Sample
 from utils.errors import UsageError
 
-DEADLINE = 120.0
+DEADLINE = 60.0
 
 
 class Terminal:
@@ -96,7 +97,7 @@ Open = Callable[..., Terminal]
 @pytest.fixture
 def terminal(workspace: Path) -> Iterator[Open]:
     """Opens terminals in a working directory with two runs."""
-    two_runs()
+    two_runs([counting_model()] * 3)
     opened: list[Terminal] = []
 
     def start(*arguments: str) -> Terminal:
@@ -124,13 +125,14 @@ def test_pick_talk_change_settings_and_quit(terminal: Open) -> None:
     t.type("\r")  # the best
     t.expect("step 10 on cpu")
     t.expect("> ")
-    assert "8 tokens in" in t.ask("héllo 北京")
-    assert "héllo 北京" in t.shown
+    answer = t.ask("héllo 北京")
+    assert "héllo 北京\x1b[0m01234567" in answer
+    assert "8 tokens in" in answer
     assert "temperature: 0" in t.ask("/set temperature 0")
     assert "samples: 2" in t.ask("/samples 2")
     two = t.ask("x")
     assert two.index("sample 1") < two.index("sample 2")
-    assert "valid number" in t.ask("/top-k many")
+    assert "valid integer" in t.ask("/top-k many")
     assert "Did you mean /samples" in t.ask("/sampels 3")
     assert "repetition penalty" in t.ask("/settings")
     assert "cannot be read" in t.ask("FILE:nowhere")
@@ -205,16 +207,17 @@ def test_leaving_the_picker_and_a_termination_have_their_exit_codes(terminal: Op
 
 
 def test_a_checkpoint_that_cannot_be_loaded_is_named_and_another_chosen(terminal: Open) -> None:
+    shutil.rmtree("checkpoints/run_2026_01_02_10_00/checkpoint_step_000020")
     weights = Path("checkpoints/run_2026_01_02_10_00/checkpoint_step_000010/model.safetensors")
     weights.write_bytes(weights.read_bytes()[:-4])
     t = terminal("--max-length", "4")
     t.expect("Run [")
-    t.type("1\r")
-    t.expect("Checkpoint [")
-    t.type("\r")
+    t.type("1\r")  # its only checkpoint
     t.expect("is damaged")
     t.expect("Run [")
     t.type("2\r")
+    t.expect("Checkpoint [")
+    t.type("\r")
     t.expect("> ")
     assert "4 tokens in" in t.ask("a")
 
@@ -227,6 +230,7 @@ def test_a_folder_deleted_while_choosing_is_no_disaster(terminal: Open) -> None:
     Path("checkpoints/run_2026_01_02_10_00").rename("gone")
     t.type("1\r")
     t.expect("not there any more")
+    t.expect("Run [")
     t.type("\x04")
     assert t.end() == 0
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 from conftest import ROOT
 from stage_runner import finished, run_stage
-from tiny_checkpoints import byte_tokenizer, lively_model, save_step, two_runs
+from tiny_checkpoints import byte_tokenizer, following_model, lively_model, save_step, two_runs
 from token_sets import save_tokenizer
 
 from model.gpt import GPT
@@ -30,7 +31,7 @@ NEW = "run_2026_01_02_10_00"
 @pytest.fixture
 def house(workspace: Path) -> Path:
     """A working directory with two runs."""
-    two_runs()
+    two_runs([lively_model(seed) for seed in (1, 2, 3)])
     return workspace
 
 
@@ -77,18 +78,8 @@ def test_the_pieces_add_up_to_the_text_of_the_ids(house: Path) -> None:
 
 def test_half_a_character_is_never_streamed(workspace: Path) -> None:
     text = "né北🙂"
-    spelled = prompt_ids(text)[1:]
-    model = lively_model()
-    with torch.no_grad():  # a model whose next byte depends on the last byte alone
-        for block in model.blocks:
-            block.attention.out.weight.zero_()
-            block.mlp.down.weight.zero_()
-        model.embedding.weight.zero_()
-        assert model.head is not None
-        model.head.weight.zero_()
-        for place, (before, after) in enumerate(zip([*prompt_ids("a")[1:], *spelled], [*spelled, 257], strict=True)):
-            model.embedding.weight[before, place] = 1.0
-            model.head.weight[after, place] = 1.0
+    spelled = prompt_ids(f"a{text}")[1:]
+    model = following_model(dict(pairwise([*spelled, 257])), other=257)
     writer = Writer("says", model, byte_tokenizer())
     options = InferenceOptions(temperature=0, max_length=20)
     events = list(writer.write("a", options, seed=0, stop=threading.Event()))
@@ -181,7 +172,8 @@ def test_a_prompt_too_long_keeps_its_end_and_says_so(house: Path) -> None:
     [warned] = [e for e in events if isinstance(e, Warned)]
     assert "first 47" in warned.message  # 103 tokens with BOS, 64 - 8 fit
     [sample] = samples(events)
-    [expected] = best_model().generate(prompt_ids("x" * 54 + "ab")[1:], max_length=64, temperature=0)
+    kept = prompt_ids("x" * 54 + "ab")[1:]
+    [expected] = best_model().generate(kept, max_length=64, temperature=0)
     assert sample.token_ids == expected[56:]
 
 

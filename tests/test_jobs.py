@@ -15,8 +15,10 @@ import pytest
 
 from app import job_folder, jobs
 from app.job_folder import EventReader, Record, compress, write_record
+from app.render import JobFace
 from pipeline import events
 from utils.errors import UsageError
+from utils.files import AppendLog, DiskFullError
 
 FAKE = [sys.executable, fake_stage.__file__]
 LOGS = Path("logs")
@@ -129,6 +131,36 @@ def test_a_stubborn_job_is_named_and_only_hard_ends_it(work: Path) -> None:
     killed = _cli("stop", job.id, "--hard")
     assert killed.stdout == f"{job.id} killed\n"
     assert jobs.look(job.folder).exit_code == 137
+
+
+def test_a_second_interrupt_ends_a_job_at_once_and_is_recorded(work: Path) -> None:
+    job = _wait_for(_start("stubborn", 100_000), events_written=2)
+    jobs.interrupt(job)
+    while "stopping" not in job_folder.output_tail(job.folder):
+        assert jobs.look(job.folder).state == "running"
+    jobs.interrupt(job)
+    ended = _wait_for(job)
+    assert (ended.state, ended.exit_code) == ("stopped", 130)
+
+
+def test_a_full_disk_does_not_end_a_job_and_what_is_lost_is_counted(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write, full = AppendLog.write, [False]
+
+    def sometimes_full(self: AppendLog, line: bytes) -> None:
+        if full[0]:
+            raise DiskFullError("The disk is full.")
+        write(self, line)
+
+    monkeypatch.setattr(AppendLog, "write", sometimes_full)
+    with JobFace(work) as face:
+        for full[0] in (False, True, True, False):
+            face.show(events.Progress(1))
+    kinds = EventReader(work).read()
+    assert [type(event).__name__ for event in kinds] == ["Progress", "Warned", "Progress"]
+    assert isinstance(kinds[1], events.Warned)
+    assert kinds[1].message == "2 events could not be recorded: disk full."
 
 
 def test_attach_to_a_job_that_dies_says_so_with_its_last_words(work: Path) -> None:

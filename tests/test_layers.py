@@ -12,16 +12,8 @@ ROOT = Path(__file__).parent.parent
 SOURCES = sorted(
     path for layer in ("app", "pipeline", "model", "utils") for path in (ROOT / layer).rglob("*.py")
 )
-WRITERS = {
-    "write_text",
-    "write_bytes",
-    "save",
-    "savez",
-    "save_file",
-    "memmap",
-    "open_memmap",
-    "dump",
-}
+WRITERS = {"write_text", "write_bytes", "savez", "save_file", "memmap", "open_memmap"}
+WRITERS |= {"save_pretrained", "np.save", "numpy.save", "torch.save", "json.dump", "pickle.dump"}
 ALLOWED = {
     "utils/files.py": "it is the durable writer",
     "app/cli.py": "opens the null device in place of a closed stream",
@@ -59,6 +51,7 @@ def _writes(tree: ast.AST) -> Iterator[int]:
             continue
         called = node.func
         name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+        owner = getattr(getattr(called, "value", None), "id", "")
         literals = [
             part.value
             for argument in [*node.args, *(k.value for k in node.keywords if k.arg == "mode")]
@@ -67,7 +60,7 @@ def _writes(tree: ast.AST) -> Iterator[int]:
         ]
         modes = {text for text in literals if 0 < len(text) <= 3 and set(text) <= set("rwaxbt+")}
         opens = name in ("open", "fdopen") and any(set(mode) & set("wax+") for mode in modes)
-        if opens or name in WRITERS:
+        if opens or WRITERS & {name, f"{owner}.{name}"}:
             yield node.lineno
 
 

@@ -1,5 +1,7 @@
 """Small random models saved as real checkpoints, for tests of what writes with them."""
 
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,33 @@ def lively_model(seed: int = 0, **changes: Any) -> GPT:
     return GPT(ModelConfig(**(sizes | changes))).eval()
 
 
+def following_model(successors: Mapping[int, int], other: int) -> GPT:
+    """After id i it writes successors[i], after any id not in there `other`, always.
+
+    There may be as many different ids to write as the model is wide.
+    """
+    model = lively_model()
+    written = sorted({*successors.values(), other})
+    assert model.head is not None
+    with torch.no_grad():
+        for block in model.blocks:
+            block.attention.out.weight.zero_()
+            block.mlp.down.weight.zero_()
+        model.embedding.weight.zero_()
+        model.head.weight.zero_()
+        for before in range(VOCABULARY):
+            place = written.index(successors.get(before, other))
+            model.embedding.weight[before, place] = 1.0
+            model.head.weight[written[place], place] = 10.0
+    return model
+
+
+def counting_model() -> GPT:
+    """Writes 0123456789 round and round, whatever it reads, and never ends by itself."""
+    digits = byte_tokenizer().encode("0123456789")
+    return following_model(dict(pairwise([*digits, digits[0]])), digits[0])
+
+
 def save_step(
     run: Path, step: int, model: GPT, tokenizer: Tokenizer | None = None, **state: Any
 ) -> Path:
@@ -58,14 +87,14 @@ def save_step(
     return folder
 
 
-def two_runs() -> None:
+def two_runs(models: Sequence[GPT]) -> None:
     """checkpoints/ of the working directory: an old run with one checkpoint, and a new one whose
-    best is not its latest."""
+    best is not its latest; with these three `models`."""
     old, new = (
         Path("checkpoints/run_2026_01_01_10_00_old"),
         Path("checkpoints/run_2026_01_02_10_00"),
     )
-    save_step(old, 5, lively_model(1), byte_tokenizer(), val_loss=4.5)
-    save_step(new, 10, lively_model(2), byte_tokenizer(), val_loss=3.25)
-    save_step(new, 20, lively_model(3), byte_tokenizer(), val_loss=3.5)
+    save_step(old, 5, models[0], byte_tokenizer(), val_loss=4.5)
+    save_step(new, 10, models[1], byte_tokenizer(), val_loss=3.25)
+    save_step(new, 20, models[2], byte_tokenizer(), val_loss=3.5)
     runs.point(new, "best", runs.step_folder(new, 10))

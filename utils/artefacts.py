@@ -7,10 +7,8 @@ artefact stays whole until its successor is.
 """
 
 import hashlib
-import json
 import os
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,53 +16,18 @@ from typing import Any
 
 import msgspec
 
-from utils import VERSION
 from utils.errors import HatcheryError, RefusedError
 from utils.files import SCRAP, AppendLog, FolderLock, Written, hash_file, write_file, write_json
+from utils.lineage import MadeBy as MadeBy
+from utils.lineage import Manifest as Manifest
+from utils.lineage import Source as Source
+from utils.lineage import digest
+from utils.lineage import made_by as made_by
 from utils.publishing import JOURNAL, PLAN, beside, publish
 from utils.publishing import MANIFEST as MANIFEST
 from utils.publishing import recover as recover
 
 _SMALL_FILE = 64 * 1024 * 1024
-
-
-class MadeBy(msgspec.Struct, frozen=True):
-    """Who made an artefact: the stage's command, its options, our version, and when."""
-
-    command: str
-    options: dict[str, Any]
-    version: str
-    commit: str | None
-    time: str
-
-
-class Source(msgspec.Struct, frozen=True):
-    """Something an artefact was made from."""
-
-    path: str
-    fingerprint: str
-
-
-class Manifest(msgspec.Struct, frozen=True):
-    """The contents of `manifest.json`.
-
-    `fingerprint` covers names and checksums of all files, so equal contents have equal ones;
-    `checksum` covers the manifest itself.
-    """
-
-    kind: str
-    made_by: MadeBy
-    inputs: list[Source]
-    files: dict[str, Written]
-    fingerprint: str
-    facts: dict[str, Any] = {}
-    checksum: str = ""
-
-    def own_checksum(self) -> str:
-        """What `checksum` must be."""
-        values: dict[str, Any] = msgspec.to_builtins(self)
-        del values["checksum"]
-        return _digest(values)
 
 
 class Unit(msgspec.Struct, frozen=True):
@@ -73,22 +36,6 @@ class Unit(msgspec.Struct, frozen=True):
     name: str
     files: dict[str, Written]
     facts: dict[str, Any]
-
-
-def made_by(command: str, options: Mapping[str, Any]) -> MadeBy:
-    """Lineage of something made now by `command` with `options` (JSON values)."""
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return MadeBy(command, dict(options), VERSION, _git_commit(), now)
-
-
-def _git_commit() -> str | None:
-    """The commit of this checkout, read without running git; None outside a checkout."""
-    git = Path(__file__).parent.parent / ".git"
-    try:
-        head = (git / "HEAD").read_text().strip()
-        return (git / head[5:]).read_text().strip() if head.startswith("ref: ") else head
-    except OSError:
-        return None
 
 
 class FolderBuilder:
@@ -140,7 +87,7 @@ def build_folder(
     """
     recover(target)
     building = beside(target, "building")
-    plan = _digest([kind, command, dict(options), [msgspec.to_builtins(i) for i in inputs]])
+    plan = digest([kind, command, dict(options), [msgspec.to_builtins(i) for i in inputs]])
     with FolderLock(building):
         units = _unfinished_units(building, plan)
         builder = FolderBuilder(building, units)
@@ -154,7 +101,7 @@ def build_folder(
             made_by=made_by(command, options),
             inputs=list(inputs),
             files=files,
-            fingerprint=_digest({name: done.sha256 for name, done in files.items()}),
+            fingerprint=digest({name: done.sha256 for name, done in files.items()}),
             facts=builder.facts,
         )
         manifest = msgspec.structs.replace(manifest, checksum=manifest.own_checksum())
@@ -265,7 +212,7 @@ def fingerprint(path: Path) -> str:
         return manifest.fingerprint
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file())
-        return _digest([[str(p.relative_to(path)), fingerprint(p)] for p in files])
+        return digest([[str(p.relative_to(path)), fingerprint(p)] for p in files])
     stat = path.stat()
     if stat.st_size <= _SMALL_FILE:
         return hash_file(path).sha256
@@ -273,7 +220,7 @@ def fingerprint(path: Path) -> str:
         head = handle.read(1 << 20)
         handle.seek(-(1 << 20), os.SEEK_END)
         ends = hashlib.sha256(head + handle.read()).hexdigest()
-    return _digest([stat.st_size, stat.st_mtime_ns, ends])
+    return digest([stat.st_size, stat.st_mtime_ns, ends])
 
 
 def source(path: Path) -> Source:
@@ -301,8 +248,3 @@ def is_current(
     ):
         return manifest
     return None
-
-
-def _digest(value: object) -> str:
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
