@@ -103,7 +103,9 @@ class ModelConfig(BaseModel):
     depth: int | None = Field(
         None, ge=1, le=96, description="One dial: layers, with 64 channels and one head per layer."
     )
-    vocab_size: int = Field(32016, ge=2, description="Number of token ids.")
+    vocab_size: int = Field(
+        32016, ge=2, description="Number of token ids; null: those of the tokenizer."
+    )
     hidden_size: int = Field(1024, ge=1, description="Width of the residual stream in channels.")
     num_layers: int = Field(12, ge=1, description="Number of transformer blocks.")
     num_heads: int = Field(16, ge=1, description="Query heads per block.")
@@ -163,6 +165,8 @@ class ModelConfig(BaseModel):
         """Fill from `preset` or `depth` what is not given; 16 heads by default share 4 KV heads."""
         if not isinstance(given, dict):
             return given
+        if given.get("vocab_size", 0) is None:
+            given = {name: value for name, value in given.items() if name != "vocab_size"}
         preset, depth = given.get("preset"), given.get("depth")
         if preset is not None and depth is not None:
             raise ValueError("preset and depth both set the size: give one of them")

@@ -26,7 +26,7 @@ from pipeline.sources import raw_inputs
 from pipeline.workers import run_tasks
 from utils import artefacts
 from utils.artefacts import FolderBuilder, Manifest, build_folder, is_current, read_manifest
-from utils.errors import HatcheryError, RefusedError
+from utils.errors import HatcheryError
 from utils.files import sync_folder
 from utils.units import human_count
 
@@ -58,7 +58,6 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
         "test": options.test,
         "rules": rules.VERSION,
     }
-    _require_ours(target)
     current = is_current(target, "cleanup", settings, sources)
     if current is not None and not options.force:
         yield _finished(target, current, skipped=True)
@@ -215,20 +214,6 @@ class _Work:
                 "files": f"{len(self.finished)}/{len(self.tasks)}",
             },
         )
-
-
-def _require_ours(target: Path) -> None:
-    """Refuse to replace a folder that this stage did not make."""
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        manifest = read_manifest(target) if target.is_dir() else None
-        if manifest is None or manifest.kind != "cleaned":
-            raise RefusedError(
-                f"{target} exists and was not made by cleanup.",
-                found="a file"
-                if target.is_file()
-                else f"{len(list(target.iterdir()))} entries without a manifest of clean documents",
-                remedy="choose another folder with --output",
-            )
 
 
 def _finished(target: Path, manifest: Manifest, *, skipped: bool = False) -> Finished:

@@ -12,12 +12,12 @@ from model.checkpoint import load_training_state, load_weights, save_checkpoint
 from model.config import flops_per_token
 from model.gpt import GPT, create_model
 from model.optimizer import build_optimizer, load_optimizer_state, optimizer_state
-from model.sampler import SamplingSettings, generate
 from pipeline import runs
 from pipeline.dataloader import train_val_loaders
-from pipeline.events import Event, Finished, Metric, Sample, Saved, Warned
+from pipeline.events import Event, Finished, Metric, Saved, Warned
 from pipeline.loop import StepResult, Trainer
 from pipeline.options import Config
+from pipeline.samples import write_sample
 from pipeline.train_setup import Setup
 from utils.artefacts import Source
 from utils.files import DiskFullError, write_json
@@ -29,7 +29,6 @@ from utils.units import human_bytes
 
 _MOST_FAILED_SAVES = 3
 _MOST_VALIDATION_BATCHES = 200
-_SAMPLE_TOKENS = 60
 _WORTH_COMPILING_STEPS = 300
 _WORTH_COMPILING_SECONDS = 900.0
 _USUAL_MFU = 0.4
@@ -174,7 +173,8 @@ class Session:
         if self.step % eval_every == 0 or last:
             improved = yield from self._evaluate()
         if self.step % (options.sample_every or eval_every) == 0 or last:
-            yield self._sample()
+            prompt = options.sample_prompt
+            yield write_sample(self._model, self._setup.tokenizer, prompt, self.step)
         if self.step % (options.checkpoint_every or eval_every) == 0 or improved or last:
             yield from self._save()
 
@@ -222,16 +222,6 @@ class Session:
                 f"{self._state['best_step']} (loss {self._state['best_loss']:.4f})."
             )
         return False
-
-    def _sample(self) -> Sample:
-        tokenizer, prompt = self._setup.tokenizer, self._options.sample_prompt
-        start = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
-        ids = tokenizer.encode(prompt) if prompt else []
-        ends = frozenset(() if tokenizer.eos_id in (None, start) else (tokenizer.eos_id,))
-        settings = SamplingSettings(max_new_tokens=_SAMPLE_TOKENS, seed=self.step, stop_ids=ends)
-        new = generate(self._model.eval(), [[start or 0, *ids]], settings)[0][len(ids) + 1 :]
-        self._model.train()
-        return Sample(tokenizer.decode(new), prompt=prompt, step=self.step, token_ids=new)
 
     def _save(self) -> Iterator[Event]:
         """Write a checkpoint; a full disk is a warning until it has happened three times in a row.

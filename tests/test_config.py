@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from model.config import ModelConfig
 from pipeline.options import Config
 from utils.config import COMMAND_LINE, Layer, merge, nest, read_layers, resolve, valid_names
 from utils.errors import UsageError
@@ -26,9 +27,14 @@ def _fault(*layers: dict[str, Any]) -> UsageError:
 
 
 def test_the_config_file_of_the_project_says_what_the_defaults_say() -> None:
+    """But for the model: the file's fits a small machine, its vocabulary is the tokenizer's."""
     said = json.loads((ROOT / "config.json").read_text())
-    assert resolve(Config, read_layers(ROOT / "config.json")) == Config()
+    chosen = {"hidden_size": 512, "num_layers": 8, "num_heads": 8, "num_kv_heads": 2}
+    resolved = resolve(Config, read_layers(ROOT / "config.json"))
+    assert resolved == Config(model=ModelConfig(**chosen))
+    assert "vocab_size" not in resolved.model.model_fields_set
     plain = Config().model_dump(mode="json")
+    plain["model"] |= chosen | {"vocab_size": None}
     for section, values in said.items():
         assert values.items() <= plain[section].items(), section
 

@@ -83,9 +83,11 @@ def build_folder(
     stay for the next attempt and `target` is untouched.
 
     Raises:
-        RefusedError: another process is building the same target.
+        RefusedError: another process is building the same target, or there is something at
+            `target` that is not an artefact of this kind: it would be lost.
     """
     recover(target)
+    _refuse_foreign(target, kind)
     building = beside(target, "building")
     plan = digest([kind, command, dict(options), [msgspec.to_builtins(i) for i in inputs]])
     with FolderLock(building):
@@ -109,6 +111,18 @@ def build_folder(
             scrap.unlink()
         write_json(building / MANIFEST, msgspec.to_builtins(manifest))
         publish(building, target)
+
+
+def _refuse_foreign(target: Path, kind: str) -> None:
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    manifest = read_manifest(target) if target.is_dir() else None
+    if manifest is None or manifest.kind != kind:
+        raise RefusedError(
+            f"{target} is in the way: it was not made as {kind}.",
+            found=manifest.kind if manifest is not None else "something without a manifest",
+            remedy="choose another place to write to, or move it away",
+        )
 
 
 def _unfinished_units(building: Path, plan: str) -> dict[str, Unit]:
