@@ -10,15 +10,18 @@ import os
 import select
 import signal
 import sys
+import termios
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from threading import Thread
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from app.job_folder import JOB_FOLDER
 from app.layout import Console, readable, report_failure, spaced
 from app.picker import pick
-from app.runner import StopRequest
+from app.render import report
+from app.runner import StopRequest, describe
 from app.streams import Streams
 from pipeline import inventory
 from pipeline.events import Delta, Finished, Sample, Warned
@@ -128,13 +131,15 @@ class Conversation:
                         return
                 else:
                     self._generate(read_prompt(line.removeprefix("/")))
-            except HatcheryError as error:
-                report_failure(error)
+            except EOFError:
+                raise
             except UnicodeDecodeError:
                 self._notes.say("  ! That line was not UTF-8 text.", "yellow")
             except KeyboardInterrupt:
                 self._out.print()
                 self._notes.say("  Ctrl-D or /quit leaves.", "dim")
+            except Exception as error:  # out of memory and the like: the conversation goes on
+                report(describe(error))
 
     def _pick(self) -> None:
         directory, again = self._config.paths.checkpoints_dir, False
@@ -274,17 +279,24 @@ def _interruptible() -> Iterator[StopRequest]:
 
 @contextmanager
 def _terminated() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the process by an exception, so that line editing gives the terminal
-    back as it was. Ctrl-C is heard even where whoever started us ignores it."""
+    """SIGTERM and SIGHUP end the process at once, with the terminal as it was.
 
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(ExitCode.TERMINATED)
+    A thread waits for them: a handler would not be run while line editing waits for a key that
+    may never come. Ctrl-C is heard even where whoever started us ignores it.
+    """
+    ends = {getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)}
+    terminal = termios.tcgetattr(sys.stdin)
 
-    names = [getattr(signal, n) for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n)]
-    before = {name: signal.signal(name, on_signal) for name in names}
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
+    def wait() -> None:
+        signal.sigwait(ends)
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, terminal)
+        os._exit(ExitCode.TERMINATED)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    Thread(target=wait, daemon=True).start()
     try:
         yield
     finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ends)
+        signal.signal(signal.SIGINT, before)

@@ -70,7 +70,7 @@ class JsonFace(Face):
         sys.stdout.buffer.write(events.to_json(event) + b"\n")
         sys.stdout.buffer.flush()
         if isinstance(event, events.Failed):
-            _report(event)
+            report(event)
 
 
 class TerminalFace(Face):
@@ -228,7 +228,7 @@ class TerminalFace(Face):
 
     def _failed(self, event: events.Failed) -> None:
         self._end_bar()
-        _report(event)
+        report(event)
 
 
 class JobFace(TerminalFace):
@@ -267,5 +267,6 @@ def _indented(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.split("\n"))
 
 
-def _report(event: events.Failed) -> None:
+def report(event: events.Failed) -> None:
+    """One paragraph on stderr about what went wrong."""
     report_failure(HatcheryError(event.problem, found=event.found, remedy=event.remedy))

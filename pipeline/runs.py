@@ -140,24 +140,3 @@ def find_run(checkpoints_dir: Path, name: str | None) -> Path:
         found=listed,
         remedy="python main.py train --name NAME starts one",
     )
-
-
-def find_checkpoint(where: str, checkpoints_dir: Path) -> Path:
-    """A checkpoint from what the user typed: a folder, a .pt file, a run (its best, else latest).
-
-    Raises:
-        UsageError: nothing of that name; the message says what was looked for.
-    """
-    path = Path(where)
-    if not path.exists():
-        path = find_run(checkpoints_dir, where)
-    for which in ("best", "latest"):
-        checkpoint = pointed(path, which) if path.is_dir() else None
-        if checkpoint is not None:
-            return checkpoint
-    if path.is_dir() and not (path / "config.json").is_file() and not list(path.glob("*.pt")):
-        newest = step_folders(path)
-        if not newest:
-            raise UsageError(f"{path} holds no checkpoint.", remedy="python main.py train")
-        return newest[-1]
-    return path

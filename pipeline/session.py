@@ -51,7 +51,6 @@ class Session:
         self._failed_saves = 0
         self.given_up = False
         self._tracker = MetricsTracker()
-        self._val_loss: float | None = None
         self._model = self._load_model()
         self._train, self._val, self._info = train_val_loaders(
             setup.data,
@@ -206,7 +205,7 @@ class Session:
         limit = self._options.eval_batches or _MOST_VALIDATION_BATCHES
         loss = self._trainer.evaluate(self._val, limit).loss
         bits = loss / math.log(2) / self._info.val_bytes_per_token
-        self._val_loss = loss
+        self._state["val_loss"] = loss if math.isfinite(loss) else None
         yield self._metric({"val_loss": loss, "bits_per_byte": bits})
         self._tracker.restart(time.monotonic(), self._state["tokens"])
         # NaN is never smaller, so it is never best.
@@ -258,7 +257,7 @@ class Session:
         if self._state.get("best_step") == self.step:
             runs.point(setup.folder, "best", folder)
         runs.prune(setup.folder, self._options.keep_checkpoints)
-        facts = {"step": self.step, "val_loss": self._val_loss}
+        facts = {"step": self.step, "val_loss": self._state.get("val_loss")}
         yield Saved("checkpoint", str(folder), facts)
 
     def closing(self, *, stopped: bool) -> Iterator[Event]:
@@ -289,9 +288,10 @@ class Session:
     def figures(self) -> dict[str, str]:
         """What a progress line shows."""
         loss, speed = self._tracker.smooth("loss"), self._tracker.tokens_per_second()
+        val = self._state.get("val_loss")
         shown = {
             "loss": None if loss is None else f"{loss:.3f}",
-            "val": None if self._val_loss is None else f"{self._val_loss:.3f}",
+            "val": None if val is None else f"{val:.3f}",
             "speed": None if speed is None else f"{speed:,.0f} tokens/s",
             "memory": human_bytes(devices.peak_memory(self._device)),
         }

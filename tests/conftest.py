@@ -10,6 +10,10 @@ from stage_runner import run_stage
 
 ROOT = Path(__file__).parent.parent
 
+# Two torch threads on a core that something else uses wait for each other at every operation.
+# One is set here, before torch is imported, for these tests and for every process they start.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
