@@ -1,6 +1,6 @@
 """How fast one core cleans structured Wikipedia, in MB of raw JSON per second.
 
-    python benchmarks/cleaning.py FOLDER [--megabytes 300]
+    python benchmarks/cleaning.py [FOLDER] [--megabytes 300]
 
 FOLDER holds structured-contents .jsonl files; their records are repeated into one temporary file.
 The same cleaning as `python main.py cleanup` runs on it in this process, beside two ceilings:
@@ -9,6 +9,7 @@ reading the lines, and msgspec decoding the fields that are needed.
 
 import argparse
 import re
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,6 +17,9 @@ from pathlib import Path
 
 import msgspec
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks.peers import RECORDS
 from pipeline import records
 from pipeline.clean_file import Report, Task, clean_unit
 from pipeline.documents import expand_inputs
@@ -25,7 +29,7 @@ from pipeline.raw import as_input
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", default=RECORDS / "wikimedia-structured")
     parser.add_argument("--megabytes", type=int, default=300)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

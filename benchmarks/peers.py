@@ -5,11 +5,17 @@ calls `compare` is started again with `--variant NAME` for each of them.
 """
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+_BESIDE = Path(__file__).parent.parent.parent / "shared" / "data"
+RECORDS = Path(os.environ.get("HATCHERY_SHARED_DATA", _BESIDE))
+"""Real records that are not the project's to ship; the tests look for them there too."""
 
 Step = Callable[[], None]
 

@@ -1,6 +1,6 @@
 """Time to nanoGPT's validation loss on tinyshakespeare characters, on a CPU.
 
-    python benchmarks/time_to_loss.py path/to/input.txt [--rounds 3]
+    python benchmarks/time_to_loss.py [path/to/input.txt] [--rounds 3]
 
 The peer is nanoGPT's CPU recipe written anew in plain PyTorch: 4 layers, 128 wide, 4 heads,
 context 64, batch 12, 2000 steps of AdamW at 1e-3 with cosine decay, fp32, eager (its README,
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.peers import parser
+from benchmarks.peers import RECORDS, parser
 from utils.hardware import keep_heap
 
 if TYPE_CHECKING:
@@ -191,7 +191,8 @@ VARIANTS = {"nanoGPT recipe": (peer, False), "ours": (ours, False), "ours compil
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("input", type=Path, help="tinyshakespeare's input.txt")
+    text = RECORDS / "tinyshakespeare" / "input.txt"
+    arguments.add_argument("input", type=Path, nargs="?", default=text, help="its input.txt")
     arguments.add_argument("--only", nargs="*", default=list(VARIANTS))
     options = arguments.parse_args()
     if options.variant:

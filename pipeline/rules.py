@@ -118,7 +118,7 @@ _SPACES = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2
 _LINE_ENDS = Rule("line_ends", 0, (), re.compile(r"\r\n?"), "\n")
 _BREAKS = _chars("line_breaks", "\x0b\x0c\x85\u2028\u2029", "\n")
 _TRAILING = _rule("trailing_space", " \n~\t\n", r"[ \t]{1,1000}(?=\n)")
-_BLANK_LINES = _rule("blank_lines", "\n\n\n", r"\n{3,}", "\n\n")
+_BLANK_LINES = _rule("blank_lines", "\n\n\n", r"\n\n\n+", "\n\n")
 
 _TAGS = (
     "abbr|b|big|blockquote|br|center|cite|code|dd|del|div|dl|dt|em|font|gallery|h[1-6]|hr|i|ins|"
@@ -235,7 +235,7 @@ CODE = (
     _LINE_ENDS,
     _chars("controls", _C0 + _C1 + "\x0b\x0c"),
     _TRAILING,
-    _rule("blank_lines", "\n\n\n\n", r"\n{4,}", "\n\n\n"),
+    _rule("blank_lines", "\n\n\n\n", r"\n\n\n\n+", "\n\n\n"),
 )
 PLAIN = (
     _LINE_ENDS,
@@ -281,7 +281,10 @@ def clean(text: str, rules: tuple[Rule, ...], removed: Removed) -> str:
     if _one_pass(f"\n{again}\n", rules, {}) != again:
         for number in changed:
             lines[number] = _settle(f"\n{lines[number]}\n", rules, removed).strip("\n")
-    return _BLANK_LINES.apply("\n".join(lines), removed).strip("\n").rstrip()
+    joined = "\n".join(lines)
+    if _BLANK_LINES.applies(joined):
+        joined = _BLANK_LINES.apply(joined, removed)
+    return joined.strip("\n").rstrip()
 
 
 def _settle(text: str, rules: tuple[Rule, ...], removed: Removed) -> str:
