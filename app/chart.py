@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 Series = Sequence[tuple[int, float]]
 
-_MOST_POINTS, _FEW_POINTS = 400, 30
+_FEW_POINTS = 30
 
 
 def loss_chart(series: Mapping[str, Series], *, width: int, height: int = 16) -> str:
@@ -14,7 +14,8 @@ def loss_chart(series: Mapping[str, Series], *, width: int, height: int = 16) ->
     of the scale is cut at the highest value after the first tenth, or the start of a training
     would flatten all the rest.
     """
-    curves = {name: decimate(points) for name, points in series.items() if len(points) > 1}
+    most = max(2, width // 2)
+    curves = {name: decimate(points, most) for name, points in series.items() if len(points) > 1}
     if not curves:
         return ""
     import plotext  # 50 ms that only a chart costs
@@ -36,7 +37,7 @@ def loss_chart(series: Mapping[str, Series], *, width: int, height: int = 16) ->
     return str(plotext.uncolorize(plotext.build())).rstrip()
 
 
-def decimate(points: Series, most: int = _MOST_POINTS) -> Series:
+def decimate(points: Series, most: int) -> Series:
     """At most `most` points: means over equal stretches, so that noise shrinks and no dip hides."""
     if len(points) <= most:
         return points

@@ -134,18 +134,18 @@ class _Line(ProgressColumn):
     def render(self, task: Task) -> Text:
         fields = task.fields
         parts = [f"{task.percentage:.0f} %"] if task.total else []
-        if task.total or task.completed:
-            parts.append(amount(task.completed, task.total, fields["unit"]))
-        parts += fields["figures"]
+        parts += [amount(task.completed, task.total, fields["unit"]), *fields["figures"]]
         if task.total and task.time_remaining is not None:
             parts.append(f"{human_seconds(task.time_remaining)} left")
         if fields["message"]:
             parts.append(fields["message"])
-        return Text(safe(" · ".join(parts), lines=False))
+        return Text(safe(" · ".join(filter(None, parts)), lines=False))
 
 
 def amount(done: float, total: float | None, unit: str) -> str:
-    """'1.2 M of 3.4 M tokens'."""
+    """'1.2 M of 3.4 M tokens'; nothing where nothing is counted."""
+    if not done and not total:
+        return ""
     of = f" of {human_count(total)}" if total else ""
     return f"{human_count(done)}{of} {unit}".rstrip()
 

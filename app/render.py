@@ -35,6 +35,8 @@ from utils.units import human_seconds
 _PLAIN_INTERVAL = 10.0
 _REJECTIONS_SHOWN = 3
 _WORTH_A_CHART = 10  # points
+_SHORT, _FACTS_SHOWN = 20, 5  # of a line that says what was saved; the manifest has them all
+_BRIEF = 32  # characters
 
 
 class Face:
@@ -88,6 +90,7 @@ class TerminalFace(Face):
         self._rejected: Counter[str] = Counter()
         self._streams = Streams(self._out, self._console)
         self._wrote_text = False
+        self._told: events.Saved | None = None
         self._curves: dict[str, list[tuple[int, float]]] = {"loss": [], "val_loss": []}
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.Started: self._started,
@@ -122,7 +125,8 @@ class TerminalFace(Face):
     def _started(self, event: events.Started) -> None:
         self._end_bar()
         self._rejected.clear()
-        self._began = event.time
+        self._began = self._began or event.time
+        self._last_line = time.monotonic()
         self._streams.headings = event.unit == "texts" and (event.total or 1) > 1
         self._console.say(f"{self._console.sign('●')} {event.title}", "bold")
         if self._console.lively:
@@ -176,7 +180,10 @@ class TerminalFace(Face):
     def _saved(self, event: events.Saved) -> None:
         if event.kind == "run":
             self._draw_chart()
-        facts = "  ".join(f"{spaced(n)} {readable(value)}" for n, value in event.facts.items())
+        if self._told is not None and self._told.path == event.path and not event.facts:
+            return  # a stage inside another one has said it
+        self._told = event
+        facts = "  ".join(f"{spaced(n)} {readable(v)}" for n, v in event.facts.items() if _brief(v))
         self.note(f"saved {event.kind}: {event.path}  {facts}".rstrip())
 
     def _warned(self, event: events.Warned) -> None:
@@ -202,7 +209,10 @@ class TerminalFace(Face):
         summary = dict(event.summary)
         if result is None and summary and not self._wrote_text and not event.stopped:
             result = summary.pop(next(iter(summary)))
+        told = self._told.facts if self._told is not None and self._told.path == result else {}
         for name, value in summary.items():
+            if value in ([], {}) or (_brief(value) and told.get(name) == value):
+                continue
             if isinstance(value, list) and all(isinstance(row, dict) for row in value):
                 continue  # rows beside the result are for programs
             text = readable(value)
@@ -261,6 +271,11 @@ class JobFace(TerminalFace):
     def close(self) -> None:
         super().close()
         self._log.close()
+
+
+def _brief(value: object) -> bool:
+    """Whether a fact fits into a line with others."""
+    return not isinstance(value, list | dict) and len(str(value)) <= _BRIEF
 
 
 def _indented(text: str) -> str:

@@ -171,7 +171,10 @@ class ModelConfig(BaseModel):
         if preset is not None and depth is not None:
             raise ValueError("preset and depth both set the size: give one of them")
         if isinstance(preset, str) and preset in PRESETS:
-            return PRESETS[preset] | given
+            sizes = PRESETS[preset]
+            if "num_heads" in given and sizes["num_kv_heads"] == sizes["num_heads"]:
+                sizes = sizes | {"num_kv_heads": None}  # as many as there are now
+            return sizes | given
         if isinstance(depth, int) and depth > 0:
             sizes = {"hidden_size": 64 * depth, "num_layers": depth, "num_heads": depth}
             return sizes | given

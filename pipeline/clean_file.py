@@ -169,7 +169,7 @@ class _Unit:
         """Keep or reject one item."""
         self.tally.read += 1
         if isinstance(item, Item) and isinstance(item.content, bytes):
-            self.tally.raw_bytes += len(item.content) + 1
+            self.tally.raw_bytes += len(item.content) + item.is_row
         try:
             document = _clean_item(item, source, self.task, self.tally.removed)
             if hash(document.text) in self._seen:
@@ -183,7 +183,7 @@ class _Unit:
         line = _line(document, self.task.format)
         self._kept.line(line)
         self.tally.kept += 1
-        self.tally.text_bytes += len(line) + 1
+        self.tally.text_bytes += len(document.text.encode())
 
     def _reject(self, error: RejectedError, where: str) -> None:
         rejection = Rejection(error.reason, where, _readable(error.detail))

@@ -78,7 +78,7 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
         return
     manifest = read_manifest(target)
     assert manifest is not None
-    yield Saved(kind="cleaned", path=str(target), facts=manifest.facts)
+    yield Saved(kind="cleaned", path=str(target), facts=_summary(manifest))
     if work.tally.rejected.get("truncated_gzip") or work.tally.rejected.get("unreadable"):
         yield Warned(
             message="Some input files are cut or damaged; what could be read of them was.",
@@ -216,13 +216,20 @@ class _Work:
         )
 
 
+def _summary(manifest: Manifest) -> dict[str, Any]:
+    """The counts of a cleaned folder; its manifest has the removed characters too."""
+    facts = dict(manifest.facts)
+    facts["removed_spans"] = {rule: spans for rule, (spans, _) in facts.pop("removed", {}).items()}
+    return facts
+
+
 def _finished(target: Path, manifest: Manifest, *, skipped: bool = False) -> Finished:
     """The last event, unless nothing survived.
 
     Raises:
         HatcheryError: no document was kept.
     """
-    facts = manifest.facts
+    facts = _summary(manifest)
     if not facts["kept"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in facts["rejected"].items())
         raise HatcheryError(

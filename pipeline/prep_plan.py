@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.documents import cleaned_files, read_cleaned
 from pipeline.options import Config, PrepareOptions
 from pipeline.tokenizer import Tokenizer, load_tokenizer
-from pipeline.tokenizer_load import KNOWN, newest
+from pipeline.tokenizer_load import missing, newest, saved_folder
 from utils.artefacts import Source, read_manifest, source
 from utils.errors import UsageError
 
@@ -50,15 +50,9 @@ def open_tokenizer(config: Config, options: PrepareOptions) -> tuple[Tokenizer, 
     if options.tokenizer is None:
         path = newest(folder)
     else:
-        _, known = KNOWN.get(options.tokenizer, ("", options.tokenizer))
-        path = next((p for p in (folder / known, Path(known)) if p.exists()), Path())
-        if path == Path():
-            there = sorted(p.name for p in folder.glob("[!.]*") if p.is_dir())
-            raise UsageError(
-                f"There is no tokenizer {options.tokenizer} on this machine.",
-                found=f"in {folder}: {', '.join(there) or 'none'}",
-                remedy=f"fetch it: python main.py tokenize --load {options.tokenizer}",
-            )
+        path = saved_folder(options.tokenizer, folder) or Path(options.tokenizer)
+        if not path.exists():
+            raise missing(options.tokenizer, folder)
     return load_tokenizer(path, folder), path
 
 

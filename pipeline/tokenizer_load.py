@@ -50,7 +50,7 @@ def find(where: str | Path, tokenizers_dir: Path, *, refetch: bool = False) -> F
     text = str(where)
     identity, folder = KNOWN.get(text, (text, text))
     online = identity.count("/") == 1 and not text.startswith((".", "/", "~"))
-    saved = _saved(text, folder, tokenizers_dir) or (
+    saved = saved_folder(text, tokenizers_dir) or (
         _copy_of(identity, tokenizers_dir) if online else None
     )
     if saved and not (refetch and online):
@@ -62,12 +62,18 @@ def find(where: str | Path, tokenizers_dir: Path, *, refetch: bool = False) -> F
 
         repository = identity.partition("@")[0]
         return find_online(identity, folder if text in KNOWN else repository.split("/")[1])
+    raise missing(text, tokenizers_dir)
+
+
+def missing(text: str, tokenizers_dir: Path) -> UsageError:
+    """What to say where nothing is called `text`: those there are, and how to make one."""
     names = sorted(p.name for p in tokenizers_dir.glob("[!.]*") if p.is_dir())
-    raise UsageError(
-        f"There is no tokenizer {text}.",
+    known = text if text in KNOWN else "codellama"
+    return UsageError(
+        f"There is no tokenizer {text} on this machine.",
         found=f"in {tokenizers_dir}: {', '.join(names) or 'none'}",
         remedy="train one: python main.py tokenize --train bpe; or fetch one: "
-        "python main.py tokenize --load codellama",
+        f"python main.py tokenize --load {known}",
     )
 
 
@@ -90,11 +96,16 @@ def newest(tokenizers_dir: Path) -> Path:
     return max(made, key=lambda folder: made[folder])
 
 
-def _saved(text: str, folder: str, tokenizers_dir: Path) -> Path | None:
-    """The folder under `tokenizers_dir` of a name, or of a path that leads there."""
-    path = tokenizers_dir / folder if Path(folder).name == folder else Path(text)
-    inside = path.parent.resolve() == tokenizers_dir.resolve()
-    return path if inside and path.is_dir() else None
+def saved_folder(text: str, tokenizers_dir: Path) -> Path | None:
+    """The folder under `tokenizers_dir` of a name, or of a path that leads there.
+
+    A folder that is really called `gpt2` comes before what that name usually stands for.
+    """
+    names = [name for name in (text, KNOWN.get(text, ("", text))[1]) if Path(name).name == name]
+    for path in [tokenizers_dir / name for name in names] or [Path(text)]:
+        if path.is_dir() and path.parent.resolve() == tokenizers_dir.resolve():
+            return path
+    return None
 
 
 def _copy_of(identity: str, tokenizers_dir: Path) -> Path | None:

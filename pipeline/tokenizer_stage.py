@@ -43,9 +43,10 @@ def run(config: Config, options: TokenizeOptions, stop: StopSignal) -> Iterator[
         yield Finished(summary={"learned": False}, stopped=True)
         return
     answer = _answer(made.tokenizer, options)
+    facts = {"tokenizer": made.tokenizer.name, **made.facts}
     yield Finished(
-        summary={"tokenizer": made.tokenizer.name, **made.facts, **answer},
-        path=str(made.path),
+        summary={**answer, **facts},  # an answer is the result, else the folder is
+        path=None if answer else str(made.path),
         skipped=not made.fresh and not answer and bool(options.train or options.load),
     )
 

@@ -117,7 +117,7 @@ def test_nested_models_are_reached_by_their_path() -> None:
         ({"train": 3}, "train, from config.json: input should be an object", "correct train"),
         ({"train": {"optimizer": "muno"}}, "'muon' or 'adamw'", "write muon"),
         ({"paths": {"data_dir": 5}}, "paths.data_dir", "correct"),
-        ({"model": {"hidden_size": 100}}, "hidden_size (100)", "correct model in config.json"),
+        ({"model": {"hidden_size": 100}}, "hidden_size (100)", "correct model.hidden_size in"),
         ({"model": {"preset": "tiny", "depth": 3}}, "preset and depth", "correct model"),
         ({"model": {"rope_scaling": {"factor": 2}}}, "model.rope_scaling.kind", "give"),
         ({"train": {"name": "a\udcffb"}}, "train.name, from config.json: the text", "UTF-8"),

@@ -8,6 +8,7 @@ its dotted path and what would be valid.
 import difflib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -160,8 +161,18 @@ def _explain(
     return UsageError(
         f"{path or 'the settings'}, from {origin}: {message.rstrip('.')}.",
         found="" if isinstance(given, dict) else json.dumps(given, default=str)[:120],
-        remedy=f"write {close}" if close else f"correct {_in_words(path, origin)}",
+        remedy=f"write {close}"
+        if close
+        else "correct " + _culprits(schema, path, message, origins),
     )
+
+
+def _culprits(schema: type[BaseModel], path: str, message: str, origins: Mapping[str, str]) -> str:
+    """The setting at fault: those of a section that the message names, else `path` itself."""
+    origin = origins.get(path, next(iter(origins.values()), "the settings"))
+    named = [n for n in valid_names(schema, path.split(".")) if re.search(rf"\b{n}\b", message)]
+    places = [f"{path}.{name}" for name in named] if path in origins else []
+    return " or ".join(_in_words(p, origins.get(p, origin)) for p in places or [path])
 
 
 def _close_choice(given: object, expected: str) -> str:
