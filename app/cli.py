@@ -43,6 +43,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
         leave_quietly()
         code = ExitCode.FAILED
+    except OSError as error:
+        from app.runner import explained
+
+        if not error.errno:
+            raise
+        code = _fail(explained(error), arguments)
     except KeyboardInterrupt:
         code = ExitCode.INTERRUPTED
     sys.exit(code)

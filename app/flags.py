@@ -72,11 +72,14 @@ def load_config(flat: dict[str, Any], file: Path | None = None) -> Config:
     Raises:
         UsageError: a file or value is not valid.
     """
-    layers = read_layers(CONFIG_FILE) if CONFIG_FILE.exists() else []
+    there = CONFIG_FILE.exists() or CONFIG_FILE.is_symlink()  # a link that leads nowhere is a fault
+    layers = read_layers(CONFIG_FILE) if there else []
     if file is not None:
         layers += read_layers(file)
     layers.append(Layer(COMMAND_LINE, nest(flat)))
-    return resolve(Config, layers)
+    config = resolve(Config, layers)
+    config.note_typed(flat)
+    return config
 
 
 def _parameter(path: Sequence[str], field: FieldInfo, *flags: str) -> inspect.Parameter:

@@ -104,7 +104,7 @@ def progress_line(console: Console) -> Progress:
     plain = console.sign("●") != "●"
     return _OneLine(
         SpinnerColumn("line" if plain else "dots"),
-        _Bar(20, table_column=Column(width=20, no_wrap=True)),
+        _Bar(20, table_column=Column(max_width=20, no_wrap=True)),
         _Line(table_column=Column(no_wrap=True, overflow="ellipsis")),
         on=console,
     )
@@ -129,16 +129,18 @@ class _Bar(BarColumn):
 
 
 class _Line(ProgressColumn):
-    """'42 % · 1.2 M of 3.4 M tokens · 92 MB/s · 2 min 3 s left · message'."""
+    """'42 % · 1.2 M of 3.4 M tokens · 2 min 3 s left · 92 MB/s · message'.
+
+    What matters most comes first: a narrow terminal cuts the end off.
+    """
 
     def render(self, task: Task) -> Text:
         fields = task.fields
         parts = [f"{task.percentage:.0f} %"] if task.total else []
-        parts += [amount(task.completed, task.total, fields["unit"]), *fields["figures"]]
+        parts.append(amount(task.completed, task.total, fields["unit"]))
         if task.total and task.time_remaining is not None:
             parts.append(f"{human_seconds(task.time_remaining)} left")
-        if fields["message"]:
-            parts.append(fields["message"])
+        parts += [*fields["figures"], fields["message"]]
         return Text(safe(" · ".join(filter(None, parts)), lines=False))
 
 

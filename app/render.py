@@ -50,6 +50,9 @@ class Face:
         """
         raise NotImplementedError
 
+    def waiting(self, message: str) -> None:
+        """Say what the time before the first event goes into, where lines can be redrawn."""
+
     def close(self) -> None:
         """Give the terminal or file back."""
 
@@ -118,6 +121,15 @@ class TerminalFace(Face):
             bar, self._bar = self._bar, None
             bar.stop()
 
+    def _start_bar(self, total: int | None, unit: str, message: str) -> None:
+        if self._console.lively:
+            self._bar = progress_line(self._console)
+            self._bar.add_task("", total=total, unit=unit, message=message, figures=[])
+            self._bar.start()
+
+    def waiting(self, message: str) -> None:
+        self._start_bar(None, "", message)
+
     def note(self, text: str, style: str = "dim") -> None:
         """Say something that is no event."""
         self._console.say(f"  {text}", style)
@@ -129,10 +141,7 @@ class TerminalFace(Face):
         self._last_line = time.monotonic()
         self._streams.headings = event.unit == "texts" and (event.total or 1) > 1
         self._console.say(f"{self._console.sign('●')} {event.title}", "bold")
-        if self._console.lively:
-            self._bar = progress_line(self._console)
-            self._bar.add_task("", total=event.total, unit=event.unit, message="", figures=[])
-            self._bar.start()
+        self._start_bar(event.total, event.unit, "")
 
     def _progress(self, event: events.Progress) -> None:
         figures = [f"{name} {value}" for name, value in event.figures.items()]
@@ -174,7 +183,7 @@ class TerminalFace(Face):
     def _reject(self, event: events.Rejected) -> None:
         self._rejected[event.rule] += 1
         if self._rejected[event.rule] <= _REJECTIONS_SHOWN:
-            line = f"left out: {event.rule}  {event.where}  {event.detail}"
+            line = f"left out: {spaced(event.rule)}  {event.where}  {event.detail}"
             self.note(safe(line, lines=False)[:300])
 
     def _saved(self, event: events.Saved) -> None:
@@ -187,7 +196,10 @@ class TerminalFace(Face):
         self.note(f"saved {event.kind}: {event.path}  {facts}".rstrip())
 
     def _warned(self, event: events.Warned) -> None:
-        self.note(f"! {event.message} {event.remedy}".rstrip(), "yellow")
+        remedy = event.remedy
+        if not remedy.startswith("python "):
+            remedy = remedy[:1].upper() + remedy[1:]
+        self.note(f"! {event.message} {remedy}".rstrip(), "yellow")
 
     def _draw_chart(self) -> None:
         """The loss curves of a training that is over."""
@@ -204,7 +216,7 @@ class TerminalFace(Face):
         self._draw_chart()
         for rule, count in self._rejected.most_common():
             if count > _REJECTIONS_SHOWN:
-                self.note(f"left out: {rule} {count:,} times")
+                self.note(f"left out: {spaced(rule)} {count:,} times")
         result: Any = event.path
         summary = dict(event.summary)
         if result is None and summary and not self._wrote_text and not event.stopped:
@@ -275,7 +287,7 @@ class JobFace(TerminalFace):
 
 def _brief(value: object) -> bool:
     """Whether a fact fits into a line with others."""
-    return not isinstance(value, list | dict) and len(str(value)) <= _BRIEF
+    return not isinstance(value, list | dict | None) and len(str(value)) <= _BRIEF
 
 
 def _indented(text: str) -> str:

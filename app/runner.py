@@ -120,6 +120,8 @@ def run_stage(stage: Stage, config: Config, *, as_json: bool = False) -> int:
     with _listening(job) as stop:
         audience = Audience(face, stop)
         try:
+            if stage.uses_torch:
+                face.waiting("loading torch")
             run = stage.load()
             code = _consume(run(config, getattr(config, stage.section), stop), audience, stop)
         except Exception as error:
@@ -157,16 +159,19 @@ def leave_quietly() -> None:
         os.dup2(nowhere, descriptor)
 
 
+def explained(error: OSError) -> HatcheryError:
+    """A failure of the system, such as a full disk or a missing right, with a remedy."""
+    path = Path(str(error.filename or "a file"))
+    mended = disk_error(error, path)
+    if isinstance(mended, HatcheryError):
+        return mended
+    return HatcheryError(f"{path}: {error.strerror}.", remedy="check the path and its rights")
+
+
 def describe(error: Exception) -> Failed:
     """The final event of a stage that raised; the traceback only of what is our own mistake."""
     if isinstance(error, OSError) and error.errno:
-        path = Path(str(error.filename or "a file"))
-        mended = disk_error(error, path)
-        error = (
-            mended
-            if isinstance(mended, HatcheryError)
-            else HatcheryError(f"{path}: {error.strerror}.", remedy="check the path and its rights")
-        )
+        error = explained(error)
     if isinstance(error, MemoryError):
         error = HatcheryError(
             "This machine's memory is used up.",

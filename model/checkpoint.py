@@ -150,7 +150,15 @@ def _verify(folder: Path, names: Sequence[str]) -> None:
             remedy="choose a checkpoint folder, such as checkpoints/run_.../checkpoint_latest",
         )
     if manifest is not None:
-        verify(folder, names)
+        try:
+            verify(folder, names)
+        except RefusedError as error:
+            raise RefusedError(
+                error.problem,
+                found=error.found,
+                remedy="use another checkpoint of this run, or copy this one again; "
+                "train --resume auto sets a damaged newest one aside",
+            ) from error
 
 
 def _folder_tensors(folder: Path) -> dict[str, Tensor]:

@@ -82,7 +82,7 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
     if work.tally.rejected.get("truncated_gzip") or work.tally.rejected.get("unreadable"):
         yield Warned(
             message="Some input files are cut or damaged; what could be read of them was.",
-            remedy=f"see {target}/rejected_*.jsonl, fetch those files again and rerun",
+            remedy=f"Look into {target}/rejected_*.jsonl, fetch those files again and rerun.",
         )
     yield _finished(target, manifest)
 

@@ -133,8 +133,9 @@ class Trainer:
             self.optimizer.zero_grad()
             raise NonFiniteError(step, loss_value, norm_value)
         self.optimizer.set_multiplier(rate)
-        for part in self.optimizer.parts:
-            self._scaler.step(part)
+        if not overflow:  # or only the part whose gradients overflowed would be left out
+            for part in self.optimizer.parts:
+                self._scaler.step(part)
         self._scaler.update()
         self.optimizer.zero_grad()
         return loss_value, norm_value, overflow

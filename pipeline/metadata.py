@@ -1,5 +1,6 @@
 """What a token set says of itself: the contents of `metadata.json`."""
 
+import shlex
 from pathlib import Path
 from typing import Literal
 
@@ -56,6 +57,19 @@ class Metadata(msgspec.Struct, frozen=True):
     shards: list[ShardRecord]
 
 
+def remake(folder: Path, manifest: Manifest) -> str:
+    """The command that makes the tokens of `folder` as they were made."""
+    made, *texts = manifest.made_by.options, *(source.path for source in manifest.inputs)
+    flags = ["--output", str(folder), "--force"]
+    for name in ("source", "window", "stride", "split", "shard_tokens"):
+        if name in made:
+            flags += [f"--{name.replace('_', '-')}", str(made[name])]
+    flags += ["--test"] * bool(made.get("test"))
+    if texts:  # the last input is the tokenizer
+        flags += ["--tokenizer", texts.pop(), "--input", *texts]
+    return f"make the tokens again: python main.py prepare {shlex.join(flags)}"
+
+
 def read_metadata(folder: Path, manifest: Manifest) -> Metadata:
     """The metadata of a complete token set.
 
@@ -69,5 +83,5 @@ def read_metadata(folder: Path, manifest: Manifest) -> Metadata:
         raise RefusedError(
             f"{folder / METADATA} is not one of this version: {error}.",
             found=f"made by version {manifest.made_by.version}",
-            remedy=f"make the tokens again: python main.py prepare --output {folder} --force",
+            remedy=remake(folder, manifest),
         ) from error

@@ -255,7 +255,7 @@ class InferenceOptions(Options):
 class QuickstartOptions(Options):
     """Raise a first model from Python's own library, every stage in one go."""
 
-    minutes: float = Field(3.5, gt=0, le=600, description="Training time to plan for, minutes")
+    minutes: float = Field(3.0, gt=0, le=600, description="Training time to plan for, minutes")
     vocab_size: int = Field(4096, ge=259, le=65536, description="Tokenizer vocabulary, ids")
     name: str = Field("first", description="Name of the tokenizer and run")
     max_steps: Count | None = Field(

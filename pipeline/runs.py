@@ -6,6 +6,8 @@
 import re
 import shutil
 import time
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 from utils.artefacts import MANIFEST, recover, verify
@@ -17,7 +19,9 @@ _UNSAFE_NAME = re.compile(r"[^A-Za-z0-9._-]")
 
 
 def new_run(checkpoints_dir: Path, name: str | None, now: float) -> Path:
-    """A run folder that does not exist yet: run_YYYY_MM_DD_HH_MM[_name], numbered when taken.
+    """Make a run folder: run_YYYY_MM_DD_HH_MM[_name], numbered when taken.
+
+    Of several processes that start in the same minute each gets its own.
 
     Raises:
         UsageError: `name` could not be a part of a file name.
@@ -26,12 +30,23 @@ def new_run(checkpoints_dir: Path, name: str | None, now: float) -> Path:
         raise UsageError(
             f"A run cannot be called {name!r}.",
             found="only letters, digits, dot, dash and underscore make a safe file name",
+            remedy="choose another, such as --name first-try",
         )
     stem = "run_" + time.strftime("%Y_%m_%d_%H_%M", time.localtime(now))
     stem += f"_{name}" if name else ""
-    taken = {path.name for path in checkpoints_dir.glob("run_*")}
-    numbered = (f"{stem}_{i}" for i in range(2, len(taken) + 3))
-    return checkpoints_dir / next(n for n in (stem, *numbered) if n not in taken)
+    checkpoints_dir.mkdir(parents=True, exist_ok=True)
+    for folder in map(checkpoints_dir.joinpath, _numbered(stem)):
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError("names do not end")
+
+
+def _numbered(stem: str) -> Iterator[str]:
+    yield stem
+    yield from (f"{stem}_{number}" for number in count(2))
 
 
 def runs(checkpoints_dir: Path) -> list[Path]:
@@ -124,6 +139,10 @@ def newest_intact(run: Path, *, skip_corrupt: bool) -> tuple[Path, list[str]]:
     )
 
 
+def _is_called(run: Path, name: str) -> bool:
+    return run.name == name or run.name.endswith(f"_{name}")
+
+
 def find_run(checkpoints_dir: Path, name: str | None) -> Path:
     """The newest run, or the newest one called `name` (its whole folder name or its suffix).
 
@@ -132,8 +151,15 @@ def find_run(checkpoints_dir: Path, name: str | None) -> Path:
     """
     known = runs(checkpoints_dir)
     for run in known:
-        if name is None or run.name == name or run.name.endswith(f"_{name}"):
+        if name is None or _is_called(run, name):
             return run
+    for run in checkpoints_dir.glob("run_*"):
+        if name is not None and _is_called(run, name):
+            raise UsageError(
+                f"{run.name} has no checkpoint to go on from.",
+                found="it ended before its first one was saved",
+                remedy="start it again: the same command without --resume",
+            )
     listed = ", ".join(run.name for run in known[:8]) or "no runs"
     raise UsageError(
         f"There is no run{f' called {name}' if name else ''} in {checkpoints_dir}.",

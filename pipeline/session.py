@@ -216,9 +216,10 @@ class Session:
         patience = self._options.early_stopping
         if patience is not None and self._state["stale"] >= patience:
             self.given_up = True
+            stale, best = self._state["stale"], self._state["best_step"]
             yield Warned(
-                f"Stopping early: {patience} validations in a row were no better than step "
-                f"{self._state['best_step']} (loss {self._state['best_loss']:.4f})."
+                f"Stopping early: {stale} validations in a row were no better than step {best} "
+                f"(loss {self._state['best_loss']:.4f})."
             )
         return False
 

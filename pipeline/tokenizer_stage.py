@@ -145,6 +145,12 @@ def _corpus(config: Config, options: TokenizeOptions) -> tuple[list[Path], list[
     """Files to learn from, and the artefacts or files they are, for lineage."""
     folder = config.cleaned_dir(options.source or config.dataset.source)
     places = options.input or [folder]
+    if not options.input and not folder.is_dir():
+        raise UsageError(
+            f"There are no clean documents of {folder.name} yet.",
+            found=f"no folder {folder}",
+            remedy=f"make them: python main.py cleanup --source {folder.name}",
+        )
     files = cleaned_files(places)
     whole = [place for place in places if place.is_dir() and read_manifest(place)]
     single = [file for file in files if file.parent not in whole]

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.metadata import METADATA, Metadata, ShardRecord, read_metadata
+from pipeline.metadata import METADATA, Metadata, ShardRecord, read_metadata, remake
 from pipeline.shards import DOCUMENT, token_dtype
 from pipeline.windows import Stretch, Windows
 from utils.artefacts import Manifest, read_manifest, verify
@@ -43,6 +43,7 @@ class TokenSet:
     ) -> None:
         self.folder, self.metadata = folder, metadata
         self.fingerprint = manifest.fingerprint
+        self._manifest = manifest
         self.shards, self.train, self.val = shards, train, val
 
     @property
@@ -63,8 +64,7 @@ class TokenSet:
                 found=f"they are of {ours.name} ({ours.vocab_size} ids, fingerprint "
                 f"{ours.fingerprint[:16]}…); given is one of {tokenizer.vocab_size} ids, "
                 f"fingerprint {tokenizer.fingerprint[:16]}…",
-                remedy=f"use the tokenizer in {ours.path}, or make the tokens again: python "
-                f"main.py prepare --tokenizer NAME --output {self.folder}",
+                remedy=f"put theirs back at {ours.path}, or " + remake(self.folder, self._manifest),
             )
 
     def into_memory(self) -> None:
@@ -125,16 +125,17 @@ def _complete(folder: Path) -> Manifest:
     manifest = read_manifest(folder)
     if manifest is not None and METADATA in manifest.files:
         return manifest
-    remedy = f"make it: python main.py prepare --output {folder}"
     if not folder.is_dir():
         raise UsageError(
-            f"There is no token set at {folder}.", found="no such folder", remedy=remedy
+            f"There is no token set at {folder}.",
+            found="no such folder",
+            remedy=f"make it: python main.py prepare --output {folder}",
         )
     missing = "manifest.json" if manifest is None else METADATA
     raise RefusedError(
         f"{folder} is not a complete token set: it has no {missing}.",
         found=", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "an empty folder",
-        remedy=remedy,
+        remedy=f"move it away, then make it: python main.py prepare --output {folder}",
     )
 
 
@@ -157,7 +158,9 @@ def _verify(folder: Path, name: str) -> None:
 
 
 def _again(folder: Path) -> str:
-    return f"make the tokens again: python main.py prepare --output {folder} --force"
+    manifest = read_manifest(folder)
+    assert manifest is not None  # the set was found complete before
+    return remake(folder, manifest)
 
 
 def _mapped(path: Path) -> npt.NDArray[Any]:

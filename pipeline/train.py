@@ -37,8 +37,7 @@ def run(config: Config, options: TrainOptions, stop: StopSignal) -> Iterator[Eve
         stack.enter_context(FolderLock(setup.folder))
         log = AppendLog(setup.folder / "events.jsonl")
         stack.callback(log.close)
-        if not (setup.folder / "run.json").exists():
-            write_record(setup)
+        write_record(setup)
         for event in _train(config, setup, stop):
             if not isinstance(event, Progress):
                 log.write(to_json(event))
@@ -59,7 +58,7 @@ def _run_session(session: Session, setup: Setup, stop: StopSignal) -> Iterator[E
     total = setup.total_steps
     if session.step >= total:
         yield Warned(
-            f"This run has already done its {total:,} steps.",
+            f"This run has done {session.step:,} steps already, of {total:,} asked for.",
             remedy="--max-steps or --epochs with a larger value lets it go on.",
         )
         yield Finished({"steps": session.step}, str(setup.folder), skipped=True)

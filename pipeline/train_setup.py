@@ -30,6 +30,9 @@ _FIXED = frozenset(
 )
 
 
+_BELONGS = {"data": "on other data", "tokenizer": "with another tokenizer"}
+
+
 class RunRecord(msgspec.Struct, frozen=True):
     """The contents of run.json: what the run was started with."""
 
@@ -85,13 +88,9 @@ def _resumed(config: Config, options: TrainOptions) -> Setup:
     _refuse_changes(record, options, typed)
     changes = {name: getattr(options, name) for name in typed - {"resume", "name"}}
     kept = TrainOptions.model_validate_json(msgspec.json.encode(record.options))
-    merged = kept.model_copy(update={**changes, "data": options.data or Path(record.data)})
+    merged = kept.model_copy(update={"data": Path(record.data), **changes})
     model = ModelConfig.model_validate_json(msgspec.json.encode(record.model), strict=True)
-    if config.typed("model") and config.model != model:
-        raise UsageError(
-            "A resumed run keeps its model: --model.* cannot change it.",
-            remedy="start a new run without --resume",
-        )
+    _refuse_another_model(config, model)
     data, tokenizer = _open_data(config, merged)
     found = {"data": data.fingerprint, "tokenizer": tokenizer.fingerprint}
     _check_belongs(run, record.fingerprints, found)
@@ -132,10 +131,13 @@ def read_record(run: Path) -> RunRecord:
     """
     try:
         return msgspec.json.decode((run / "run.json").read_bytes(), type=RunRecord)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
         raise RefusedError(
-            f"{run / 'run.json'} cannot be read: {error}.",
-            remedy="start a new run, or load the checkpoint for inference",
+            f"{run / 'run.json'} cannot be read: {why}.",
+            found="without it the run's settings are unknown, so it cannot go on",
+            remedy=f"its model still writes: python main.py inference --checkpoint {run}; "
+            "python main.py train starts a new run",
         ) from error
 
 
@@ -150,18 +152,37 @@ def _refuse_changes(record: RunRecord, options: TrainOptions, typed: Iterable[st
             )
 
 
+def _refuse_another_model(config: Config, model: ModelConfig) -> None:
+    for name in sorted(config.typed("model")):
+        before, now = getattr(model, name, None), getattr(config.model, name, None)
+        if before != now:
+            raise UsageError(
+                f"A resumed run keeps its model: --model.{name.replace('_', '-')} cannot change.",
+                found=f"the run has {before}, the command line says {now}",
+                remedy="leave it out, or start a new run without --resume",
+            )
+
+
 def _check_belongs(run: Path, expected: dict[str, str], found: dict[str, str]) -> None:
     for what, wanted in expected.items():
         if found[what] != wanted:
             raise RefusedError(
-                f"{run.name} was trained with another {what}.",
+                f"{run.name} was trained {_BELONGS[what]}.",
                 found=f"fingerprint {found[what][:16]}…, where the run expects {wanted[:16]}…",
                 remedy="give the matching --data, or start a new run without --resume",
             )
 
 
 def _open_data(config: Config, options: TrainOptions) -> tuple[TokenSet, Tokenizer]:
-    folder = options.data or config.tokens_dir(config.dataset.source, test=options.test)
+    source = config.dataset.source
+    folder = options.data or config.tokens_dir(source, test=options.test)
+    if options.data is None and not folder.is_dir():
+        raise UsageError(
+            f"There are no tokens of {source} yet.",
+            found=f"no folder {folder}",
+            remedy="make them: python main.py prepare --source "
+            f"{source}{' --test' if options.test else ''}",
+        )
     data = open_tokens(folder, window=options.window, val_split=options.val_split)
     tokenizer = load_tokenizer(data.metadata.tokenizer.path, config.paths.tokenizers_dir)
     data.check_tokenizer(tokenizer)
@@ -217,14 +238,21 @@ def _setup(
 
 
 def write_record(setup: Setup) -> None:
-    """Write the run.json of a run about to start."""
+    """Write the run.json of a run about to start or go on.
+
+    What was changed on resuming is kept, so that the next resume goes on in the same way.
+    """
+    path = setup.folder / "run.json"
+    before = read_record(setup.folder) if path.exists() else None
+    parent = None if setup.parent is None else str(setup.parent)
     record = RunRecord(
         options=setup.options.model_dump(mode="json"),
         model=setup.model.model_dump(mode="json"),
         data=str(setup.data.folder),
         fingerprints=setup.fingerprints,
-        created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        version=VERSION,
-        parent=None if setup.parent is None else str(setup.parent),
+        created=before.created if before else time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        version=before.version if before else VERSION,
+        parent=before.parent if before else parent,
     )
-    write_json(setup.folder / "run.json", msgspec.to_builtins(record))
+    if record != before:
+        write_json(path, msgspec.to_builtins(record))

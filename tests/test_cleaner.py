@@ -55,6 +55,14 @@ def write(path: Path, data: bytes) -> Path:
     return path
 
 
+def test_sizes_are_those_of_the_text_read_and_kept(workspace: Path) -> None:
+    write(Path("in/a.txt"), WORDS.encode())
+    write(Path("in/b.jsonl"), json.dumps({"text": f"é {WORDS}"}).encode() + b"\n")
+    facts = summary(clean(Path("in"), source="files"))
+    assert facts["raw_bytes"] == sum(path.stat().st_size for path in Path("in").iterdir())
+    assert facts["text_bytes"] == len(WORDS.encode()) + len(f"é {WORDS}".encode())
+
+
 def test_the_real_records_become_good_articles(shared_data: Path, workspace: Path) -> None:
     facts = summary(clean(shared_data / "wikimedia-structured"))
     assert (facts["read"], facts["kept"], facts["rejected"]) == (16, 14, {"stub": 1, "redirect": 1})

@@ -16,6 +16,7 @@ import pytest
 
 from app import cli
 from app.flags import load_config, stage_command
+from app.render import TerminalFace
 from app.runner import StopRequest
 from pipeline import events
 from pipeline.options import Config
@@ -148,6 +149,13 @@ def test_typed_flags_beat_config_option_beats_config_json(workspace: Path) -> No
     train = _settings("--config", "mine.json", "--seed", "6").train
     assert (train.seed, train.epochs, train.max_steps) == (6, 5.0, 3)
     assert load_config({}).train.seed == 1
+
+
+def test_what_was_typed_is_remembered_for_resuming(workspace: Path) -> None:
+    Path("config.json").write_text('{"train": {"seed": 1}}')
+    config = _settings("--max-steps", "5", "--model.num-layers", "2")
+    assert config.typed("train") == {"max_steps"}
+    assert config.typed("model") == {"num_layers"}
 
 
 def test_a_broken_config_json_stops_every_command_but_help(
@@ -359,3 +367,39 @@ def test_a_lively_terminal_gets_one_line_and_its_cursor_back(workspace: Path) ->
     assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")
     assert b"20 of 20 steps" in shown or b"of 20 steps" in shown
     assert shown.rstrip().endswith(b"made/it")
+
+
+def test_a_refusal_of_the_operating_system_is_a_paragraph(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("logs").write_text("in the way")
+    assert run("jobs", "start", "--", "train") == ExitCode.FAILED
+    shown = capsys.readouterr().err
+    assert "logs" in shown
+    assert "Traceback" not in shown
+
+
+def test_a_config_json_that_leads_nowhere_is_not_passed_over(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("config.json").symlink_to("gone.json")
+    assert run("train") == ExitCode.USAGE
+    assert "config.json cannot be read" in capsys.readouterr().err
+
+
+def test_a_fact_is_told_once_and_nothing_is_told_of_nothing(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = {"documents": 14, "rejected": {}, "rules": {"stub": 2}, "val_loss": None}
+    with TerminalFace() as face:
+        face.show(events.Started(stage="x", title="X"))
+        face.show(events.Progress(done=0, message="fetching"))
+        face.show(events.Saved(kind="tokens", path="out", facts=facts))
+        face.show(events.Saved(kind="tokens", path="out"))
+        face.show(events.Finished(summary=facts, path="out"))
+    shown = capsys.readouterr()
+    assert shown.out == "out\n"
+    assert shown.err.count("saved tokens: out") == 1
+    assert shown.err.count("documents") == 1
+    assert "rules: stub 2" in shown.err
+    assert "rejected" not in shown.err

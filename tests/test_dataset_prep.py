@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,11 +16,13 @@ import pytest
 from conftest import ROOT
 from token_sets import prepare, prepared, save_tokenizer, write_documents
 
+from app.cli import parse_stage
 from pipeline import dataset_prep, prep_plan
 from pipeline.events import Finished, Progress, Rejected, Started, Warned
 from pipeline.metadata import Metadata, read_metadata
 from pipeline.options import Config, PrepareOptions
 from pipeline.tokenizer import load_tokenizer
+from pipeline.tokens import open_tokens
 from pipeline.workers import run_tasks
 from utils import artefacts
 from utils.artefacts import FolderBuilder, read_manifest
@@ -389,3 +392,26 @@ def test_real_text_and_the_real_codellama_tokenizer_come_back(
     assert Counter(texts_in(Path("set"))) == Counter(text.split("\n\n"))
     assert done.summary["bytes_per_token"] > 2.5
     assert metadata(Path("set")).dtype == "uint16"
+
+
+def test_the_command_that_mends_a_damaged_set_makes_the_same_one_again(house: Path) -> None:
+    save_tokenizer("later")  # the newest one, which is not the one that made the set
+    path = Path(str(prepared(input=[Path("cleaned")], tokenizer="letters", window=16).path))
+    before = read_manifest(path)
+    shard = next(path.glob("tokens_*.npy"))
+    shard.write_bytes(shard.read_bytes()[:-2])
+    with pytest.raises(RefusedError) as caught:
+        open_tokens(path, val_split=0.3)
+    typed = shlex.split(caught.value.remedy.partition("main.py ")[2])
+    stage, config, _ = parse_stage(typed)
+    list(stage.load()(config, config.prepare, threading.Event()))
+    after = read_manifest(path)
+    assert before is not None
+    assert after is not None
+    assert after.fingerprint == before.fingerprint
+    assert (after.made_by.options, after.inputs) == (before.made_by.options, before.inputs)
+
+
+def test_a_folder_called_like_a_known_tokenizer_is_that_folder(house: Path) -> None:
+    save_tokenizer("gpt2")
+    assert prepared(input=[Path("cleaned")], tokenizer="gpt2").summary["tokenizer"] == "gpt2"

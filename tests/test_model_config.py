@@ -123,3 +123,8 @@ def test_suggestions_grow_with_the_budget() -> None:
     budget = flops_per_token(config, 1024) * suggested_horizon(config)
     assert 1e5 < suggested_batch_tokens(budget) < 1e6
     assert 5e-4 < suggested_learning_rate(budget) < 2e-3
+
+
+def test_a_preset_with_other_heads_keeps_as_many_kv_heads_as_it_had() -> None:
+    assert ModelConfig(preset="gpt2", hidden_size=48, num_heads=4).kv_heads == 4
+    assert ModelConfig(preset="125M", num_heads=24).kv_heads == 4

@@ -109,6 +109,32 @@ def test_a_finished_run_says_so_and_goes_on_when_given_more_steps(prepared: Path
     assert [step for step, _, _ in curve(further)] == [13, 14, 15]
 
 
+def test_more_steps_are_remembered_by_the_next_resume(prepared: Path) -> None:
+    train(name="far")
+    run_stage(
+        "train",
+        train={"resume": "auto", "name": "far", "max_steps": 20},
+        stop_when=lambda e: isinstance(e, Metric) and e.step == 14,
+    )
+    rest = run_stage("train", train={"resume": "auto", "name": "far"})
+    assert [step for step, _, _ in curve(rest)] == [15, 16, 17, 18, 19, 20]
+
+
+def test_retyping_the_whole_command_resumes_and_only_differences_are_refused(
+    prepared: Path,
+) -> None:
+    train(name="typed")
+    again = TRAIN | {"resume": "auto", "name": "typed", "max_steps": 13}
+    events = run_stage("train", train=again, model=MODEL)
+    assert [step for step, _, _ in curve(events)] == [13]
+
+
+def test_trainings_that_start_together_get_folders_of_their_own(workspace: Path) -> None:
+    folders = [runs.new_run(Path("checkpoints"), "same", 0.0) for _ in range(3)]
+    assert len(set(folders)) == 3
+    assert all(folder.is_dir() for folder in folders)
+
+
 def test_an_older_checkpoint_branches_into_a_new_run(prepared: Path) -> None:
     run = run_folder(train(name="trunk"))
     events = run_stage("train", train={"resume": str(runs.step_folder(run, 8)), "name": "twig"})
@@ -134,7 +160,7 @@ def test_other_tokens_are_refused_with_both_fingerprints(prepared: Path) -> None
     (prepared / "notes" / "00.txt").unlink()
     run_stage("cleanup", cleanup={"source": "files", "input": ["notes"]})
     run_stage("prepare", prepare={"source": "files", "tokenizer": "chars", "window": 32})
-    with pytest.raises(RefusedError, match="another data"):
+    with pytest.raises(RefusedError, match="on other data"):
         run_stage("train", train={"resume": "auto"})
 
 
@@ -253,3 +279,17 @@ def test_checkpoints_open_in_transformers(prepared: Path) -> None:
     ids = torch.tensor([AutoTokenizer.from_pretrained(checkpoint)("the old fox").input_ids])
     ours = load_weights(checkpoint)(ids)["logits"]
     torch.testing.assert_close(ours, theirs(ids).logits, atol=1e-4, rtol=0)
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_is_named(prepared: Path) -> None:
+    runs.new_run(Path("checkpoints"), "early", 0.0)
+    with pytest.raises(UsageError, match="has no checkpoint to go on from"):
+        run_stage("train", train={"resume": "auto", "name": "early"})
+
+
+def test_a_run_without_its_settings_names_what_still_works(prepared: Path) -> None:
+    run = run_folder(train(name="bare"))
+    (run / "run.json").write_bytes(b"{\xff")
+    with pytest.raises(RefusedError, match="cannot be read") as error:
+        run_stage("train", train={"resume": "auto", "name": "bare"})
+    assert f"inference --checkpoint {run}" in error.value.remedy

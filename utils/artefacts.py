@@ -8,6 +8,7 @@ artefact stays whole until its successor is.
 
 import hashlib
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -168,15 +169,21 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RefusedError(
-            f"{folder / MANIFEST} is damaged: {error}.", remedy=f"make {folder} again"
+            f"{folder / MANIFEST} is damaged: {error}.", remedy=_aside(folder)
         ) from error
     if manifest.checksum != manifest.own_checksum():
         raise RefusedError(
             f"{folder / MANIFEST} is damaged: it does not match its own checksum.",
             found="a changed byte or an edit by hand",
-            remedy=f"make {folder} again",
+            remedy=_aside(folder),
         )
     return manifest
+
+
+def _aside(folder: Path) -> str:
+    """What to do with an artefact that nothing may overwrite and nobody should use."""
+    moved = folder.with_name(f"{folder.name}.damaged")
+    return f"set it aside, then make it again: {shlex.join(['mv', str(folder), str(moved)])}"
 
 
 def verify(folder: Path, only: Sequence[str] | None = None) -> Manifest:
@@ -192,7 +199,7 @@ def verify(folder: Path, only: Sequence[str] | None = None) -> Manifest:
             found="an interrupted write, or a folder of another program",
             remedy="run the stage that makes it again, it goes on where it stopped",
         )
-    again = f"make {folder} again, or copy it again from where it came"
+    again = f"{_aside(folder)}; or copy it again from where it came"
     for name in manifest.files if only is None else only:
         expected, path = manifest.files.get(name), folder / name
         if expected is None:
@@ -246,7 +253,9 @@ def source(path: Path) -> Source:
     try:
         return Source(str(path), fingerprint(path))
     except OSError as error:
-        raise HatcheryError(f"{path} cannot be read: {error.strerror}.") from error
+        raise HatcheryError(
+            f"{path} cannot be read: {error.strerror}.", remedy="check its rights, or leave it out"
+        ) from error
 
 
 def is_current(
