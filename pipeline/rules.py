@@ -280,7 +280,7 @@ def clean(text: str, rules: tuple[Rule, ...], removed: Removed) -> str:
     again = "\n\n".join([lines[number] for number in changed])
     if _one_pass(f"\n{again}\n", rules, {}) != again:
         for number in changed:
-            lines[number] = _settle(f"\n{lines[number]}\n", rules, removed).strip("\n")
+            lines[number] = _settle(lines[number], rules, removed)
     joined = "\n".join(lines)
     if _BLANK_LINES.applies(joined):
         joined = _BLANK_LINES.apply(joined, removed)
@@ -290,7 +290,7 @@ def clean(text: str, rules: tuple[Rule, ...], removed: Removed) -> str:
 def _settle(text: str, rules: tuple[Rule, ...], removed: Removed) -> str:
     for _ in range(_PASSES):
         before = text
-        text = _one_pass(text, rules, removed)
+        text = _one_pass(f"\n{text}\n", rules, removed)  # a line begins at the very start too
         if text == before.strip("\n").rstrip():
             return text
     raise UnstableMarkupError(f"still changing after {_PASSES} passes")

@@ -117,6 +117,7 @@ _SNIPPETS = st.lists(
 @settings(max_examples=400, deadline=None)
 @given(st.one_of(_DEBRIS, _SNIPPETS, st.text(max_size=60)), st.sampled_from([WIKI, PLAIN, CODE]))
 @example("&amp;amp;amp;", WIKI)
+@example("0\r&nbsp0;", WIKI)
 @example("e[1]\u0301", WIKI)
 @example("a\n [1] x\n( ( ) )", WIKI)
 def test_cleaning_twice_is_cleaning_once(text: str, rules: tuple) -> None:
