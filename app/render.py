@@ -35,8 +35,7 @@ from utils.units import human_seconds
 _PLAIN_INTERVAL = 10.0
 _REJECTIONS_SHOWN = 3
 _WORTH_A_CHART = 10  # points
-_SHORT, _FACTS_SHOWN = 20, 5  # of a line that says what was saved; the manifest has them all
-_BRIEF = 32  # characters
+_BRIEF = 32  # characters of a fact beside others; the manifest has the longer ones
 
 
 class Face:
@@ -189,8 +188,6 @@ class TerminalFace(Face):
     def _saved(self, event: events.Saved) -> None:
         if event.kind == "run":
             self._draw_chart()
-        if self._told is not None and self._told.path == event.path and not event.facts:
-            return  # a stage inside another one has said it
         self._told = event
         facts = "  ".join(f"{spaced(n)} {readable(v)}" for n, v in event.facts.items() if _brief(v))
         self.note(f"saved {event.kind}: {event.path}  {facts}".rstrip())

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from pipeline.documents import Document, read_cleaned
 from pipeline.events import Rejected
 from pipeline.shards import Shard
-from pipeline.tokenizer import Tokenizer, load_tokenizer
+from pipeline.tokenizer import Tokenizer
+from pipeline.tokenizer_load import load_tokenizer
 from utils.errors import RefusedError
 from utils.files import Written
 

@@ -18,7 +18,8 @@ from model.gpt import GPT
 from model.sampler import NewToken, SamplingSettings, fit_prompt, stream
 from pipeline.events import Delta, Event, Sample, Warned
 from pipeline.options import InferenceOptions
-from pipeline.tokenizer import StreamDecoder, Tokenizer, load_tokenizer
+from pipeline.tokenizer import StreamDecoder, Tokenizer
+from pipeline.tokenizer_load import load_tokenizer
 from utils.errors import HatcheryError, RefusedError, UsageError
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "encoder.json")

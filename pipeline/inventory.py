@@ -132,7 +132,7 @@ def newest(checkpoints_dir: Path) -> Checkpoint:
 def _run_called(name: str, checkpoints_dir: Path) -> Run:
     known = list_runs(checkpoints_dir)
     for run in known:
-        if name == run.name or run.name.endswith(f"_{name}"):
+        if runs.is_called(run.name, name):
             return run
     raise UsageError(
         f"There is no checkpoint or run {name}.",

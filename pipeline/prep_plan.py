@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pipeline.documents import cleaned_files, read_cleaned
 from pipeline.options import Config, PrepareOptions
-from pipeline.tokenizer import Tokenizer, load_tokenizer
-from pipeline.tokenizer_load import missing, newest, saved_folder
+from pipeline.tokenizer import Tokenizer
+from pipeline.tokenizer_load import load_tokenizer, missing, newest, saved_folder
 from utils.artefacts import Source, read_manifest, source
 from utils.errors import UsageError
 

@@ -10,7 +10,7 @@ from model.optimizer import build_optimizer
 from pipeline.dataloader import train_val_loaders
 from pipeline.loop import Trainer
 from pipeline.options import Config, TrainOptions
-from pipeline.train_setup import prepare_run
+from pipeline.train_setup import open_inputs
 
 _WARM_UP, _TIMED = 2, 5
 
@@ -21,14 +21,14 @@ def seconds_per_step(config: Config, options: TrainOptions, stop: StopSignal) ->
     Raises:
         UsageError, RefusedError: the settings or the data would be refused by training too.
     """
-    setup = prepare_run(config, options)
+    shape, data, _ = open_inputs(config, options)
     device = devices.pick_device(options.device)
-    model = create_model(setup.model).to(device)
+    model = create_model(shape).to(device)
     optimizer = build_optimizer(
         model, kind=options.optimizer, learning_rate=0.0, matrix_learning_rate=0.0
     )
     batches, _, _ = train_val_loaders(
-        setup.data, options.batch_size, verbose=False, seed=options.seed, device=device
+        data, options.batch_size, verbose=False, seed=options.seed, device=device
     )
     trainer = Trainer(
         model,

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from model.config import ModelConfig, parameter_count
 from pipeline import runs, stages
-from pipeline.events import Event, Finished, Progress, Saved, Started
+from pipeline.events import Event, Finished, Progress, Saved, Started, Warned
 from pipeline.metadata import Metadata, read_metadata
 from pipeline.options import Config, QuickstartOptions
 from pipeline.train_setup import read_record
@@ -67,6 +67,9 @@ def run(config: Config, options: QuickstartOptions, stop: StopSignal) -> Iterato
             yield Finished(stopped=True)
             return
     config = yield from _with_training(config, options, stop)
+    if stop.is_set():
+        yield Finished(stopped=True)
+        return
     outcome = yield from _inner("train", config, stop)
     if outcome.stopped or stop.is_set():
         yield Finished(stopped=True)
@@ -131,6 +134,11 @@ def _with_training(
     """The configuration of training: going on with the run of that name, or a new one whose
     length is planned by the speed of this machine."""
     if not options.force and _can_go_on(config, options.name):
+        if config.typed("quickstart") & {"minutes", "max_steps"}:
+            yield Warned(
+                f"There is a run called {options.name} already; it keeps the length it began with.",
+                remedy="--name NAME trains another, --force this one anew.",
+            )
         resume = _with(config.train, resume="auto", name=options.name)
         return _with(config, train=resume)
     train = _with(config.train, name=options.name, resume=None, data=None, **TRAINING)

@@ -15,6 +15,7 @@ from utils.errors import RefusedError, UsageError
 from utils.files import sync_folder
 
 _STEP = re.compile(r"checkpoint_step_(\d+)$")
+_DATED = r"run(_\d+){5}"
 _UNSAFE_NAME = re.compile(r"[^A-Za-z0-9._-]")
 
 
@@ -139,8 +140,9 @@ def newest_intact(run: Path, *, skip_corrupt: bool) -> tuple[Path, list[str]]:
     )
 
 
-def _is_called(run: Path, name: str) -> bool:
-    return run.name == name or run.name.endswith(f"_{name}")
+def is_called(run: str, name: str) -> bool:
+    """Whether a run's folder has this name, or was started with `--name` `name`."""
+    return run == name or re.fullmatch(rf"{_DATED}_{re.escape(name)}(_\d+)?", run) is not None
 
 
 def find_run(checkpoints_dir: Path, name: str | None) -> Path:
@@ -151,10 +153,10 @@ def find_run(checkpoints_dir: Path, name: str | None) -> Path:
     """
     known = runs(checkpoints_dir)
     for run in known:
-        if name is None or _is_called(run, name):
+        if name is None or is_called(run.name, name):
             return run
     for run in checkpoints_dir.glob("run_*"):
-        if name is not None and _is_called(run, name):
+        if name is not None and is_called(run.name, name):
             raise UsageError(
                 f"{run.name} has no checkpoint to go on from.",
                 found="it ended before its first one was saved",

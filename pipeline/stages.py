@@ -71,7 +71,7 @@ STAGES: tuple[Stage, ...] = (
         "tokenize",
         ("cleaned",),
         "tokenizer",
-        "pipeline.tokenizer:run",
+        "pipeline.tokenizer_stage:run",
     ),
     Stage(
         "prepare",

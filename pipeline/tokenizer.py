@@ -6,14 +6,12 @@ beyond its own Hugging Face layout: `pipeline.tokenizer_load` reads the others.
 
 import codecs
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from threading import Event as StopSignal
 from typing import TYPE_CHECKING, Any
 
 from pipeline import tokenizer_spec as specs
-from pipeline.events import Event
 from pipeline.tokenizer_spec import Kind, Spec
 from utils.artefacts import Source, build_folder
 from utils.errors import UsageError
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from pipeline.options import Config, TokenizeOptions
     from pipeline.tokenizer_fast import Encoder
 
     Ids = npt.NDArray[np.unsignedinteger[Any]]
@@ -71,11 +68,6 @@ class Tokenizer:
         self.unk_id = by_text.get(roles.get("unk", ""))
         self.pad_id = by_text.get(roles.get("pad", ""), self.eos_id)
         self._prefix = b" " if specs.takes_prefix_off(self.spec) else b""
-
-    @classmethod
-    def open(cls, where: str | Path, config: "Config") -> "Tokenizer":
-        """The tokenizer that `where` means; see `pipeline.tokenizer_load.load_tokenizer`."""
-        return load_tokenizer(where, config.paths.tokenizers_dir)
 
     @property
     def vocab_size(self) -> int:
@@ -229,23 +221,3 @@ class StreamDecoder:
     def flush(self) -> str:
         """What is left when no more ids come: U+FFFD for half a character."""
         return self._utf8.decode(b"", True)
-
-
-def load_tokenizer(where: str | Path, tokenizers_dir: Path) -> Tokenizer:
-    """The tokenizer that `where` means: a name under `tokenizers_dir`, a folder, a file, or a
-    Hugging Face id.
-
-    Raises:
-        UsageError: nothing of the kind is there, or it cannot be reached.
-        RefusedError: it is damaged.
-    """
-    from pipeline.tokenizer_load import find
-
-    return find(where, tokenizers_dir).open()
-
-
-def run(config: "Config", options: "TokenizeOptions", stop: StopSignal) -> Iterator[Event]:
-    """Train or fetch a tokenizer; encode, decode and measure with it."""
-    from pipeline.tokenizer_stage import run as stage  # it imports this module
-
-    yield from stage(config, options, stop)

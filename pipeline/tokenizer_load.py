@@ -39,6 +39,17 @@ class Found:
     saved: Path | None = None
 
 
+def load_tokenizer(where: str | Path, tokenizers_dir: Path) -> Tokenizer:
+    """The tokenizer that `where` means: a name under `tokenizers_dir`, a folder, a file, or a
+    Hugging Face id.
+
+    Raises:
+        UsageError: nothing of the kind is there, or it cannot be reached.
+        RefusedError: it is damaged.
+    """
+    return find(where, tokenizers_dir).open()
+
+
 def find(where: str | Path, tokenizers_dir: Path, *, refetch: bool = False) -> Found:
     """What `where` means: a name under `tokenizers_dir`, a folder, a file or a Hugging Face id.
 

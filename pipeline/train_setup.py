@@ -17,7 +17,8 @@ import msgspec
 from model.config import ModelConfig
 from pipeline import runs
 from pipeline.options import Config, TrainOptions
-from pipeline.tokenizer import Tokenizer, load_tokenizer
+from pipeline.tokenizer import Tokenizer
+from pipeline.tokenizer_load import load_tokenizer
 from pipeline.tokens import TokenSet, open_tokens
 from utils import VERSION
 from utils.errors import RefusedError, UsageError
@@ -74,11 +75,19 @@ def prepare_run(config: Config, options: TrainOptions) -> Setup:
     """
     if options.resume is not None:
         return _resumed(config, options)
-    model = config.model
-    data, tokenizer = _open_data(config, options)
-    model = _fit_model(model, data, tokenizer)
+    model, data, tokenizer = open_inputs(config, options)
     folder = runs.new_run(config.paths.checkpoints_dir, options.name, time.time())
     return _setup(folder, options, model, data, tokenizer)
+
+
+def open_inputs(config: Config, options: TrainOptions) -> tuple[ModelConfig, TokenSet, Tokenizer]:
+    """The model of a new run, fitted to its data, and the tokens with their tokenizer.
+
+    Raises:
+        UsageError, RefusedError: something is missing, contradictory or does not belong together.
+    """
+    data, tokenizer = _open_data(config, options)
+    return _fit_model(config.model, data, tokenizer), data, tokenizer
 
 
 def _resumed(config: Config, options: TrainOptions) -> Setup:

@@ -395,7 +395,6 @@ def test_a_fact_is_told_once_and_nothing_is_told_of_nothing(
         face.show(events.Started(stage="x", title="X"))
         face.show(events.Progress(done=0, message="fetching"))
         face.show(events.Saved(kind="tokens", path="out", facts=facts))
-        face.show(events.Saved(kind="tokens", path="out"))
         face.show(events.Finished(summary=facts, path="out"))
     shown = capsys.readouterr()
     assert shown.out == "out\n"

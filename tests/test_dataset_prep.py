@@ -21,7 +21,7 @@ from pipeline import dataset_prep, prep_plan
 from pipeline.events import Finished, Progress, Rejected, Started, Warned
 from pipeline.metadata import Metadata, read_metadata
 from pipeline.options import Config, PrepareOptions
-from pipeline.tokenizer import load_tokenizer
+from pipeline.tokenizer_load import load_tokenizer
 from pipeline.tokens import open_tokens
 from pipeline.workers import run_tasks
 from utils import artefacts

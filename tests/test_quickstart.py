@@ -7,7 +7,7 @@ import pytest
 from stage_runner import finished, run_stage
 
 from pipeline import runs
-from pipeline.events import Event, Progress, Sample, Saved, Started
+from pipeline.events import Event, Progress, Sample, Saved, Started, Warned
 
 
 @pytest.fixture
@@ -29,11 +29,11 @@ def quickstart(**options: Any) -> list[Event]:
 
 
 def made(events: list[Event]) -> dict[str, bool]:
-    """What was made, and whether it was there already."""
+    """What was made, each told once, and whether it was there already."""
     kinds = ("cleaned", "tokenizer", "tokens", "run")
-    return {
-        e.kind: "unchanged" in e.facts for e in events if isinstance(e, Saved) and e.kind in kinds
-    }
+    told = [e for e in events if isinstance(e, Saved) and e.kind in kinds]
+    assert len({e.kind for e in told}) == len(told)
+    return {e.kind: "unchanged" in e.facts for e in told}
 
 
 def test_one_command_goes_from_a_library_to_text(small_library: Path) -> None:
@@ -54,6 +54,29 @@ def test_a_second_run_does_nothing_again(small_library: Path) -> None:
     assert made(again) == dict.fromkeys(("cleaned", "tokenizer", "tokens", "run"), True)
     assert finished(again).path == first
     assert len(list(Path("checkpoints").glob("run_*"))) == 1
+
+
+def test_timing_the_machine_leaves_no_run_behind(small_library: Path) -> None:
+    """Whose probes once took the name of the run that they were for."""
+    planned = {"max_steps": None, "minutes": 0.001}
+    first = quickstart(**planned)
+    assert [e.stage for e in first if isinstance(e, Started)].count("plan") == 1
+    (run,) = Path("checkpoints").glob("run_*")
+    assert Path(finished(first).path or "").resolve() == run.resolve()
+    again = quickstart(**planned)
+    assert made(again)["run"] is True
+    assert [e for e in again if isinstance(e, Warned) and "keeps the length" in e.message]
+
+
+def test_a_stop_while_timing_the_machine_trains_nothing(small_library: Path) -> None:
+    def planning(event: Event) -> bool:
+        return isinstance(event, Started) and event.stage == "plan"
+
+    events = run_stage(
+        "quickstart", stop_when=planning, quickstart={"minutes": 0.001, "vocab_size": 300}
+    )
+    assert finished(events).stopped
+    assert not Path("checkpoints").exists()
 
 
 def test_an_interrupted_training_goes_on(small_library: Path) -> None:

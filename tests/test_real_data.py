@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from model.checkpoint import load_weights
 from pipeline.documents import cleaned_files, read_cleaned
-from pipeline.tokenizer import Tokenizer, load_tokenizer
+from pipeline.tokenizer import Tokenizer
+from pipeline.tokenizer_load import load_tokenizer
 from pipeline.tokens import open_tokens
 
 LLAMA = {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1}

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizer_makers import PROSE, train
 
-from pipeline.tokenizer import StreamDecoder, Tokenizer, load_tokenizer
+from pipeline.tokenizer import StreamDecoder, Tokenizer
+from pipeline.tokenizer_load import load_tokenizer
 from utils.artefacts import verify
 from utils.errors import UsageError
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from tokenizer_makers import PROSE, train
 
-from pipeline.tokenizer import Tokenizer, load_tokenizer
+from pipeline.tokenizer import Tokenizer
+from pipeline.tokenizer_load import load_tokenizer
 from pipeline.tokenizer_sentencepiece import convert
 from utils.errors import RefusedError, UsageError
 

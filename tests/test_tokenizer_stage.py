@@ -12,7 +12,8 @@ from tokenizer_makers import PROSE, train
 
 from pipeline.events import Event, Finished, Saved, Warned
 from pipeline.options import Config, TokenizeOptions
-from pipeline.tokenizer import load_tokenizer, run
+from pipeline.tokenizer_load import load_tokenizer
+from pipeline.tokenizer_stage import run
 from pipeline.tokenizer_train import Feed, StoppedError
 from utils.errors import HatcheryError, UsageError
 

@@ -205,7 +205,7 @@ def test_a_senseless_window_or_share_is_refused(tmp_path: Path, choice: dict[str
 
 
 def test_another_tokenizer_of_the_same_size_is_refused(workspace: Path) -> None:
-    from pipeline.tokenizer import load_tokenizer
+    from pipeline.tokenizer_load import load_tokenizer
 
     save_tokenizer("ours", [("t", "h"), ("th", "e")])
     save_tokenizer("theirs", [("h", "e"), ("t", "he")])

@@ -135,6 +135,21 @@ def test_trainings_that_start_together_get_folders_of_their_own(workspace: Path)
     assert all(folder.is_dir() for folder in folders)
 
 
+@pytest.mark.parametrize(
+    ("folder", "called"),
+    [
+        ("run_2026_11_21_07_08_first", True),
+        ("run_2026_11_21_07_08_first_2", True),
+        ("run_2026_11_21_07_08_my_first", False),
+        ("run_2026_11_21_07_08_first_try", False),
+        ("run_2026_11_21_07_08", False),
+        ("first", True),
+    ],
+)
+def test_a_run_is_called_what_it_was_started_as(folder: str, called: bool) -> None:
+    assert runs.is_called(folder, "first") is called
+
+
 def test_an_older_checkpoint_branches_into_a_new_run(prepared: Path) -> None:
     run = run_folder(train(name="trunk"))
     events = run_stage("train", train={"resume": str(runs.step_folder(run, 8)), "name": "twig"})
