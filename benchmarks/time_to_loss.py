@@ -199,6 +199,8 @@ def main() -> None:
         make, compiled = VARIANTS[options.variant]
         print(json.dumps(make(options.input.read_text("utf-8"), compiled)()))
         return
+    if not options.input.is_file():
+        sys.exit(f"There is no {options.input}: give tinyshakespeare's input.txt")
     results: dict[str, list[tuple[float, float, float]]] = {name: [] for name in options.only}
     for _ in range(options.rounds):
         for name in options.only:
