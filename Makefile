@@ -3,7 +3,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo app test check bench
+.PHONY: demo app web test check bench pictures browser
 
 # The first target is what a newcomer types.
 demo: $(STAMP)
@@ -12,10 +12,13 @@ demo: $(STAMP)
 app: $(STAMP)
 	$(RUN) main.py
 
-test: $(STAMP)
+web: $(STAMP)
+	$(RUN) main.py web
+
+test: $(STAMP) browser
 	$(RUN) -m pytest
 
-check: $(STAMP)
+check: $(STAMP) browser
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
@@ -23,7 +26,17 @@ check: $(STAMP)
 	$(RUN) -m pytest
 
 bench: $(STAMP)
-	for name in cleaning training time_to_loss; do $(RUN) benchmarks/$$name.py || exit 1; done
+	for name in cleaning training time_to_loss app; do $(RUN) benchmarks/$$name.py || exit 1; done
+
+# The pictures of the README, from a real session in a workspace where quickstart has run.
+pictures: $(STAMP)
+	$(RUN) benchmarks/pictures.py $(WORKSPACE)
+
+# One test clicks through the app in Chromium; without it that test is skipped and says so.
+browser:
+	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null \
+		|| { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; } \
+		|| echo "Chromium could not be installed: its test is skipped"
 
 # Installs once, and again only when what is to be installed has changed.
 $(STAMP): pyproject.toml constraints.txt

@@ -1,6 +1,16 @@
-"""The front door: a command runs one stage; without one it shows the way in."""
+"""The front door: no argument opens the app, a command runs one stage."""
 
-from app.cli import main
+import sys
 
 if __name__ == "__main__":
-    main()
+    from app import environment
+
+    environment.ensure()
+    if len(sys.argv) > 1:
+        from app import cli
+
+        cli.main()
+    else:
+        from app import launcher  # its child draws at once; the command line's parser costs 0.1 s
+
+        launcher.main()

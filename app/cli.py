@@ -26,7 +26,9 @@ _EPILOGUE = """First model in minutes:  python main.py quickstart
 Options of a command:    python main.py train --help"""
 _STAGE_EPILOGUE = """Any setting of config.json can be typed too, with its path:
 --model.hidden-size 384"""
-_JOBS_HELP = "Start, list, attach to and stop background jobs."
+_JOB_COMMANDS = ["start", "chain", "retry", "list", "attach", "stop", "why"]
+_WEB_HELP = "Open the app in a browser."
+_JOBS_HELP = "Start, chain, list, attach to, stop, diagnose and retry background jobs."
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -66,7 +68,13 @@ def _steady_streams() -> None:
 
 
 def _fail(error: HatcheryError, arguments: Sequence[str]) -> int:
-    if "--json" in arguments:
+    from app.job_folder import JOB_FOLDER
+
+    if JOB_FOLDER in os.environ:
+        from app.runner import fail_job
+
+        fail_job(error)
+    elif "--json" in arguments:
         from app.render import JsonFace
         from pipeline.events import Failed
 
@@ -108,8 +116,10 @@ def _job_arguments(typed: list[str]) -> list[str]:
     if typed[0] == "start" and "--" not in typed:
         names = {stage.command for stage in STAGES}
         for at, word in enumerate(typed):
-            if word in names and typed[at - 1] != "--name":
+            if word in names and typed[at - 1] not in ("--name", "--after"):
                 return [*typed[:at], "--", *typed[at:]]
+    if typed[0] == "chain" and len(typed) > 1 and not typed[1].startswith("--"):
+        return ["chain", "--", *typed[1:]]
     return typed
 
 
@@ -133,7 +143,7 @@ def _parse(app: App, arguments: Sequence[str], *chain: str) -> Any:
     try:
         return app(list(arguments), exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        known = [stage.command for stage in STAGES] if not chain else ["start", "attach", "stop"]
+        known = _JOB_COMMANDS if chain else ["web", *(stage.command for stage in STAGES)]
         command = [name for name in known if name in arguments[:1]]
         problem = " ".join(str(error).split())
         if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
@@ -161,7 +171,16 @@ def _tree(arguments: Sequence[str]) -> App:
             help_epilogue=_STAGE_EPILOGUE,
         )
     app.command(_no_command, name="jobs", group=BESIDE, help=_JOBS_HELP)
+    app.command(_web(arguments), name="web", group=BESIDE, help=_WEB_HELP)
     return app
+
+
+def _web(arguments: Sequence[str]) -> Callable[..., Any]:
+    if list(arguments[:1]) != ["web"]:
+        return _no_command
+    from app.web import web
+
+    return web
 
 
 def _no_command() -> int:

@@ -10,15 +10,16 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, convert
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from app.settings import load_config
 from pipeline.options import Config
 from pipeline.stages import Stage
-from utils.config import COMMAND_LINE, Layer, nest, nested_model, read_layers, resolve, valid_names
+from utils.config import nested_model, valid_names
 from utils.errors import UsageError
 
-CONFIG_FILE = Path("config.json")
 EVERYWHERE = Group("Everywhere", sort_key=90)
 _OPTIONS = Group("Options", sort_key=1)
 _OTHER_SECTIONS = Group("Other sections of config.json", sort_key=80)
@@ -37,11 +38,10 @@ def stage_command(stage: Stage, arguments: Sequence[str]) -> Callable[..., Invoc
         flat = {name.replace("__", "."): value for name, value in typed.items()}
         return stage, load_config(flat, file), as_json
 
-    section = nested_model(Config.model_fields[stage.section].annotation)
-    assert section is not None
     parameters = {
-        f"{stage.section}__{name}": _parameter([stage.section, name], field, f"--{_kebab(name)}")
-        for name, field in section.model_fields.items()
+        f"{section}__{name}": _parameter([section, name], field, f"--{_kebab(name)}")
+        for section in filter(None, (stage.section, stage.also))
+        for name, field in section_model(section).model_fields.items()
     }
     for path, field in _dotted(arguments):
         name = "__".join(path)
@@ -66,20 +66,11 @@ def stage_command(stage: Stage, arguments: Sequence[str]) -> Callable[..., Invoc
     return command
 
 
-def load_config(flat: dict[str, Any], file: Path | None = None) -> Config:
-    """Settings in order of strength: typed flags, `--config`, config.json, defaults.
-
-    Raises:
-        UsageError: a file or value is not valid.
-    """
-    there = CONFIG_FILE.exists() or CONFIG_FILE.is_symlink()  # a link that leads nowhere is a fault
-    layers = read_layers(CONFIG_FILE) if there else []
-    if file is not None:
-        layers += read_layers(file)
-    layers.append(Layer(COMMAND_LINE, nest(flat)))
-    config = resolve(Config, layers)
-    config.note_typed(flat)
-    return config
+def section_model(section: str) -> type[BaseModel]:
+    """The options model of a section of config.json."""
+    model = nested_model(Config.model_fields[section].annotation)
+    assert model is not None
+    return model
 
 
 def _parameter(path: Sequence[str], field: FieldInfo, *flags: str) -> inspect.Parameter:
@@ -96,7 +87,7 @@ def _parameter(path: Sequence[str], field: FieldInfo, *flags: str) -> inspect.Pa
         show_choices=False,
         consume_multiple=True,
         negative=None if isinstance(default, bool) else (),
-        converter=_from_json if as_json else None,
+        converter=_from_json if as_json else _or_null if default is None else None,
     )
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if positional else inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(
@@ -118,6 +109,11 @@ def _from_json(_type: Any, tokens: Sequence[Any]) -> Any:
         return json.loads(tokens[0].value)
     except ValueError as error:
         raise ValueError("It is written as JSON, such as null or {...}.") from error
+
+
+def _or_null(kind: Any, tokens: Sequence[Any]) -> Any:
+    """A value as cyclopts reads it; null takes back what config.json says, also of a text."""
+    return None if [token.value for token in tokens] == ["null"] else convert(kind, tokens)
 
 
 def _help(field: FieldInfo, default: Any) -> str:

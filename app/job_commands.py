@@ -1,29 +1,36 @@
-"""`jobs start|list|attach|stop`: background jobs from the command line."""
+"""`jobs start|chain|retry|list|attach|stop`: background jobs from the command line."""
 
 import json
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
 from app import jobs
-from app.flags import EVERYWHERE, Invocation, load_config
+from app.flags import EVERYWHERE, Invocation
 from app.help import new_app
-from app.job_folder import EventReader, output_tail, read_exit, record_exit
-from app.jobs import ACTIVE, Job
-from app.layout import Console, readable, report_failure, table
+from app.job_attach import follow, wait_for_end
+from app.jobs import ACTIVE, FAILED, Job
+from app.layout import Console, readable, table
 from app.render import Face, JsonFace, TerminalFace
-from pipeline.events import Failed, Finished
+from app.settings import load_config
 from utils.errors import ExitCode, HatcheryError, UsageError
 from utils.units import human_seconds
 
-_POLL_SECONDS = 0.1
+if TYPE_CHECKING:
+    from app.doctor import Diagnosis
+    from app.remedies import Remedy
+
+_LOG_LINES = 4
 
 _Id = Annotated[
     str | None, Parameter(help="Id, its beginning, or name; default: the newest that runs")
+]
+_After = Annotated[
+    list[str] | None, Parameter(help="Wait until this job is done; can be repeated", negative=())
 ]
 _Json = Annotated[bool, Parameter(name="--json", help="Print JSON", group=EVERYWHERE, negative=())]
 _Config = Annotated[
@@ -38,28 +45,165 @@ def job_app(parse_stage: Callable[[Sequence[str]], Invocation]) -> App:
     def start(
         *command: Annotated[str, Parameter(help="Stage and its options")],
         name: Annotated[str | None, Parameter(help="What to call the job")] = None,
+        after: _After = None,
+        queue: Annotated[
+            bool, Parameter(help="Wait until all jobs there are have ended", negative=())
+        ] = False,
         as_json: _Json = False,
     ) -> int:
         """Start a stage in the background: jobs start -- train --test."""
         stage, config, _ = parse_stage(command)
-        job = jobs.start(config.paths.logs_dir, command, stage.command, name)
-        console = Console(stderr=True)
-        console.say(f"{console.sign('●')} {stage.title} runs as job {job.id}", "bold")
-        console.say(f"  follow it: python main.py jobs attach {job.id}", "dim")
-        console.say(f"  stop it:   python main.py jobs stop {job.id}", "dim")
-        _print_line(json.dumps(_facts(job)) if as_json else job.id)
+        logs = config.paths.logs_dir
+        waited = [jobs.find(logs, wanted).id for wanted in after or ()]
+        if queue and waited:
+            raise UsageError(
+                "--after and --queue exclude each other.",
+                found=f"--after {' --after '.join(waited)} --queue",
+                remedy="--after waits until a job is done, --queue until all have ended",
+            )
+        if queue:
+            waited = [job.id for job in jobs.all_jobs(logs) if job.state in ACTIVE]
+        job = jobs.start(logs, command, stage.command, name, after=waited, queued=queue)
+        _announce([job], as_json=as_json)
+        return ExitCode.DONE
+
+    def chain(
+        *commands: Annotated[str, Parameter(help="Stages and their options, -- between them")],
+        as_json: _Json = False,
+    ) -> int:
+        """Start stages that wait for each other: jobs chain -- cleanup -- tokenize --train bpe."""
+        steps = _steps(commands)
+        understood = [parse_stage(step) for step in steps]  # all, before the first one starts
+        started: list[Job] = []
+        for step, (stage, config, _) in zip(steps, understood, strict=True):
+            after = [job.id for job in started[-1:]]
+            logs = config.paths.logs_dir
+            started.append(jobs.start(logs, step, stage.command, None, after=after))
+        _announce(started, as_json=as_json)
         return ExitCode.DONE
 
     app = new_app(
         name="main.py jobs",
-        help="Start, list, attach to and stop background jobs.",
+        help="Start, chain, list, attach to, stop, diagnose and retry background jobs.",
         version_flags=[],
     )
-    app.command(start, sort_key=0)
-    app.command(list_jobs, name="list", sort_key=1)
-    app.command(attach, sort_key=2)
-    app.command(stop, sort_key=3)
+    commands: dict[str, Callable[..., int]] = {
+        "start": start,
+        "chain": chain,
+        "retry": retry,
+        "list": list_jobs,
+        "attach": attach,
+        "stop": stop,
+        "why": why,
+    }
+    for order, (name, command) in enumerate(commands.items()):
+        app.command(command, name=name, sort_key=order)
     return app
+
+
+def _steps(words: Sequence[str]) -> list[list[str]]:
+    """The commands between the dashes.
+
+    >>> _steps(["cleanup", "--", "train", "--test"])
+    [["cleanup"], ["train", "--test"]]
+    """
+    steps: list[list[str]] = [[]]
+    for word in words:
+        if word == "--":
+            steps.append([])
+        else:
+            steps[-1].append(word)
+    return [step for step in steps if step]
+
+
+def _announce(started: Sequence[Job], *, as_json: bool) -> None:
+    """Say what was started and how to follow it; ids or facts go to stdout."""
+    console = Console(stderr=True)
+    for job in started:
+        waits = f", after {', '.join(job.waits_for)}" if job.waits_for else ""
+        verb = "waits" if waits else "runs"
+        console.say(f"{console.sign('●')} {job.stage} {verb} as job {job.id}{waits}", "bold")
+    last = started[-1].id if started else ""
+    console.say(f"  follow it: python main.py jobs attach {last}", "dim")
+    console.say(f"  stop it:   python main.py jobs stop {last}", "dim")
+    for job in started:
+        _print_line(json.dumps(_facts(job)) if as_json else job.id)
+
+
+def retry(
+    job: Annotated[str, Parameter(help="Id, its beginning, or name")],
+    *more: Annotated[str, Parameter(help="Options that replace those of the job, after --")],
+    remedy: Annotated[int | None, Parameter(help="Number of a remedy of jobs why")] = None,
+    config: _Config = None,
+    as_json: _Json = False,
+) -> int:
+    """Start an ended job again in its place: jobs retry ID -- --batch-size 8.
+
+    Jobs that wait for it then wait for this one; a training goes on from its last checkpoint.
+    """
+    from app.retry import command_again, start_again
+
+    logs = _logs(config)
+    found = jobs.find(logs, job)
+    if remedy is None:
+        again = start_again(logs, found, command_again(found, more))
+    else:
+        chosen = _chosen(found, remedy)
+        again = start_again(logs, found, chosen.command, first=chosen.first)
+    _announce([again], as_json=as_json)
+    return ExitCode.DONE
+
+
+def _chosen(job: Job, number: int) -> "Remedy":
+    from app.doctor import diagnose
+
+    remedies = diagnose(job).remedies
+    if 1 <= number <= len(remedies) and remedies[number - 1].command:
+        return remedies[number - 1]
+    usable = [str(n) for n, remedy in enumerate(remedies, 1) if remedy.command]
+    raise UsageError(
+        f"Job {job.id} has no remedy {number} that can be started.",
+        found=f"those that can: {', '.join(usable) or 'none'}",
+        remedy=f"python main.py jobs why {job.id}",
+    )
+
+
+def why(job: _Id = None, *, config: _Config = None, as_json: _Json = False) -> int:
+    """Say why a job ended as it did, and what helps; default: the newest that went wrong."""
+    from app.doctor import diagnose
+
+    everybody = jobs.all_jobs(_logs(config))
+    wrong = next((one for one in everybody if one.state in FAILED), None)
+    found = wrong if job is None and wrong else jobs.find(_logs(config), job)
+    diagnosis = diagnose(found)
+    if as_json:
+        facts = {"job": found.id, "state": found.state, **diagnosis._asdict()}
+        facts["remedies"] = [remedy._asdict() for remedy in diagnosis.remedies]
+        _print_line(json.dumps(facts))
+    else:
+        _print_diagnosis(found, diagnosis)
+    return ExitCode.DONE
+
+
+def _print_diagnosis(job: Job, diagnosis: "Diagnosis") -> None:
+    from app.retry import as_typed
+
+    console = Console()
+    console.say(f"{job.stage} {job.name}: {diagnosis.cause}", "bold")
+    console.say(diagnosis.explanation)
+    for line in diagnosis.evidence:
+        console.say(f"  {line}", "dim")
+    for line in diagnosis.log[-_LOG_LINES:]:
+        console.say(f"  | {line}", "dim")
+    for number, remedy in enumerate(diagnosis.remedies, 1):
+        console.say(f"\n{number}. {remedy.label}", "bold")
+        console.say(f"   {remedy.why}")
+        if remedy.edit:
+            console.say(f"   python main.py jobs retry {job.id} -- OPTIONS", "green")
+        elif remedy.command:
+            console.say(f"   python main.py jobs retry {job.id} --remedy {number}", "green")
+            ran = [as_typed(command) for command in (remedy.first, remedy.command) if command]
+            console.say(f"   which runs: {'; '.join(ran)}", "dim")
 
 
 def list_jobs(*, config: _Config = None, as_json: _Json = False) -> int:
@@ -81,7 +225,7 @@ def attach(job: _Id = None, *, config: _Config = None, as_json: _Json = False) -
     face: Face = JsonFace() if as_json else TerminalFace()
     try:
         with face:
-            return _follow(found, face)
+            return follow(found, face)
     except KeyboardInterrupt:
         console = Console(stderr=True)
         console.say(f"  detached; job {found.id} goes on", "dim")
@@ -106,10 +250,10 @@ def stop(
             remedy="python main.py jobs list",
         )
     jobs.kill(found) if hard else jobs.interrupt(found)
-    ended = _wait(found, timeout, silent=as_json)
+    ended = wait_for_end(found, timeout, silent=as_json)
     if not ended and not as_json and _confirmed(f"Job {found.id} still runs. Kill it?"):
         jobs.kill(found)
-        ended = _wait(found, timeout, silent=False)
+        ended = wait_for_end(found, timeout, silent=False)
     now = jobs.look(found.folder)
     if as_json:
         _print_line(json.dumps(_facts(now)))
@@ -122,67 +266,6 @@ def stop(
     if not as_json:
         _print_line(f"{now.id} {now.state}")
     return ExitCode.DONE
-
-
-def _follow(job: Job, face: Face) -> int:
-    """Show the past in short and the present live, until the job ends."""
-    reader = EventReader(job.folder)
-    past, left_out = reader.replay()
-    if left_out and isinstance(face, TerminalFace):
-        face.note(f"... {left_out:,} earlier notes")
-    final: Finished | Failed | None = None
-    for event in past:
-        face.show(event)
-        final = event if isinstance(event, Finished | Failed) else final
-    while True:
-        running = jobs.look(job.folder).state in ACTIVE  # before reading, so nothing is missed
-        for event in reader.read():
-            face.show(event)
-            final = event if isinstance(event, Finished | Failed) else final
-        if not running:
-            break
-        time.sleep(_POLL_SECONDS)
-    return _verdict(job, face, told=final is not None)
-
-
-def _verdict(job: Job, face: Face, *, told: bool) -> int:
-    """The job's exit code; says how it ended where no event of its own does."""
-    now = jobs.look(job.folder)
-    if now.state in ("died", "killed"):
-        gone = not job.folder.is_dir()
-        problem = "has vanished with its folder" if gone else now.state
-        failed = Failed(
-            f"Job {job.id} {problem}." if gone else f"Job {job.id} ({job.stage}) {problem}.",
-            output_tail(job.folder) or "no output",
-            "what it had saved is intact: run the same command again, it goes on from there",
-            now.exit_code or ExitCode.FAILED,
-        )
-        face.show(failed)
-        return failed.exit_code
-    if not told and now.exit_code:
-        report_failure(HatcheryError(f"Job {job.id} ended with exit code {now.exit_code}."))
-    return now.exit_code or ExitCode.DONE
-
-
-def _wait(job: Job, timeout: float, *, silent: bool) -> bool:
-    """Wait for the end of a job that was asked to stop; False when `timeout` seconds pass."""
-    deadline = time.monotonic() + timeout
-    reader = EventReader(job.folder)
-    reader.read()
-    with TerminalFace() as face:
-        if not silent:
-            face.note(f"waiting for job {job.id} to finish its step and save")
-        running = True
-        while running and time.monotonic() < deadline:
-            running = jobs.look(job.folder).state in ACTIVE
-            for event in reader.read():
-                if not silent and not isinstance(event, Finished | Failed):
-                    face.show(event)
-            if running:
-                time.sleep(_POLL_SECONDS)
-    if not running and read_exit(job.folder) is None and not EventReader(job.folder).read():
-        record_exit(job.folder, ExitCode.INTERRUPTED)  # it was still loading: nothing to save
-    return not running
 
 
 def _confirmed(question: str) -> bool:
@@ -208,6 +291,8 @@ def _facts(job: Job) -> dict[str, Any]:
         "started": job.started,
         "ended": job.ended,
         "pid": job.record.pid if job.record else None,
+        "waits_for": list(job.waits_for),
+        "retry_of": job.record.retry_of if job.record else None,
         "folder": str(job.folder),
         "command": job.record.argv if job.record else None,
     }
@@ -215,13 +300,20 @@ def _facts(job: Job) -> dict[str, Any]:
 
 def _row(job: Job) -> dict[str, str]:
     now = time.time()
-    share = f" {job.percent:.0f} %" if job.percent is not None else ""
+    state: str = job.state
+    if job.percent is not None:
+        state = f"{job.state} {job.percent:.0f} %"
+    elif job.waits_for:
+        state = f"{job.state} for {', '.join(job.waits_for)}"
+    elif job.state == "failed":
+        state = f"{job.state} ({job.exit_code})"
+    duration = job.duration(now)
     return {
         "id": job.id,
         "stage": job.stage,
         "name": readable(job.record.name if job.record else None),
-        "state": job.state + share,
-        "duration": human_seconds(max(0.0, (job.ended or now) - job.started)),
+        "state": state,
+        "duration": "-" if duration is None else human_seconds(duration),
         "age": human_seconds(max(0.0, now - job.started)),
     }
 

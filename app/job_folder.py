@@ -1,11 +1,12 @@
-"""What a job writes and what can be read back: job.json, events.jsonl, output.log, exit.json.
+"""What a job writes and what can be read back: job.json, began.json, events.jsonl, output.log,
+exit.json.
 
 The folder is the only link between a job and whoever watches it. Reading never fails: a folder
 may be half-written, deleted while watched, or made by a newer version. Knows no processes.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -21,14 +22,20 @@ JOB_FOLDER = "HATCHERY_JOB"
 """Environment variable that tells a process which job folder it writes to."""
 
 EVENTS, OUTPUT = "events.jsonl", "output.log"
-_RECORD, _EXIT = "job.json", "exit.json"
+_RECORD, _BEGAN, _EXIT = "job.json", "began.json", "exit.json"
 _REPLAYED_BYTES = 4 << 20
+_READ_BYTES = 1 << 18
 _NOTES_REPLAYED = 20
 _REJECTIONS_REPLAYED = 3
 
 
 class Record(msgspec.Struct, frozen=True):
-    """job.json: the command, and which process on which machine it is."""
+    """job.json: the command, and which process on which machine it is.
+
+    `after` are ids of jobs that must be done before this one begins; `queued` says that it is
+    enough when they have ended, however they did. `retry_of` is the job that this one stands in
+    for.
+    """
 
     argv: list[str]
     stage: str
@@ -39,17 +46,36 @@ class Record(msgspec.Struct, frozen=True):
     cwd: str
     started: float
     versions: dict[str, str]
+    after: tuple[str, ...] = ()
+    queued: bool = False
+    retry_of: str | None = None
+
+
+class Began(msgspec.Struct, frozen=True):
+    """began.json: when a job that waited for others went on to its work."""
+
+    began: float
 
 
 class Exit(msgspec.Struct, frozen=True):
-    """exit.json: how the job ended; written by the job itself, or by whoever killed it."""
+    """exit.json: how the job ended; written by the job itself, or by whoever killed it.
+
+    `signal` names the one that asked it to stop.
+    """
 
     exit_code: int
     ended: float
     killed: bool = False
+    signal: str | None = None
 
 
-_Kind = TypeVar("_Kind", Record, Exit)
+_Kind = TypeVar("_Kind", Record, Began, Exit)
+_EventKind = TypeVar("_EventKind", bound=Event)
+
+
+def job_id(folder: Path) -> str:
+    """The id in a job folder's name."""
+    return folder.name.rpartition("-")[2]
 
 
 def write_record(folder: Path, record: Record) -> None:
@@ -57,16 +83,33 @@ def write_record(folder: Path, record: Record) -> None:
     write_json(folder / _RECORD, msgspec.to_builtins(record))
 
 
-def record_exit(folder: Path, code: int, *, killed: bool = False) -> None:
+def record_began(folder: Path) -> None:
+    """Write began.json.
+
+    Raises:
+        OSError, DiskFullError: there is no folder or no room.
+    """
+    write_json(folder / _BEGAN, msgspec.to_builtins(Began(time.time())))
+
+
+def record_exit(
+    folder: Path, code: int, *, killed: bool = False, signal: str | None = None
+) -> None:
     """Write exit.json, if there is a folder and room; without it the job is shown as died."""
     if folder.is_dir():
+        ended = Exit(int(code), time.time(), killed, signal)
         with suppress(OSError, HatcheryError):
-            write_json(folder / _EXIT, msgspec.to_builtins(Exit(int(code), time.time(), killed)))
+            write_json(folder / _EXIT, msgspec.to_builtins(ended))
 
 
 def read_record(folder: Path) -> Record | None:
     """job.json, None where it is missing or cannot be understood."""
     return _read(folder / _RECORD, Record)
+
+
+def read_began(folder: Path) -> Began | None:
+    """began.json, None where the job waits or never had to."""
+    return _read(folder / _BEGAN, Began)
 
 
 def read_exit(folder: Path) -> Exit | None:
@@ -94,6 +137,28 @@ def last_progress(folder: Path) -> events.Progress | None:
         if isinstance(event, events.Started | events.Finished | events.Failed):
             return None
     return None
+
+
+def last_event(
+    folder: Path, kind: type[_EventKind], accept: Callable[[_EventKind], bool] = lambda _: True
+) -> _EventKind | None:
+    """The last event of a kind that `accept` takes; a long history is read from its end."""
+    tag = f'"event":"{kind.__name__.lower()}"'.encode()
+    size, path = _READ_BYTES, folder / EVENTS
+    while True:
+        data = _tail(path, size)
+        lines = b"\n".join(line for line in data.split(b"\n") if tag in line)
+        for event in reversed(_parse(lines)):
+            if isinstance(event, kind) and accept(event):
+                return event
+        if len(data) < size:
+            return None
+        size *= 16
+
+
+def failure(folder: Path) -> events.Failed | None:
+    """What the job said when it failed."""
+    return last_event(folder, events.Failed)
 
 
 def _tail(path: Path, size: int) -> bytes:
@@ -187,4 +252,4 @@ def _worth_showing(newest_first: Iterator[Event]) -> Iterator[Event]:
 def _is_note(event: Event) -> bool:
     if isinstance(event, events.Metric):
         return "val_loss" in event.values
-    return isinstance(event, events.Sample | events.Saved | events.Warned)
+    return isinstance(event, events.Sample | events.Saved | events.Warned | events.Judged)

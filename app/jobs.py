@@ -1,4 +1,4 @@
-"""Jobs: stage commands that outlive their terminal. The only file that knows processes.
+"""Jobs: stage commands that outlive their terminal; starting, finding and ending them.
 
 A job is the same `main.py` command in a session of its own, with a folder in place of pipes, so
 nothing it does can block on a reader and no terminal, app or lost connection can harm it.
@@ -7,8 +7,8 @@ nothing it does can block on a reader and no terminal, app or lost connection ca
 import os
 import platform
 import secrets
+import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -17,32 +17,44 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
+from app.chain import still_open
 from app.job_folder import (
     EVENTS,
     JOB_FOLDER,
     OUTPUT,
+    Began,
     Exit,
     Record,
+    job_id,
     last_progress,
+    read_began,
     read_exit,
     read_record,
     record_exit,
     write_record,
 )
+from app.processes import detach, process_start
 from utils import VERSION
 from utils.errors import ExitCode, RefusedError, UsageError
-from utils.files import AppendLog
 
 PROGRAM = (sys.executable, str(Path(__file__).parent.parent / "main.py"))
 KILLED = 137
 """Exit code recorded for a job that was killed: 128 + SIGKILL."""
 
-State: TypeAlias = Literal["running", "done", "stopped", "failed", "killed", "died", "elsewhere"]
-ACTIVE: tuple[State, ...] = ("running", "elsewhere")
+State: TypeAlias = Literal[
+    "running", "waiting", "done", "stopped", "failed", "killed", "died", "elsewhere"
+]
+ACTIVE: tuple[State, ...] = ("running", "waiting", "elsewhere")
+FAILED: tuple[State, ...] = ("failed", "died", "killed")
+_SETTLED_SECONDS = 60.0
 
 
 class Job(NamedTuple):
-    """What a job folder says at one moment; times in seconds since 1970."""
+    """What a job folder says at one moment; times in seconds since 1970.
+
+    `started` is when its work began, of a waiting job when it was asked for; `waits_for` are the
+    ids of the jobs that a waiting one still waits for.
+    """
 
     id: str
     folder: Path
@@ -52,6 +64,7 @@ class Job(NamedTuple):
     started: float
     ended: float | None
     percent: float | None
+    waits_for: tuple[str, ...] = ()
 
     @property
     def stage(self) -> str:
@@ -59,77 +72,105 @@ class Job(NamedTuple):
         parts = self.folder.name.split("-")
         return self.record.stage if self.record else parts[-2] if len(parts) > 1 else "?"
 
+    @property
+    def name(self) -> str:
+        """What the user called it, or its id."""
+        return (self.record.name if self.record else None) or self.id
 
-def start(logs: Path, arguments: Sequence[str], stage: str, name: str | None) -> Job:
+    def duration(self, now: float) -> float | None:
+        """Seconds of work so far; None while it waits."""
+        return None if self.state == "waiting" else max(0.0, (self.ended or now) - self.started)
+
+
+def start(
+    logs: Path,
+    arguments: Sequence[str],
+    stage: str,
+    name: str | None,
+    *,
+    after: Sequence[str] = (),
+    queued: bool = False,
+    retry_of: str | None = None,
+    cwd: Path | None = None,
+) -> Job:
     """Detach `main.py ARGUMENTS` with a new folder under `logs`/jobs and return at once.
+
+    It waits until the jobs of the ids `after` are done or, when `queued`, have ended somehow. As
+    `retry_of` another job it stands in for that one.
 
     Raises:
         OSError: the folder or process cannot be made.
     """
     folder = _new_folder(logs, stage)
+    # Made under a hidden name and shown whole: without its job.json it would pass for a dead job.
+    hidden = folder.with_name(f".{folder.name}")
     argv = [*PROGRAM, *arguments]
-    log = AppendLog(folder / OUTPUT)
+    process = None
     try:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=log.fileno(),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env=os.environ | {JOB_FOLDER: str(folder.absolute())},
-        )
-    finally:
-        log.close()
-    versions = {"hatchery": VERSION, "python": platform.python_version()}
-    versions["torch"] = metadata.version("torch")
-    write_record(
-        folder,
-        Record(
+        hidden.mkdir(parents=True)
+        environment = os.environ | {JOB_FOLDER: str(folder.absolute())}
+        process = detach(argv, hidden / OUTPUT, environment, cwd)
+        versions = {"hatchery": VERSION, "python": platform.python_version()}
+        versions["torch"] = metadata.version("torch")
+        record = Record(
             argv,
             stage,
             name,
             process.pid,
-            _process_start(process.pid) or "",
+            process_start(process.pid) or "",
             platform.node(),
-            str(Path.cwd()),
+            str(cwd or Path.cwd()),
             time.time(),
             versions,
-        ),
-    )
+            tuple(after),
+            queued,
+            retry_of,
+        )
+        write_record(hidden, record)
+        hidden.rename(folder)
+    except BaseException:
+        if process is not None:
+            process.kill()
+            process.wait()
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise
     # Whoever lives on, as the app does, must collect the child or it stays a zombie.
     threading.Thread(target=process.wait, daemon=True).start()
     return look(folder)
 
 
 def _new_folder(logs: Path, stage: str) -> Path:
+    """A name for a folder whose id no other job has."""
     stamp = time.strftime("%Y_%m_%d_%H_%M_%S")
-    while True:
-        folder = logs / "jobs" / f"{stamp}-{stage}-{secrets.token_hex(2)}"
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder
+    taken = {job_id(folder) for folder in (logs / "jobs").glob("*-*")}
+    while (own := secrets.token_hex(2)) in taken:
+        if len(taken) >= 1 << 16:
+            raise OSError(0, "there are 65,536 jobs; remove old ones", str(logs / "jobs"))
+    return logs / "jobs" / f"{stamp}-{stage}-{own}"
 
 
 def look(folder: Path) -> Job:
     """The job of a folder as it is now, whatever the folder holds."""
     record, ended = read_record(folder), read_exit(folder)
+    began = read_began(folder) if record and record.after else None
     state = _state(record, ended)
     if ended is None and state == "died":
         ended = read_exit(folder)  # it ended between the two looks
         state = _state(record, ended)
+    if state == "running" and record and record.after and began is None:
+        state = "waiting"
     progress = last_progress(folder) if state == "running" else None
     percent = 100 * progress.done / progress.total if progress and progress.total else None
     return Job(
-        id=folder.name.rpartition("-")[2],
+        id=job_id(folder),
         folder=folder,
         record=record,
         state=state,
         exit_code=ended.exit_code if ended else None,
-        started=record.started if record else _modified(folder),
+        started=_started(folder, record, began, ended),
         ended=ended.ended if ended else _last_sign(folder) if state == "died" else None,
         percent=percent,
+        waits_for=record.after if record and state == "waiting" else (),
     )
 
 
@@ -144,7 +185,15 @@ def _state(record: Record | None, ended: Exit | None) -> State:
         return "died"
     if record.host != platform.node():
         return "elsewhere"
-    return "running" if _process_start(record.pid) == record.process_start else "died"
+    return "running" if process_start(record.pid) == record.process_start else "died"
+
+
+def _started(folder: Path, record: Record | None, began: Began | None, ended: Exit | None) -> float:
+    if began is not None:
+        return began.began
+    if record is None:
+        return _modified(folder)
+    return ended.ended if ended and record.after else record.started  # it ended while it waited
 
 
 def _modified(path: Path) -> float:
@@ -159,37 +208,49 @@ def _last_sign(folder: Path) -> float:
     return max((_modified(path) for path in written if path.exists()), default=_modified(folder))
 
 
-def _process_start(pid: int) -> str | None:
-    """When process `pid` started, in a form that no later process of that number shares.
-
-    None when there is none or only a zombie. On Linux ticks since this boot, which unlike the
-    time of day never shift while the process lives.
-    """
-    if sys.platform == "linux":
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-            boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
-        except OSError:
-            return None
-        state, *fields = stat.rpartition(")")[2].split()  # the command may hold anything
-        return None if state in "ZX" else f"{boot}-{fields[18]}"
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        zombie = process.status() == psutil.STATUS_ZOMBIE
-        return None if zombie else f"{process.create_time():.2f}"
-    except psutil.Error:
-        return None
-
-
 def all_jobs(logs: Path) -> list[Job]:
     """Every job, newest first."""
-    try:
-        folders = [folder for folder in (logs / "jobs").iterdir() if folder.is_dir()]
-    except OSError:
-        return []
-    return sorted((look(folder) for folder in folders), key=lambda job: job.started, reverse=True)
+    return Watch(logs).look()
+
+
+class Watch:
+    """Looks at all jobs again and again; what has ended is read once."""
+
+    def __init__(self, logs: Path) -> None:
+        self._folder = logs / "jobs"
+        self._ended: dict[str, Job] = {}
+
+    def look(self) -> list[Job]:
+        """Every job, newest first."""
+        names = self._names()
+        self._ended = {name: self._ended[name] for name in names if name in self._ended}
+        found = []
+        for name in names:
+            job = self._ended.get(name) or look(self._folder / name)
+            if job.exit_code is not None or _long_dead(job):
+                self._ended[name] = job
+            found.append(job)
+        found.sort(key=lambda job: job.started, reverse=True)
+        return [_narrowed(job, found) for job in found]
+
+    def _names(self) -> list[str]:
+        try:
+            with os.scandir(self._folder) as entries:
+                return [e.name for e in entries if e.name[0] != "." and e.is_dir()]
+        except OSError:
+            return []
+
+
+def _long_dead(job: Job) -> bool:
+    """Whether a job that left no exit code is past leaving one."""
+    return job.state == "died" and time.time() - (job.ended or 0.0) > _SETTLED_SECONDS
+
+
+def _narrowed(job: Job, jobs: Sequence[Job]) -> Job:
+    """A waiting job with only those ids that are not done yet."""
+    if job.record is None or not job.waits_for:
+        return job
+    return job._replace(waits_for=tuple(open.id for open in still_open(job.record, jobs)))
 
 
 def find(logs: Path, wanted: str | None, *, running: bool = False) -> Job:
@@ -221,7 +282,8 @@ def find(logs: Path, wanted: str | None, *, running: bool = False) -> Job:
 
 
 def interrupt(job: Job) -> None:
-    """Ask a running job to finish its step, save and leave; one that has ended is left alone.
+    """Ask a job to finish its step, save and leave, or to stop waiting; one that has ended is
+    left alone.
 
     Raises:
         RefusedError: it runs on another machine.
@@ -254,3 +316,29 @@ def _send(job: Job, number: signal.Signals, *, group: bool = False) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def remove(job: Job, jobs: Sequence[Job]) -> None:
+    """Delete the folder of a job that has ended; what it made stays.
+
+    Raises:
+        RefusedError: it has not ended, or another waits for it.
+        OSError: it cannot be deleted.
+    """
+    if job.state in ACTIVE and look(job.folder).state in ACTIVE:
+        raise RefusedError(
+            f"Job {job.id} has not ended.",
+            found=f"it is {job.state}",
+            remedy=f"python main.py jobs stop {job.id}",
+        )
+    for other in jobs:
+        if job.id in other.waits_for:
+            raise RefusedError(
+                f"{other.stage} {other.id} waits for job {job.id}.",
+                found="without its folder nobody could tell whether it was done",
+                remedy=f"python main.py jobs stop {other.id}",
+            )
+    # Renamed first: a half-deleted folder must not look like a job.
+    dead = job.folder.with_name(f".deleted-{job.folder.name}")
+    job.folder.rename(dead)
+    shutil.rmtree(dead)

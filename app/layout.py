@@ -17,7 +17,7 @@ from utils.text import safe
 from utils.units import human_count, human_seconds
 
 _PIPE_WIDTH = 80
-_ASCII = {"●": "*", "▲": "^", "✓": "=", "✕": "x", "·": "-", "…": "..."}
+_ASCII = {"●": "*", "▲": "^", "✓": "=", "✕": "x", "⚠": "!", "·": "-", "…": "..."}
 
 
 class Console(RichConsole):

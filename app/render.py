@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from rich.padding import Padding
 from rich.progress import Progress
 from rich.text import Text
 
@@ -27,6 +28,7 @@ from app.layout import Console, amount, bare, progress_line, readable, report_fa
 from app.streams import Streams
 from pipeline import events
 from pipeline.events import Event
+from pipeline.verdicts import MARKS
 from utils.errors import HatcheryError
 from utils.files import AppendLog, DiskFullError
 from utils.text import safe
@@ -103,6 +105,7 @@ class TerminalFace(Face):
             events.Rejected: self._reject,
             events.Saved: self._saved,
             events.Warned: self._warned,
+            events.Judged: self._judged,
             events.Finished: self._finished,
             events.Failed: self._failed,
         }
@@ -145,6 +148,8 @@ class TerminalFace(Face):
     def _progress(self, event: events.Progress) -> None:
         figures = [f"{name} {value}" for name, value in event.figures.items()]
         if self._bar is not None:
+            if event.total is None:  # which update() reads as "as before"
+                self._bar.tasks[0].total = None
             self._bar.update(
                 self._bar.task_ids[0],
                 completed=event.done,
@@ -197,6 +202,22 @@ class TerminalFace(Face):
         if not remedy.startswith("python "):
             remedy = remedy[:1].upper() + remedy[1:]
         self.note(f"! {event.message} {remedy}".rstrip(), "yellow")
+
+    def _judged(self, event: events.Judged) -> None:
+        style = {"works": "green", "works but": "yellow", "fails": "red"}.get(event.verdict, "dim")
+        sign = self._console.sign(MARKS[event.verdict])
+        self._hung(f"{sign} {event.stage} {event.verdict}: {event.detail}".rstrip(": "), style, 2)
+        for name, text in (("Found", event.found), ("Next", event.remedy)):
+            if text:
+                self._hung(f"{name}: {text}", "", 6)
+
+    def _hung(self, text: str, style: str, indent: int) -> None:
+        """Say something long, whose further lines in a terminal begin below its first."""
+        if self._console.is_terminal:
+            line = Text(safe(text), style=style)
+            self._console.print(Padding(line, (0, 0, 0, indent), expand=False))
+        else:
+            self._console.say(" " * indent + text, style)
 
     def _draw_chart(self) -> None:
         """The loss curves of a training that is over."""

@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from app.chain import own_record, wait_turn
 from app.job_folder import JOB_FOLDER, record_exit
+from app.processes import STOP_SIGNALS
 from app.render import Face, JobFace, JsonFace, TerminalFace
 from pipeline.events import Event, Failed, Finished
 from pipeline.options import Config
@@ -38,6 +40,7 @@ class StopRequest(threading.Event):
         self._job = job
         self._process = os.getpid()
         self.exit_code = ExitCode.INTERRUPTED
+        self.signal: str | None = None
 
     def on_signal(self, number: int, _frame: FrameType | None) -> None:
         code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED
@@ -49,13 +52,14 @@ class StopRequest(threading.Event):
         if self.is_set():
             self._leave(code)
         self.exit_code = code
+        self.signal = signal.Signals(number).name
         self.set()
         _tell("stopping: this step is finished and saved; Ctrl-C again leaves at once\n")
 
     def _leave(self, code: ExitCode) -> None:
         _tell("")
         if self._job is not None:
-            record_exit(self._job, code)
+            record_exit(self._job, code, signal=self.signal)
         os._exit(code)
 
 
@@ -75,6 +79,7 @@ def _listening(job: Path | None) -> Iterator[StopRequest]:
     stop = StopRequest(job)
     names = [n for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
     before = {n: signal.signal(getattr(signal, n), stop.on_signal) for n in names}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # a job is started with them blocked
     try:
         yield stop
     finally:
@@ -114,16 +119,19 @@ def run_stage(stage: Stage, config: Config, *, as_json: bool = False) -> int:
     """Run `stage` in this process and return its exit code."""
     folder = os.environ.pop(JOB_FOLDER, None)  # children of this process are not the job
     job = Path(folder) if folder else None
+    record = own_record(job) if job else None
+    if job and record is None:
+        return ExitCode.FAILED  # whoever started it died before anybody could know of this job
     face: Face = JobFace(job) if job else JsonFace() if as_json else TerminalFace()
-    if stage.uses_torch:
-        keep_heap()
     with _listening(job) as stop:
         audience = Audience(face, stop)
         try:
-            if stage.uses_torch:
-                face.waiting("loading torch")
-            run = stage.load()
-            code = _consume(run(config, getattr(config, stage.section), stop), audience, stop)
+            if job and record and record.after:
+                from app.jobs import Watch
+
+                for note in wait_turn(job, record, stop, Watch(job.parent.parent).look):
+                    audience.show(note)
+            code = _run(stage, config, face, audience, stop)
         except Exception as error:
             failure = describe(error)
             code = failure.exit_code
@@ -134,8 +142,28 @@ def run_stage(stage: Stage, config: Config, *, as_json: bool = False) -> int:
             leave_quietly()
             code = code or ExitCode.FAILED
     if job is not None:
-        record_exit(job, code)
+        record_exit(job, code, signal=stop.signal)
     return code
+
+
+def _run(stage: Stage, config: Config, face: Face, audience: Audience, stop: StopRequest) -> int:
+    if stop.is_set():  # before there was anything to save
+        audience.show(Finished(stopped=True))
+        return stop.exit_code
+    if stage.uses_torch:
+        keep_heap()
+        face.waiting("loading torch")
+    run = stage.load()
+    return _consume(run(config, getattr(config, stage.section), stop), audience, stop)
+
+
+def fail_job(error: HatcheryError) -> None:
+    """Record in this process's job folder, where there is one, why its command never ran."""
+    folder = os.environ.pop(JOB_FOLDER, None)
+    if folder and own_record(Path(folder)):
+        with JobFace(Path(folder)) as face:
+            face.show(describe(error))
+        record_exit(Path(folder), error.exit_code)
 
 
 def _consume(events: Iterable[Event], audience: Audience, stop: StopRequest) -> int:
@@ -170,19 +198,29 @@ def explained(error: OSError) -> HatcheryError:
 
 def describe(error: Exception) -> Failed:
     """The final event of a stage that raised; the traceback only of what is our own mistake."""
+    kind = type(error).__name__
     if isinstance(error, OSError) and error.errno:
         error = explained(error)
-    if isinstance(error, MemoryError):
+        kind = kind if type(error) is HatcheryError else type(error).__name__
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+        kind = "MemoryError"
         error = HatcheryError(
             "This machine's memory is used up.",
             found=str(error),
             remedy="use a smaller --batch-size or model, or close other programs",
         )
+    if kind == "OutOfMemoryError" and not isinstance(error, HatcheryError):  # torch's
+        error = HatcheryError(
+            "The memory of the GPU is used up.",
+            found=str(error).split(". ")[0],
+            remedy="use a smaller model or text, --device cpu, or close other programs",
+        )
     if isinstance(error, HatcheryError):
-        return Failed(error.problem, error.found, error.remedy, error.exit_code)
+        return Failed(error.problem, error.found, error.remedy, error.exit_code, kind=kind)
     return Failed(
         f"A mistake in Hatchery itself: {type(error).__name__}: {error}",
         found="".join(traceback.format_exception(error)).rstrip(),
         remedy="please report it with the lines above; what was saved is safe",
         exit_code=ExitCode.FAILED,
+        kind=kind,
     )

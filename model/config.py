@@ -4,7 +4,7 @@ The command line's help, the validation of config.json and the app's form are ge
 `ModelConfig`; sizes and costs are computed here, never quoted.
 """
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -93,9 +93,10 @@ class RopeScaling(BaseModel):
 
 
 class ModelConfig(BaseModel):
-    """Shape and switches of a decoder-only transformer."""
+    """Shape and switches of a decoder-only transformer; a form shows the `essential` ones first."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    essential: ClassVar[tuple[str, ...]] = ("preset", "depth")
 
     preset: PresetName | None = Field(
         None, description="Named size that fills every setting not given explicitly."

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipeline.order import Indices
+from pipeline.order import Indices, batch_positions
 from pipeline.windows import Place, Windows
 
 Batch: TypeAlias = tuple[torch.Tensor, torch.Tensor]
@@ -66,8 +66,9 @@ class Loader:
         if number != block:
             # One call of the order for many steps: for one batch it costs more than the gather.
             steps = np.arange(block * _BLOCK, (block + 1) * _BLOCK, dtype=np.int64)
-            first = (steps * self._world_size + self._rank) * self.batch_size
-            positions = first[:, None] + np.arange(self.batch_size, dtype=np.int64)
+            positions = batch_positions(
+                steps, self.batch_size, rank=self._rank, world_size=self._world_size
+            )
             indices = self._order(positions.reshape(-1)).reshape(positions.shape)
             self._block = (block, indices)
         chosen: Indices = indices[row]

@@ -171,7 +171,7 @@ class _Unit:
         if isinstance(item, Item) and isinstance(item.content, bytes):
             self.tally.raw_bytes += len(item.content) + item.is_row
         try:
-            document = _clean_item(item, source, self.task, self.tally.removed)
+            document = clean_item(item, source, self.task.min_words, self.tally.removed)
             if hash(document.text) in self._seen:
                 raise RejectedError("duplicate", document.title)
         except RejectedError as error:
@@ -194,8 +194,8 @@ class _Unit:
             self.damage.append(rejection)
 
 
-def _clean_item(item: Item | Damage, source: Input, task: Task, removed: Removed) -> Document:
-    """The clean document of an item.
+def clean_item(item: Item | Damage, source: Input, min_words: int, removed: Removed) -> Document:
+    """The clean document of an item of `source`.
 
     Raises:
         RejectedError: with the reason.
@@ -213,7 +213,7 @@ def _clean_item(item: Item | Damage, source: Input, task: Task, removed: Removed
         raise RejectedError("unstable_markup", str(error)) from error
     if not document.text.strip():
         raise RejectedError("no_text", "nothing is left after cleaning")
-    if is_stub(document.text, task.min_words):
+    if is_stub(document.text, min_words):
         raise RejectedError("stub", f"{document.title}: {len(document.text.split())} words")
     return document
 

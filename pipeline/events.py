@@ -7,7 +7,7 @@ from JSON with nothing lost: floats keep every bit, non-finite ones become null.
 import re
 import time as clock
 from pathlib import PurePath
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -95,6 +95,19 @@ class Warned(_Event, frozen=True):
     remedy: str = ""
 
 
+class Judged(_Event, frozen=True):
+    """A stage was tried: whether it works, with its key figures, or what is wrong with it.
+
+    `found` and `remedy` are those of the error that ended it, or of what is doubtful about it.
+    """
+
+    stage: str
+    verdict: Literal["works", "works but", "fails", "not tried"]
+    detail: str = ""
+    found: str = ""
+    remedy: str = ""
+
+
 class Finished(_Event, frozen=True):
     """The stage ended; `skipped` says that there was nothing to do, `stopped` that it was asked to.
 
@@ -108,16 +121,30 @@ class Finished(_Event, frozen=True):
 
 
 class Failed(_Event, frozen=True):
-    """The stage cannot go on: the problem, what was found, the next command, the exit code."""
+    """The stage cannot go on: the problem, what was found, the next command, the exit code.
+
+    `kind` is the name of the error's class.
+    """
 
     problem: str
     found: str = ""
     remedy: str = ""
     exit_code: int = 1
+    kind: str = ""
 
 
 Event: TypeAlias = (
-    Started | Progress | Metric | Sample | Delta | Rejected | Saved | Warned | Finished | Failed
+    Started
+    | Progress
+    | Metric
+    | Sample
+    | Delta
+    | Rejected
+    | Saved
+    | Warned
+    | Judged
+    | Finished
+    | Failed
 )
 
 

@@ -20,7 +20,7 @@ from pipeline.events import Event, Finished, Progress, Saved, Started
 from pipeline.options import DownloadOptions
 from pipeline.source_table import Source
 from utils.artefacts import FolderBuilder, build_folder
-from utils.errors import HatcheryError, UsageError
+from utils.errors import HatcheryError, NetworkError, UsageError
 from utils.files import durable_file, require_space
 from utils.units import human_bytes
 
@@ -233,8 +233,8 @@ def _remove_bookkeeping(folder: Path) -> None:
         shutil.rmtree(kept)
 
 
-def _unreachable(source: Source, place: str, error: Exception) -> HatcheryError:
-    return HatcheryError(
+def _unreachable(source: Source, place: str, error: Exception) -> NetworkError:
+    return NetworkError(
         f"{source.name} could not be fetched from {place}.",
         found=str(error).split("\n")[0][:300],
         remedy=f"try again later, or put the files into the raw folder of {source.name} yourself "

@@ -89,6 +89,11 @@ def checkpoints_in(run: Path) -> tuple[Checkpoint, ...]:
     )
 
 
+def val_loss_of(checkpoint: Path) -> float | None:
+    """The recorded validation loss of a checkpoint, nats per token."""
+    return _val_loss(_state(checkpoint))
+
+
 def resolve(where: str, checkpoints_dir: Path) -> Checkpoint:
     """What the user typed: a checkpoint folder, a `.pt` file, or a run by folder or name.
 

@@ -2,155 +2,38 @@
 
 The command line's flags, the validation, the help texts and the app's forms are generated from
 these models, so a field carries its sentence and its unit. Importing this must not import torch.
+Those of the data stages stand in `pipeline.options_data`.
 """
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import Field, PrivateAttr, field_validator
 
 from model.config import ModelConfig
+from pipeline.options_data import CleanupOptions as CleanupOptions
+from pipeline.options_data import Count, Options
+from pipeline.options_data import DatasetOptions as DatasetOptions
+from pipeline.options_data import DownloadOptions as DownloadOptions
+from pipeline.options_data import PathOptions as PathOptions
+from pipeline.options_data import PrepareOptions as PrepareOptions
+from pipeline.options_data import TokenizeOptions as TokenizeOptions
 
-Count: TypeAlias = Annotated[int, Field(ge=1)]
 Fraction: TypeAlias = Annotated[float, Field(ge=0.0, lt=1.0)]
 Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
 Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
 
 
-class Options(BaseModel):
-    """Base of all sections: unknown keys and wrong types are errors, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class PathOptions(Options):
-    """Where things live; relative paths count from the working directory."""
-
-    data_dir: Path = Field(Path("data"), description="Raw, cleaned and tokenized text")
-    tokenizers_dir: Path = Field(Path("tokenizers"), description="One folder per tokenizer")
-    checkpoints_dir: Path = Field(Path("checkpoints"), description="One folder per run")
-    logs_dir: Path = Field(Path("logs"), description="Jobs, TensorBoard and raw metrics")
-
-
-class DatasetOptions(Options):
-    """Which text everything downstream works on."""
-
-    source: str = Field("python", description="Named source; `download --list` shows them")
-    wikipedia_test_dir: Path = Field(
-        Path("data/tokenized_datasets/wikipedia_test_dataset"), description="Small Wikipedia tokens"
-    )
-    wikipedia_full_dir: Path = Field(
-        Path("data/tokenized_datasets/wikipedia_full_dataset"), description="All Wikipedia tokens"
-    )
-    fineweb_test_dir: Path = Field(
-        Path("data/tokenized_datasets/fineweb_test_dataset"), description="Small FineWeb tokens"
-    )
-    fineweb_full_dir: Path = Field(
-        Path("data/tokenized_datasets/fineweb_full_dataset"), description="All FineWeb tokens"
-    )
-
-
-class DownloadOptions(Options):
-    """Fetch a named source of text, or list them."""
-
-    name: str | None = Field(
-        None, description="Source to fetch", json_schema_extra={"positional": True}
-    )
-    list: bool = Field(False, description="List the named sources instead")
-    revision: str | None = Field(
-        None, description="Commit or branch of a Hugging Face source; default: a pinned commit"
-    )
-    max_files: Count | None = Field(None, description="Files to fetch at most; default: all")
-    url: str | None = Field(
-        None, description="Mirror to fetch from: the file itself, or a Hugging Face endpoint"
-    )
-    force: bool = Field(False, description="Fetch again what is already there")
-
-
-class CleanupOptions(Options):
-    """Turn raw records into clean documents, one per line."""
-
-    test: bool = Field(False, description="Only the first 50,000 articles of each process")
-    source: str | None = Field(None, description="Named source; default: dataset.source")
-    input: list[Path] | None = Field(
-        None, description="Files, folders or globs to read; default: the source's raw folder"
-    )
-    output: Path | None = Field(
-        None, description="Folder to write; default: data/cleaned_articles/SOURCE"
-    )
-    format: Literal["jsonl", "txt"] = Field(
-        "jsonl", description="JSON with id, title and text per line, or plain text, one per line"
-    )
-    workers: Count = Field(4, description="Processes at most, one file each")
-    min_words: int = Field(20, ge=0, description="Shorter documents are rejected as stubs, words")
-    force: bool = Field(False, description="Do it again even when nothing changed")
-
-
-class TokenizeOptions(Options):
-    """Train or fetch a tokenizer; encode, decode and measure with it."""
-
-    train: Literal["bpe", "char"] | None = Field(None, description="Train a tokenizer of this kind")
-    vocab_size: int = Field(
-        8192, ge=259, le=1_000_000, description="Size of a trained BPE vocabulary, ids"
-    )
-    train_mib: int = Field(
-        256,
-        ge=1,
-        le=65536,
-        description="Text to learn from at most, MiB; sampled when there is more",
-    )
-    name: str | None = Field(
-        None, description="Folder name under tokenizers/; default: from the kind"
-    )
-    source: str | None = Field(None, description="Named source to learn from")
-    input: list[Path] | None = Field(
-        None, description="Clean documents to learn from or measure; default: the cleaned source"
-    )
-    load: str | None = Field(
-        None,
-        description="codellama, gpt2, a name under tokenizers/, a folder, a tokenizer.json, a "
-        "vocab file beside its merges, or a Hugging Face id",
-    )
-    encode: str | None = Field(None, description="Text to encode")
-    decode: str | None = Field(None, description='Ids to decode, as in "123,456"')
-    force: bool = Field(False, description="Train or fetch again even when nothing changed")
-
-
-class PrepareOptions(Options):
-    """Turn clean documents into token shards ready for training."""
-
-    test: bool = Field(False, description="Only the first 10,000 articles")
-    source: str | None = Field(None, description="Named source; default: dataset.source")
-    input: list[Path] | None = Field(
-        None, description="Clean documents; default: the source's cleaned folder"
-    )
-    output: Path | None = Field(None, description="Folder to write; default: by source and --test")
-    tokenizer: str | None = Field(
-        None, description="Name under tokenizers/ or a path; default: the newest one there"
-    )
-    window: int = Field(512, ge=2, description="Training context, tokens")
-    stride: Count | None = Field(
-        None, description="Distance between windows, tokens; default: half the window"
-    )
-    batch: Count = Field(10_000, description="Documents encoded at a time at most")
-    split: Literal["document", "tail"] = Field(
-        "document",
-        description="Hold out whole documents by hash of their id, or the end of each shard",
-    )
-    shard_tokens: int = Field(
-        100_000_000,
-        ge=1024,
-        description="Tokens per shard at most; each worker holds one in memory",
-    )
-    workers: Count = Field(4, description="Processes at most, each with files of its own")
-    force: bool = Field(False, description="Do it again even when nothing changed")
-
-
 class TrainOptions(Options):
     """Train a model on token shards; stop and resume at will."""
 
+    essential = (
+        "name", "resume", "max_steps", "epochs", "batch_size", "optimizer", "learning_rate",
+        "precision",
+    )  # fmt: skip
     test: bool = Field(False, description="Use the small data set made by prepare --test")
     name: str | None = Field(None, description="Added to the run folder's name")
     resume: str | None = Field(
@@ -223,6 +106,7 @@ class TrainOptions(Options):
 class InferenceOptions(Options):
     """Let one or several checkpoints continue a prompt."""
 
+    essential = ("checkpoint", "prompt", "max_length", "temperature")
     checkpoint: list[str] | None = Field(
         None,
         description="Runs by name, run or checkpoint folders, Hugging Face folders or .pt files; "
@@ -255,6 +139,7 @@ class InferenceOptions(Options):
 class QuickstartOptions(Options):
     """Raise a first model from Python's own library, every stage in one go."""
 
+    essential = ("minutes", "name")
     minutes: float = Field(3.0, gt=0, le=600, description="Training time to plan for, minutes")
     vocab_size: int = Field(4096, ge=259, le=65536, description="Tokenizer vocabulary, ids")
     name: str = Field("first", description="Name of the tokenizer and run")
@@ -262,6 +147,43 @@ class QuickstartOptions(Options):
         None, description="Train this many steps instead of planning by time"
     )
     force: bool = Field(False, description="Do everything again")
+
+
+_DEADLINE = r"(\d|[01]\d|2[0-3]):[0-5]\d|(\d+(\.\d+)?(d|h|min|m|s) ?)+"
+
+
+class PlanOptions(Options):
+    """Say what a training would need before it starts; takes the options of train as well."""
+
+    probe: bool = Field(
+        True, description="Time a few real steps on this machine; without, only arithmetic"
+    )
+    price_per_hour: float | None = Field(
+        None, ge=0, description="What an hour of this machine costs, in your currency"
+    )
+    finish_by: str | None = Field(
+        None,
+        description="Deadline as HH:MM or a duration such as 90m or 8h: sizes the training",
+    )
+
+    @field_validator("finish_by")
+    @classmethod
+    def _deadline(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(_DEADLINE, value):
+            raise ValueError("a deadline is a time such as 08:00 or a duration such as 90m or 8h")
+        return value
+
+
+class RehearseOptions(Options):
+    """Try every stage on a sliver of your own data; takes the options of train as well."""
+
+    essential = ("documents", "steps")
+    source: str | None = Field(None, description="Named source; default: what cleanup would take")
+    input: list[Path] | None = Field(
+        None, description="Files, folders or globs to read; default: what cleanup would read"
+    )
+    documents: int = Field(200, ge=20, le=10_000, description="Documents in the sliver")
+    steps: int = Field(3, ge=2, le=100, description="Optimizer steps of the rehearsed training")
 
 
 class Config(Options):
@@ -277,6 +199,8 @@ class Config(Options):
     train: TrainOptions = TrainOptions()
     inference: InferenceOptions = InferenceOptions()
     quickstart: QuickstartOptions = QuickstartOptions()
+    plan: PlanOptions = PlanOptions()
+    rehearse: RehearseOptions = RehearseOptions()
 
     _typed: frozenset[str] = PrivateAttr(frozenset())
 

@@ -28,6 +28,15 @@ def training_order(n: int, *, shuffle: bool, seed: int) -> Callable[[Indices], I
     return lambda positions: positions % n
 
 
+def batch_positions(
+    batches: npt.ArrayLike, batch_size: int, *, rank: int = 0, world_size: int = 1
+) -> Indices:
+    """Positions (k, batch_size) in an order that the micro-batches `batches` (k,) hold; each
+    process, by its `rank`, takes its share of the same global batch."""
+    first = (np.asarray(batches, dtype=np.int64) * world_size + rank) * batch_size
+    return first[:, None] + np.arange(batch_size, dtype=np.int64)
+
+
 def validation_order(n: int) -> Callable[[Indices], Indices]:
     """Positions to window indices in one fixed order that mixes all shards; -1 from n on."""
 

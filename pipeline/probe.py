@@ -2,7 +2,11 @@
 
 import statistics
 import time
+from collections.abc import Generator
 from threading import Event as StopSignal
+from typing import NamedTuple
+
+import torch
 
 from model import device as devices
 from model.gpt import create_model
@@ -13,6 +17,17 @@ from pipeline.options import Config, TrainOptions
 from pipeline.train_setup import open_inputs
 
 _WARM_UP, _TIMED = 2, 5
+_ENOUGH_SECONDS = 20.0
+
+
+class Probe(NamedTuple):
+    """Median seconds of one optimizer step among `steps`, the tokens per second that this makes,
+    and the most bytes that were in use."""
+
+    seconds_per_step: float
+    tokens_per_second: float
+    memory: int
+    steps: int
 
 
 def seconds_per_step(config: Config, options: TrainOptions, stop: StopSignal) -> float:
@@ -21,9 +36,29 @@ def seconds_per_step(config: Config, options: TrainOptions, stop: StopSignal) ->
     Raises:
         UsageError, RefusedError: the settings or the data would be refused by training too.
     """
+    steps = probing(config, options, stop)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as ended:
+            measured: Probe = ended.value
+            return measured.seconds_per_step
+
+
+def probing(config: Config, options: TrainOptions, stop: StopSignal) -> Generator[int, None, Probe]:
+    """Train a few steps with these settings, uncompiled, and yield their number; steps so long
+    that twenty seconds have passed are few.
+
+    Raises:
+        UsageError, RefusedError: the settings or the data would be refused by training too.
+        torch.OutOfMemoryError, RuntimeError: they need more memory than there is.
+    """
     shape, data, _ = open_inputs(config, options)
     device = devices.pick_device(options.device)
+    if options.threads:
+        torch.set_num_threads(options.threads)
     model = create_model(shape).to(device)
+    model.gradient_checkpointing = options.gradient_checkpointing
     optimizer = build_optimizer(
         model, kind=options.optimizer, learning_rate=0.0, matrix_learning_rate=0.0
     )
@@ -38,11 +73,17 @@ def seconds_per_step(config: Config, options: TrainOptions, stop: StopSignal) ->
         accumulation=options.gradient_accumulation_steps,
         dtype=devices.pick_dtype(options.precision, device),
     )
-    times = []
+    times: list[float] = []
+    tokens = 0
+    began = time.perf_counter()
     for step in range(_WARM_UP + _TIMED):
-        if stop.is_set():
+        enough = len(times) > 1 and time.perf_counter() - began > _ENOUGH_SECONDS
+        if stop.is_set() or enough:
             break
         begin = time.perf_counter()
-        trainer.step(step)  # reads the loss back, so the device has finished
+        tokens = trainer.step(step).tokens  # reads the loss back, so the device has finished
         times.append(time.perf_counter() - begin)
-    return statistics.median(times[_WARM_UP:] or times or [1.0])
+        yield step + 1
+    timed = times[_WARM_UP:] or times[1:] or times or [1.0]
+    typical = statistics.median(timed)
+    return Probe(typical, tokens / typical, devices.peak_memory(device), len(timed))

@@ -7,13 +7,12 @@ already is skipped, and a training that was interrupted goes on.
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from threading import Event as StopSignal
-from typing import Any, TypeVar
-
-from pydantic import BaseModel
+from typing import Any
 
 from model.config import ModelConfig, parameter_count
 from pipeline import runs, stages
 from pipeline.events import Event, Finished, Progress, Saved, Started, Warned
+from pipeline.inner import inner_events, revised
 from pipeline.metadata import Metadata, read_metadata
 from pipeline.options import Config, QuickstartOptions
 from pipeline.train_setup import read_record
@@ -84,33 +83,26 @@ def run(config: Config, options: QuickstartOptions, stop: StopSignal) -> Iterato
 
 def _inner(command: str, config: Config, stop: StopSignal) -> Generator[Event, None, _Outcome]:
     """Run another stage as part of this one; its end becomes a `Saved` event, told once."""
-    stage, outcome, told = stages.find(command), _Outcome(), False
-    for event in stage.load()(config, getattr(config, stage.section), stop):
+    makes, outcome, told = stages.find(command).makes, _Outcome(), False
+    for event in inner_events(command, config, stop):
         if not isinstance(event, Finished):
-            told = told or (isinstance(event, Saved) and event.kind == stage.makes)
+            told = told or (isinstance(event, Saved) and event.kind == makes)
             yield event
             continue
         outcome.finished = event
         if event.path is not None and not event.stopped and not told:
-            yield Saved(stage.makes, event.path, {"unchanged": True} if event.skipped else {})
+            yield Saved(makes, event.path, {"unchanged": True} if event.skipped else {})
     return outcome
-
-
-Section = TypeVar("Section", bound=BaseModel)
-
-
-def _with(section: Section, **update: Any) -> Section:
-    return section.model_copy(update=update)
 
 
 def _settings(config: Config, options: QuickstartOptions) -> Config:
     """The configuration of all stages before training."""
     tokenizer = config.paths.tokenizers_dir / options.name
-    return _with(
+    return revised(
         config,
-        dataset=_with(config.dataset, source=SOURCE),
-        cleanup=_with(config.cleanup, source=SOURCE, force=options.force),
-        tokenize=_with(
+        dataset=revised(config.dataset, source=SOURCE),
+        cleanup=revised(config.cleanup, source=SOURCE, force=options.force),
+        tokenize=revised(
             config.tokenize,
             train="bpe",
             vocab_size=options.vocab_size,
@@ -118,7 +110,7 @@ def _settings(config: Config, options: QuickstartOptions) -> Config:
             source=SOURCE,
             force=options.force,
         ),
-        prepare=_with(
+        prepare=revised(
             config.prepare,
             source=SOURCE,
             tokenizer=str(tokenizer),
@@ -139,17 +131,17 @@ def _with_training(
                 f"There is a run called {options.name} already; it keeps the length it began with.",
                 remedy="--name NAME trains another, --force this one anew.",
             )
-        resume = _with(config.train, resume="auto", name=options.name)
-        return _with(config, train=resume)
-    train = _with(config.train, name=options.name, resume=None, data=None, **TRAINING)
+        resume = revised(config.train, resume="auto", name=options.name)
+        return revised(config, train=resume)
+    train = revised(config.train, name=options.name, resume=None, data=None, **TRAINING)
     tokens = _tokens(config)
-    config = _with(config, model=_model(SIZES[-1], tokens), train=train)
+    config = revised(config, model=_model(SIZES[-1], tokens), train=train)
     if options.max_steps is not None:
-        return _with(config, train=_with(train, max_steps=options.max_steps))
+        return revised(config, train=revised(train, max_steps=options.max_steps))
     yield Started("plan", "Measure how fast this machine trains")
     config, steps = _largest_that_learns(config, options.minutes * 60, tokens, stop)
     yield Progress(1, 1)
-    return _with(config, train=_with(train, max_steps=steps))
+    return revised(config, train=revised(train, max_steps=steps))
 
 
 def _largest_that_learns(
@@ -163,7 +155,7 @@ def _largest_that_learns(
     most = max(1, round(_MOST_EPOCHS * tokens.tokens / batch_tokens))
     sized, steps = config, 1
     for size in reversed(SIZES):
-        larger = _with(config, model=_model(size, tokens))
+        larger = revised(config, model=_model(size, tokens))
         possible = round(seconds / seconds_per_step(larger, larger.train, stop))
         possible = min(most, max(1, possible))
         enough = possible * batch_tokens >= _TOKENS_PER_PARAMETER * parameter_count(larger.model)
@@ -207,10 +199,10 @@ def _can_go_on(config: Config, name: str) -> bool:
 
 
 def _asking(config: Config, folder: str, prompt: str) -> Config:
-    inference = _with(
+    inference = revised(
         config.inference, checkpoint=[folder], prompt=prompt, seed=1, samples=1, temperature=0.6
     )
-    return _with(config, inference=inference)
+    return revised(config, inference=inference)
 
 
 def _farewell(folder: str) -> dict[str, Any]:

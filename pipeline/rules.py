@@ -21,7 +21,15 @@ Removed: TypeAlias = dict[str, list[int]]
 VERSION = 1
 """Raise it when a rule changes what it does: clean documents are then stale."""
 
-_PASSES = 8
+PASSES = 8
+
+
+class Watched(dict[str, list[int]]):
+    """`Removed` of someone who is to hear of every change while it happens."""
+
+    def changed(self, rule: "Rule | None", before: str) -> None:
+        """`rule`, or where it is None the composition to NFC, has changed the text `before`."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,8 @@ class Rule:
         if not spans or cleaned == text:
             return text
         count(removed, self.name, spans, len(text) - len(cleaned))
+        if isinstance(removed, Watched):
+            removed.changed(self, text)
         return cleaned
 
 
@@ -267,7 +277,7 @@ def clean(text: str, rules: tuple[Rule, ...], removed: Removed) -> str:
     Raises:
         UnstableMarkupError: it still changes after eight passes.
     """
-    cleaned = _one_pass(text, rules, removed)
+    cleaned = one_pass(text, rules, removed)
     if cleaned == text:
         return text
     if rules is not WIKI:
@@ -278,7 +288,7 @@ def clean(text: str, rules: tuple[Rule, ...], removed: Removed) -> str:
     lines = cleaned.split("\n")
     changed = [number for number, line in enumerate(lines) if line not in known and line]
     again = "\n\n".join([lines[number] for number in changed])
-    if _one_pass(f"\n{again}\n", rules, {}) != again:
+    if one_pass(f"\n{again}\n", rules, {}) != again:
         for number in changed:
             lines[number] = _settle(lines[number], rules, removed)
     joined = "\n".join(lines)
@@ -288,15 +298,16 @@ def clean(text: str, rules: tuple[Rule, ...], removed: Removed) -> str:
 
 
 def _settle(text: str, rules: tuple[Rule, ...], removed: Removed) -> str:
-    for _ in range(_PASSES):
+    for _ in range(PASSES):
         before = text
-        text = _one_pass(f"\n{text}\n", rules, removed)  # a line begins at the very start too
+        text = one_pass(f"\n{text}\n", rules, removed)  # a line begins at the very start too
         if text == before.strip("\n").rstrip():
             return text
-    raise UnstableMarkupError(f"still changing after {_PASSES} passes")
+    raise UnstableMarkupError(f"still changing after {PASSES} passes")
 
 
-def _one_pass(text: str, rules: tuple[Rule, ...], removed: Removed) -> str:
+def one_pass(text: str, rules: tuple[Rule, ...], removed: Removed) -> str:
+    """`text` with each rule applied once, in order, then NFC, without outer blank lines."""
     printable = text.replace("\n", "").isprintable()
     pairs = _pairs_in(text)
     for rule in rules:
@@ -308,6 +319,8 @@ def _one_pass(text: str, rules: tuple[Rule, ...], removed: Removed) -> str:
     if not unicodedata.is_normalized("NFC", text):
         composed = unicodedata.normalize("NFC", text)
         count(removed, "nfc", 1, len(text) - len(composed))
+        if isinstance(removed, Watched):
+            removed.changed(None, text)
         text = composed
     return text.strip("\n").rstrip()
 

@@ -17,6 +17,7 @@ from utils.files import sync_folder
 _STEP = re.compile(r"checkpoint_step_(\d+)$")
 _DATED = r"run(_\d+){5}"
 _UNSAFE_NAME = re.compile(r"[^A-Za-z0-9._-]")
+_SAVE_REQUEST = "save_now"
 
 
 def new_run(checkpoints_dir: Path, name: str | None, now: float) -> Path:
@@ -106,6 +107,24 @@ def prune(run: Path, keep: int) -> list[Path]:
         path.replace(dead)
         shutil.rmtree(dead)
     return doomed
+
+
+def request_save(run: Path) -> None:
+    """Ask the training of `run` for a checkpoint after the step it is in.
+
+    Raises:
+        OSError: the folder is gone or cannot be written.
+    """
+    (run / _SAVE_REQUEST).touch()
+
+
+def take_save_request(run: Path) -> bool:
+    """Whether a checkpoint was asked for; the request counts as answered."""
+    try:
+        (run / _SAVE_REQUEST).unlink()
+    except OSError:
+        return False
+    return True
 
 
 def newest_intact(run: Path, *, skip_corrupt: bool) -> tuple[Path, list[str]]:

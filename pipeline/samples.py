@@ -18,7 +18,9 @@ def write_sample(model: GPT, tokenizer: Tokenizer, prompt: str, step: int) -> Sa
     ids = [] if start is None else [start]
     ids += tokenizer.encode(prompt) if prompt or not ids else []
     ends = frozenset(() if tokenizer.eos_id in (None, start) else (tokenizer.eos_id,))
-    settings = SamplingSettings(max_new_tokens=_TOKENS, seed=step, stop_ids=ends)
+    settings = SamplingSettings(
+        max_new_tokens=_TOKENS, seed=step, stop_ids=ends, vocabulary=tokenizer.vocab_size
+    )
     model.eval()
     new = generate(model, [ids], settings)[0][len(ids) :]
     model.train()

@@ -18,7 +18,7 @@ from pipeline.events import Event, Finished, Metric, Saved, Warned
 from pipeline.loop import StepResult, Trainer
 from pipeline.options import Config
 from pipeline.samples import write_sample
-from pipeline.train_setup import Setup
+from pipeline.train_setup import MOST_VALIDATION_BATCHES, Setup, validation_interval
 from utils.artefacts import Source
 from utils.files import DiskFullError, write_json
 from utils.hardware import has_compiler
@@ -28,10 +28,24 @@ from utils.scheduler import multiplier
 from utils.units import human_bytes
 
 _MOST_FAILED_SAVES = 3
-_MOST_VALIDATION_BATCHES = 200
+_SAVE_REQUEST_INTERVAL = 1.0  # seconds between looks for one
 _WORTH_COMPILING_STEPS = 300
 _WORTH_COMPILING_SECONDS = 900.0
 _USUAL_MFU = 0.4
+
+
+def compiling_pays(setup: Setup, device: torch.device, ceiling: float) -> bool:
+    """Whether the run is long beside the half minute to minute that compiling takes.
+
+    `ceiling` is `model.device.measured_matmul_ceiling` of the device.
+    """
+    if device.type != "cpu":
+        return device.type == "cuda" and setup.total_steps >= _WORTH_COMPILING_STEPS
+    options, window = setup.options, setup.data.train.window
+    tokens = options.batch_size * options.gradient_accumulation_steps * window
+    flops = flops_per_token(setup.model, window) * tokens * setup.total_steps
+    seconds = flops / (_USUAL_MFU * ceiling)
+    return seconds >= _WORTH_COMPILING_SECONDS and has_compiler()
 
 
 class Session:
@@ -49,6 +63,7 @@ class Session:
         self._state: dict[str, Any] = {"step": 0, "tokens": 0, "seconds": 0.0, "stale": 0}
         self._saved_step = -1
         self._failed_saves = 0
+        self._looked = 0.0
         self.given_up = False
         self._tracker = MetricsTracker()
         self._model = self._load_model()
@@ -129,18 +144,8 @@ class Session:
         if self._options.compile != "auto":
             return self._options.compile == "on"
         if "compiled" not in self._state:
-            self._state["compiled"] = self._compiling_pays()
+            self._state["compiled"] = compiling_pays(self._setup, self._device, self._ceiling)
         return bool(self._state["compiled"])
-
-    def _compiling_pays(self) -> bool:
-        """Whether the run is long beside the half minute to minute that compiling takes."""
-        if self._device.type != "cpu":
-            return self._device.type == "cuda" and self._setup.total_steps >= _WORTH_COMPILING_STEPS
-        options, window = self._options, self._setup.data.train.window
-        tokens = options.batch_size * options.gradient_accumulation_steps * window
-        flops = flops_per_token(self._setup.model, window) * tokens * self._setup.total_steps
-        seconds = flops / (_USUAL_MFU * self._ceiling)
-        return seconds >= _WORTH_COMPILING_SECONDS and has_compiler()
 
     def opening(self) -> Iterator[Event]:
         """Notes before the first step of this process."""
@@ -166,8 +171,7 @@ class Session:
             yield Warned(f"fp16 overflowed at step {self.step}: its update was left out.")
         if self.step % options.log_every == 0 or last:
             yield self._metric(self._values(result))
-        each = math.ceil(min(self._setup.steps_per_epoch, total) / 10)
-        eval_every = options.eval_every or max(1, each)
+        eval_every = validation_interval(options, self._setup.steps_per_epoch, total)
         improved = False
         if self.step % eval_every == 0 or last:
             improved = yield from self._evaluate()
@@ -176,6 +180,8 @@ class Session:
             yield write_sample(self._model, self._setup.tokenizer, prompt, self.step)
         if self.step % (options.checkpoint_every or eval_every) == 0 or improved or last:
             yield from self._save()
+        elif self._save_requested():
+            yield from self._save(requested=True)
 
     def _values(self, result: StepResult) -> dict[str, float]:
         options = self._options
@@ -202,7 +208,7 @@ class Session:
 
     def _evaluate(self) -> Generator[Event, None, bool]:
         """Score the validation set; returns whether it is the best so far."""
-        limit = self._options.eval_batches or _MOST_VALIDATION_BATCHES
+        limit = self._options.eval_batches or MOST_VALIDATION_BATCHES
         loss = self._trainer.evaluate(self._val, limit).loss
         bits = loss / math.log(2) / self._info.val_bytes_per_token
         self._state["val_loss"] = loss if math.isfinite(loss) else None
@@ -223,8 +229,17 @@ class Session:
             )
         return False
 
-    def _save(self) -> Iterator[Event]:
-        """Write a checkpoint; a full disk is a warning until it has happened three times in a row.
+    def _save_requested(self) -> bool:
+        """Whether somebody who watches has asked for a checkpoint; looked for once a second."""
+        now = time.monotonic()
+        if now - self._looked < _SAVE_REQUEST_INTERVAL:
+            return False
+        self._looked = now
+        return runs.take_save_request(self._setup.folder)
+
+    def _save(self, *, requested: bool = False) -> Iterator[Event]:
+        """Write a checkpoint; a full disk is a warning until it has happened three times in a row,
+        not counting those that were `requested`.
 
         Raises:
             DiskFullError: the third failed save running.
@@ -248,12 +263,13 @@ class Session:
                 inputs=[Source(str(setup.data.folder), setup.data.fingerprint)],
             )
         except DiskFullError as error:
-            self._failed_saves += 1
+            self._failed_saves += not requested
             if self._failed_saves >= _MOST_FAILED_SAVES:
                 raise
             yield Warned(f"Not saved at step {self.step}: {error.problem}", error.remedy)
             return
         self._failed_saves, self._saved_step = 0, self.step
+        runs.take_save_request(setup.folder)
         runs.point(setup.folder, "latest", folder)
         if self._state.get("best_step") == self.step:
             runs.point(setup.folder, "best", folder)

@@ -16,7 +16,8 @@ class Stage:
     """One row: what the user types, what it is for, what it reads and makes.
 
     `section` names its options in `pipeline.options.Config` and config.json; `entry` is
-    `module:function`, imported only when the stage runs.
+    `module:function`, imported only when the stage runs. `also` is a second section whose
+    options it takes, and `tool` says that it is no step of the pipeline.
     """
 
     command: str
@@ -27,6 +28,8 @@ class Stage:
     makes: str
     entry: str
     uses_torch: bool = False
+    also: str | None = None
+    tool: bool = False
 
     def load(self) -> Run:
         """Import the stage's `run(config, options, stop)` generator."""
@@ -101,6 +104,29 @@ STAGES: tuple[Stage, ...] = (
         "text",
         "pipeline.inference:run",
         uses_torch=True,
+    ),
+    Stage(
+        "plan",
+        "Plan",
+        "Say what a training would need before it starts: memory, disk, time",
+        "plan",
+        ("tokens",),
+        "plan",
+        "pipeline.plan:run",
+        also="train",
+        tool=True,
+    ),
+    Stage(
+        "rehearse",
+        "Rehearse",
+        "Try every stage on a sliver of your own data with the real shapes",
+        "rehearse",
+        (),
+        "verdicts",
+        "pipeline.rehearse:run",
+        uses_torch=True,
+        also="train",
+        tool=True,
     ),
 )
 

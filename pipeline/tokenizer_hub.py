@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.tokenizer import Tokenizer
 from pipeline.tokenizer_load import Found, online_path, read
 from utils.artefacts import Source
-from utils.errors import HatcheryError
+from utils.errors import NetworkError
 
 _FILES = [
     "tokenizer.json",
@@ -79,10 +79,10 @@ def _fetch(repository: str, commit: str, name: str) -> Tokenizer:
         return read(Path(folder), name)
 
 
-def _unreachable(repository: str, error: Exception) -> HatcheryError:
+def _unreachable(repository: str, error: Exception) -> NetworkError:
     """One paragraph for what the client, its HTTP library or the socket may raise."""
     lines = str(error).strip().splitlines()
-    return HatcheryError(
+    return NetworkError(
         f"The tokenizer {repository} could not be fetched from {_endpoint() or 'Hugging Face'}.",
         found=f"{type(error).__name__}: {lines[0] if lines else 'no answer'}",
         remedy="check the name and the network, or take its files from a folder: "

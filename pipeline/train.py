@@ -18,7 +18,7 @@ from pipeline.loop import NonFiniteError
 from pipeline.options import Config, TrainOptions
 from pipeline.session import Session
 from pipeline.train_setup import Setup, prepare_run, write_record
-from utils.errors import HatcheryError
+from utils.errors import OutOfMemoryError
 from utils.files import AppendLog, FolderLock
 from utils.units import human_count
 
@@ -113,7 +113,7 @@ def _out_of_memory(error: Exception, setup: Setup) -> Exception:
         return error
     batch = setup.options.batch_size
     halved = max(1, batch // 2)
-    return HatcheryError(
+    return OutOfMemoryError(
         f"Out of memory with a batch of {batch} windows of {setup.data.train.window} tokens.",
         found=text.splitlines()[0] if text else type(error).__name__,
         remedy=f"--batch-size {halved} --gradient-accumulation-steps "

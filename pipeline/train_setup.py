@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -30,6 +30,9 @@ _FIXED = frozenset(
     ("batch_size", "gradient_accumulation_steps", "window", "seed", "val_split", "optimizer")
 )
 
+
+MOST_VALIDATION_BATCHES = 200
+"""Batches of a validation at most, where --eval-batches does not say."""
 
 _BELONGS = {"data": "on other data", "tokenizer": "with another tokenizer"}
 
@@ -80,35 +83,49 @@ def prepare_run(config: Config, options: TrainOptions) -> Setup:
     return _setup(folder, options, model, data, tokenizer)
 
 
-def open_inputs(config: Config, options: TrainOptions) -> tuple[ModelConfig, TokenSet, Tokenizer]:
-    """The model of a new run, fitted to its data, and the tokens with their tokenizer.
+def open_inputs(
+    config: Config, options: TrainOptions, *, check: Literal["full", "sizes"] = "full"
+) -> tuple[ModelConfig, TokenSet, Tokenizer]:
+    """The model of a new run, fitted to its data, and the tokens with their tokenizer; `check` is
+    that of `open_tokens`.
 
     Raises:
         UsageError, RefusedError: something is missing, contradictory or does not belong together.
     """
-    data, tokenizer = _open_data(config, options)
+    data, tokenizer = _open_data(config, options, check)
     return _fit_model(config.model, data, tokenizer), data, tokenizer
 
 
 def _resumed(config: Config, options: TrainOptions) -> Setup:
     run, checkpoint, notes = _where_to_resume(config, options)
     record = read_record(run)
-    typed = config.typed("train")
-    _refuse_changes(record, options, typed)
-    changes = {name: getattr(options, name) for name in typed - {"resume", "name"}}
-    kept = TrainOptions.model_validate_json(msgspec.json.encode(record.options))
-    merged = kept.model_copy(update={"data": Path(record.data), **changes})
-    model = ModelConfig.model_validate_json(msgspec.json.encode(record.model), strict=True)
-    _refuse_another_model(config, model)
+    merged, model = settings_to_resume(config, options, record)
     data, tokenizer = _open_data(config, merged)
     found = {"data": data.fingerprint, "tokenizer": tokenizer.fingerprint}
     _check_belongs(run, record.fingerprints, found)
     parent = None
     if checkpoint != runs.step_folders(run)[-1]:
         parent = checkpoint
-        run = runs.new_run(config.paths.checkpoints_dir, options.name or kept.name, time.time())
+        run = runs.new_run(config.paths.checkpoints_dir, options.name or merged.name, time.time())
         notes.append(f"{checkpoint} is not the newest of its run: going on in {run.name}.")
     return _setup(run, merged, model, data, tokenizer, checkpoint, parent, notes)
+
+
+def settings_to_resume(
+    config: Config, options: TrainOptions, record: RunRecord
+) -> tuple[TrainOptions, ModelConfig]:
+    """The settings and the model that a run goes on with: its own, and what was typed.
+
+    Raises:
+        UsageError: what was typed would bend the past.
+    """
+    typed = config.typed("train")
+    _refuse_changes(record, options, typed)
+    changes = {name: getattr(options, name) for name in typed - {"resume", "name"}}
+    kept = TrainOptions.model_validate_json(msgspec.json.encode(record.options))
+    model = ModelConfig.model_validate_json(msgspec.json.encode(record.model), strict=True)
+    _refuse_another_model(config, model)
+    return kept.model_copy(update={"data": Path(record.data), **changes}), model
 
 
 def _where_to_resume(config: Config, options: TrainOptions) -> tuple[Path, Path, list[str]]:
@@ -182,7 +199,9 @@ def _check_belongs(run: Path, expected: dict[str, str], found: dict[str, str]) -
             )
 
 
-def _open_data(config: Config, options: TrainOptions) -> tuple[TokenSet, Tokenizer]:
+def _open_data(
+    config: Config, options: TrainOptions, check: Literal["full", "sizes"] = "full"
+) -> tuple[TokenSet, Tokenizer]:
     source = config.dataset.source
     folder = options.data or config.tokens_dir(source, test=options.test)
     if options.data is None and not folder.is_dir():
@@ -192,7 +211,7 @@ def _open_data(config: Config, options: TrainOptions) -> tuple[TokenSet, Tokeniz
             remedy="make them: python main.py prepare --source "
             f"{source}{' --test' if options.test else ''}",
         )
-    data = open_tokens(folder, window=options.window, val_split=options.val_split)
+    data = open_tokens(folder, window=options.window, val_split=options.val_split, check=check)
     tokenizer = load_tokenizer(data.metadata.tokenizer.path, config.paths.tokenizers_dir)
     data.check_tokenizer(tokenizer)
     return data, tokenizer
@@ -237,13 +256,22 @@ def _setup(
     parent: Path | None = None,
     notes: list[str] | None = None,
 ) -> Setup:
-    per_step = options.batch_size * options.gradient_accumulation_steps
-    steps_per_epoch = len(data.train) / per_step
-    total = options.max_steps or max(1, math.ceil(options.epochs * steps_per_epoch))
+    steps_per_epoch, total = length(options, len(data.train))
     return Setup(
         folder, options, model, data, tokenizer, total, steps_per_epoch,
         resume_from, parent, notes or [],
     )  # fmt: skip
+
+
+def length(options: TrainOptions, windows: int) -> tuple[float, int]:
+    """Optimizer steps of an epoch over `windows` training windows, and of the whole run."""
+    per_epoch = windows / (options.batch_size * options.gradient_accumulation_steps)
+    return per_epoch, options.max_steps or max(1, math.ceil(options.epochs * per_epoch))
+
+
+def validation_interval(options: TrainOptions, steps_per_epoch: float, total_steps: int) -> int:
+    """Steps between validations: by default ten in an epoch, or in a run shorter than one."""
+    return options.eval_every or max(1, math.ceil(min(steps_per_epoch, total_steps) / 10))
 
 
 def write_record(setup: Setup) -> None:

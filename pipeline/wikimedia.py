@@ -31,12 +31,12 @@ def article(record: Record, removed: Removed) -> tuple[str, str]:
         RejectedError: redirect, disambiguation, no_text.
         UnstableMarkupError: see `rules.clean`.
     """
-    title = _plain(record.name or record.title)
+    title = plain(record.name or record.title)
     lead = record.abstract or ""
     if _REDIRECT.match(lead):
         raise RejectedError("redirect", lead[:200])
     parts = as_parts(record.sections or record.article_sections)
-    blocks = _Walk(parts, lead, removed).blocks()
+    blocks = Walk(parts, lead, removed).blocks()
     if not blocks:
         raise RejectedError("no_text", "no lead and no section with text")
     if _REDIRECT.match(blocks[0].removeprefix("- ")):
@@ -53,7 +53,7 @@ def article(record: Record, removed: Removed) -> tuple[str, str]:
     return (text[: text.find("\n")] if title and "\n" in text else title), text
 
 
-class _Walk:
+class Walk:
     """A section tree in reading order: headings, paragraphs and whole lists, one string each.
 
     It keeps its own stack, so no depth of nesting is too much, and holds a heading back until
@@ -72,7 +72,7 @@ class _Walk:
         """The blocks; what is left out is counted."""
         parts, headings = self._parts, self._headings
         if not (parts and _is_abstract(parts[0]) and _has_text(parts[0])):
-            self._out += filter(None, map(str.strip, self._lead.split("\n")))
+            self._open_with(list(filter(None, map(str.strip, self._lead.split("\n")))))
         # A level: its parts, how deep in lists it is, and how many headings stood above it.
         stack = [(iter(parts), 0, 0)]
         while stack:
@@ -85,7 +85,7 @@ class _Walk:
                         break
                     self._leave(before)
                     continue
-                text = _plain(part.value)
+                text = plain(part.value)
                 if text:
                     self._place(text, depth, listed=part.type == "list_item")
                 if part.has_parts:
@@ -98,23 +98,28 @@ class _Walk:
         self._end_list()
         return self._out
 
+    def _open_with(self, lead: list[str]) -> None:
+        """Take the record's own lead, where no section repeats it."""
+        self._out += lead
+
     def _enter(self, part: Part, *, root: bool) -> bool:
         """Whether a section belongs to the article; its heading is noted."""
-        heading = _plain(part.name)
-        if part.type != "section":
-            count(self._removed, part.type or "")
+        heading = plain(part.name)
+        reason = self._left_out(part, heading, root=root)
+        if reason is not None:
+            count(self._removed, reason)
             return False
-        if root and heading == "Abstract":
-            if part is self._parts[0]:
-                return True
-            count(self._removed, "repeated_abstract")
-            return False
-        if heading.lower() in _APPARATUS:
-            count(self._removed, "apparatus_section")
-            return False
-        if heading:
+        if heading and not (root and heading == "Abstract"):
             self._headings.append(heading)
         return True
+
+    def _left_out(self, part: Part, heading: str, *, root: bool) -> str | None:
+        """The rule that leaves `part` out with all it holds, None where it stays."""
+        if part.type != "section":
+            return part.type or ""
+        if root and heading == "Abstract":
+            return None if part is self._parts[0] else "repeated_abstract"
+        return "apparatus_section" if heading.lower() in _APPARATUS else None
 
     def _leave(self, above: int) -> None:
         """A section ends; when its heading is still held back, nothing stood under it."""
@@ -150,13 +155,13 @@ def _has_text(part: Part) -> bool:
     stack = [part]
     while stack:
         part = stack.pop()
-        if _plain(part.value):
+        if plain(part.value):
             return True
         stack += as_parts(part.has_parts)
     return False
 
 
-def _plain(value: object) -> str:
+def plain(value: object) -> str:
     """A value as one line; a list of runs is joined."""
     if isinstance(value, str):
         text = value.strip()

@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from threading import Event as StopSignal
 from typing import TypeVar
 
-from utils.errors import HatcheryError
+from utils.errors import HatcheryError, OutOfMemoryError
 from utils.hardware import usable_cores
 
 TaskT = TypeVar("TaskT")
@@ -101,10 +101,11 @@ def _received(pipe: Connection, process: BaseProcess, task: str) -> object:
         message = pipe.recv()
     except (EOFError, ConnectionResetError) as error:
         process.join(_GRACE)
-        raise HatcheryError(
+        killed = process.exitcode == -signal.SIGKILL
+        raise (OutOfMemoryError if killed else HatcheryError)(
             f"A worker process died while working on {task[:300]}.",
             found=f"exit code {process.exitcode}, which a full memory can cause"
-            if process.exitcode == -signal.SIGKILL
+            if killed
             else f"exit code {process.exitcode}; its own message is above",
             remedy="run the same command again, it goes on where it stopped; --workers 1 needs "
             "the least memory",

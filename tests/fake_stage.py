@@ -98,8 +98,9 @@ def _noise(mode: str, step: int) -> Iterator[events.Event]:
 def main() -> None:
     """The ordinary command line, with the fake stage only."""
     from app import cli, jobs
+    from pipeline import stages
 
-    cli.STAGES = (FAKE,)
+    cli.STAGES = stages.STAGES = (FAKE,)
     jobs.PROGRAM = (sys.executable, __file__)
     cli.main()
 

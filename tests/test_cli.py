@@ -15,9 +15,10 @@ import fake_stage
 import pytest
 
 from app import cli
-from app.flags import load_config, stage_command
+from app.flags import stage_command
 from app.render import TerminalFace
 from app.runner import StopRequest
+from app.settings import load_config
 from pipeline import events
 from pipeline.options import Config
 from pipeline.stages import STAGES

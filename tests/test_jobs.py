@@ -15,9 +15,10 @@ import pytest
 
 from app import job_folder, jobs
 from app.job_folder import EventReader, Record, compress, write_record
+from app.processes import process_start
 from app.render import JobFace
 from pipeline import events
-from utils.errors import UsageError
+from utils.errors import RefusedError, UsageError
 from utils.files import AppendLog, DiskFullError
 
 FAKE = [sys.executable, fake_stage.__file__]
@@ -34,7 +35,7 @@ def work(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             jobs.kill(job)
 
 
-def _start(mode: str, steps: int = 2000) -> jobs.Job:
+def _start(mode: str, steps: int = 100_000) -> jobs.Job:
     return jobs.start(LOGS, ["fake", "--name", mode, "--max-steps", str(steps)], "fake", mode)
 
 
@@ -236,7 +237,7 @@ def test_a_recycled_pid_is_never_mistaken_for_the_job(work: Path) -> None:
     write_record(folder, _record(os.getpid(), "another start"))
     assert jobs.look(folder).state == "died"
     jobs.interrupt(jobs.look(folder))  # would stop this test run
-    write_record(folder, _record(os.getpid(), jobs._process_start(os.getpid()) or ""))
+    write_record(folder, _record(os.getpid(), process_start(os.getpid()) or ""))
     assert jobs.look(folder).state == "running"
     write_record(folder, _record(os.getpid(), "", host="elsewhere"))
     assert jobs.look(folder).state == "elsewhere"
@@ -299,3 +300,95 @@ def test_a_huge_log_is_read_from_its_end_and_torn_lines_wait(work: Path) -> None
         log.write(line[-10:])
     assert len(reader.read()) == 1
     assert reader.read() == []
+
+
+def test_a_job_that_cannot_be_recorded_is_not_started(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+
+    def full(folder: Path, record: Record) -> None:
+        started.append(record.pid)
+        raise DiskFullError("The disk is full.")
+
+    monkeypatch.setattr(jobs, "write_record", full)
+    with pytest.raises(DiskFullError):
+        _start("noisy")
+    assert list((LOGS / "jobs").iterdir()) == []
+    assert process_start(started[0]) is None
+
+
+def test_a_child_whose_starter_died_before_anyone_could_know_of_it_ends(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = (
+        "import sys; sys.path[:0] = sys.argv[1:3]; del sys.argv[1:3]\n"
+        "from app import chain; chain._RECORD_SECONDS = 0.1\n"
+        "import fake_stage; fake_stage.main()"
+    )
+    tests = Path(fake_stage.__file__).parent
+    command = [sys.executable, "-c", script, str(tests.parent), str(tests), "fake"]
+    monkeypatch.setenv("HATCHERY_JOB", str(work / "never"))
+    assert subprocess.run(command, check=False, capture_output=True, timeout=60).returncode == 1
+    assert not (work / "never").exists()
+
+
+def test_a_command_that_became_invalid_ends_with_its_reason_recorded(work: Path) -> None:
+    Path("config.json").write_text("{")
+    ended = _wait_for(_start("noisy"))
+    assert (ended.state, ended.exit_code) == ("failed", 2)
+    failed = job_folder.failure(ended.folder)
+    assert failed is not None
+    assert "config.json" in failed.problem
+    assert failed.kind == "UsageError"
+
+
+def test_the_signal_that_stopped_a_job_is_recorded(work: Path) -> None:
+    job = _wait_for(_start("noisy"), events_written=3)
+    assert job.record is not None
+    os.kill(job.record.pid, signal.SIGHUP)
+    ended = _wait_for(job)
+    assert (ended.state, ended.exit_code) == ("stopped", 143)
+    told = job_folder.read_exit(job.folder)
+    assert told is not None
+    assert told.signal == "SIGHUP"
+
+
+def test_no_two_jobs_share_an_id(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (LOGS / "jobs" / "2025-fake-aaaa").mkdir(parents=True)
+    given = iter(["aaaa", "aaaa", "bbbb"])
+    monkeypatch.setattr("secrets.token_hex", lambda _: next(given))
+    assert jobs._new_folder(LOGS, "fake").name.endswith("-fake-bbbb")
+
+
+def test_what_has_ended_is_read_once_and_what_vanishes_is_forgotten(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = LOGS / "jobs"
+    for number in range(50):
+        folder = home / f"2026-fake-{number:04}"
+        folder.mkdir(parents=True)
+        write_record(folder, _record(1, "never"))
+        if number % 2:
+            job_folder.record_exit(folder, 0)
+        else:
+            os.utime(folder, (1.0, 1.0))  # died long ago
+    (home / ".half-made").mkdir()
+    looked: list[Path] = []
+    look = jobs.look
+    monkeypatch.setattr(jobs, "look", lambda folder: looked.append(folder) or look(folder))
+    watch = jobs.Watch(LOGS)
+    assert len(watch.look()) == 50
+    assert len(looked) == 50
+    assert len(watch.look()) == 50
+    assert len(looked) == 50
+    jobs.remove(watch.look()[0], [])
+    assert len(watch.look()) == 49
+    assert sorted(entry.name[0] for entry in home.iterdir())[:2] == [".", "2"]
+
+
+def test_a_job_that_has_not_ended_keeps_its_folder(work: Path) -> None:
+    job = _start("noisy")
+    with pytest.raises(RefusedError, match="has not ended"):
+        jobs.remove(job, [])
+    assert job.folder.is_dir()

@@ -35,24 +35,26 @@ def start(*flags: str) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(command, stdout=log, stderr=log)
 
 
-def run_named(name: str) -> Path | None:
-    return next(Path("checkpoints").glob(f"run_*_{name}"), None)
+def runs_named(name: str) -> list[Path]:
+    """In the order they began: a kill before the first checkpoint leaves a run to start again."""
+    found = [p for p in Path("checkpoints").glob("run_*") if runs.is_called(p.name, name)]
+    return sorted(found, key=lambda run: (len(run.name), run.name))
 
 
-def logged(run: Path | None) -> int:
+def logged(name: str) -> int:
     """Bytes of events so far."""
-    log = None if run is None else run / "events.jsonl"
-    return log.stat().st_size if log is not None and log.exists() else 0
+    logs = [run / "events.jsonl" for run in runs_named(name)]
+    return sum(log.stat().st_size for log in logs if log.exists())
 
 
 def test_every_resume_after_kill_minus_nine_is_exact(prepared: Path) -> None:
     assert start("--name", "whole", *FLAGS).wait() == 0, Path("train.log").read_text()
     chance, kills = random.Random(1), 0
     while True:
-        has_checkpoint = any(runs.step_folders(r) for r in [run_named("cut")] if r is not None)
+        has_checkpoint = any(map(runs.step_folders, runs_named("cut")))
         process = start(*(("--resume", "auto") if has_checkpoint else FLAGS), "--name", "cut")
-        before = logged(run_named("cut"))
-        while process.poll() is None and logged(run_named("cut")) <= before + 500:
+        before = logged("cut")
+        while process.poll() is None and logged("cut") <= before + 500:
             time.sleep(0.005)
         time.sleep(chance.uniform(0, 0.5))
         if process.poll() is not None or kills == KILLS:
@@ -62,12 +64,10 @@ def test_every_resume_after_kill_minus_nine_is_exact(prepared: Path) -> None:
         kills += 1
     assert process.wait() == 0, Path("train.log").read_text()
     assert kills == KILLS
-    folders = sorted(Path("checkpoints").glob("run_*_cut"))
-    assert_same_run(run_named("whole"), folders)
+    assert_same_run(runs_named("whole")[0], runs_named("cut"))
 
 
-def assert_same_run(whole: Path | None, cut: list[Path]) -> None:
-    assert whole is not None
+def assert_same_run(whole: Path, cut: list[Path]) -> None:
     expected = curve([whole])
     assert sorted(expected) == list(range(1, STEPS + 1))
     assert curve(cut) == expected

@@ -19,9 +19,12 @@ ALLOWED = {
     "app/cli.py": "opens the null device in place of a closed stream",
 }
 HEAVY = {"torch", "textual", "transformers", "datasets", "pyarrow", "tokenizers", "numpy"}
+HEAVY |= {"aiohttp", "textual_serve"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["jobs"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["jobs"], ["web", "--help"], ["--version"]]
+)
 def test_the_front_door_loads_nothing_heavy(arguments: list[str], workspace: Path) -> None:
     script = (
         "import sys; sys.path.insert(0, sys.argv.pop(1))\n"

@@ -44,6 +44,14 @@ class UsageError(HatcheryError):
     exit_code = ExitCode.USAGE
 
 
+class OutOfMemoryError(HatcheryError):
+    """The machine's or the GPU's memory does not hold what was asked for."""
+
+
+class NetworkError(HatcheryError):
+    """Something on the network could not be reached."""
+
+
 class RefusedError(HatcheryError):
     """Things that do not belong together or do not match their checksum."""
 

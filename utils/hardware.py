@@ -16,12 +16,13 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """Processor cores this process may use, memory and free disk in bytes, and the platform."""
+    """Processor cores this process may use, memory and disk in bytes, and the platform."""
 
     cores: int
     memory: int
     memory_available: int
     disk_free: int
+    disk_total: int
     system: str
     python: str
 
@@ -32,11 +33,13 @@ def machine(folder: Path = Path()) -> Machine:
 
     memory = psutil.virtual_memory()
     limit = int(min(memory.total, _container_memory()))
+    disk = shutil.disk_usage(existing_parent(folder))
     return Machine(
         cores=usable_cores(),
         memory=limit,
         memory_available=min(memory.available, limit),
-        disk_free=shutil.disk_usage(existing_parent(folder)).free,
+        disk_free=disk.free,
+        disk_total=disk.total,
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
     )
@@ -65,6 +68,17 @@ def _control_group(name: str) -> str:
         return Path("/sys/fs/cgroup", name).read_text().strip()
     except OSError:
         return ""
+
+
+def multiplies_bf16() -> bool:
+    """Whether the processor has units for bfloat16 products (AMX or AVX512-BF16), asked of Linux;
+    `model.device.fast_half` asks torch."""
+    try:
+        described = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    flags = next((line for line in described.splitlines() if line.startswith("flags")), "")
+    return not {"amx_tile", "avx512_bf16"}.isdisjoint(flags.split())
 
 
 def has_compiler() -> bool:

@@ -33,6 +33,15 @@ def read_json_object(path: Path, *, named_by: str = "") -> dict[str, Any]:
             found=f"byte {error.object[error.start]:#04x} at {error.start}",
             remedy=f"save {path} as UTF-8",
         ) from error
+    return parse_json_object(text, path)
+
+
+def parse_json_object(text: str, path: Path) -> dict[str, Any]:
+    """The object in a text that is or will be the content of `path`, which the message names.
+
+    Raises:
+        UsageError: as for `read_json_object`.
+    """
     value = _parse(text, path)
     if not isinstance(value, dict):
         raise UsageError(

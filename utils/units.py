@@ -45,3 +45,13 @@ def human_seconds(seconds: float) -> str:
             rest = whole % size // part
             return f"{whole // size} {large} {rest} {small}" if rest else f"{whole // size} {large}"
     return f"{whole} s"
+
+
+def ago(seconds: float) -> str:
+    """How long ago, in the largest unit: 250 -> '4 min ago'."""
+    if not math.isfinite(seconds):
+        return "?"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit} ago"
+    return "just now"

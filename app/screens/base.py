@@ -1,0 +1,58 @@
+"""What all screens share: the header, the footer, the way back, help, and the way to the app."""
+
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widgets import Footer
+
+from app.widgets.header import Header
+from app.widgets.small import TooSmall
+
+if TYPE_CHECKING:
+    from app.tui import HatcheryApp
+
+
+class HatcheryScreen(Screen[None]):
+    """A full screen. `places` are its steps from home, `HELP` says in a few sentences what it
+    shows and what one does here."""
+
+    HELP: ClassVar[str] = ""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "back", "Back", id="back"),
+    ]
+
+    def __init__(self, *places: str) -> None:
+        super().__init__()
+        self._places = places
+
+    @property
+    def hatchery(self) -> "HatcheryApp":
+        """The app, by its own type."""
+        return cast("HatcheryApp", self.app)
+
+    @property
+    def header(self) -> Header:
+        return self.query_one(Header)
+
+    def compose(self) -> ComposeResult:
+        yield Header(*self._places)
+        yield from self.content()
+        yield Footer(compact=True, show_command_palette=False)
+        yield TooSmall()
+
+    def on_resize(self) -> None:
+        self.query_one(TooSmall).measure(self.app.size)
+
+    def on_screen_resume(self) -> None:
+        self.query_one(TooSmall).measure(self.app.size)
+
+    def content(self) -> ComposeResult:
+        """What lies between header and footer."""
+        raise NotImplementedError
+
+    def action_back(self) -> None:
+        """One step towards home."""
+        if len(self.app.screen_stack) > 1:
+            self.app.pop_screen()
