@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -110,6 +109,8 @@ def start(
         hidden.mkdir(parents=True)
         environment = os.environ | {JOB_FOLDER: str(folder.absolute())}
         process = detach(argv, hidden / OUTPUT, environment, cwd)
+        from importlib import metadata  # 10 ms, only to start one
+
         versions = {"hatchery": VERSION, "python": platform.python_version()}
         versions["torch"] = metadata.version("torch")
         record = Record(

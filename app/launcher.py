@@ -6,6 +6,7 @@ large: everything heavy is imported after the fork, by the child, or when someth
 """
 
 import codecs
+import gc
 import os
 import signal
 import sys
@@ -75,6 +76,7 @@ def open_app() -> int:
     """The app in this process."""
     try:
         sys.stderr.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+        gc.disable()  # nothing that is made before the first frame is garbage
         from app.tui import run
 
         return run()

@@ -23,12 +23,12 @@ from rich.padding import Padding
 from rich.progress import Progress
 from rich.text import Text
 
-from app.chart import loss_chart
 from app.layout import Console, amount, bare, progress_line, readable, report_failure, spaced, table
 from app.streams import Streams
+from app.views.chart import loss_chart
 from pipeline import events
 from pipeline.events import Event
-from pipeline.verdicts import MARKS
+from pipeline.rehearsal.verdicts import MARKS
 from utils.errors import HatcheryError
 from utils.files import AppendLog, DiskFullError
 from utils.text import safe

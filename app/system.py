@@ -4,8 +4,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
-
 from utils.hardware import machine
 
 
@@ -37,7 +35,10 @@ class SystemReader:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._handles = _open_gpus()
-        self._before = psutil.cpu_times()
+        import psutil  # 10 ms that the first frame need not wait for
+
+        self._times = psutil.cpu_times
+        self._before = self._times()
 
     def read(self) -> Reading:
         """The machine now; load is the mean since the last call."""
@@ -54,7 +55,7 @@ class SystemReader:
 
     def _load(self) -> float:
         """psutil's own percentage remembers a last call per thread, and each of ours is new."""
-        before, now = self._before, psutil.cpu_times()
+        before, now = self._before, self._times()
         self._before = now
         passed = sum(now) - sum(before)
         resting = sum(getattr(now, n, 0) - getattr(before, n, 0) for n in ("idle", "iowait"))

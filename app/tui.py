@@ -4,12 +4,13 @@ All work happens in jobs, which are processes of their own; this one only reads 
 It never imports torch.
 """
 
+import gc
 import os
 import traceback
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.segment import Segment, Segments
 from textual import on, work
@@ -24,14 +25,15 @@ from textual.worker import get_current_worker
 from app import jobs, leaving
 from app.jobs import Job
 from app.messages import JobsLooked, Surveyed, SystemRead
-from app.settings import load_config
 from app.system import Reading, SystemReader
 from app.themes import DARK, LIGHT
-from pipeline.options import Config
 from pipeline.stages import STAGES, Stage
 from pipeline.survey import Product
 from utils.errors import HatcheryError
 from utils.text import safe
+
+if TYPE_CHECKING:
+    from pipeline.options import Config
 
 _ORPHANED = 129  # exit code: as if the terminal had hung up
 _JOBS_EVERY, _SYSTEM_EVERY, _SURVEY_EVERY = 0.5, 2.0, 5.0  # seconds
@@ -56,7 +58,7 @@ class HatcheryApp(App[None]):
         self.register_theme(DARK)
         self.register_theme(LIGHT)
         self.theme = DARK.name
-        self.config = Config()
+        self._config: Config | None = None
         self.config_fault: HatcheryError | None = None
         self.jobs: list[Job] = []
         self.products: dict[str, Product] = {}
@@ -67,7 +69,6 @@ class HatcheryApp(App[None]):
         self.system_read: Signal[Reading] = Signal(self, "system read")
         self._watch: jobs.Watch | None = None
         self._system: SystemReader | None = None
-        self.reload_config()
 
     def get_default_screen(self) -> Screen[Any]:
         """Home."""
@@ -78,12 +79,24 @@ class HatcheryApp(App[None]):
     def on_mount(self) -> None:
         if not self.is_headless:
             self._live_and_leave()
-        self._look_at_jobs()
-        self._read_system()
-        self.survey()
-        self.set_interval(_JOBS_EVERY, self._look_at_jobs)
-        self.set_interval(_SYSTEM_EVERY, self._read_system)
-        self.set_interval(_SURVEY_EVERY, self.survey)
+        self.call_after_refresh(self._read_settings)
+
+    @work(thread=True, group="settings", exit_on_error=False)
+    def _read_settings(self) -> None:
+        """The settings and all that they import, 0.15 s that the first frame does not wait for."""
+        self.reload_config()
+        self.call_from_thread(self._look_around)
+
+    def _look_around(self) -> None:
+        gc.freeze()  # what is there now stays: a full collection would stop the keys for 50 ms
+        gc.enable()
+        for seconds, look in (
+            (_JOBS_EVERY, self._look_at_jobs),
+            (_SYSTEM_EVERY, self._read_system),
+            (_SURVEY_EVERY, self.survey),
+        ):
+            look()
+            self.set_interval(seconds, look)
         if self.config_fault is not None:
             self.open_settings()
 
@@ -126,13 +139,24 @@ class HatcheryApp(App[None]):
 
     # What the screens read.
 
+    @property
+    def config(self) -> "Config":
+        """All settings as config.json has them, read when they are first asked for."""
+        if self._config is None:
+            self.reload_config()
+        assert self._config is not None
+        return self._config
+
     def reload_config(self) -> None:
         """Read config.json; where it is broken, the defaults hold and `config_fault` says why."""
+        from app.settings import load_config
+        from pipeline.options import Config
+
         try:
-            self.config, self.config_fault = load_config({}), None
+            self._config, self.config_fault = load_config({}), None
         except HatcheryError as error:
-            self.config, self.config_fault = Config(), error
-        self._watch = jobs.Watch(self.config.paths.logs_dir)
+            self._config, self.config_fault = Config(), error
+        self._watch = jobs.Watch(self._config.paths.logs_dir)
 
     @work(thread=True, group="jobs", exclusive=True, exit_on_error=False)
     def _look_at_jobs(self) -> None:
@@ -275,26 +299,14 @@ class HatcheryApp(App[None]):
 
     # Keys and commands.
 
+    action_jobs, action_runs, action_results = open_jobs, open_runs, open_results
+    action_peek, action_settings = open_peek, open_settings
+
     def action_help(self) -> None:
         from app.screens.help import HelpScreen
 
         if not isinstance(self.screen, HelpScreen):
             self.push_screen(HelpScreen(self.screen))
-
-    def action_jobs(self) -> None:
-        self.open_jobs()
-
-    def action_runs(self) -> None:
-        self.open_runs()
-
-    def action_results(self) -> None:
-        self.open_results()
-
-    def action_peek(self) -> None:
-        self.open_peek()
-
-    def action_settings(self) -> None:
-        self.open_settings()
 
     def action_theme(self) -> None:
         self.theme = LIGHT.name if self.theme == DARK.name else DARK.name

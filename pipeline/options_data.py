@@ -1,4 +1,4 @@
-"""Settings of the stages that make text, tokenizers and tokens; see `pipeline.options`."""
+"""Settings of the stages before training; see `pipeline.options`."""
 
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeAlias

@@ -149,7 +149,7 @@ def _largest_that_learns(
 ) -> tuple[Config, int]:
     """The largest model that sees as many tokens as it has parameters in `seconds`, and the
     optimizer steps that this time allows; each size is timed here, not guessed."""
-    from pipeline.probe import seconds_per_step
+    from pipeline.planning.probe import seconds_per_step
 
     batch_tokens = TRAINING["window"] * TRAINING["batch_size"]
     most = max(1, round(_MOST_EPOCHS * tokens.tokens / batch_tokens))

@@ -10,14 +10,16 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from pipeline import inventory
-from pipeline.options import Config
 from pipeline.source_table import SOURCES
 from utils.artefacts import Manifest, Source, read_manifest
 from utils.errors import HatcheryError
 from utils.units import human_bytes, human_count
+
+if TYPE_CHECKING:  # the app's first frame need not wait 0.1 s for all settings
+    from pipeline.options import Config
 
 State: TypeAlias = Literal["fresh", "stale", "missing", "damaged"]
 
@@ -39,7 +41,7 @@ MISSING = Product("missing")
 _NOT_FETCHED = {"embedded": "embedded in this Python", "yours": "your own files"}
 
 
-def survey(config: Config) -> dict[str, Product]:
+def survey(config: "Config") -> dict[str, Product]:
     """The product of each stage, by its command; a stage that only shows something has none."""
     looks: dict[str, Callable[[Config], Product]] = {
         "download": _raw,
@@ -51,7 +53,7 @@ def survey(config: Config) -> dict[str, Product]:
     return {command: _guarded(look, config) for command, look in looks.items()}
 
 
-def _guarded(look: Callable[[Config], Product], config: Config) -> Product:
+def _guarded(look: "Callable[[Config], Product]", config: "Config") -> Product:
     try:
         return look(config)
     except HatcheryError as error:
@@ -60,7 +62,7 @@ def _guarded(look: Callable[[Config], Product], config: Config) -> Product:
         return Product("damaged", why=f"{error.filename}: {error.strerror}")
 
 
-def _raw(config: Config) -> Product:
+def _raw(config: "Config") -> Product:
     source = config.dataset.source
     folder = config.raw_dir(source)
     where = next((known.where for known in SOURCES if known.name == source), "yours")
@@ -87,7 +89,7 @@ def _files(count: int, size: int) -> str:
     return f"{count:,} {'file' if count == 1 else 'files'}, {human_bytes(size)}"
 
 
-def _cleaned(config: Config) -> Product:
+def _cleaned(config: "Config") -> Product:
     source = config.dataset.source
     for test in (False, True):
         folder = config.cleaned_dir(source, test=test)
@@ -98,7 +100,7 @@ def _cleaned(config: Config) -> Product:
     return Product("missing", source)
 
 
-def _tokenizer(config: Config) -> Product:
+def _tokenizer(config: "Config") -> Product:
     """The tokenizer that the tokens were made with, else the newest one."""
     tokens = _tokens_manifest(config)
     used = Path(tokens[1].inputs[-1].path) if tokens and tokens[1].inputs else None
@@ -112,7 +114,7 @@ def _tokenizer(config: Config) -> Product:
     return _product(folder, manifest, folder.name, figure)
 
 
-def _newest_tokenizer(config: Config) -> Path | None:
+def _newest_tokenizer(config: "Config") -> Path | None:
     from pipeline.tokenizer_load import newest  # the tokenizers library, 60 ms
 
     try:
@@ -121,7 +123,7 @@ def _newest_tokenizer(config: Config) -> Path | None:
         return None
 
 
-def _tokens_manifest(config: Config) -> tuple[Path, Manifest] | None:
+def _tokens_manifest(config: "Config") -> tuple[Path, Manifest] | None:
     for test in (False, True):
         folder = config.tokens_dir(config.dataset.source, test=test)
         if manifest := read_manifest(folder):
@@ -129,7 +131,7 @@ def _tokens_manifest(config: Config) -> tuple[Path, Manifest] | None:
     return None
 
 
-def _tokens(config: Config) -> Product:
+def _tokens(config: "Config") -> Product:
     found = _tokens_manifest(config)
     if found is None:
         return Product("missing", config.dataset.source)
@@ -140,7 +142,7 @@ def _tokens(config: Config) -> Product:
     return _product(folder, manifest, config.dataset.source, figure)
 
 
-def _run(config: Config) -> Product:
+def _run(config: "Config") -> Product:
     """The newest run, with its best validation loss; stale when its tokens were made anew."""
     found = [run for run in inventory.list_runs(config.paths.checkpoints_dir) if run.checkpoints]
     if not found:

@@ -14,7 +14,7 @@ from grid import Grid
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PATIENCE = 90.0  # seconds that anything may take on a busy machine
-_AGAIN = 5.0  # seconds after which a click without effect is repeated
+_AGAIN = 20.0  # seconds after which a click without effect is repeated
 _FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-background-networking --no-first-run "
     "--disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1200,800 "

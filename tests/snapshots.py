@@ -44,8 +44,8 @@ def freeze(patch: pytest.MonkeyPatch) -> None:
     time.tzset()
     patch.setattr(time, "time", lambda: NOW)
     patch.setattr(SystemReader, "read", lambda self: MACHINE)
-    patch.setattr("pipeline.target.machine", lambda folder=None: _HARDWARE)
-    patch.setattr("pipeline.target.multiplies_bf16", lambda: False)
+    patch.setattr("pipeline.planning.target.machine", lambda folder=None: _HARDWARE)
+    patch.setattr("pipeline.planning.target.multiplies_bf16", lambda: False)
     for widget in (Input, TextArea):
         init = widget.__init__
 

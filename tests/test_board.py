@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.board import STEPS, rows, what_next
 from app.jobs import Job, State
+from app.views.board import STEPS, rows, what_next
 from pipeline.stages import STAGES
 from pipeline.survey import MISSING, Product
 

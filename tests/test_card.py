@@ -14,11 +14,11 @@ from stage_runner import settings
 from textual.app import App, ComposeResult
 from textual.pilot import Pilot
 
-from app import preflight
-from app.preflight import Measured, outlook, speed_settings
+from app.views import preflight
+from app.views.preflight import Measured, outlook, speed_settings
 from app.widgets import card as module
 from app.widgets.card import PreflightCard
-from pipeline.plan_remedies import Remedy
+from pipeline.planning.remedies import Remedy
 from utils.text import safe
 
 ROOT = Path(__file__).parent.parent
@@ -268,7 +268,7 @@ def test_the_card_loads_neither_torch_nor_transformers(prepared: Path) -> None:
     script = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "import app.widgets.card\n"
-        "from app.preflight import outlook\n"
+        "from app.views.preflight import outlook\n"
         "from app.settings import load_config\n"
         "assert outlook(load_config({})).problem is None\n"
         "print({'torch', 'transformers'} & set(sys.modules))"

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from app.canvas import AXIS
-from app.chart import FAINT, Drawing, Series, draw, legend, loss_chart
-from app.curve import Point
+from app.views.canvas import AXIS
+from app.views.chart import FAINT, Drawing, Series, draw, legend, loss_chart
+from app.views.curve import Point
 
 
 def points(values: Sequence[float], *, every: int = 1) -> list[Point]:

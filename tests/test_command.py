@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app import flow
-from app.command import Typed, arguments, shell_line, understood
-from app.stage_form import StageForm
+from app.views import flow
+from app.views.command import Typed, arguments, shell_line, understood
+from app.views.stage_form import StageForm
 from pipeline.options import Config
 from pipeline.stages import STAGES, find
 from pipeline.survey import Product

@@ -2,7 +2,7 @@
 
 from random import Random
 
-from app.curve import Curve
+from app.views.curve import Curve
 
 
 def test_a_short_curve_keeps_every_value() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.run_tree import look, rows
+from app.views.run_tree import look, rows
 from pipeline import runs
 from pipeline.deletion import delete
 from pipeline.faults import faults

@@ -11,9 +11,9 @@ from pilot import shown, until
 from textual.app import App, ComposeResult
 from textual.pilot import Pilot
 
-from app.draft import Draft
-from app.form import fields_of
 from app.themes import DARK
+from app.views.draft import Draft
+from app.views.form import fields_of
 from app.widgets.completion import completed_path
 from app.widgets.field import FieldLine, TextLine
 from app.widgets.fields import FieldPanel

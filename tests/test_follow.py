@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from app.follow import EventFile, Follower
-from app.story import Story
-from app.tails import LineTail, LogTail, glance
+from app.views.follow import EventFile, Follower
+from app.views.story import Story
+from app.views.tails import LineTail, LogTail, glance
 from pipeline import events
 from pipeline.events import Event, to_json
 from utils.files import write_file
@@ -83,9 +83,9 @@ def test_a_large_file_is_shown_at_once_and_then_completely(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {"_LARGE": 1 << 20, "_SLICE": 1 << 18}.items():
-        monkeypatch.setattr(f"app.follow.{name}", value)
+        monkeypatch.setattr(f"app.views.follow.{name}", value)
     for name, value in {"_BLOCKS": 20, "_NEWEST": 1 << 14, "_SCAN": 1 << 16}.items():
-        monkeypatch.setattr(f"app.tails.{name}", value)
+        monkeypatch.setattr(f"app.views.tails.{name}", value)
     told: list[Event] = [started(total=20_000)]
     for step in range(1, 20_001):
         told.append(metric(step, loss=50.0 if step == 7_777 else 3.0, grad_norm=1.0))

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from app.draft import CHANGED, DEFAULT, PROPOSED, Draft
-from app.form import UNSET, Field, as_text, as_value, fields_of
+from app.views.draft import CHANGED, DEFAULT, PROPOSED, Draft
+from app.views.form import UNSET, Field, as_text, as_value, fields_of
 from pipeline.options import Config
 from utils.config import Layer
 

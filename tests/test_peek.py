@@ -13,15 +13,15 @@ import pytest
 
 from pipeline.dataloader import create_simple_train_val_dataloaders
 from pipeline.options import Config
-from pipeline.peek import Corpus, raw_files
-from pipeline.peek_rejected import read_rejected
-from pipeline.peek_tokens import Shelf
-from pipeline.peek_windows import RunWindows
+from pipeline.peek.documents import Corpus, raw_files
+from pipeline.peek.rejected import read_rejected
+from pipeline.peek.tokens import Shelf
+from pipeline.peek.trace import Trace, traced, uses
+from pipeline.peek.trace_article import traced_article
+from pipeline.peek.windows import RunWindows
 from pipeline.raw import as_input
 from pipeline.records import decode
 from pipeline.rules import CODE, PLAIN, WIKI, UnstableMarkupError, clean
-from pipeline.trace import Trace, traced, uses
-from pipeline.trace_article import traced_article
 from pipeline.train_setup import RunRecord
 from pipeline.wikimedia import article
 from utils.artefacts import read_manifest
@@ -376,7 +376,7 @@ def test_a_record_that_is_not_understood_is_refused(prepared: Path) -> None:
 
 
 def test_none_of_it_imports_torch() -> None:
-    modules = "app.screens.peek, app.screens.runs, app.screens.results, pipeline.peek_windows"
+    modules = "app.screens.peek, app.screens.runs, app.screens.results, pipeline.peek.windows"
     code = f"import sys, {modules}; print('torch' in sys.modules or 'transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -17,16 +17,16 @@ from model.config import ModelConfig, parameter_count
 from model.device import autocast, fast_half
 from model.gpt import create_model
 from model.optimizer import build_optimizer, optimizer_state
-from pipeline import activations
-from pipeline.activations import Shape, saved_bytes
-from pipeline.deadline import optimal_size, seconds_until, steps_that_fit
-from pipeline.estimate import Corpus, estimate
-from pipeline.memory import optimizer_bytes
 from pipeline.options import TrainOptions
-from pipeline.plan_inputs import Inputs, read_inputs
-from pipeline.plan_remedies import remedies
-from pipeline.plan_words import lines
-from pipeline.target import Target
+from pipeline.planning import activations
+from pipeline.planning.activations import Shape, saved_bytes
+from pipeline.planning.deadline import optimal_size, seconds_until, steps_that_fit
+from pipeline.planning.estimate import Corpus, estimate
+from pipeline.planning.inputs import Inputs, read_inputs
+from pipeline.planning.memory import optimizer_bytes
+from pipeline.planning.remedies import remedies
+from pipeline.planning.target import Target
+from pipeline.planning.words import lines
 from utils.errors import UsageError
 from utils.hardware import multiplies_bf16
 

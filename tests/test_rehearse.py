@@ -15,13 +15,13 @@ from conftest import WORDS
 from stage_runner import run_stage
 
 from model.config import ModelConfig, parameter_count
-from pipeline import rehearsal, rehearse
 from pipeline.events import Event, Failed, Finished, Judged, Progress, Started
 from pipeline.raw import as_input
-from pipeline.rehearsal_room import rehearsal_room
-from pipeline.sliver import choose, take_sliver
-from pipeline.sliver_files import spread
-from pipeline.verdicts import disk, enough_tokens, losses, memory, rejections, vocabulary
+from pipeline.rehearsal import rehearsal, rehearse
+from pipeline.rehearsal.room import rehearsal_room
+from pipeline.rehearsal.sliver import choose, take_sliver
+from pipeline.rehearsal.sliver_files import spread
+from pipeline.rehearsal.verdicts import disk, enough_tokens, losses, memory, rejections, vocabulary
 from utils.errors import HatcheryError, UsageError
 from utils.files import FolderLock
 from utils.units import human_count
@@ -296,7 +296,7 @@ def test_a_file_that_may_not_be_read_fails_and_the_others_are_tried(
     if os.access(notes / "00.txt", os.R_OK):  # root reads everything
         refused = HatcheryError("notes/00.txt cannot be read: Permission denied.")
         monkeypatch.setattr(
-            "pipeline.sliver._unreadable",
+            "pipeline.rehearsal.sliver._unreadable",
             lambda item: refused if item.path.name == "00.txt" else None,
         )
     events = rehearsed(rehearse={"input": ["notes"]})
@@ -394,7 +394,7 @@ def test_no_room_for_a_folder_has_clear_words(
     def refuse(**_: Any) -> str:
         raise PermissionError(13, "Permission denied", ".")
 
-    monkeypatch.setattr("pipeline.rehearsal_room.tempfile.mkdtemp", refuse)
+    monkeypatch.setattr("pipeline.rehearsal.room.tempfile.mkdtemp", refuse)
     with pytest.raises(HatcheryError, match="cannot be written: Permission denied") as caught:
         rehearsed(rehearse={"source": "python"})
     assert "paths.data_dir" in caught.value.remedy

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.results_table import COLUMNS, columns_of, fitting, ordered
+from app.views.results_table import COLUMNS, columns_of, fitting, ordered
 from pipeline.events import Finished, Metric, Sample, to_json
 from pipeline.results import Reader, Result, best_of, caution, export
 from pipeline.validations import Curve, sparkline

@@ -9,11 +9,11 @@ import pytest
 from pilot import NARROW, WIDE, opened, play, shown, until
 
 from app import cli, jobs
-from app.job_rows import cells, chosen
 from app.jobs import Job
 from app.screens.doctor import DoctorScreen
 from app.screens.jobs import JobsScreen
 from app.tui import HatcheryApp
+from app.views.job_rows import cells, chosen
 from app.widgets.question import Question
 from app.widgets.rows import RowList
 from pipeline import stages

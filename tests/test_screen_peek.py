@@ -11,7 +11,7 @@ from test_peek import write_run
 from app.screens.peek import PeekScreen
 from app.tui import HatcheryApp
 from app.widgets.view_bar import ViewBar
-from pipeline.peek_windows import RunWindows
+from pipeline.peek.windows import RunWindows
 
 
 async def open_peek(app: HatcheryApp, pilot: Any) -> PeekScreen:

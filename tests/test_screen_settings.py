@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from pilot import NARROW, opened, play, shown, until
 
-from app import config_file
 from app.screens.config_text import ConfigTextScreen, Editor
 from app.screens.settings import SettingsScreen
+from app.views import config_file
 from app.widgets.fields import FieldPanel
 from utils.errors import UsageError
 

@@ -53,7 +53,7 @@ def world(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     _job("cleanup", 900, 400, 0, Rejected("stub", "a.jsonl:7", "3 words"), _END)
     _job("prepare", 300, 290, 1, Warned("The window is long.", "--window 256"), failed)
     _job("train", 250, 60, 0, Saved("run", f"checkpoints/{RUN}"), _END)
-    for path in (*Path("checkpoints").rglob("*"), *Path("logs").rglob("*")):
+    for path in Path().rglob("*"):
         os.utime(path, (NOW - 60, NOW - 60))
     return workspace
 
@@ -125,7 +125,7 @@ SCENES: dict[str, tuple[Scene, str]] = {
     "runs": (_opens("open_runs"), "first"),
     "results": (_opens("open_results"), "first"),
     "peek": (_opens("open_peek"), "Raw"),
-    "help": (_keys("question_mark"), "Keys"),
+    "help": (_keys("question_mark"), "On this screen"),
 }
 
 

@@ -11,10 +11,10 @@ from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from app.board import FAILED, IN_WORDS, Next, Row, rows, what_next
 from app.jobs import Job
 from app.screens.base import HatcheryScreen
 from app.system import Reading
+from app.views.board import FAILED, IN_WORDS, Next, Row, rows, what_next
 from app.widgets.meter import columns
 from app.widgets.system import SystemPanel, in_one_line
 from app.widgets.text import MUTED, joined, mark, plain
@@ -176,7 +176,7 @@ class BoardScreen(HatcheryScreen):
         if row.state in ("running", "waiting"):
             self.hatchery.note(f"{row.stage.title} runs already: Enter shows it")
             return
-        from app.stage_form import StageForm  # what the form would start, without the form
+        from app.views.stage_form import StageForm  # what the form would start, without the form
 
         form = StageForm(row.stage, products=self.hatchery.products)
         if form.fault is not None:

@@ -11,10 +11,10 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Static, TextArea
 
-from app import config_file
-from app.draft import faults_of
 from app.screens.base import HatcheryScreen
 from app.settings import CONFIG_FILE
+from app.views import config_file
+from app.views.draft import faults_of
 from app.widgets.text import joined
 from utils.errors import HatcheryError, UsageError
 from utils.text import safe

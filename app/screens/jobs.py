@@ -12,10 +12,10 @@ from textual.widgets import Static
 
 from app import jobs
 from app.chain import blockers
-from app.job_rows import Cells, cells, chosen
 from app.jobs import ACTIVE, FAILED, Job
 from app.retry import as_typed, command_again, command_of, start_again
 from app.screens.base import HatcheryScreen
+from app.views.job_rows import Cells, cells, chosen
 from app.widgets.finder import Finder
 from app.widgets.meter import columns
 from app.widgets.question import Question

@@ -13,8 +13,8 @@ from textual.message import Message
 from textual.widgets import ContentSwitcher
 from textual.worker import get_current_worker
 
-from app.peek_desk import Batch, Desk, Move, Shown
 from app.screens.base import HatcheryScreen
+from app.views.peek_desk import Batch, Desk, Move, Shown
 from app.widgets.finder import Finder
 from app.widgets.peek_documents import DocumentsView, View
 from app.widgets.peek_rejected import RejectedView
@@ -27,8 +27,8 @@ from utils.errors import HatcheryError
 if TYPE_CHECKING:
     from pipeline.clean_file import Rejection
     from pipeline.documents import Document
-    from pipeline.peek_tokens import Tokens
-    from pipeline.peek_windows import Window
+    from pipeline.peek.tokens import Tokens
+    from pipeline.peek.windows import Window
 
 _LABELS = {"number": "document number ", "title": "search titles ", "step": "step "}
 

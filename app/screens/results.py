@@ -13,7 +13,8 @@ from textual.message import Message
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from app.results_table import (
+from app.screens.base import HatcheryScreen
+from app.views.results_table import (
     Column,
     columns_of,
     course,
@@ -23,7 +24,6 @@ from app.results_table import (
     score,
     winners,
 )
-from app.screens.base import HatcheryScreen
 from app.widgets.meter import columns
 from app.widgets.text import MUTED, joined, plain
 from pipeline.results import Reader, Result, best_of, caution, export

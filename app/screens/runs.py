@@ -13,9 +13,9 @@ from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from app.run_lines import details, heading, line
-from app.run_tree import Row, Shelf, look, rows
 from app.screens.base import HatcheryScreen
+from app.views.run_lines import details, heading, line
+from app.views.run_tree import Row, Shelf, look, rows
 from app.widgets.finder import Finder
 from app.widgets.question import Question
 from app.widgets.text import MUTED, block, joined, plain

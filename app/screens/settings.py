@@ -11,11 +11,11 @@ from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from app import config_file
-from app.draft import DEFAULT, Draft
-from app.form import fields_of
 from app.screens.base import HatcheryScreen
 from app.settings import CONFIG_FILE
+from app.views import config_file
+from app.views.draft import DEFAULT, Draft
+from app.views.form import fields_of
 from app.widgets.field import ChoiceLine, TextLine
 from app.widgets.fields import FieldPanel
 from app.widgets.text import joined, plain

@@ -9,11 +9,11 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Static
 
-from app import config_file, flow
 from app.jobs import ACTIVE, Job
 from app.screens.base import HatcheryScreen
 from app.settings import CONFIG_FILE
-from app.stage_form import StageForm
+from app.views import config_file, flow
+from app.views.stage_form import StageForm
 from app.widgets.field import ChoiceLine, TextLine
 from app.widgets.fields import FieldPanel
 from app.widgets.flow import FlowPanel

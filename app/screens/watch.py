@@ -13,11 +13,12 @@ from textual.content import Content
 from textual.message import Message
 from textual.worker import Worker, get_current_worker
 
-from app import jobs, training, watching
-from app.follow import Follower
+from app import jobs
 from app.jobs import ACTIVE, FAILED, Job
 from app.screens.base import HatcheryScreen
-from app.story import View
+from app.views import training, watching
+from app.views.follow import Follower
+from app.views.story import View
 from app.widgets.overlays import Overlays
 from app.widgets.run_chart import RunChart
 from app.widgets.text import joined
@@ -25,7 +26,7 @@ from app.widgets.watched import Watched
 from pipeline import runs
 from utils.errors import HatcheryError
 
-_LOOK_EVERY = 0.1  # seconds
+_LOOK_EVERY, _AT_REST = 0.1, 0.4  # seconds; looks at what is silent become rarer
 _HOLDER_EVERY = 2.0
 _CHANGING = ("log_axis", "save", "stop", "kill", "doctor", "leave")
 _CHART_ACTIONS = ("log_axis", "smoothing", "overlay", "chart", "batch")
@@ -127,12 +128,13 @@ class WatchScreen(HatcheryScreen):
     def _follow(self) -> None:
         worker, follower = get_current_worker(), self._follower
         assert follower is not None
-        changed, held_by, asked = True, None, -_HOLDER_EVERY
+        changed, held_by, asked, pause = True, None, -_HOLDER_EVERY, _LOOK_EVERY
         while not worker.is_cancelled:
             with self._reading:
                 if self._seeking:
                     self._seek(follower)
-                changed = follower.read() or changed
+                news = follower.read()
+                changed = news or changed
                 if self._job is None and time.monotonic() - asked >= _HOLDER_EVERY:
                     asked, before = time.monotonic(), held_by
                     held_by = training.holder(follower.run) if follower.run else None
@@ -141,7 +143,8 @@ class WatchScreen(HatcheryScreen):
                     self._shown.clear()
                     changed, self._posted = False, time.monotonic()
                     self.post_message(Looked(follower.view(), follower.run, held_by))
-            time.sleep(_LOOK_EVERY)
+            pause = _LOOK_EVERY if news else min(_AT_REST, 1.2 * pause)
+            time.sleep(pause)
 
     def _seek(self, follower: Follower) -> None:
         """Find the job behind a run that was opened by its folder."""

@@ -15,12 +15,12 @@ from textual.widget import Widget
 from textual.widgets import OptionList, Static
 
 from app.jobs import PROGRAM
-from app.preflight import Measured, Outlook, outlook, speed_settings, understood
+from app.views.preflight import Measured, Outlook, outlook, speed_settings, understood
 from app.widgets.meter import meter
 from app.widgets.text import joined, plain
 from pipeline.events import Event, Failed, Finished, Progress, from_json
 from pipeline.options import Config
-from pipeline.plan_words import Line
+from pipeline.planning.words import Line
 from utils.errors import HatcheryError
 from utils.text import safe
 

@@ -10,8 +10,8 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from app.canvas import AXIS
-from app.chart import FAINT, Drawing, Number, Series, draw, legend
+from app.views.canvas import AXIS
+from app.views.chart import FAINT, Drawing, Number, Series, draw, legend
 from app.widgets.text import joined, plain
 
 _STYLES = ("$accent", "$secondary", "$success", "$error", "$warning", "$foreground")
@@ -47,8 +47,8 @@ class CurveChart(Widget, can_focus=True):
         until: int | None = None,
         number: Number = "{:.3g}".format,
     ) -> None:
-        """Show these curves; see `app.chart.draw`. `colours` are small numbers, one per series,
-        so that the curves of one run share theirs."""
+        """Show these curves; see `app.views.chart.draw`. `colours` are small numbers, one per
+        series, so that the curves of one run share theirs."""
         self._series, self._owners = series, colours or range(len(series))
         self._log, self._smoothing, self._until, self._number = log, smoothing, until, number
         self.refresh()

@@ -16,8 +16,8 @@ from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from app.draft import CHANGED, DEFAULT, PROPOSED, Draft
-from app.form import Field, as_text
+from app.views.draft import CHANGED, DEFAULT, PROPOSED, Draft
+from app.views.form import Field, as_text
 from app.widgets.completion import PathSuggester
 from app.widgets.text import joined, plain
 from utils.text import safe

@@ -10,8 +10,8 @@ from textual.containers import Vertical, VerticalScroll
 from textual.message import Message
 from textual.widgets import Static
 
-from app.draft import CHANGED, DEFAULT, PROPOSED, Draft
-from app.form import Field, as_text
+from app.views.draft import CHANGED, DEFAULT, PROPOSED, Draft
+from app.views.form import Field, as_text
 from app.widgets.field import Edited, FieldLine, about, field_line
 from app.widgets.text import joined, plain
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from textual.content import Content
 from textual.widgets import Static
 
-from app.flow import Input, Output, inputs, output
 from app.jobs import ACTIVE, Job
+from app.views.flow import Input, Output, inputs, output
 from app.widgets.text import joined, mark, plain
 from pipeline.options import Config
 from pipeline.stages import Stage

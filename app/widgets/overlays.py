@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.widgets import OptionList
 
 from app.job_folder import EVENTS
-from app.watching import QUIET
+from app.views.watching import QUIET
 from app.widgets.text import joined, plain
 
 _MOST = 4

@@ -8,12 +8,12 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from app.peek_text import clean_text, hues, parts, raw_text, uses_lines
+from app.views.peek_text import clean_text, hues, parts, raw_text, uses_lines
 from app.widgets.text import MUTED, joined, plain
 
 if TYPE_CHECKING:
-    from pipeline.peek import Look
-    from pipeline.trace import Use
+    from pipeline.peek.documents import Look
+    from pipeline.peek.trace import Use
 
 KEYS: list[BindingType] = [
     Binding("n,right", "screen.document(1)", "Next", key_display="n"),

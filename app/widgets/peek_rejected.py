@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from app.peek_text import PART
+from app.views.peek_text import PART
 from app.widgets.meter import columns
 from app.widgets.peek_documents import View
 from app.widgets.text import MUTED, block, joined, plain
@@ -19,7 +19,7 @@ from utils.units import human_count
 
 if TYPE_CHECKING:
     from pipeline.clean_file import Rejection
-    from pipeline.peek_rejected import Reason
+    from pipeline.peek.rejected import Reason
 
 
 class Reasons(OptionList):

@@ -9,12 +9,12 @@ from textual.containers import HorizontalScroll, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from app.peek_text import tokens_sums, tokens_text
+from app.views.peek_text import tokens_sums, tokens_text
 from app.widgets.peek_documents import KEYS, View
 from app.widgets.text import MUTED, joined, plain
 
 if TYPE_CHECKING:
-    from pipeline.peek_tokens import Tokens
+    from pipeline.peek.tokens import Tokens
 
 
 class TokenColumn(VerticalScroll):

@@ -11,13 +11,13 @@ from textual.message import Message
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from app.peek_text import window_text
+from app.views.peek_text import window_text
 from app.widgets.peek_documents import View
 from app.widgets.text import MUTED, joined, plain
 
 if TYPE_CHECKING:
     from pipeline.documents import Document
-    from pipeline.peek_windows import Window
+    from pipeline.peek.windows import Window
 
 
 class WindowsView(View):

@@ -3,8 +3,8 @@
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
-from app.story import View
-from app.watching import CHARTS, QUIET, SMOOTHING, Shown, series_of
+from app.views.story import View
+from app.views.watching import CHARTS, QUIET, SMOOTHING, Shown, series_of
 from app.widgets.curves import CurveChart
 from app.widgets.text import plain
 

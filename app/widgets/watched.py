@@ -5,9 +5,9 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from app import watching
 from app.jobs import Job
-from app.story import View
+from app.views import watching
+from app.views.story import View
 from app.widgets.log_view import LogView
 from app.widgets.overlays import Overlays
 from app.widgets.run_chart import RunChart

@@ -1,0 +1,1 @@
+"""Looking at the data: documents, rejects, tokens, windows."""

@@ -1,0 +1,89 @@
+"""What an estimate is made from, as training would find it: settings, model, tokens, machine.
+
+A run that goes on brings its own settings. Nothing is checked byte by byte, loaded or repaired
+here, so it takes milliseconds; training does that. Never imports torch.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from model.config import ModelConfig
+from pipeline import runs
+from pipeline.options import Config, TrainOptions
+from pipeline.planning.estimate import Corpus, Estimate, estimate
+from pipeline.planning.target import Target, find_target
+from pipeline.tokens import TokenSet
+from pipeline.train_setup import open_inputs, read_record, settings_to_resume
+from utils.errors import UsageError
+
+
+class Inputs(NamedTuple):
+    """Settings, model fitted to its tokens, tokens, machine, and steps that are done already."""
+
+    options: TrainOptions
+    model: ModelConfig
+    corpus: Corpus
+    target: Target
+    steps_done: int
+
+    def estimated(
+        self, *, tokens_per_second: float | None = None, price_per_hour: float | None = None
+    ) -> Estimate:
+        """What this training needs."""
+        return estimate(
+            self.model,
+            self.options,
+            self.corpus,
+            self.target,
+            steps_done=self.steps_done,
+            tokens_per_second=tokens_per_second,
+            price_per_hour=price_per_hour,
+        )
+
+
+def read_inputs(config: Config) -> Inputs:
+    """What `train` would start from with these settings.
+
+    Raises:
+        UsageError, RefusedError: what training would refuse: no tokens yet, a model that does not
+            fit them, no run to resume.
+    """
+    options, steps_done = config.train, 0
+    if options.resume is not None:
+        run, steps_done = _run_to_resume(config, options)
+        options, model = settings_to_resume(config, options, read_record(run))
+        config = config.model_copy(update={"model": model})
+    model, data, _ = open_inputs(config, options, check="sizes")
+    target = find_target(options.device, config.paths.checkpoints_dir)
+    return Inputs(options, model, _corpus(config, data), target, steps_done)
+
+
+def _corpus(config: Config, data: TokenSet) -> Corpus:
+    return Corpus(
+        name=data.metadata.source or config.dataset.source,
+        tokens=data.train.tokens,
+        windows=len(data.train),
+        val_windows=len(data.val),
+        window=data.train.window,
+        bytes=data.bytes,
+    )
+
+
+def _run_to_resume(config: Config, options: TrainOptions) -> tuple[Path, int]:
+    """The run that --resume names, and the steps it has done."""
+    assert options.resume is not None
+    folder = Path(options.resume)
+    if options.resume == "auto":
+        folder = runs.find_run(config.paths.checkpoints_dir, options.name)
+    elif not folder.exists():
+        folder = runs.find_run(config.paths.checkpoints_dir, options.resume)
+    folder = folder.resolve() if folder.is_symlink() else folder
+    if (folder.parent / "run.json").is_file():
+        return folder.parent, runs.step_of(folder)
+    saved = runs.step_folders(folder)
+    if not saved:
+        raise UsageError(
+            f"{folder} has no checkpoint to go on from.",
+            remedy="give a run under checkpoints/, or --resume auto",
+        )
+    return folder, runs.step_of(saved[-1])

@@ -1,0 +1,148 @@
+"""The plan stage: what a training would need, before it starts.
+
+Arithmetic answers in a moment; `--probe` then times a few real steps, and only that loads torch.
+"""
+
+from collections.abc import Generator, Iterator
+from datetime import datetime
+from threading import Event as StopSignal
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pipeline.events import Event, Finished, Progress, Started, Warned
+from pipeline.options import Config, PlanOptions
+from pipeline.planning.deadline import optimal_size, seconds_until, steps_that_fit
+from pipeline.planning.estimate import Estimate
+from pipeline.planning.inputs import Inputs, read_inputs
+from pipeline.planning.remedies import Remedy, remedies
+from pipeline.planning.words import command, lines
+from utils.errors import UsageError
+from utils.hardware import keep_heap
+from utils.units import human_count, human_seconds
+
+if TYPE_CHECKING:
+    from pipeline.planning.probe import Probe
+
+_LACKING = {
+    "time": "by then not even the smallest model sees 20 tokens per parameter",
+    "text": "this text is too small for 20 tokens per parameter of even the smallest model",
+    "memory": "not even the smallest model fits into memory",
+}
+_LIMITS = {
+    "time": "the largest that sees 20 tokens per parameter by then",
+    "text": "the largest that this text feeds",
+    "memory": "the largest that fits into memory",
+}
+
+
+def run(config: Config, options: PlanOptions, stop: StopSignal) -> Iterator[Event]:
+    """Say what `train` with these settings would need.
+
+    The summary's `plan` is a table to read, `numbers` the same and more for programs, `advice`
+    lists what would help.
+
+    Raises:
+        UsageError, RefusedError: what training itself would refuse; a deadline without a probe.
+    """
+    yield Started("plan", "Plan a training")
+    seconds = None
+    if options.finish_by is not None:
+        seconds = seconds_until(options.finish_by, datetime.now())
+        if not options.probe:
+            raise UsageError(
+                "A deadline needs to know how fast this machine is.", remedy="leave out --no-probe"
+            )
+    inputs = read_inputs(config)
+    plan = inputs.estimated(price_per_hour=options.price_per_hour)
+    measured: Probe | None = None
+    if options.probe and not plan.fits:
+        yield Warned("It does not fit into memory, so nothing was timed.")
+    elif options.probe:
+        measured = yield from _probe(config, inputs, stop)
+        if stop.is_set():
+            yield Finished(stopped=True)
+            return
+        plan = inputs.estimated(
+            tokens_per_second=measured.tokens_per_second, price_per_hour=options.price_per_hour
+        )
+    yield Finished(_summary(config, inputs, plan, measured, seconds))
+
+
+def _probe(config: Config, inputs: Inputs, stop: StopSignal) -> Generator[Event, None, "Probe"]:
+    keep_heap()  # as training does, and before torch is loaded
+    yield Progress(0, message="loading torch")
+    from pipeline.planning.probe import probing
+
+    steps = probing(config.model_copy(update={"model": inputs.model}), inputs.options, stop)
+    while True:
+        try:
+            yield Progress(next(steps), unit="steps", message="timing real steps")
+        except StopIteration as ended:
+            measured: Probe = ended.value
+            return measured
+
+
+def _summary(
+    config: Config,
+    inputs: Inputs,
+    plan: Estimate,
+    measured: "Probe | None",
+    seconds: float | None,
+) -> dict[str, Any]:
+    rows = [
+        {"what": line.name, "estimate": line.figure, "": ("! " if line.worry else "") + line.remark}
+        for line in lines(plan)
+    ]
+    advice = remedies(inputs, plan)
+    summary: dict[str, Any] = {"plan": rows, "numbers": [numbers(plan, measured)]}
+    if seconds is not None:
+        summary |= _until(config, inputs, plan, seconds)
+    for number, remedy in enumerate(advice, 1):
+        summary[f"remedy_{number}"] = _advice(config, remedy)
+    return summary | {"start_it": command(config, {})}
+
+
+def _advice(config: Config, remedy: Remedy) -> str:
+    return f"{remedy.title} ({remedy.effect}): {command(config, remedy.changes)}"
+
+
+def _until(config: Config, inputs: Inputs, plan: Estimate, seconds: float) -> dict[str, Any]:
+    """What a deadline allows: steps of this model, and the model that makes most of the time."""
+    if plan.tokens_per_second is None or plan.seconds is None:
+        return {}
+    given = human_seconds(seconds)
+    steps = steps_that_fit(inputs, plan.tokens_per_second, seconds)
+    if steps:
+        these = command(config, {"train.max_steps": steps})
+        said = {"in_time": f"{steps:,} steps of this model in {given}: {these}"}
+    else:
+        said = {"in_time": f"not even one step of this model in {given}"}
+    if inputs.options.resume is not None:
+        return said
+    sized = optimal_size(inputs, plan.flops / plan.seconds, seconds)
+    if isinstance(sized, str):
+        return said | {"best_size": f"none: {_LACKING[sized]}"}
+    changes = {"model.depth": sized.depth, "train.max_steps": sized.steps}
+    return said | {
+        "best_size": f"{human_count(sized.parameters)} parameters, {_LIMITS[sized.limit]}, about "
+        f"{human_seconds(sized.seconds)}: {command(config, changes)}"
+    }
+
+
+def numbers(plan: Estimate, measured: "Probe | None" = None) -> dict[str, Any]:
+    """The estimate as JSON values; sizes in bytes, times in seconds."""
+    memory = plan.memory
+    result: dict[str, Any] = msgspec.to_builtins(
+        {
+            name: getattr(plan, name)
+            for name in plan.__struct_fields__
+            if name not in ("model", "memory")
+        }
+    )
+    result["memory"] = memory._asdict() | {"total": memory.total, "fits": plan.fits}
+    result["disk"]["fits"] = plan.disk.fits
+    result["cost"] = plan.cost
+    if measured is not None:
+        result["probe"] = measured._asdict()
+    return result

@@ -1,0 +1,1 @@
+"""Every stage tried on a sliver of the real data."""
