@@ -82,7 +82,6 @@ class StageScreen(HatcheryScreen):
         Binding("o", "rehearse", "Rehearse", show=False, id="stage.rehearse"),
         Binding("p", "probe", "Probe the speed", show=False, id="stage.probe"),
         *(Binding(str(n), f"choose({n})", "Take this remedy", show=False) for n in range(1, 10)),
-        *(Binding(str(n), f"remedy({n})", show=False) for n in range(1, 10)),
     ]
 
     def __init__(
@@ -215,7 +214,12 @@ class StageScreen(HatcheryScreen):
         if self._may_start():
             after = [job.id for job in self._active()]
             job = self.hatchery.start_job(
-                self.stage, self.form.arguments, name=self.form.name, after=after, queued=True
+                self.stage,
+                self.form.arguments,
+                name=self.form.name,
+                after=after,
+                queued=True,
+                retry_of=self._retry_of,
             )
             self._open(job)
 
@@ -225,9 +229,13 @@ class StageScreen(HatcheryScreen):
         steps = self.form.chain(self.products)
         started: list[Job] = []
         for step in steps:
-            name = self.form.name if step.stage is self.stage else None
+            last = step.stage is self.stage
             job = self.hatchery.start_job(
-                step.stage, step.arguments, name=name, after=[job.id for job in started[-1:]]
+                step.stage,
+                step.arguments,
+                name=self.form.name if last else None,
+                after=[job.id for job in started[-1:]],
+                retry_of=self._retry_of if last else None,
             )
             if job is None:
                 break
@@ -301,13 +309,8 @@ class StageScreen(HatcheryScreen):
 
         self.query_one(PreflightCard).probe(self.form.arguments_for(find("train")))
 
-    def action_remedy(self, number: int) -> None:
-        """Take the card's remedy of that number."""
-        from app.widgets.card import PreflightCard
-
-        self.query_one(PreflightCard).choose(number)
-
     def action_choose(self, number: int) -> None:
+        """Take the card's remedy of that number."""
         from app.widgets.card import PreflightCard
 
         self.query_one(PreflightCard).choose(number)
