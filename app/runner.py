@@ -77,7 +77,9 @@ def _tell(text: str) -> None:
 def _listening(job: Path | None) -> Iterator[StopRequest]:
     """A stop request that the process's signals set, until the block ends."""
     stop = StopRequest(job)
-    names = [n for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+    names = ["SIGINT", "SIGTERM"]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        names.append("SIGHUP")  # whoever typed nohup wants it to go on
     before = {n: signal.signal(getattr(signal, n), stop.on_signal) for n in names}
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # a job is started with them blocked
     try:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 from random import Random
 
@@ -13,6 +14,11 @@ ROOT = Path(__file__).parent.parent
 # Two torch threads on a core that something else uses wait for each other at every operation.
 # One is set here, before torch is imported, for these tests and for every process they start.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# Ignored where a script started these tests in the background; programs they start inherit that.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

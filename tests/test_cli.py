@@ -320,6 +320,17 @@ def test_the_first_signal_lets_the_stage_save(number: int, code: int, workspace:
     assert Path("saved_state").is_file()
 
 
+def test_under_nohup_a_closed_terminal_changes_nothing(workspace: Path) -> None:
+    command = ["nohup", *FAKE, "fake", "--max-steps", "60", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as stage:
+        assert stage.stdout is not None
+        stage.stdout.readline()
+        stage.send_signal(signal.SIGHUP)
+        rest = stage.stdout.read()
+        assert stage.wait(30) == 0
+    assert json.loads(rest.splitlines()[-1])["stopped"] is False
+
+
 def test_the_second_signal_leaves_at_once(workspace: Path) -> None:
     ended, rest = _signalled(signal.SIGINT, times=2, mode="stubborn")
     assert ended == 130
