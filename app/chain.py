@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Event as StopSignal
 from typing import TYPE_CHECKING, NamedTuple
 
-from app.job_folder import Record, failure, job_id, read_record, record_began
+from app.job_folder import ACTIVE, Record, failure, job_id, read_record, record_began
 from pipeline.events import Warned
 from utils.errors import HatcheryError, RefusedError
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.3
 _RECORD_SECONDS = 20.0
-_GOING = ("running", "waiting", "elsewhere")
 
 
 class Open(NamedTuple):
@@ -32,7 +31,7 @@ class Open(NamedTuple):
     @property
     def blocked(self) -> bool:
         """Whether it has ended and only a retry helps."""
-        return self.job is None or self.job.state not in _GOING
+        return self.job is None or self.job.state not in ACTIVE
 
 
 def still_open(record: Record, jobs: Sequence["Job"]) -> list[Open]:
@@ -54,7 +53,7 @@ def stand_in(wanted: str, jobs: Sequence["Job"]) -> "Job | None":
         found = len(family)
         family |= {job.id for job in retries if job.record and job.record.retry_of in family}
     members = sorted((job for job in jobs if job.id in family), key=lambda job: -job.started)
-    for states in (("done",), _GOING):
+    for states in (("done",), ACTIVE):
         for job in members:
             if job.state in states:
                 return job

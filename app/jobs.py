@@ -14,9 +14,10 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from app.chain import still_open
+from app.job_folder import ACTIVE as ACTIVE
 from app.job_folder import (
     EVENTS,
     JOB_FOLDER,
@@ -24,6 +25,7 @@ from app.job_folder import (
     Began,
     Exit,
     Record,
+    State,
     job_id,
     last_progress,
     read_began,
@@ -32,6 +34,7 @@ from app.job_folder import (
     record_exit,
     write_record,
 )
+from app.job_folder import FAILED as FAILED
 from app.processes import detach, process_start
 from utils import VERSION
 from utils.errors import ExitCode, RefusedError, UsageError
@@ -40,11 +43,6 @@ PROGRAM = (sys.executable, str(Path(__file__).parent.parent / "main.py"))
 KILLED = 137
 """Exit code recorded for a job that was killed: 128 + SIGKILL."""
 
-State: TypeAlias = Literal[
-    "running", "waiting", "done", "stopped", "failed", "killed", "died", "elsewhere"
-]
-ACTIVE: tuple[State, ...] = ("running", "waiting", "elsewhere")
-FAILED: tuple[State, ...] = ("failed", "died", "killed")
 _SETTLED_SECONDS = 60.0
 
 

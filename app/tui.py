@@ -27,7 +27,7 @@ from app.jobs import Job
 from app.messages import JobsLooked, Surveyed, SystemRead
 from app.system import Reading, SystemReader
 from app.themes import DARK, LIGHT
-from pipeline.stages import STAGES, Stage
+from pipeline.stages import STAGES, Stage, find
 from pipeline.survey import Product
 from utils.errors import HatcheryError
 from utils.text import safe
@@ -223,6 +223,9 @@ class HatcheryApp(App[None]):
                 queued=queued,
                 retry_of=retry_of,
             )
+        except HatcheryError as error:  # a full disk
+            self.tell(error)
+            return None
         except OSError as error:
             self.tell(HatcheryError(f"{stage.title} could not be started: {error.strerror}."))
             return None
@@ -246,8 +249,7 @@ class HatcheryApp(App[None]):
         started from it stands in for the job `retry_of`."""
         from app.screens.stage import StageScreen
 
-        stage = next(stage for stage in STAGES if stage.command == command)
-        self.push_screen(StageScreen(stage, preset, retry_of=retry_of))
+        self.push_screen(StageScreen(find(command), preset, retry_of=retry_of))
 
     def open_job(self, job: Job) -> None:
         """A job, live or over."""

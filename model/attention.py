@@ -13,12 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from model.limits import MATH_UP_TO
 from utils.errors import HatcheryError
 
 Kernel = Literal["math", "sdpa", "flash"]
-
-MATH_UP_TO = 256
-"""Positions up to which matmul + softmax trains faster than SDPA on a CPU."""
 
 
 def choose_kernel(wanted: str, device: torch.device, length: int, *, training: bool) -> Kernel:

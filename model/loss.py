@@ -10,16 +10,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from model.limits import slice_length
+
 IGNORED = -100
 """The target of a position that does not count."""
-
-_SLICE_ELEMENTS = 1 << 23
-"""Logits held at once: 32 MiB in float32."""
-
-
-def slice_length(vocab_size: int) -> int:
-    """Tokens whose logits are held at once."""
-    return max(64, _SLICE_ELEMENTS // vocab_size)
 
 
 def _slices(tensor: Tensor, size: int) -> tuple[Tensor, ...]:

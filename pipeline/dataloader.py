@@ -18,7 +18,7 @@ import torch
 from pipeline.batches import DeviceBatches, HostBatches, Loader
 from pipeline.options import Config
 from pipeline.order import Indices, training_order, validation_order
-from pipeline.tokens import TokenSet, open_tokens
+from pipeline.tokens import GPU_SHARE, RAM_SHARE, TokenSet, open_tokens
 from pipeline.windows import Windows
 from utils.errors import UsageError
 from utils.hardware import machine
@@ -26,7 +26,6 @@ from utils.units import human_bytes, human_count
 
 Placement: TypeAlias = Literal["device", "RAM", "memory-map"]
 
-_GPU_SHARE, _RAM_SHARE = 0.25, 0.5  # of what is free: the model and its optimizer come later
 _log = logging.getLogger(__name__)
 
 
@@ -140,9 +139,9 @@ def _choose(size: int, device: torch.device, world_size: int) -> Placement:
     """Where `size` bytes of tokens are best kept; each process of a machine holds its own copy."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        if size <= _GPU_SHARE * free:
+        if size <= GPU_SHARE * free:
             return "device"
-    if size * world_size <= _RAM_SHARE * machine().memory_available:
+    if size * world_size <= RAM_SHARE * machine().memory_available:
         return "RAM"
     return "memory-map"
 

@@ -159,6 +159,11 @@ def newest_intact(run: Path, *, skip_corrupt: bool) -> tuple[Path, list[str]]:
     )
 
 
+def short_name(run: str) -> str:
+    """What a run was called with `--name`; its folder's name where it was not."""
+    return re.sub(rf"^{_DATED}_", "", run)
+
+
 def is_called(run: str, name: str) -> bool:
     """Whether a run's folder has this name, or was started with `--name` `name`."""
     return run == name or re.fullmatch(rf"{_DATED}_{re.escape(name)}(_\d+)?", run) is not None

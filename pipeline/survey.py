@@ -6,13 +6,12 @@ torch is not imported.
 
 import calendar
 import os
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from pipeline import inventory
+from pipeline import inventory, runs
 from pipeline.source_table import SOURCES
 from utils.artefacts import Manifest, Source, read_manifest
 from utils.errors import HatcheryError
@@ -154,7 +153,7 @@ def _run(config: "Config") -> Product:
     figure += f", val {best.val_loss:.3f}" if best.val_loss is not None else ""
     why = _trained_on_others(folder) if (folder / "run.json").is_file() else ""
     state: State = "stale" if why else "fresh"
-    title = re.sub(r"^run(_\d+){5}_", "", newest.name)
+    title = runs.short_name(newest.name)
     return Product(state, title, figure, folder, newest.modified, why)
 
 

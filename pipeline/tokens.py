@@ -21,6 +21,9 @@ from utils.artefacts import Manifest, read_manifest, verify
 from utils.errors import RefusedError, UsageError
 from utils.hardware import usable_cores
 
+GPU_SHARE, RAM_SHARE = 0.25, 0.5
+"""Of the memory that is free, what tokens may take: the model and its optimizer come later."""
+
 
 class _Identified(Protocol):
     @property

@@ -12,13 +12,12 @@ import torch
 from stage_runner import finished, run_stage, settings
 from torch import Tensor
 
-from model import attention, loss
 from model.config import ModelConfig, parameter_count
 from model.device import autocast, fast_half
 from model.gpt import create_model
+from model.limits import MATH_UP_TO
 from model.optimizer import build_optimizer, optimizer_state
 from pipeline.options import TrainOptions
-from pipeline.planning import activations
 from pipeline.planning.activations import Shape, saved_bytes
 from pipeline.planning.deadline import optimal_size, seconds_until, steps_that_fit
 from pipeline.planning.estimate import Corpus, estimate
@@ -79,7 +78,7 @@ def _kept(model: ModelConfig, window: int, dtype: torch.dtype, checkpointing: bo
     return sum(tensor.untyped_storage().nbytes() for tensor in found.values())
 
 
-@pytest.mark.parametrize("window", [64, activations.MATH_UP_TO + 32])
+@pytest.mark.parametrize("window", [64, MATH_UP_TO + 32])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
 def test_the_activations_foretold_are_those_that_autograd_keeps(
@@ -92,9 +91,7 @@ def test_the_activations_foretold_are_those_that_autograd_keeps(
         assert saved_bytes(shape, checkpointing=checkpointing) == pytest.approx(kept, rel=0.005)
 
 
-def test_the_arithmetic_knows_the_constants_of_the_model() -> None:
-    assert activations.MATH_UP_TO == attention.MATH_UP_TO
-    assert max(64, activations.LOGITS_AT_ONCE // 32016) == loss.slice_length(32016)
+def test_the_arithmetic_knows_what_this_processor_multiplies_fast() -> None:
     assert multiplies_bf16() == fast_half(torch.device("cpu"))
 
 

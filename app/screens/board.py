@@ -11,10 +11,10 @@ from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from app.jobs import Job
+from app.jobs import FAILED, Job
 from app.screens.base import HatcheryScreen
 from app.system import Reading
-from app.views.board import FAILED, IN_WORDS, Next, Row, rows, what_next
+from app.views.board import IN_WORDS, Next, Row, rows, what_next
 from app.widgets.meter import columns
 from app.widgets.system import SystemPanel, in_one_line
 from app.widgets.text import MUTED, joined, mark, plain

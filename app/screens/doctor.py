@@ -17,12 +17,10 @@ from app.jobs import Job
 from app.remedies import Remedy
 from app.retry import as_typed, start_again
 from app.screens.base import HatcheryScreen
-from app.widgets.text import block, joined, mark, plain
+from app.widgets.text import MUTED, block, joined, mark, plain
 from utils.errors import HatcheryError
 from utils.text import safe
 from utils.units import ago
-
-_QUIET = "$foreground 55%"
 
 
 class RemedyList(OptionList):
@@ -101,7 +99,7 @@ class DoctorScreen(HatcheryScreen):
         title = joined(mark(self._job.state), " ", (found.cause.capitalize(), "bold"))
         explained = Content("\n\n").join([title, block(found.explanation)])
         self.query_one("#cause", Static).update(explained)
-        log = [joined(("│ ", _QUIET), (line, _QUIET)) for line in found.log]
+        log = [joined(("│ ", MUTED), (line, MUTED)) for line in found.log]
         self.query_one("#log", Static).update(Content("\n").join(log))
         self._fit()
         remedies = self.query_one(RemedyList)
@@ -209,7 +207,7 @@ def _option(remedy: Remedy, width: int) -> Content:
     label = _hanging(remedy.label, width, "", "bold")
     first, *rest = label.split("\n")
     lead = [joined(sign, " ", first), *(joined("  ", line) for line in rest)]
-    return Content("\n").join([*lead, _hanging(remedy.why, width, "  ", _QUIET)])
+    return Content("\n").join([*lead, _hanging(remedy.why, width, "  ", MUTED)])
 
 
 def _hanging(text: str, width: int, lead: str, style: str = "") -> Content:
@@ -218,5 +216,5 @@ def _hanging(text: str, width: int, lead: str, style: str = "") -> Content:
     lines = wrap(safe(text, lines=False), room, break_on_hyphens=False) or [""]
     gaps = [lead, *(" " * len(lead) for _ in lines[1:])]
     return Content("\n").join(
-        joined((gap, _QUIET), (line, style)) for gap, line in zip(gaps, lines, strict=True)
+        joined((gap, MUTED), (line, style)) for gap, line in zip(gaps, lines, strict=True)
     )

@@ -20,10 +20,9 @@ from app.widgets.finder import Finder
 from app.widgets.meter import columns
 from app.widgets.question import Question
 from app.widgets.rows import RowList
-from app.widgets.text import joined, mark, plain
+from app.widgets.text import MUTED, joined, mark, plain
 from utils.errors import HatcheryError
 
-_QUIET = "$foreground 55%"
 _ROOM_FOR_AGE = 90  # cells
 _TITLES = Cells("", "stage", "name", "state", "took", "when", "")
 
@@ -107,7 +106,7 @@ class JobsScreen(HatcheryScreen):
         running = sum(job.state == "running" for job in everybody)
         waiting = sum(job.state == "waiting" for job in everybody)
         self.header.fact(f"{running} running · {waiting} waiting")
-        titles = _row(_TITLES, self._list.scrollable_content_region.width, _QUIET)
+        titles = _row(_TITLES, self._list.scrollable_content_region.width, MUTED)
         self.query_one("#titles", Static).update(titles, layout=False)
         self._about()
 
@@ -123,13 +122,13 @@ class JobsScreen(HatcheryScreen):
         texts = dict.fromkeys(("command", "facts", "note"), plain(""))
         if job is None:
             none = "no job is like that" if self._wanted else "no jobs yet: the board starts them"
-            texts["command"] = plain(none, _QUIET)
+            texts["command"] = plain(none, MUTED)
         else:
             when = time.strftime("%d %b %H:%M:%S", time.localtime(job.started))
             pid = f" · process {job.record.pid}" if job.record and job.state in ACTIVE else ""
             texts["command"] = plain(_command(job))
-            texts["facts"] = plain(f"job {job.id} · started {when}{pid}", _QUIET)
-            texts["note"] = plain(job.folder, _QUIET)
+            texts["facts"] = plain(f"job {job.id} · started {when}{pid}", MUTED)
+            texts["note"] = plain(job.folder, MUTED)
         self.query_one("#about").border_title = plain(f"{job.stage} {job.name}") if job else None
         for name, text in texts.items():
             self.query_one(f"#{name}", Static).update(text, layout=False)
@@ -258,7 +257,7 @@ def _row(row: Cells, width: int, style: str = "") -> Content:
         (plain(row.duration, style), -12),
     ]
     if width >= _ROOM_FOR_AGE:
-        parts.append((plain(row.age, style or _QUIET), -9))
+        parts.append((plain(row.age, style or MUTED), -9))
     rest = width - sum(abs(size) + 2 for _, size in parts)
-    parts.append((plain(row.note, style or _QUIET), max(1, rest)))
+    parts.append((plain(row.note, style or MUTED), max(1, rest)))
     return columns([text for text, _ in parts], [size for _, size in parts])

@@ -18,7 +18,7 @@ from app.views.draft import DEFAULT, Draft
 from app.views.form import fields_of
 from app.widgets.field import ChoiceLine, TextLine
 from app.widgets.fields import FieldPanel
-from app.widgets.text import joined, plain
+from app.widgets.text import MUTED, joined, plain
 from pipeline.options import Config
 from utils.config import Layer
 from utils.errors import HatcheryError, UsageError
@@ -149,7 +149,7 @@ class SettingsScreen(HatcheryScreen):
         if any(path in draft.faults for path in paths):
             sign = ("✕ ", "$error")
         given = sum(draft.origin(path) != DEFAULT for path in paths)
-        return joined(sign, f"{section:<12}", (f"{given} set" if given else "", "$foreground 55%"))
+        return joined(sign, f"{section:<12}", (f"{given} set" if given else "", MUTED))
 
     @on(OptionList.OptionHighlighted, "#section-list")
     async def _moved(self) -> None:

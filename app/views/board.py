@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from app.jobs import ACTIVE, Job
+from app.jobs import ACTIVE, FAILED, Job
 from pipeline.stages import STAGES, Stage
 from pipeline.survey import MISSING, Product
 
 STEPS = tuple(stage for stage in STAGES if not stage.tool)
 
-FAILED = ("failed", "died", "killed")
 IN_WORDS = {
     "raw": "raw text",
     "cleaned": "clean documents",

@@ -1,6 +1,5 @@
 """The words and figures of a watched job or run, as Content. Knows no widgets and no clock."""
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -12,11 +11,11 @@ from app.views.chart import Look, Number, Series
 from app.views.curve import Point
 from app.views.story import Curves, View
 from app.widgets.meter import columns
-from app.widgets.text import block, joined, mark, plain
+from app.widgets.text import MUTED, block, joined, mark, plain
+from pipeline import runs
 from pipeline.events import Failed, Finished
 from utils.units import human_bytes, human_count, human_seconds
 
-QUIET = "$foreground 55%"
 _BAR = 24
 _SHARE = 6  # columns of the share behind the bar
 _SUMMARY_LINES = 8
@@ -41,7 +40,6 @@ CHARTS = (
 )
 SMOOTHING = {"off": 0.0, "light": 0.8, "strong": 0.95}
 
-_DATED = re.compile(r"^run(_\d+){5}_")
 _IN_WORDS = {"loss": "training", "val_loss": "validation"}
 _FIGURES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("loss", "loss", "{:.3f}".format),
@@ -100,9 +98,9 @@ def progress(view: View, state: str, width: int) -> Content:
     """The bar, the share, and what the stage says about itself."""
     done, total, unit = _amount(view)
     if state == "waiting":
-        return plain("waits until the jobs before it are done", QUIET)
+        return plain("waits until the jobs before it are done", MUTED)
     if not view.title:
-        return plain("starting …" if state == "running" else "it has told nothing", QUIET)
+        return plain("starting …" if state == "running" else "it has told nothing", MUTED)
     if state not in ACTIVE and not view.curves:
         return plain(view.title)
     parts: list[Content] = []
@@ -115,9 +113,9 @@ def progress(view: View, state: str, width: int) -> Content:
         parts.append(plain(f"{_quantity(done, unit)}{of}{f' {unit}' if unit != 'bytes' else ''}"))
     told = view.progress
     if told is not None and state == "running" and not view.curves:
-        parts += [joined((name, QUIET), f" {value}") for name, value in told.figures.items()]
+        parts += [joined((name, MUTED), f" {value}") for name, value in told.figures.items()]
         if told.message:
-            parts.append(plain(told.message, QUIET))
+            parts.append(plain(told.message, MUTED))
     if not parts:
         parts.append(plain(view.title))
     return joined("   ").join(parts).truncate(width, ellipsis=True)
@@ -125,7 +123,7 @@ def progress(view: View, state: str, width: int) -> Content:
 
 def _bar(share: float, length: int) -> Content:
     filled = round(max(0.0, min(1.0, share)) * length)
-    return joined(("━" * filled, "$accent"), ("─" * (length - filled), QUIET))
+    return joined(("━" * filled, "$accent"), ("─" * (length - filled), MUTED))
 
 
 def _amount(view: View) -> tuple[int, int | None, str]:
@@ -151,7 +149,7 @@ def figures(view: View, width: int) -> Content:
             continue
         text = "?" if value is None else number(value)
         trend = _trend(view, name)
-        cells.append((plain(label, QUIET), joined((text, "bold"), trend)))
+        cells.append((plain(label, MUTED), joined((text, "bold"), trend)))
     across = max(1, (width + 2) // (_LABEL + _FIGURE + 4))
     lines = []
     for start in range(0, len(cells), across):
@@ -188,7 +186,7 @@ def series_of(view: View, shown: Shown) -> tuple[list[Series], list[int]]:
 
 def _overlaid(name: str, curves: Curves, shown: Shown) -> list[Series]:
     """Another run: its curve dotted, and its validations as marks without a name of their own."""
-    called = _DATED.sub("", name) or name
+    called = runs.short_name(name)
     found: list[Series] = []
     for metric in shown.metrics:
         points: Sequence[Point] = curves.get(metric, [])
@@ -208,9 +206,9 @@ def notes(view: View) -> Content:
             note.kind, ("$accent", "▸")
         )
         clock = time.strftime("%H:%M:%S", time.localtime(note.time))
-        remedy = (f"  {note.remedy}", QUIET)
-        lines.append(joined((clock, QUIET), (f" {sign} ", style), note.text, remedy))
-    return Content("\n").join(lines) if lines else plain("nothing of note yet", QUIET)
+        remedy = (f"  {note.remedy}", MUTED)
+        lines.append(joined((clock, MUTED), (f" {sign} ", style), note.text, remedy))
+    return Content("\n").join(lines) if lines else plain("nothing of note yet", MUTED)
 
 
 def rejected(view: View) -> Content:
@@ -218,7 +216,7 @@ def rejected(view: View) -> Content:
     total = sum(count for _, count in view.rejected) or 1
     widest = max((len(f"{count:,}") for _, count in view.rejected), default=1)
     return Content("\n").join(
-        joined(f"{count:>{widest},} ", (f"{count / total:4.0%}  ", QUIET), _words(rule))
+        joined(f"{count:>{widest},} ", (f"{count / total:4.0%}  ", MUTED), _words(rule))
         for rule, count in view.rejected
     )
 
@@ -227,7 +225,7 @@ def sample(view: View) -> Content:
     """The latest text that the model in training wrote, its prompt dimmed."""
     latest = view.samples[-1]
     text = latest.text if latest.prompt else latest.text.lstrip("\n")
-    return joined(block(latest.prompt, QUIET), block(text))
+    return joined(block(latest.prompt, MUTED), block(text))
 
 
 def texts(view: View) -> Content:
@@ -238,7 +236,7 @@ def texts(view: View) -> Content:
         heading = (
             joined((text.source or "text", "bold $accent"), block("\n")) if several else plain("")
         )
-        parts.append(joined(heading, block(text.prompt, QUIET), block(text.text)))
+        parts.append(joined(heading, block(text.prompt, MUTED), block(text.text)))
     return Content("\n\n").join(parts)
 
 
@@ -250,12 +248,12 @@ def ending(view: View, job: Job | None, state: str) -> Content:
     lines: list[Content] = []
     if isinstance(final, Failed) and state in FAILED:
         lines += [joined(mark(state), (f" {final.problem}", "bold"))]
-        lines += [block(f"Found: {final.found}", QUIET)] if final.found else []
+        lines += [block(f"Found: {final.found}", MUTED)] if final.found else []
         lines += [block(f"Try: {final.remedy}")] if final.remedy else []
     elif state in FAILED:
         said = "was killed" if state == "killed" else "died without a last word"
         lines += [joined(mark(state), (f" It {said}.", "bold"), " What it had saved is intact.")]
-        lines += [plain(line, QUIET) for line in view.log[-3:]]
+        lines += [plain(line, MUTED) for line in view.log[-3:]]
     else:
         lines.append(_verdict(view, state))
     if state in FAILED and job is not None:
@@ -273,12 +271,12 @@ def _verdict(view: View, state: str) -> Content:
         said = " Done."
     lines = [joined(mark(state), (said, "bold"))]
     if final.path:
-        lines.append(joined(("made  ", QUIET), final.path))
+        lines.append(joined(("made  ", MUTED), final.path))
     for name, value in list(final.summary.items())[:_SUMMARY_LINES]:
         if isinstance(value, dict) and name != "rejected":
             value = ", ".join(f"{_words(inner)} {count}" for inner, count in value.items())
         if isinstance(value, str | int | float) and value != "":
-            lines.append(joined((f"{_words(name)}  ", QUIET), _readable(name, value)))
+            lines.append(joined((f"{_words(name)}  ", MUTED), _readable(name, value)))
     return Content("\n").join(lines)
 
 

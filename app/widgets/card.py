@@ -17,7 +17,7 @@ from textual.widgets import OptionList, Static
 from app.jobs import PROGRAM
 from app.views.preflight import Measured, Outlook, outlook, speed_settings, understood
 from app.widgets.meter import meter
-from app.widgets.text import joined, plain
+from app.widgets.text import MUTED, joined, plain
 from pipeline.events import Event, Failed, Finished, Progress, from_json
 from pipeline.options import Config
 from pipeline.planning.words import Line
@@ -31,7 +31,7 @@ _SHORTEST_BAR, _LONGEST_BAR = 8, 24  # cells
 _ROOMY = 12  # rows from which remarks may have rows of their own
 _DOT = " · "
 _MINOR = ("Disk",)  # left out where there is little room, if all is well
-_QUIET, _WORRY = "$foreground 60%", "$warning"
+_WORRY = "$warning"
 
 
 class PreflightCard(Vertical):
@@ -83,7 +83,7 @@ class PreflightCard(Vertical):
         self._timer: Timer | None = None
 
     def compose(self) -> ComposeResult:
-        yield Static(plain("reckoning …", _QUIET), id="lines")
+        yield Static(plain("reckoning …", MUTED), id="lines")
         yield Static(id="advice")
         yield OptionList(id="remedies", compact=True)
 
@@ -207,7 +207,7 @@ class PreflightCard(Vertical):
             plain("What would help: its digit, or Enter on it")
         )
         rows = [
-            joined((f"{number}  ", "bold $accent"), remedy.title, (f"  {remedy.effect}", _QUIET))
+            joined((f"{number}  ", "bold $accent"), remedy.title, (f"  {remedy.effect}", MUTED))
             for number, remedy in enumerate(found.remedies, 1)
         ]
         shown = self.query_one("#remedies", OptionList)
@@ -235,7 +235,7 @@ def _drawn(line: Line, found: Outlook, width: int, *, brief: bool) -> Content:
     """A line's name, figure and remark, which goes below where it is too long for one row; `brief`
     keeps to one row."""
     sign = ("⚠ ", f"bold {_WORRY}") if line.worry else ""
-    style = _WORRY if line.worry else _QUIET
+    style = _WORRY if line.worry else MUTED
     head = joined((f"{line.name:<{_NAME}}  ", "bold"), sign, line.figure)
     remark = plain(line.remark, style)
     if line.name == "Memory" and found.plan is not None:
@@ -257,7 +257,7 @@ def _problem(error: HatcheryError, width: int) -> Content:
     rows = [joined(("✕ ", "bold $error"), (row, "")) for row in _wrapped(error.problem, width - 2)]
     for name, text in (("Found", error.found), ("Next", error.remedy)):
         if text:
-            rows += [plain(row, _QUIET) for row in _wrapped(f"{name}: {text}", width)]
+            rows += [plain(row, MUTED) for row in _wrapped(f"{name}: {text}", width)]
     return Content("\n").join(rows)
 
 

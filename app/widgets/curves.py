@@ -12,10 +12,9 @@ from textual.widget import Widget
 
 from app.views.canvas import AXIS
 from app.views.chart import FAINT, Drawing, Number, Series, draw, legend
-from app.widgets.text import joined, plain
+from app.widgets.text import MUTED, joined, plain
 
 _STYLES = ("$accent", "$secondary", "$success", "$error", "$warning", "$foreground")
-_QUIET = "$foreground 55%"
 
 
 class CurveChart(Widget, can_focus=True):
@@ -66,7 +65,7 @@ class CurveChart(Widget, can_focus=True):
         )
         self._drawing = drawing
         if drawing is None:
-            return plain("nothing to draw yet" if self.size.height > 3 else "", _QUIET)
+            return plain("nothing to draw yet" if self.size.height > 3 else "", MUTED)
         lines = [Content.assemble(" " * drawing.left, self._heading(drawing))]
         lines += [
             Content.assemble(*((text, self._style(owner)) for text, owner in row))
@@ -76,7 +75,7 @@ class CurveChart(Widget, can_focus=True):
 
     def _style(self, owner: int) -> str:
         if owner == AXIS:
-            return _QUIET
+            return MUTED
         style = _STYLES[self._owners[owner % FAINT] % len(_STYLES)]
         return f"{style} 40%" if owner >= FAINT else style
 

@@ -19,10 +19,9 @@ from textual.widgets import Input, Static
 from app.views.draft import CHANGED, DEFAULT, PROPOSED, Draft
 from app.views.form import Field, as_text
 from app.widgets.completion import PathSuggester
-from app.widgets.text import joined, plain
+from app.widgets.text import MUTED, joined, plain
 from utils.text import safe
 
-_DIM = "$foreground 55%"
 _MOVES: list[BindingType] = [
     Binding("enter", "screen.done", "Done"),
     Binding("down", "app.focus_next", show=False),
@@ -89,7 +88,7 @@ class Margins:
         name = self._strip(self._name, padding.left).crop(crop.x)
         line = Strip.join([name, strips[0].crop(name.cell_length)])
         if padding.right and crop.right == width and crop.width > padding.right:
-            origin = plain(self.draft.origin(self.field.path), _DIM)
+            origin = plain(self.draft.origin(self.field.path), MUTED)
             origin = origin.truncate(padding.right - 1, ellipsis=True)
             origin = Content.assemble(" " * (padding.right - origin.cell_length), origin)
             kept = line.crop(0, line.cell_length - padding.right)
@@ -163,7 +162,7 @@ class ChoiceLine(Widget, can_focus=True):
         self.tooltip = about(field, draft)
 
     def render(self) -> Content:
-        arrows = "$accent" if self.has_focus else _DIM
+        arrows = "$accent" if self.has_focus else MUTED
         return joined(("‹ ", arrows), self.value, (" ›", arrows))
 
     def render_lines(self, crop: Region) -> list[Strip]:
@@ -207,4 +206,4 @@ def about(field: Field, draft: Draft) -> Content:
         notes.append("proposed here")
     elif origin not in (DEFAULT, CHANGED):
         notes.append(f"from {origin}")
-    return joined(f"{field.help}. ", (" · ".join(notes), _DIM))
+    return joined(f"{field.help}. ", (" · ".join(notes), MUTED))

@@ -13,7 +13,7 @@ from textual.widgets import Static
 from app.views.draft import CHANGED, DEFAULT, PROPOSED, Draft
 from app.views.form import Field, as_text
 from app.widgets.field import Edited, FieldLine, about, field_line
-from app.widgets.text import joined, plain
+from app.widgets.text import MUTED, joined, plain
 
 Group = tuple[str, list[Field]]
 
@@ -32,7 +32,7 @@ class More(Static, can_focus=True):
     def show(self, count: int, *, opened: bool) -> None:
         """Say how many there are."""
         text = "▾ fewer" if opened else f"▸ {count} more"
-        self.update(joined(text, (" (m)", "$foreground 55%")))
+        self.update(joined(text, (" (m)", MUTED)))
 
     async def on_click(self) -> None:
         await self.run_action("screen.more")

@@ -9,13 +9,12 @@ from textual.widgets import Static
 
 from app.jobs import ACTIVE, Job
 from app.views.flow import Input, Output, inputs, output
-from app.widgets.text import joined, mark, plain
+from app.widgets.text import MUTED, joined, mark, plain
 from pipeline.options import Config
 from pipeline.stages import Stage
 from pipeline.survey import Product
 from utils.units import ago
 
-_DIM = "$foreground 55%"
 _MARGIN = 8  # cells
 
 
@@ -51,7 +50,7 @@ class FlowPanel(Static):
                 ],
             ),
             Line("", plain("")),
-            Line("", plain("It runs as a job: leave whenever you like, it goes on.", _DIM)),
+            Line("", plain("It runs as a job: leave whenever you like, it goes on.", MUTED)),
         ]
         self._draw()
 
@@ -79,13 +78,13 @@ def _under(title: str, texts: Sequence[Content]) -> list[Line]:
 def _input(given: Input) -> Content:
     product = given.product
     if product.state == "missing":
-        return joined(mark("missing"), f" {given.what}: ", ("not there yet", _DIM))
+        return joined(mark("missing"), f" {given.what}: ", ("not there yet", MUTED))
     age = f", {ago(max(0.0, time.time() - product.made))}" if product.made else ""
     text = f" {given.what}: {product.title}"
-    return joined(mark(product.state), text, (f"  {product.why or product.figure}{age}", _DIM))
+    return joined(mark(product.state), text, (f"  {product.why or product.figure}{age}", MUTED))
 
 
 def _output(stage: Stage, made: Output | None) -> list[Content]:
     if made is None:
         return [plain(f"{stage.makes}, shown while it runs")]
-    return [plain(made.where), plain(made.there, _DIM)]
+    return [plain(made.where), plain(made.there, MUTED)]

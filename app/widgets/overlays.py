@@ -11,8 +11,7 @@ from textual.message import Message
 from textual.widgets import OptionList
 
 from app.job_folder import EVENTS
-from app.views.watching import QUIET
-from app.widgets.text import joined, plain
+from app.widgets.text import MUTED, joined, plain
 
 _MOST = 4
 _LISTED = 50
@@ -55,7 +54,7 @@ class Overlays(Vertical):
         self.display = False
 
     def _line(self, run: Path) -> Content:
-        sign = ("● ", "$accent") if run in self._chosen else ("○ ", QUIET)
+        sign = ("● ", "$accent") if run in self._chosen else ("○ ", MUTED)
         return joined(sign, run.name)
 
     @on(OptionList.OptionSelected)

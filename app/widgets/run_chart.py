@@ -4,9 +4,9 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 
 from app.views.story import View
-from app.views.watching import CHARTS, QUIET, SMOOTHING, Shown, series_of
+from app.views.watching import CHARTS, SMOOTHING, Shown, series_of
 from app.widgets.curves import CurveChart
-from app.widgets.text import plain
+from app.widgets.text import MUTED, plain
 
 
 class RunChart(Vertical):
@@ -51,7 +51,7 @@ class RunChart(Vertical):
         series, colours = series_of(view, shown)
         self.border_title = plain(f"{shown.title.capitalize()} (t: next)")
         axis = "log axis" if self._log_axis else "linear axis"
-        self.border_subtitle = plain(f"{axis} · smoothing {self._smoothing}", QUIET)
+        self.border_subtitle = plain(f"{axis} · smoothing {self._smoothing}", MUTED)
         self.query_one(CurveChart).show(
             series,
             colours=colours,

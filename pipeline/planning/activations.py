@@ -10,12 +10,9 @@ value heads, D channels per head, F width of the MLP, S the square of scores: N 
 from typing import Literal, NamedTuple
 
 from model.config import GATED, ModelConfig, matrix_parameters
+from model.limits import MATH_UP_TO
 
 Kind = Literal["cpu", "cuda", "mps"]
-MATH_UP_TO = 256
-"""Window up to which attention on a CPU keeps its scores; see `model.attention`."""
-LOGITS_AT_ONCE = 1 << 23
-"""Logits held at once, elements; see `model.loss`."""
 SINGLE = 4  # bytes of a float32
 
 

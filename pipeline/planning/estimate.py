@@ -13,6 +13,7 @@ from pipeline.options import TrainOptions
 from pipeline.planning.activations import Shape
 from pipeline.planning.memory import Memory, optimizer_bytes, peak_memory
 from pipeline.planning.target import Target, in_half
+from pipeline.tokens import GPU_SHARE, RAM_SHARE
 from pipeline.train_setup import MOST_VALIDATION_BATCHES, length, validation_interval
 
 Verdict: TypeAlias = Literal["balanced", "overfitting", "undertrained", "small"]
@@ -24,7 +25,6 @@ MOST_PASSES = 4.0
 
 _UNDERTRAINED, _SMALL = BALANCED / 2, BALANCED * 5
 _SMALL_FILES = 1 << 20  # description, state and tokenizer of a checkpoint
-_GPU_SHARE, _RAM_SHARE = 0.25, 0.5  # of what is free: see `pipeline.dataloader`
 _TIGHT = 0.9
 
 
@@ -155,7 +155,7 @@ def estimate(
 
 def _resident(corpus: Corpus, target: Target) -> int:
     """Bytes of the tokens that training would read into memory, instead of mapping the file."""
-    share = _GPU_SHARE if target.kind == "cuda" else _RAM_SHARE
+    share = GPU_SHARE if target.kind == "cuda" else RAM_SHARE
     return corpus.bytes if corpus.bytes <= share * target.memory_free else 0
 
 

@@ -8,8 +8,8 @@ moment, so that they add up to the peak.
 from typing import Literal, NamedTuple, TypeAlias
 
 from model.config import GATED, ModelConfig, matrix_parameters, parameter_count
+from model.limits import slice_length
 from pipeline.planning.activations import (
-    LOGITS_AT_ONCE,
     SINGLE,
     Shape,
     block_bytes,
@@ -99,7 +99,7 @@ def _forward_end(shape: Shape, checkpointing: bool) -> int:
     """Held above weights and optimizer while the last slice of the loss is computed."""
     model, tokens = shape.model, shape.tokens
     cast = shape.size if shape.half else 0
-    slice_tokens = min(tokens, max(64, LOGITS_AT_ONCE // model.vocab_size))
+    slice_tokens = min(tokens, slice_length(model.vocab_size))
     per_logit = 2 * SINGLE  # a slice's logits and their logarithms
     if slice_tokens < tokens:
         per_logit += SINGLE + cast  # what is left of the slice before
