@@ -1,7 +1,5 @@
 """Keys and values of the positions already read, so that each new token costs one position."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -24,24 +22,50 @@ class KeyValueCache:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        shape = (rows, config.kv_heads, capacity, config.head_size)
-        self._keys = [
-            torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_layers)
-        ]
-        self._values = [torch.zeros_like(keys) for keys in self._keys]
-        self.capacity = capacity
+        shape = (config.num_layers, rows, config.kv_heads, capacity, config.head_size)
+        self._hold(torch.zeros(shape, device=device, dtype=dtype), None)
         self.length = 0
+
+    def _hold(self, keys: Tensor, values: Tensor | None) -> None:
+        """Take (layers, rows, K, capacity, D) each; values are made like the keys."""
+        self._all_keys = keys
+        self._all_values = torch.zeros_like(keys) if values is None else values
+        self._keys, self._values = list(keys), list(self._all_values)
+        _, self.rows, _, self.capacity, _ = keys.shape
         self._start = 0
+
+    def view(self, first: int, count: int) -> "KeyValueCache":
+        """The rows first ... first + count - 1 as a cache of their own, in the same memory."""
+        view = object.__new__(KeyValueCache)
+        view._hold(
+            self._all_keys[:, first : first + count], self._all_values[:, first : first + count]
+        )
+        view.length = 0
+        return view
+
+    def grow(self, rows: int, capacity: int) -> None:
+        """Make room for more; what is held stays, views made before lose touch."""
+        layers, old_rows, heads, old_capacity, size = self._all_keys.shape
+        shape = (layers, max(rows, old_rows), heads, max(capacity, old_capacity), size)
+        grown = []
+        for old in (self._all_keys, self._all_values):
+            new = old.new_zeros(shape)
+            new[:, :old_rows, :, :old_capacity] = old
+            grown.append(new)
+        self._hold(*grown)
+
+    def swap(self, a: int, b: int, length: int) -> None:
+        """Exchange the first `length` positions of two rows."""
+        for held in (self._all_keys, self._all_values):
+            kept = held[:, a, :, :length].clone()
+            held[:, a, :, :length] = held[:, b, :, :length]
+            held[:, b, :, :length] = kept
 
     def begin(self, count: int) -> None:
         """Announce `count` new positions, before the first layer updates."""
         if self.length + count > self.capacity:
             raise ValueError(f"{self.length + count} positions in a cache of {self.capacity}")
         self._start, self.length = self.length, self.length + count
-
-    def rewind(self, length: int) -> None:
-        """Forget all positions from `length` on; a shorter cache is also read faster."""
-        self.length = min(length, self.length)
 
     def update(
         self, layer: int, k: Tensor, v: Tensor, positions: Tensor | None
@@ -59,9 +83,3 @@ class KeyValueCache:
             keys[rows, :, positions] = k.transpose(1, 2).to(keys.dtype)
             values[rows, :, positions] = v.transpose(1, 2).to(values.dtype)
         return keys[:, :, : self.length], values[:, :, : self.length]
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Drop all rows but these, in this order."""
-        index = torch.tensor(rows, device=self._keys[0].device)
-        self._keys = [keys[index] for keys in self._keys]
-        self._values = [values[index] for values in self._values]

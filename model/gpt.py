@@ -305,9 +305,10 @@ class GPT(nn.Module):
         """Continue each prompt to at most `max_length` ids in all, the prompt included.
 
         ids: one prompt or several, or a tensor (T,) or (B, T). temperature 0 takes the likeliest
-        token. `settings` are the further fields of `model.sampler.SamplingSettings`.
+        token. `settings` are the further fields of `model.sampling.SamplingSettings`.
         """
-        from model.sampler import SamplingSettings, generate  # the sampler imports this module
+        from model.sampler import generate  # the sampler imports this module
+        from model.sampling import SamplingSettings
 
         rows: list[Any] = ids.tolist() if isinstance(ids, Tensor) else list(ids)
         prompts = rows if rows and not isinstance(rows[0], int) else [rows]

@@ -3,49 +3,49 @@ prompts."""
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event as StopSignal
 
 import torch
 
+from model.batch import Batch, fit_prompt
 from model.checkpoint import CONFIG, load_weights
-from model.config import parameter_count
 from model.describe import read_json_object
-from model.gpt import GPT
-from model.sampler import NewToken, SamplingSettings, fit_prompt, stream
+from model.reader import Reader, reader_for
+from model.sampling import NewToken, SamplingSettings
+from pipeline.continuation import Continuation
 from pipeline.events import Delta, Event, Sample, Warned
 from pipeline.options import InferenceOptions
-from pipeline.tokenizer import StreamDecoder, Tokenizer
+from pipeline.tokenizer import Tokenizer
 from pipeline.tokenizer_load import load_tokenizer
 from utils.errors import HatcheryError, RefusedError, UsageError
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "encoder.json")
-_SMALL_MODEL = 16_000_000  # parameters
-_LEAST_PROBABILITY = 1e-45  # what a float32 can still hold; keeps the logarithm finite
 
 
 class Writer:
     """A model, its tokenizer and the name it goes by in events.
+
+    `ends` are the ids that end a text, `context` the tokens that the model sees at once.
 
     Raises:
         RefusedError: the tokenizer has more ids than the model.
     """
 
     def __init__(
-        self, name: str, model: GPT, tokenizer: Tokenizer, stop_ids: frozenset[int] = frozenset()
+        self, name: str, reader: Reader, tokenizer: Tokenizer, ends: frozenset[int] = frozenset()
     ) -> None:
-        self.name, self.model, self.tokenizer = name, model, tokenizer
-        self._ends = stop_ids if tokenizer.eos_id is None else stop_ids | {tokenizer.eos_id}
+        self.name, self.reader, self.tokenizer = name, reader, tokenizer
+        self.ends = ends if tokenizer.eos_id is None else ends | {tokenizer.eos_id}
+        self.context = reader.context
         self._told_of_sliding = False
-        rows = model.config.vocab_size
-        if tokenizer.vocab_size > rows:
+        if tokenizer.vocab_size > reader.vocabulary:
             raise RefusedError(
                 f"{name} and its tokenizer do not belong together.",
                 found=f"the tokenizer {tokenizer.name} has {tokenizer.vocab_size:,} ids, the model "
-                f"knows {rows:,}",
+                f"knows {reader.vocabulary:,}",
                 remedy="give the one that it was trained with: --tokenizer NAME",
             )
 
@@ -67,32 +67,38 @@ class Writer:
             UsageError: the prompt is not text, or empty where the tokenizer cannot begin one.
             HatcheryError: the model computes NaN.
         """
-        whole = self._prompt_ids(prompt)
-        context = self.model.config.max_position_embeddings
-        ids = fit_prompt(whole, min(options.max_length, context), context)
+        whole = self.prompt_ids(prompt)
+        ids = fit_prompt(whole, options.max_length, self.context)
         yield from self._notes(len(whole), len(ids), options.max_length)
-        texts = [
-            _Text(self, prompt, ids, index, seed if options.temperature else None)
-            for index in range(options.samples)
-        ]
-        for text in texts:
-            yield Delta("", prompt=prompt, source=self.name, index=text.index)
-        steps = stream(self.model, [ids] * options.samples, self._settings(options, seed))
+        batch = Batch(self.reader, options.samples)
+        texts: dict[int | None, _Text] = {}
+        for index in range(options.samples):
+            yield Delta("", prompt=prompt, source=self.name, index=index)
+            settings = replace(self._settings(options), seed=seed + index)
+            shown = seed + index if options.temperature else None
+            body = Continuation(self.tokenizer, ids, options.stop or ())
+            texts[batch.join(ids, settings)] = _Text(
+                self.name, prompt, len(ids), index, shown, body
+            )
         seconds = 0.0  # of computing: what the reader does in between is not the model's time
-        while not stop.is_set():
+        while batch and not stop.is_set():
             begin = clock()
-            with _threads_for(self.model):
-                step = next(steps, None)
+            step = batch.step()
             seconds += clock() - begin
-            if step is None:
-                break
             for token in step:
                 yield from texts[token.row].take(token, seconds)
-        for text in texts:
-            if text.finish is None:
+                if texts[token.row].body.finish:
+                    batch.leave(token.row)
+        for text in texts.values():
+            if text.body.finish is None:
                 yield from text.end("interrupted")
 
-    def _prompt_ids(self, prompt: str) -> list[int]:
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """What the model reads for a text that begins a document.
+
+        Raises:
+            UsageError: see `write`.
+        """
         start = self.tokenizer.eos_id if self.tokenizer.bos_id is None else self.tokenizer.bos_id
         ids = [*([] if start is None else [start]), *self.tokenizer.encode(prompt)]
         if not ids:
@@ -104,122 +110,102 @@ class Writer:
         return ids
 
     def _notes(self, whole: int, kept: int, wanted: int) -> Iterator[Warned]:
-        context = self.model.config.max_position_embeddings
         if kept < whole:
             yield Warned(
                 f"{self.name} reads the last {kept:,} of the prompt's {whole:,} tokens: the first "
-                f"{whole - kept:,} do not fit into its context of {context:,}."
+                f"{whole - kept:,} do not fit into its context of {self.context:,}."
             )
-        if kept + wanted > context and not self._told_of_sliding:
+        if kept + wanted > self.context and not self._told_of_sliding:
             self._told_of_sliding = True
             yield Warned(
-                f"{self.name} sees {context:,} tokens at once: past them it goes on with the newer "
-                "half in sight."
+                f"{self.name} sees {self.context:,} tokens at once: past them it goes on with the "
+                "newer half in sight."
             )
 
-    def _settings(self, options: InferenceOptions, seed: int) -> SamplingSettings:
+    def _settings(self, options: InferenceOptions) -> SamplingSettings:
         return SamplingSettings(
             temperature=options.temperature,
             top_k=options.top_k or None,
             top_p=options.top_p,
             min_p=options.min_p or None,
             repetition_penalty=options.repetition_penalty,
-            seed=seed,
             max_new_tokens=options.max_length,
-            stop_ids=self._ends,
+            stop_ids=self.ends,
             slide=True,
             vocabulary=self.tokenizer.vocab_size,
         )
 
 
-@contextmanager
-def _threads_for(model: GPT) -> Iterator[None]:
-    """One thread for a small model on a CPU, whose operators are shorter than waking a second.
-
-    On 2 cores with other work on them one thread wrote 8 x as many tokens at 6 M parameters and
-    15 x at 28 M; on a free machine large models want all of them.
-    """
-    before = torch.get_num_threads()
-    small = model.device.type == "cpu" and parameter_count(model.config) < _SMALL_MODEL
-    torch.set_num_threads(1 if small else before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 @dataclass
 class _Text:
-    """A text being written: its pieces, ids and what was measured."""
+    """A text being written and what was measured, as events."""
 
-    writer: Writer
+    source: str
     prompt: str
-    prompt_ids: Sequence[int]
+    prompt_tokens: int
     index: int
     seed: int | None
-    finish: str | None = None
-    ids: list[int] = field(default_factory=list)
-    pieces: list[str] = field(default_factory=list)
-    probabilities: list[float] = field(default_factory=list)
+    body: Continuation
     first: float = 0.0
     seconds: float = 0.0
 
-    def __post_init__(self) -> None:
-        self._decoder = StreamDecoder(self.writer.tokenizer, self.prompt_ids)
-
     def take(self, token: NewToken, seconds: float) -> Iterator[Event]:
         """The next token, decided `seconds` after the beginning."""
-        if math.isnan(token.probability):
-            raise HatcheryError(
-                f"{self.writer.name} computes NaN: its weights are not usable.",
-                found=f"after {len(self.ids)} new tokens",
-                remedy="choose an earlier checkpoint of the run, or --precision fp32",
-            )
-        self.first = self.first if self.ids else seconds
+        refuse_nan(self.source, token, len(self.body.tokens))
+        self.first = self.first if self.body.tokens else seconds
         self.seconds = seconds
-        self.ids.append(token.id)
-        self.probabilities.append(token.probability)
-        yield from self._piece(self._decoder.push(token.id))
-        if token.finish is not None:
-            yield from self.end(token.finish)
+        yield from self._piece(self.body.push(token))
+        if self.body.finish is not None:
+            yield self._sample(self.body.finish)
 
     def end(self, finish: str) -> Iterator[Event]:
-        """The text is complete."""
-        self.finish = finish
-        yield from self._piece(self._decoder.flush())
-        yield Sample(
-            "".join(self.pieces),
-            prompt=self.prompt,
-            source=self.writer.name,
-            index=self.index,
-            token_ids=self.ids,
-            statistics=self._statistics(finish),
-        )
+        """The text ends here for a reason that is not its own."""
+        yield from self._piece(self.body.end(finish))
+        yield self._sample(finish)
 
     def _piece(self, text: str) -> Iterator[Delta]:
         if text:
-            self.pieces.append(text)
-            yield Delta(text, source=self.writer.name, index=self.index)
+            yield Delta(text, source=self.source, index=self.index)
+
+    def _sample(self, finish: str) -> Sample:
+        return Sample(
+            self.body.text,
+            prompt=self.prompt,
+            source=self.source,
+            index=self.index,
+            token_ids=[token.id for token in self.body.tokens],
+            statistics=self._statistics(finish),
+        )
 
     def _statistics(self, finish: str) -> dict[str, float | str | None]:
-        count = len(self.ids)
+        logprobs = [token.logprob for token in self.body.tokens]
+        count = len(logprobs)
         result: dict[str, float | str | None] = {
             "new_tokens": count,
-            "prompt_tokens": len(self.prompt_ids),
+            "prompt_tokens": self.prompt_tokens,
             "seconds": self.seconds,
             "finish": finish,
         }
         if count:
-            logs = [math.log(max(p, _LEAST_PROBABILITY)) for p in self.probabilities]
             result |= {
                 "tokens_per_second": count / self.seconds if self.seconds else 0.0,
                 "first_token_ms": 1000 * self.first,
-                "mean_probability": sum(self.probabilities) / count,
-                "perplexity": math.exp(-sum(logs) / count),
+                "mean_probability": sum(map(math.exp, logprobs)) / count,
+                "perplexity": math.exp(-sum(logprobs) / count),
             }
         if self.seed is not None:
-            result["seed"] = str(self.seed + self.index)  # as text: JSON numbers lose digits
+            result["seed"] = str(self.seed)  # as text: JSON numbers lose digits
         return result
+
+
+def refuse_nan(name: str, token: NewToken, written: int) -> None:
+    """Raise a HatcheryError where the model has computed no number."""
+    if math.isnan(token.logprob):
+        raise HatcheryError(
+            f"{name} computes NaN: its weights are not usable.",
+            found=f"after {written} new tokens",
+            remedy="choose an earlier checkpoint of the run, or --precision fp32",
+        )
 
 
 def load_writer(
@@ -249,7 +235,8 @@ def load_writer(
         )
     chosen = held[0].absolute() if held else str(tokenizer)
     opened = load_tokenizer(chosen, tokenizers_dir)
-    return Writer(name, load_weights(path, device, dtype), opened, _declared_ends(path))
+    reader = reader_for(load_weights(path, device, dtype))
+    return Writer(name, reader, opened, _declared_ends(path))
 
 
 def _declared_ends(path: Path) -> frozenset[int]:

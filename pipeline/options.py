@@ -2,29 +2,27 @@
 
 The command line's flags, the validation, the help texts and the app's forms are generated from
 these models, so a field carries its sentence and its unit. Importing this must not import torch.
-Those of the data stages stand in `pipeline.options_data`.
+Those of the data stages stand in `pipeline.options_data`, those of the stages that use a model in
+`pipeline.options_use`.
 """
 
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Literal
 
 from pydantic import Field, PrivateAttr, field_validator
 
 from model.config import ModelConfig
 from pipeline.options_data import CleanupOptions as CleanupOptions
-from pipeline.options_data import Count, Options
+from pipeline.options_data import Count, Device, Fraction, Options, Precision, Seed
 from pipeline.options_data import DatasetOptions as DatasetOptions
 from pipeline.options_data import DownloadOptions as DownloadOptions
 from pipeline.options_data import PathOptions as PathOptions
 from pipeline.options_data import PrepareOptions as PrepareOptions
 from pipeline.options_data import TokenizeOptions as TokenizeOptions
-
-Fraction: TypeAlias = Annotated[float, Field(ge=0.0, lt=1.0)]
-Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
-Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
-Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
+from pipeline.options_use import InferenceOptions as InferenceOptions
+from pipeline.options_use import ServeOptions as ServeOptions
 
 
 class TrainOptions(Options):
@@ -103,39 +101,6 @@ class TrainOptions(Options):
     tensorboard: bool = Field(True, description="Write TensorBoard files to logs/tensorboard")
 
 
-class InferenceOptions(Options):
-    """Let one or several checkpoints continue a prompt."""
-
-    essential = ("checkpoint", "prompt", "max_length", "temperature")
-    checkpoint: list[str] | None = Field(
-        None,
-        description="Runs by name, run or checkpoint folders, Hugging Face folders or .pt files; "
-        "default: a picker in a terminal, else the newest run's best",
-    )
-    prompt: str | None = Field(
-        None,
-        description="Text to continue, or FILE:path; empty: a new document; default: ask in a "
-        "terminal, else read standard input",
-    )
-    tokenizer: str | None = Field(
-        None, description="Name under tokenizers/ or a path, for checkpoints that hold none"
-    )
-    samples: int = Field(1, ge=1, le=256, description="Continuations per checkpoint")
-    max_length: Count = Field(200, description="New tokens at most")
-    temperature: float = Field(0.8, ge=0, le=100, description="0 takes the likeliest token")
-    top_k: int = Field(50, ge=0, description="Sample among this many likeliest tokens; 0: all")
-    top_p: float = Field(0.95, gt=0, le=1, description="Sample within this probability mass")
-    min_p: Fraction = Field(0.0, description="Drop tokens below this share of the likeliest")
-    repetition_penalty: float = Field(
-        1.0, gt=0, le=10, description="Above 1 makes tokens that were there before less likely"
-    )
-    seed: Seed | None = Field(None, description="Same seed, same text; default: a new one")
-    device: Device = Field("auto", description="Where to compute; auto: cuda, then mps, then cpu")
-    precision: Precision = Field(
-        "auto", description="Number format of the weights; auto: bf16 on a GPU that has it"
-    )
-
-
 class QuickstartOptions(Options):
     """Raise a first model from Python's own library, every stage in one go."""
 
@@ -198,6 +163,7 @@ class Config(Options):
     prepare: PrepareOptions = PrepareOptions()
     train: TrainOptions = TrainOptions()
     inference: InferenceOptions = InferenceOptions()
+    serve: ServeOptions = ServeOptions()
     quickstart: QuickstartOptions = QuickstartOptions()
     plan: PlanOptions = PlanOptions()
     rehearse: RehearseOptions = RehearseOptions()

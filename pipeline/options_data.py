@@ -6,6 +6,10 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 Count: TypeAlias = Annotated[int, Field(ge=1)]
+Fraction: TypeAlias = Annotated[float, Field(ge=0.0, lt=1.0)]
+Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
+Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
+Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 class Options(BaseModel):

@@ -1,7 +1,8 @@
 """What the model writes while it learns."""
 
 from model.gpt import GPT
-from model.sampler import SamplingSettings, generate
+from model.sampler import generate
+from model.sampling import SamplingSettings
 from pipeline.events import Sample
 from pipeline.tokenizer import StreamDecoder, Tokenizer
 

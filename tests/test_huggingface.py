@@ -19,7 +19,8 @@ from model.config import ModelConfig, architecture
 from model.gpt import GPT
 from model.huggingface import state_from_hf, state_to_hf
 from model.huggingface_config import config_from_hf, config_to_hf
-from model.sampler import SamplingSettings, generate
+from model.sampler import generate
+from model.sampling import SamplingSettings
 from utils.errors import RefusedError, UsageError
 
 LLAMA = {

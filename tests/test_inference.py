@@ -17,7 +17,9 @@ from tiny_checkpoints import byte_tokenizer, following_model, lively_model, save
 from token_sets import save_tokenizer
 
 from model.gpt import GPT
-from model.sampler import SamplingSettings, generate
+from model.reader import reader_for
+from model.sampler import generate
+from model.sampling import SamplingSettings
 from pipeline import inventory
 from pipeline.events import Delta, Event, Sample, Started, Warned
 from pipeline.generation import Writer
@@ -80,7 +82,7 @@ def test_half_a_character_is_never_streamed(workspace: Path) -> None:
     text = "né北🙂"
     spelled = prompt_ids(f"a{text}")[1:]
     model = following_model(dict(pairwise([*spelled, 257])), other=257)
-    writer = Writer("says", model, byte_tokenizer())
+    writer = Writer("says", reader_for(model), byte_tokenizer())
     options = InferenceOptions(temperature=0, max_length=20)
     events = list(writer.write("a", options, seed=0, stop=threading.Event()))
     assert [e.text for e in events if isinstance(e, Delta)] == ["", *text]
@@ -140,7 +142,7 @@ def test_statistics_say_what_was_measured(house: Path) -> None:
 
 def test_speed_is_that_of_the_model_not_of_its_reader(workspace: Path) -> None:
     ticks = iter(range(1000))
-    writer = Writer("m", lively_model(), byte_tokenizer())
+    writer = Writer("m", reader_for(lively_model()), byte_tokenizer())
     options = InferenceOptions(max_length=4)
     events = list(
         writer.write("a", options, seed=0, stop=threading.Event(), clock=lambda: next(ticks))

@@ -1,0 +1,138 @@
+"""Draws the next token from logits: temperature, top-k, top-p, min-p, repetition penalty."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from utils.errors import UsageError
+
+Finish = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How the next token is drawn, and when to end. None switches a limit off."""
+
+    temperature: float = 0.8  # 0 takes the likeliest token
+    top_k: int | None = 50  # only the k likeliest tokens
+    top_p: float | None = 0.95  # only the likeliest tokens that together have this probability
+    min_p: float | None = None  # only tokens at least this share as likely as the likeliest
+    repetition_penalty: float = 1.0  # above 1 makes tokens that were there before less likely
+    seed: int | None = None
+    max_new_tokens: int | None = None
+    max_length: int | None = None  # prompt included
+    stop_ids: frozenset[int] = frozenset()
+    slide: bool = False  # go on when the context is full, with its newer half in sight
+    vocabulary: int | None = None  # only ids below this: a padded head has more than the tokenizer
+    alternatives: int = 0  # likeliest tokens to name beside the chosen one
+    use_cache: bool = True
+
+    def __post_init__(self) -> None:
+        limits = (
+            ("temperature", self.temperature >= 0, "at least 0"),
+            ("top_k", self.top_k is None or self.top_k >= 1, "at least 1"),
+            ("top_p", self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("min_p", self.min_p is None or 0 <= self.min_p <= 1, "between 0 and 1"),
+            ("repetition_penalty", self.repetition_penalty > 0, "above 0"),
+            ("max_new_tokens", (self.max_new_tokens or 0) >= 0, "at least 0"),
+            ("alternatives", self.alternatives >= 0, "at least 0"),
+        )
+        for name, holds, meaning in limits:
+            if not holds:
+                raise UsageError(f"{name} must be {meaning}.", found=str(getattr(self, name)))
+
+    @property
+    def drawing(self) -> tuple[object, ...]:
+        """What decides how a token is drawn: rows in which it is equal are drawn together."""
+        limits = (self.temperature, self.top_k, self.top_p, self.min_p)
+        return (*limits, self.repetition_penalty, self.vocabulary, self.alternatives)
+
+
+@dataclass(frozen=True)
+class NewToken:
+    """One decided token of the row with this key.
+
+    `logprob` and those of the `alternatives` (id, logprob), likeliest first, are the model's own
+    in nats, before temperature and limits.
+    """
+
+    row: int
+    id: int
+    logprob: float
+    finish: Finish | None
+    alternatives: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Ids and their log-probabilities of a step, one a row; see `NewToken`."""
+
+    ids: list[int]
+    logprobs: list[float]
+    alternatives: list[tuple[tuple[int, float], ...]]
+
+
+@torch.inference_mode()
+def draw(
+    logits: Tensor,
+    settings: SamplingSettings,
+    generators: Sequence[torch.Generator],
+    seen: Sequence[Sequence[int]],
+) -> Drawn:
+    """The next token of each row of logits (rows, V) float32.
+
+    Every row takes one uniform number from its own generator, on the CPU whatever the device; a
+    row with temperature 0 takes none. `seen` are the ids of each row so far.
+    """
+    logits = logits[:, : settings.vocabulary]
+    scores = logits
+    if settings.repetition_penalty != 1:
+        scores = penalise_repetition(scores, seen, settings.repetition_penalty)
+    if settings.temperature == 0:
+        chosen = scores.argmax(dim=-1)
+    else:
+        candidates, ids = keep_likely(scores / settings.temperature, settings)
+        cumulative = candidates.softmax(dim=-1).cumsum(dim=-1)
+        draws = torch.cat([torch.rand(1, generator=generator) for generator in generators])
+        wanted = draws.to(scores.device)[:, None] * cumulative[:, -1:]
+        place = torch.searchsorted(cumulative, wanted, right=True)
+        chosen = ids.gather(1, place.clamp(max=ids.shape[1] - 1))[:, 0]
+    total = logits.logsumexp(dim=-1)
+    logprobs = (logits.gather(1, chosen[:, None])[:, 0] - total).tolist()
+    named: list[tuple[tuple[int, float], ...]] = [()] * len(logprobs)
+    if settings.alternatives:
+        best, best_ids = logits.topk(min(settings.alternatives, logits.shape[1]), dim=-1)
+        best = best - total[:, None]
+        pairs = zip(best_ids.tolist(), best.tolist(), strict=True)
+        named = [tuple(zip(i, p, strict=True)) for i, p in pairs]
+    return Drawn(chosen.tolist(), logprobs, named)
+
+
+def keep_likely(scores: Tensor, settings: SamplingSettings) -> tuple[Tensor, Tensor]:
+    """The scores (rows, n) that top-k, top-p and min-p allow, and their ids, likeliest first.
+
+    Excluded candidates within n have score -inf; the likeliest always stays. Holtzman et al. 2020
+    (top-p), Nguyen et al. 2024 (min-p).
+    """
+    vocabulary = scores.shape[-1]
+    best, ids = scores.topk(min(settings.top_k or vocabulary, vocabulary), dim=-1)
+    probabilities = best.softmax(dim=-1)
+    excluded = torch.zeros_like(best, dtype=torch.bool)
+    if settings.top_p is not None:
+        excluded |= probabilities.cumsum(dim=-1) - probabilities >= settings.top_p
+    if settings.min_p is not None:
+        excluded |= probabilities < settings.min_p * probabilities[:, :1]
+    excluded[:, 0] = False
+    return best.masked_fill(excluded, float("-inf")), ids
+
+
+def penalise_repetition(scores: Tensor, seen: Sequence[Sequence[int]], penalty: float) -> Tensor:
+    """Make the ids in `seen` less likely: positive scores are divided by `penalty`, negative ones
+    multiplied (Keskar et al. 2019, CTRL, section 4.1)."""
+    mask = torch.zeros_like(scores, dtype=torch.bool)
+    for row, ids in enumerate(seen):
+        mask[row, torch.tensor(ids, device=scores.device)] = True
+    return torch.where(mask, torch.where(scores > 0, scores / penalty, scores * penalty), scores)
