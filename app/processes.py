@@ -1,10 +1,11 @@
 """Processes of this machine: starting one that outlives us, and whether one still lives."""
 
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from utils.files import AppendLog
@@ -37,6 +38,43 @@ def detach(
             )
     finally:
         log.close()
+
+
+def attach(
+    argv: Sequence[str], errors: Path, environment: Mapping[str, str]
+) -> "subprocess.Popen[bytes]":
+    """Start a process that we hold by a pipe to its standard input, which closes however we end;
+    what it prints is ours to read, what it complains goes to `errors`.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    log = AppendLog(errors)
+    try:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log.fileno(),
+            start_new_session=True,
+            env=environment,
+        )
+    finally:
+        log.close()
+
+
+def release(process: "subprocess.Popen[bytes]", patience: float) -> int:
+    """Close the input of an attached process, which asks it to leave; after `patience` seconds it
+    and its children are killed. Its exit code."""
+    if process.stdin is not None:
+        with suppress(OSError):
+            process.stdin.close()
+    try:
+        return process.wait(patience)
+    except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        return process.wait()
 
 
 @contextmanager

@@ -94,6 +94,8 @@ class TerminalFace(Face):
         self._rejected: Counter[str] = Counter()
         self._streams = Streams(self._out, self._console)
         self._wrote_text = False
+        self._serves = False
+        self._not_ready = False
         self._told: events.Saved | None = None
         self._curves: dict[str, list[tuple[int, float]]] = {"loss": [], "val_loss": []}
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -106,6 +108,7 @@ class TerminalFace(Face):
             events.Saved: self._saved,
             events.Warned: self._warned,
             events.Judged: self._judged,
+            events.Listening: self._listening,
             events.Finished: self._finished,
             events.Failed: self._failed,
         }
@@ -204,12 +207,26 @@ class TerminalFace(Face):
         self.note(f"! {event.message} {remedy}".rstrip(), "yellow")
 
     def _judged(self, event: events.Judged) -> None:
+        self._not_ready = self._not_ready or event.verdict == "fails"
         style = {"works": "green", "works but": "yellow", "fails": "red"}.get(event.verdict, "dim")
         sign = self._console.sign(MARKS[event.verdict])
         self._hung(f"{sign} {event.stage} {event.verdict}: {event.detail}".rstrip(": "), style, 2)
         for name, text in (("Found", event.found), ("Next", event.remedy)):
             if text:
                 self._hung(f"{name}: {text}", "", 6)
+
+    def _listening(self, event: events.Listening) -> None:
+        """Where the server is, and how a program asks it."""
+        self._end_bar()
+        self._serves = True
+        key = event.token or "$HATCHERY_TOKEN"
+        link = f"{event.url}/#token={event.token}" if event.token else event.url
+        self._print_result(link)
+        self.note(
+            f'in a program: curl {event.url}/v1/completions -H "Authorization: Bearer {key}" '
+            """-d '{"prompt": "Once", "max_tokens": 40}'"""
+        )
+        self.note("stop: Ctrl-C")
 
     def _hung(self, text: str, style: str, indent: int) -> None:
         """Say something long, whose further lines in a terminal begin below its first."""
@@ -255,8 +272,12 @@ class TerminalFace(Face):
         took = f" after {human_seconds(event.time - self._began)}" if self._began else ""
         if event.skipped:
             self.note("nothing to do: it is there and up to date")
+        elif event.stopped and self._serves:
+            self.note(f"{self._console.sign('✓')} stopped{took}", "green")
         elif event.stopped:
             self.note(f"! stopped{took}; everything up to here is saved", "yellow")
+        elif self._not_ready:  # which the failure that comes after the table explains
+            self.note(f"{self._console.sign('✕')} ended{took}", "red")
         else:
             self.note(f"{self._console.sign('✓')} done{took}", "green")
 

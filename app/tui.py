@@ -9,7 +9,6 @@ import os
 import traceback
 from collections.abc import Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.segment import Segment, Segments
@@ -22,24 +21,27 @@ from textual.screen import Screen
 from textual.signal import Signal
 from textual.worker import get_current_worker
 
-from app import jobs, leaving
+from app import jobs, leaving, preferences
 from app.jobs import Job
 from app.messages import JobsLooked, Surveyed, SystemRead
+from app.places import Places
 from app.system import Reading, SystemReader
 from app.themes import DARK, LIGHT
-from pipeline.stages import STAGES, Stage, find
+from pipeline.stages import STAGES, Stage
 from pipeline.survey import Product
 from utils.errors import HatcheryError
 from utils.text import safe
 
 if TYPE_CHECKING:
+    from app.serving import Serving
     from pipeline.options import Config
 
+_GARBAGE = 50_000  # new objects before a collection, about one screen; Python's 700 costs 0.1 s
 _ORPHANED = 129  # exit code: as if the terminal had hung up
 _JOBS_EVERY, _SYSTEM_EVERY, _SURVEY_EVERY = 0.5, 2.0, 5.0  # seconds
 
 
-class HatcheryApp(App[None]):
+class HatcheryApp(Places):
     """Screens read `config`, `jobs`, `products` and `reading`, and subscribe to the signals that
     tell when these changed."""
 
@@ -57,7 +59,7 @@ class HatcheryApp(App[None]):
         super().__init__()
         self.register_theme(DARK)
         self.register_theme(LIGHT)
-        self.theme = DARK.name
+        self.theme = LIGHT.name if preferences.kept_theme() == LIGHT.name else DARK.name
         self._config: Config | None = None
         self.config_fault: HatcheryError | None = None
         self.jobs: list[Job] = []
@@ -67,6 +69,14 @@ class HatcheryApp(App[None]):
         self.jobs_changed: Signal[list[Job]] = Signal(self, "jobs changed")
         self.surveyed: Signal[dict[str, Product]] = Signal(self, "surveyed")
         self.system_read: Signal[Reading] = Signal(self, "system read")
+        self.server_changed: Signal[Serving] = Signal(self, "server changed")
+        self.signals: tuple[Signal[Any], ...] = (
+            self.jobs_changed,
+            self.surveyed,
+            self.system_read,
+            self.server_changed,
+        )
+        self._serving: Serving | None = None
         self._watch: jobs.Watch | None = None
         self._system: SystemReader | None = None
 
@@ -89,6 +99,7 @@ class HatcheryApp(App[None]):
 
     def _look_around(self) -> None:
         gc.freeze()  # what is there now stays: a full collection would stop the keys for 50 ms
+        gc.set_threshold(_GARBAGE)
         gc.enable()
         for seconds, look in (
             (_JOBS_EVERY, self._look_at_jobs),
@@ -128,7 +139,12 @@ class HatcheryApp(App[None]):
 
     def _late(self, error: NoMatches) -> bool:
         """Whether the parts of a screen were looked for that has been closed meanwhile; a person
-        who is faster than the machine causes that on any screen."""
+        who is faster than the machine causes that on any screen.
+
+        A message that was on its way when its screen was closed is still handled, and any
+        `query_one` in its handler then finds nothing. Asking `is_attached` in each of some eighty
+        handlers would be the same thing said eighty times, and forgotten in the next one.
+        """
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
         searched = frame.f_locals.get("self")
         while isinstance(searched, DOMNode) and not isinstance(searched, Screen | App):
@@ -157,6 +173,31 @@ class HatcheryApp(App[None]):
         except HatcheryError as error:
             self._config, self.config_fault = Config(), error
         self._watch = jobs.Watch(self._config.paths.logs_dir)
+
+    @property
+    def serving(self) -> "Serving":
+        """The model server that all screens share; nothing runs until one asks it."""
+        if self._serving is None:
+            from app.serving import Serving
+
+            config = self.config
+            self._serving = Serving(
+                config.paths.logs_dir, self._server_changed, token=config.serve.token
+            )
+        return self._serving
+
+    def _server_changed(self) -> None:
+        self.server_changed.publish(self.serving)
+
+    @work(group="serving", exit_on_error=False)
+    async def stop_serving(self) -> None:
+        """End the model server, which frees the memory of its models."""
+        await self.serving.stop()
+        self.note("The model server has ended; its memory is free")
+
+    async def on_unmount(self) -> None:
+        if self._serving is not None:
+            await self._serving.stop()
 
     @work(thread=True, group="jobs", exclusive=True, exit_on_error=False)
     def _look_at_jobs(self) -> None:
@@ -242,67 +283,7 @@ class HatcheryApp(App[None]):
         """A short notice of something that went well."""
         self.notify(safe(text), markup=False)
 
-    def open_stage(
-        self, command: str, preset: Sequence[str] = (), *, retry_of: str | None = None
-    ) -> None:
-        """The form of a stage; `preset` are arguments as typed, shown as changes in it. What is
-        started from it stands in for the job `retry_of`."""
-        from app.screens.stage import StageScreen
-
-        self.push_screen(StageScreen(find(command), preset, retry_of=retry_of))
-
-    def open_job(self, job: Job) -> None:
-        """A job, live or over."""
-        from app.screens.watch import WatchScreen
-
-        self.push_screen(WatchScreen(job=job))
-
-    def open_run(self, folder: Path) -> None:
-        """A training run, whoever started it."""
-        from app.screens.watch import WatchScreen
-
-        self.push_screen(WatchScreen(run=folder))
-
-    def open_doctor(self, job: Job) -> None:
-        """Why a job failed, and what helps."""
-        from app.screens.doctor import DoctorScreen
-
-        self.push_screen(DoctorScreen(job))
-
-    def open_jobs(self) -> None:
-        """All jobs."""
-        from app.screens.jobs import JobsScreen
-
-        self.push_screen(JobsScreen())
-
-    def open_runs(self) -> None:
-        """All runs and their checkpoints."""
-        from app.screens.runs import RunsScreen
-
-        self.push_screen(RunsScreen())
-
-    def open_results(self) -> None:
-        """What was measured, side by side."""
-        from app.screens.results import ResultsScreen
-
-        self.push_screen(ResultsScreen())
-
-    def open_peek(self) -> None:
-        """The data, before and after each stage."""
-        from app.screens.peek import PeekScreen
-
-        self.push_screen(PeekScreen())
-
-    def open_settings(self) -> None:
-        """config.json."""
-        from app.screens.settings import SettingsScreen
-
-        self.push_screen(SettingsScreen())
-
     # Keys and commands.
-
-    action_jobs, action_runs, action_results = open_jobs, open_runs, open_results
-    action_peek, action_settings = open_peek, open_settings
 
     def action_help(self) -> None:
         from app.screens.help import HelpScreen
@@ -312,6 +293,11 @@ class HatcheryApp(App[None]):
 
     def action_theme(self) -> None:
         self.theme = LIGHT.name if self.theme == DARK.name else DARK.name
+        self._keep_theme(self.theme)
+
+    @work(thread=True, group="theme", exit_on_error=False)
+    def _keep_theme(self, name: str) -> None:
+        preferences.keep_theme(name)
 
     async def action_quit(self) -> None:
         """Leave; running jobs go on, which the terminal says afterwards."""
@@ -325,6 +311,12 @@ class HatcheryApp(App[None]):
                 f"{stage.title}: {command}",
                 stage.purpose,
                 lambda command=command: self.open_stage(command),
+            )
+        yield SystemCommand("Chat", "Talk to a model, or let it go on writing", self.open_chat)
+        yield SystemCommand("Compare", "Several models on one prompt", self.open_compare)
+        if self._serving is not None and self._serving.state != "off":
+            yield SystemCommand(
+                "Stop the model server", "Frees the memory of its models", self.stop_serving
             )
         yield SystemCommand("Jobs", "All jobs, running and ended", self.open_jobs)
         yield SystemCommand("Runs", "Training runs and their checkpoints", self.open_runs)

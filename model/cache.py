@@ -34,6 +34,11 @@ class KeyValueCache:
         _, self.rows, _, self.capacity, _ = keys.shape
         self._start = 0
 
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """Keys and values, (layers, rows, kv_heads, capacity, head_dim) each."""
+        return self._all_keys, self._all_values
+
     def view(self, first: int, count: int) -> "KeyValueCache":
         """The rows first ... first + count - 1 as a cache of their own, in the same memory."""
         view = object.__new__(KeyValueCache)

@@ -19,6 +19,8 @@ from model.gpt import GPT
 from model.huggingface import refuse_mismatch, state_from_hf, state_to_hf
 from model.huggingface_config import config_to_hf
 from model.parsing import parse_model_config
+from model.quantization import Form
+from model.quantized import QuantizedGPT
 from model.tensors import read_pickled, read_tensors, total_bytes, write_tensors
 from utils.artefacts import MANIFEST, Source, build_folder, read_manifest, verify
 from utils.errors import RefusedError
@@ -86,28 +88,64 @@ def _json(value: object) -> bytes:
 
 
 def load_weights(
-    path: Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+    path: Path,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    *,
+    config: ModelConfig | None = None,
 ) -> GPT:
     """The model in a checkpoint folder, a Hugging Face folder or a `.pt` file, in eval mode.
 
-    `dtype` converts the weights; None keeps that of the file.
+    `dtype` converts the weights; None keeps that of the file. `config` takes the place of the
+    file's own description, for switches that leave the weights alone, such as dropout.
 
     Raises:
         RefusedError: a file is missing or damaged, or tensors and description do not fit.
         UsageError: config.json describes a model that this program does not compute.
     """
-    if path.is_dir():
-        config = load_config(path)
-        state = state_from_hf(_folder_tensors(path), config)
-    else:
-        config, state = _read_old(path)
+    described, state = read_weights(path)
     with torch.device("meta"):  # no time is spent on fresh weights
-        model = GPT(config)
+        model = GPT(config or described)
     _refuse_misfit(model, state)
     stored = state["embedding.weight"].dtype
     model = model.to(dtype or stored).to_empty(device=device)
     model.load_state_dict(state)
     return model.eval()
+
+
+def load_quantized(
+    path: Path, form: Form, device: torch.device, dtype: torch.dtype
+) -> QuantizedGPT:
+    """The same model with its matrices in 8 or 4 bits, and `dtype` for all else.
+
+    Raises:
+        RefusedError, UsageError: as `load_weights`.
+    """
+    config, state = read_weights(path)
+    with torch.device("meta"):
+        _refuse_misfit(GPT(config), state)
+    return QuantizedGPT(config, state, form, device, dtype)
+
+
+def read_weights(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """What model is in a file or folder, and its tensors under our names, on the CPU.
+
+    Raises:
+        RefusedError, UsageError: as `load_weights`.
+    """
+    if not path.is_dir():
+        return _read_old(path)
+    config = load_config(path)
+    return config, state_from_hf(_folder_tensors(path), config)
+
+
+def describe(path: Path) -> ModelConfig:
+    """The model that a checkpoint folder, a Hugging Face folder or a `.pt` file holds.
+
+    Raises:
+        RefusedError, UsageError: as `load_config`; a `.pt` file that does not say what it holds.
+    """
+    return load_config(path) if path.is_dir() else _read_old(path)[0]
 
 
 def load_config(folder: Path) -> ModelConfig:

@@ -34,8 +34,8 @@ class _Entry:
 
 
 def state_to_hf(model: GPT) -> dict[str, Tensor]:
-    """The weights under canonical Hugging Face names; a tied tensor once. Contiguous copies where
-    the layout differs, otherwise the model's own tensors."""
+    """The weights under canonical Hugging Face names; a tied tensor once. Views of the model's own
+    tensors, so that nothing is held twice; where the layout differs they are not contiguous."""
     state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     if architecture(model.config) is None:
         return state
@@ -47,7 +47,7 @@ def state_to_hf(model: GPT) -> dict[str, Tensor]:
             continue
         tensor = state[entry.ours].T if entry.transposed else state[entry.ours]
         parts = tensor.split(entry.sizes) if entry.sizes else (tensor,)
-        result.update({n: part.contiguous() for n, part in zip(entry.theirs, parts, strict=True)})
+        result.update(zip(entry.theirs, parts, strict=True))
     return result
 
 

@@ -11,10 +11,13 @@ from torch import Tensor
 
 from model.cache import KeyValueCache
 from model.config import parameter_count
+from model.decode_graph import GraphDecoder
+from model.decode_native import native_decoder
 from model.gpt import GPT
 
 _SMALL_MODEL = 16_000_000  # parameters
 _FIRST_CAPACITY = 64  # positions
+_MOST_NATIVE = 16  # texts, from which on torch's matrix products are as fast
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class ModelReader:
             model.config.vocab_size,
         )
         self.exact = model.dtype == torch.float32
+        self._native = native_decoder(model)
+        self._graphs = GraphDecoder(model) if model.device.type == "cuda" else None
         self._cache: KeyValueCache | None = None
         self._place: list[int] = []  # of each slot: its row in the cache
         self._view: tuple[int, int, KeyValueCache] | None = None
@@ -91,6 +96,10 @@ class ModelReader:
     def _newest(self, view: KeyValueCache, chunks: Sequence[Chunk]) -> Tensor:
         """One id a row, each at its own position."""
         places = [chunk.start for chunk in chunks]
+        if self._native is not None and len(chunks) <= _MOST_NATIVE:
+            return self._native.step(view, [chunk.ids[0] for chunk in chunks], places)
+        if self._graphs is not None:
+            return self._graphs.step(view, [chunk.ids[0] for chunk in chunks], places)
         view.length = max(places)
         newest = torch.tensor([list(chunk.ids) for chunk in chunks], device=self.model.device)
         positions = None
@@ -114,6 +123,8 @@ class ModelReader:
                 capacity = min(self.context, max(positions, 2 * capacity))
             self._cache.grow(rows, capacity)
             self._view = None
+            if self._graphs is not None:
+                self._graphs.forget()
         self._place.extend(range(len(self._place), self._cache.rows))
 
     def _side_by_side(self, slots: Sequence[int]) -> tuple[KeyValueCache, list[int]]:

@@ -36,21 +36,26 @@ def total_bytes(tensors: Mapping[str, Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> Written:
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None
+) -> Written:
     """Durably write a safetensors file, one tensor at a time: no second copy in memory.
+
+    `dtype` converts every tensor on the way; None keeps each as it is.
 
     Raises:
         DiskFullError: the disk is full; whatever was at `path` is untouched.
     """
+    kinds = {name: dtype or tensor.dtype for name, tensor in tensors.items()}
     # Wide types first, so that every tensor begins at a multiple of its element size.
-    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    names = sorted(tensors, key=lambda name: (-kinds[name].itemsize, name))
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name in names:
         tensor = tensors[name]
-        start, end = end, end + tensor.numel() * tensor.element_size()
+        start, end = end, end + tensor.numel() * kinds[name].itemsize
         header[name] = {
-            "dtype": _NAMES[tensor.dtype],
+            "dtype": _NAMES[kinds[name]],
             "shape": list(tensor.shape),
             "data_offsets": [start, end],
         }
@@ -60,7 +65,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> Written:
         out.write(len(text).to_bytes(8, "little"))
         out.write(text)
         for name in names:
-            flat = tensors[name].detach().cpu().contiguous().reshape(-1)
+            flat = tensors[name].detach().cpu().to(kinds[name]).contiguous().reshape(-1)
             out.write(flat.view(torch.uint8).numpy().data)
     return out.written
 

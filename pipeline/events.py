@@ -108,6 +108,13 @@ class Judged(_Event, frozen=True):
     remedy: str = ""
 
 
+class Listening(_Event, frozen=True):
+    """A server answers at `url`; `token` is the key it made for itself, where nobody gave one."""
+
+    url: str
+    token: str | None = None
+
+
 class Finished(_Event, frozen=True):
     """The stage ended; `skipped` says that there was nothing to do, `stopped` that it was asked to.
 
@@ -143,6 +150,7 @@ Event: TypeAlias = (
     | Saved
     | Warned
     | Judged
+    | Listening
     | Finished
     | Failed
 )

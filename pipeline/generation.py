@@ -3,41 +3,39 @@ prompts."""
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from threading import Event as StopSignal
 
-import torch
-
 from model.batch import Batch, fit_prompt
-from model.checkpoint import CONFIG, load_weights
-from model.describe import read_json_object
-from model.reader import Reader, reader_for
+from model.reader import Reader
 from model.sampling import NewToken, SamplingSettings
 from pipeline.continuation import Continuation
 from pipeline.events import Delta, Event, Sample, Warned
 from pipeline.options import InferenceOptions
 from pipeline.tokenizer import Tokenizer
-from pipeline.tokenizer_load import load_tokenizer
 from utils.errors import HatcheryError, RefusedError, UsageError
-
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "encoder.json")
 
 
 class Writer:
     """A model, its tokenizer and the name it goes by in events.
 
-    `ends` are the ids that end a text, `context` the tokens that the model sees at once.
+    `ends` are the ids that end a text, `context` the tokens that the model sees at once, `notes`
+    sentences on what its loading found.
 
     Raises:
         RefusedError: the tokenizer has more ids than the model.
     """
 
     def __init__(
-        self, name: str, reader: Reader, tokenizer: Tokenizer, ends: frozenset[int] = frozenset()
+        self,
+        name: str,
+        reader: Reader,
+        tokenizer: Tokenizer,
+        ends: frozenset[int] = frozenset(),
+        notes: Sequence[str] = (),
     ) -> None:
-        self.name, self.reader, self.tokenizer = name, reader, tokenizer
+        self.name, self.reader, self.tokenizer, self.notes = name, reader, tokenizer, notes
         self.ends = ends if tokenizer.eos_id is None else ends | {tokenizer.eos_id}
         self.context = reader.context
         self._told_of_sliding = False
@@ -206,43 +204,3 @@ def refuse_nan(name: str, token: NewToken, written: int) -> None:
             found=f"after {written} new tokens",
             remedy="choose an earlier checkpoint of the run, or --precision fp32",
         )
-
-
-def load_writer(
-    path: Path,
-    name: str,
-    *,
-    device: torch.device,
-    dtype: torch.dtype,
-    tokenizer: str | None,
-    tokenizers_dir: Path,
-) -> Writer:
-    """A checkpoint folder, Hugging Face folder or `.pt` file with its tokenizer, ready to write.
-
-    `tokenizer` names the one for a checkpoint that holds none.
-
-    Raises:
-        UsageError: there is no tokenizer.
-        RefusedError: see `model.checkpoint.load_weights`; model and tokenizer do not fit.
-    """
-    folders = (path,) if path.is_dir() else (path.parent, path.parent.parent)
-    held = [f for f in folders if any((f / name).is_file() for name in _TOKENIZER_FILES)]
-    if not held and tokenizer is None:
-        raise UsageError(
-            f"{path} holds no tokenizer.",
-            found=f"none of {', '.join(_TOKENIZER_FILES)} in {folders[0]}",
-            remedy="name the one that it was trained with: --tokenizer NAME",
-        )
-    chosen = held[0].absolute() if held else str(tokenizer)
-    opened = load_tokenizer(chosen, tokenizers_dir)
-    reader = reader_for(load_weights(path, device, dtype))
-    return Writer(name, reader, opened, _declared_ends(path))
-
-
-def _declared_ends(path: Path) -> frozenset[int]:
-    """The ids that end a text by the config.json of a Hugging Face folder."""
-    if not path.is_dir():
-        return frozenset()
-    declared = read_json_object(path / CONFIG).get("eos_token_id")
-    ids = declared if isinstance(declared, list) else [declared]
-    return frozenset(i for i in ids if isinstance(i, int))

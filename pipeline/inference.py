@@ -8,19 +8,14 @@ from collections.abc import Iterator, Sequence
 from threading import Event as StopSignal
 from typing import Any
 
-import torch
-
-from model import device as devices
-from model.checkpoint import load_config
-from model.config import parameter_count
 from pipeline import inventory
 from pipeline.events import Event, Finished, Progress, Sample, Started, Warned
-from pipeline.generation import Writer, load_writer
+from pipeline.generation import Writer
 from pipeline.inventory import Checkpoint
+from pipeline.loading import bytes_needed, device_for, load_writer, memory_free, what_fits
 from pipeline.options import Config, InferenceOptions
 from pipeline.prompts import read_prompt
 from utils.errors import UsageError
-from utils.hardware import machine
 from utils.units import human_bytes
 
 
@@ -58,8 +53,7 @@ class InferenceSession:
         self, config: Config, options: InferenceOptions, checkpoints: Sequence[Checkpoint]
     ) -> None:
         self._config, self._options = config, options
-        self._device = devices.pick_device(options.device)
-        self._dtype = _pick_dtype(options.precision, self._device)
+        self._device = device_for(options)
         self.checkpoints = _named(checkpoints)
         self._writers: list[Writer] = []
 
@@ -81,22 +75,16 @@ class InferenceSession:
         if needed > free:
             yield Warned(
                 f"The weights need about {human_bytes(needed)}, and {human_bytes(free)} are free.",
-                remedy="Choose fewer checkpoints, or --precision bf16.",
+                remedy=self._smaller(free),
             )
         for done, (name, checkpoint) in enumerate(self.checkpoints.items()):
             if stop.is_set():
                 return
             yield Progress(done, len(self.checkpoints), "checkpoints", f"loading {name}")
-            self._writers.append(
-                load_writer(
-                    checkpoint.path,
-                    name,
-                    device=self._device,
-                    dtype=self._dtype,
-                    tokenizer=self._options.tokenizer,
-                    tokenizers_dir=self._config.paths.tokenizers_dir,
-                )
-            )
+            tokenizers = self._config.paths.tokenizers_dir
+            writer = load_writer(checkpoint.path, name, self._options, tokenizers)
+            self._writers.append(writer)
+            yield from map(Warned, writer.notes)
 
     def generate(self, prompt: str, options: InferenceOptions, stop: StopSignal) -> Iterator[Event]:
         """Let every checkpoint in turn continue `prompt`; the last event holds all texts.
@@ -114,25 +102,17 @@ class InferenceSession:
                 yield event
         yield Finished(_summary(samples, len(self._writers)), stopped=stop.is_set())
 
+    def _smaller(self, free: int) -> str:
+        """What to do about weights that do not fit."""
+        if len(self.checkpoints) > 1:
+            return "Choose fewer checkpoints, or --quantize int8."
+        [checkpoint] = self.checkpoints.values()
+        return what_fits(checkpoint.path, self._options, free)
+
     def _memory(self) -> tuple[int, int]:
         """Bytes that the weights need and that are free on the device."""
-        needed = sum(_bytes(checkpoint, self._dtype) for checkpoint in self.checkpoints.values())
-        if self._device.type == "cuda":
-            return needed, torch.cuda.mem_get_info(self._device)[0]
-        return needed, machine().memory_available
-
-
-def _bytes(checkpoint: Checkpoint, dtype: torch.dtype) -> int:
-    """Memory that a checkpoint's weights need; of a `.pt` file, at most."""
-    if not checkpoint.path.is_dir():
-        return checkpoint.size
-    return parameter_count(load_config(checkpoint.path)) * dtype.itemsize
-
-
-def _pick_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """bf16 only where memory bandwidth makes it faster; on a CPU float32 repeats to the bit."""
-    wanted = "fp32" if precision == "auto" and device.type != "cuda" else precision
-    return devices.pick_dtype(wanted, device)
+        needed = sum(bytes_needed(c, self._options) for c in self.checkpoints.values())
+        return needed, memory_free(self._device)
 
 
 def _named(checkpoints: Sequence[Checkpoint]) -> dict[str, Checkpoint]:

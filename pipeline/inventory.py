@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import runs
+from pipeline import pretrained, runs
 from utils.errors import UsageError
 
 LOOSE = "(no run)"
@@ -95,16 +95,22 @@ def val_loss_of(checkpoint: Path) -> float | None:
 
 
 def resolve(where: str, checkpoints_dir: Path) -> Checkpoint:
-    """What the user typed: a checkpoint folder, a `.pt` file, or a run by folder or name.
+    """What the user typed: a checkpoint folder, a `.pt` file, a run by folder or name, or a model
+    of the Hugging Face hub (gpt2, owner/name, owner/name@revision), which is fetched once.
 
     A run stands for its best checkpoint, else its latest.
 
     Raises:
         UsageError: there is nothing of that name, or no checkpoint in it.
+        NetworkError: a model of the hub is not here and cannot be fetched.
     """
     path = Path(where).expanduser()
     if not path.exists():
-        return _run_called(where, checkpoints_dir).default
+        identity = pretrained.hub_id(where)
+        if identity is None or is_run(where, checkpoints_dir):
+            return _run_called(where, checkpoints_dir).default
+        [fetched] = _described([pretrained.fetch(identity)], LOOSE)
+        return replace(fetched, name=where)
     real = path.resolve() if path.is_symlink() else path
     inside = checkpoints_in(real) if real.is_dir() and not _is_checkpoint(real) else ()
     if inside:
@@ -132,6 +138,11 @@ def newest(checkpoints_dir: Path) -> Checkpoint:
     if not known:
         raise UsageError(f"There is no trained model in {checkpoints_dir} yet.", remedy=_TRAIN)
     return known[0].default
+
+
+def is_run(name: str, checkpoints_dir: Path) -> bool:
+    """Whether a run goes by that name."""
+    return any(runs.is_called(run.name, name) for run in list_runs(checkpoints_dir))
 
 
 def _run_called(name: str, checkpoints_dir: Path) -> Run:

@@ -21,7 +21,10 @@ from pipeline.options_data import DownloadOptions as DownloadOptions
 from pipeline.options_data import PathOptions as PathOptions
 from pipeline.options_data import PrepareOptions as PrepareOptions
 from pipeline.options_data import TokenizeOptions as TokenizeOptions
+from pipeline.options_use import BenchOptions as BenchOptions
+from pipeline.options_use import ExportOptions as ExportOptions
 from pipeline.options_use import InferenceOptions as InferenceOptions
+from pipeline.options_use import LoadOptions as LoadOptions
 from pipeline.options_use import ServeOptions as ServeOptions
 
 
@@ -36,6 +39,11 @@ class TrainOptions(Options):
     name: str | None = Field(None, description="Added to the run folder's name")
     resume: str | None = Field(
         None, description="Run or checkpoint to go on with, or auto: the newest run"
+    )
+    init_from: str | None = Field(
+        None,
+        description="Begin with these weights: gpt2 to gpt2-xl, a run, a folder, a .pt file or a "
+        "Hugging Face id, id@revision",
     )
     data: Path | None = Field(None, description="Token folder; default: by dataset.source")
     val_split: float = Field(0.05, gt=0, lt=0.5, description="Share held out for validation")
@@ -164,6 +172,8 @@ class Config(Options):
     train: TrainOptions = TrainOptions()
     inference: InferenceOptions = InferenceOptions()
     serve: ServeOptions = ServeOptions()
+    export: ExportOptions = ExportOptions()
+    bench: BenchOptions = BenchOptions()
     quickstart: QuickstartOptions = QuickstartOptions()
     plan: PlanOptions = PlanOptions()
     rehearse: RehearseOptions = RehearseOptions()

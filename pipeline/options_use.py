@@ -1,5 +1,6 @@
 """Settings of the stages that use a trained model; see `pipeline.options`."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -78,4 +79,58 @@ class ServeOptions(LoadOptions):
     request_seconds: float = Field(
         600, gt=0, description="Longest a request may take, its sending included, seconds"
     )
+    receive_seconds: float = Field(
+        20, gt=0, description="Longest that the sending of a request may take, seconds"
+    )
+    connections: Count = Field(
+        1000, description="Open connections at most; the slowest sender makes room"
+    )
     attached: bool = Field(False, description="End when standard input closes, as the app's own")
+
+
+class ExportOptions(Options):
+    """Turn a checkpoint into a model that other programs open."""
+
+    essential = ("checkpoint", "to", "dtype")
+    checkpoint: str | None = Field(
+        None,
+        description="Run by name, run or checkpoint folder, Hugging Face folder or id, or .pt "
+        "file; default: the newest run's best",
+    )
+    to: Literal["hf", "gguf"] = Field(
+        "hf", description="hf: a folder for transformers and vLLM; gguf: for llama.cpp and Ollama"
+    )
+    output: Path | None = Field(None, description="Folder to write; default: a new one in exports/")
+    dtype: Literal["auto", "f32", "f16", "bf16", "q8_0"] = Field(
+        "auto",
+        description="Number format of the weights; auto: as they are; q8_0: 8 bits, gguf only",
+    )
+    name: str | None = Field(None, description="What the model is called; default: as its run")
+    tokenizer: str | None = Field(
+        None, description="Name under tokenizers/ or a path, for a checkpoint that holds none"
+    )
+    force: bool = Field(False, description="Write it again although nothing changed")
+
+
+class BenchOptions(Options):
+    """Measure how fast this machine reads, writes and trains with a model."""
+
+    essential = ("checkpoint", "seconds", "quantize")
+    checkpoint: str | None = Field(
+        None,
+        description="Run by name, run or checkpoint folder, or .pt file; default: the model "
+        "section with random weights",
+    )
+    device: Device = Field("auto", description="Where to compute; auto: cuda, then mps, then cpu")
+    precision: Precision = Field(
+        "auto", description="Number format; auto: what generation and training each take"
+    )
+    quantize: Literal["none", "int8", "int4"] = Field(
+        "none", description="Form of the weights for reading and writing"
+    )
+    prompt: Count = Field(256, description="Tokens of the prompt that is read")
+    texts: int = Field(8, ge=1, le=256, description="Texts written at once, beside one alone")
+    batch_size: Count = Field(8, description="Windows of a training step; fewer on a slow machine")
+    window: int = Field(256, ge=2, description="Training context, tokens")
+    threads: Count | None = Field(None, description="CPU threads; default: torch's choice")
+    seconds: float = Field(40, gt=0, le=3600, description="Time to measure for, about")

@@ -115,6 +115,8 @@ def _is_json(line: bytes) -> bool:
 def _untyped(line: bytes) -> Any:
     try:
         return _anything.decode(line)
+    except UnicodeDecodeError as error:
+        raise RejectedError("not_utf8", str(error)) from error
     except RecursionError as error:
         raise RejectedError("too_deep", "nested deeper than any article") from error
     except msgspec.DecodeError as error:

@@ -98,6 +98,12 @@ class Session:
             torch.set_num_threads(threads)
         if checkpoint is not None:
             model = load_weights(checkpoint, self._device)
+        elif self._setup.initial is not None:
+            assert self._setup.initial.path is not None
+            torch.manual_seed(self._options.seed)
+            model = load_weights(
+                self._setup.initial.path, self._device, torch.float32, config=self._setup.model
+            )
         else:
             torch.manual_seed(self._options.seed)
             model = create_model(self._setup.model).to(self._device)
@@ -260,7 +266,10 @@ class Session:
                 state=self._state | {"fingerprints": setup.fingerprints},
                 command="train",
                 options=setup.options.model_dump(mode="json"),
-                inputs=[Source(str(setup.data.folder), setup.data.fingerprint)],
+                inputs=[
+                    Source(str(setup.data.folder), setup.data.fingerprint),
+                    *filter(None, [setup.origin]),
+                ],
             )
         except DiskFullError as error:
             self._failed_saves += not requested

@@ -15,7 +15,6 @@ from typing import Literal
 
 from pipeline.documents import read_cleaned
 from pipeline.events import Progress
-from pipeline.tokenizer_fast import WORDS
 from pipeline.tokenizer_spec import Spec, byte_marks
 from utils.errors import UsageError
 from utils.units import human_bytes
@@ -111,15 +110,11 @@ def _progress(feed: Feed) -> Progress:
 
 
 def _bpe(feed: Feed, vocab_size: int) -> Spec:
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     engine = Tokenizer(models.BPE())
-    engine.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(WORDS), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    # Words are cut as GPT-2 cuts them, which every other program can do too, llama.cpp included.
+    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     engine.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,

@@ -13,6 +13,7 @@ import torch
 
 from model import device as devices
 from model.config import architecture, parameter_count
+from pipeline import pretrained
 from pipeline.events import Event, Finished, Progress, Started, Warned, to_json
 from pipeline.loop import NonFiniteError
 from pipeline.options import Config, TrainOptions
@@ -32,6 +33,8 @@ def run(config: Config, options: TrainOptions, stop: StopSignal) -> Iterator[Eve
         HatcheryError: see `prepare_run`; NaN, out of memory, a disk that stays full.
     """
     devices.pick_device(options.device)  # refused before anything is read or made
+    if options.resume is None and (model := pretrained.lacking(options.init_from)) is not None:
+        yield Progress(0, message=f"fetching {model}")
     setup = prepare_run(config, options)
     with ExitStack() as stack:
         stack.enter_context(FolderLock(setup.folder))

@@ -8,7 +8,7 @@ leaves the past intact, and is refused where it does not.
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,19 +16,22 @@ import msgspec
 
 from model.config import ModelConfig
 from pipeline import runs
+from pipeline.init_from import Initial, find_initial
 from pipeline.options import Config, TrainOptions
 from pipeline.tokenizer import Tokenizer
 from pipeline.tokenizer_load import load_tokenizer
 from pipeline.tokens import TokenSet, open_tokens
 from utils import VERSION
+from utils.artefacts import Source
 from utils.errors import RefusedError, UsageError
 from utils.files import write_json
 
 # What a resumed run cannot change: which batch comes at which step, and what the optimizer's
 # saved state means.
 _FIXED = frozenset(
-    ("batch_size", "gradient_accumulation_steps", "window", "seed", "val_split", "optimizer")
-)
+    ("batch_size", "gradient_accumulation_steps", "window", "seed", "val_split", "optimizer",
+     "init_from")
+)  # fmt: skip
 
 
 MOST_VALIDATION_BATCHES = 200
@@ -38,7 +41,10 @@ _BELONGS = {"data": "on other data", "tokenizer": "with another tokenizer"}
 
 
 class RunRecord(msgspec.Struct, frozen=True):
-    """The contents of run.json: what the run was started with."""
+    """The contents of run.json: what the run was started with.
+
+    `parent` is the checkpoint that it branches off, `initial` what gave it its first weights.
+    """
 
     options: dict[str, Any]
     model: dict[str, Any]
@@ -47,11 +53,13 @@ class RunRecord(msgspec.Struct, frozen=True):
     created: str
     version: str
     parent: str | None = None
+    initial: Source | None = None
 
 
 @dataclass(frozen=True)
 class Setup:
-    """A run about to start or go on."""
+    """A run about to start or go on; `initial` are weights that a new one begins with, `origin`
+    says where those of any run came from."""
 
     folder: Path
     options: TrainOptions
@@ -63,6 +71,8 @@ class Setup:
     resume_from: Path | None
     parent: Path | None
     notes: list[str]
+    initial: Initial | None = None
+    origin: Source | None = None
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -78,22 +88,33 @@ def prepare_run(config: Config, options: TrainOptions) -> Setup:
     """
     if options.resume is not None:
         return _resumed(config, options)
-    model, data, tokenizer = open_inputs(config, options)
+    initial = find_initial(config, options, fetch=True)
+    model, data, tokenizer = open_inputs(config, options, initial=initial)
     folder = runs.new_run(config.paths.checkpoints_dir, options.name, time.time())
-    return _setup(folder, options, model, data, tokenizer)
+    origin = None if initial is None else initial.origin()
+    setup = _setup(folder, options, model, data, tokenizer)
+    return replace(setup, initial=initial, origin=origin)
 
 
 def open_inputs(
-    config: Config, options: TrainOptions, *, check: Literal["full", "sizes"] = "full"
+    config: Config,
+    options: TrainOptions,
+    *,
+    check: Literal["full", "sizes"] = "full",
+    initial: Initial | None = None,
 ) -> tuple[ModelConfig, TokenSet, Tokenizer]:
     """The model of a new run, fitted to its data, and the tokens with their tokenizer; `check` is
-    that of `open_tokens`.
+    that of `open_tokens`, and `initial` what --init-from means where that is known already.
 
     Raises:
         UsageError, RefusedError: something is missing, contradictory or does not belong together.
     """
+    initial = initial or find_initial(config, options, fetch=check == "full")
     data, tokenizer = _open_data(config, options, check)
-    return _fit_model(config.model, data, tokenizer), data, tokenizer
+    if initial is None:
+        return _fit_model(config.model, data, tokenizer), data, tokenizer
+    initial.check(config, options, data, tokenizer)
+    return initial.model, data, tokenizer
 
 
 def _resumed(config: Config, options: TrainOptions) -> Setup:
@@ -108,7 +129,8 @@ def _resumed(config: Config, options: TrainOptions) -> Setup:
         parent = checkpoint
         run = runs.new_run(config.paths.checkpoints_dir, options.name or merged.name, time.time())
         notes.append(f"{checkpoint} is not the newest of its run: going on in {run.name}.")
-    return _setup(run, merged, model, data, tokenizer, checkpoint, parent, notes)
+    setup = _setup(run, merged, model, data, tokenizer, checkpoint, parent, notes)
+    return replace(setup, origin=record.initial)
 
 
 def settings_to_resume(
@@ -290,6 +312,7 @@ def write_record(setup: Setup) -> None:
         created=before.created if before else time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         version=before.version if before else VERSION,
         parent=before.parent if before else parent,
+        initial=before.initial if before else setup.origin,
     )
     if record != before:
         write_json(path, msgspec.to_builtins(record))

@@ -84,18 +84,21 @@ class Page:
         once more where the screen moved away beneath the mouse."""
         await self.shows(text)
         for _ in range(round(PATIENCE / _AGAIN)):
-            found = self.grid.find(text)
-            if found is not None:
-                await self._press(found[0] + len(text) // 2, found[1])
+            await self._press(text)
             with suppress(TimeoutError):
                 return await self.until(lambda: self.grid.find(leads_to), _AGAIN)
         return await self.shows(leads_to)
 
-    async def _press(self, column: int, row: int) -> None:
+    async def _press(self, text: str) -> None:
+        """Press where `text` is after the browser has answered, which takes seconds on a busy
+        machine: the app may have drawn it elsewhere meanwhile, or be where the click leads."""
         box = await self.evaluate(
             "(() => { const s = document.querySelector('.xterm-screen').getBoundingClientRect();"
             "return [s.x, s.y, s.width, s.height] })()"
         )
+        if (found := self.grid.find(text)) is None:
+            return
+        column, row = found[0] + len(text) // 2, found[1]
         columns, rows = self.size
         x = box[0] + (column + 0.5) * box[2] / columns
         y = box[1] + (row + 0.5) * box[3] / rows

@@ -33,7 +33,7 @@ class Terminal:
         self._master, self._slave = pty.openpty()
         self.resize(*size)
         self.mode_before = self.mode
-        self.output = b""
+        self.output = bytearray()  # grows by a few kilobytes at a time
         self.process = subprocess.Popen(
             command,
             stdin=self._slave,

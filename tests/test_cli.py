@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import fake_stage
 import pytest
@@ -414,3 +415,21 @@ def test_a_fact_is_told_once_and_nothing_is_told_of_nothing(
     assert shown.err.count("documents") == 1
     assert "rules: stub 2" in shown.err
     assert "rejected" not in shown.err
+
+
+def test_a_rehearsal_that_fails_is_not_called_done(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(verdict: Literal["works", "fails"]) -> str:
+        with TerminalFace() as face:
+            face.show(events.Started(stage="rehearse", title="Rehearsal"))
+            face.show(events.Judged(stage="train", verdict=verdict, detail="its window is long"))
+            face.show(events.Finished({"verdicts": []}))
+            if verdict == "fails":
+                face.show(events.Failed("Not ready: train would fail."))
+        return capsys.readouterr().err
+
+    assert "✓ done after" in told("works")
+    failed = told("fails")
+    assert "done" not in failed
+    assert failed.index("✕ ended after") < failed.index("Not ready")

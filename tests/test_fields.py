@@ -14,9 +14,11 @@ from textual.pilot import Pilot
 from app.themes import DARK
 from app.views.draft import Draft
 from app.views.form import fields_of
-from app.widgets.completion import completed_path
+from app.views.names import namer
+from app.widgets.completion import Choices, completed_path, matching
 from app.widgets.field import FieldLine, TextLine
 from app.widgets.fields import FieldPanel
+from pipeline.options import Config
 from utils.config import Layer
 
 
@@ -177,6 +179,125 @@ def test_a_path_is_completed_while_it_is_typed(workspace: Path) -> None:
             assert app.draft.changes == {"cleanup.input": ["x", "notes/"]}
 
     play(act)
+
+
+def tokenizers(*names: str) -> None:
+    for name in names:
+        folder = Path("tokenizers", name)
+        folder.mkdir(parents=True)
+        (folder / "tokenizer.json").touch()
+
+
+def test_a_name_is_completed_while_it_is_typed(workspace: Path) -> None:
+    tokenizers("python-8k", "python-16k")
+
+    async def act() -> None:
+        async with bench(Draft([]), "prepare") as (app, pilot):
+            app.line("prepare.tokenizer").focus()
+            await pilot.press("p", "y")
+            await until(pilot, lambda: "python-16k" in shown(app))
+            await pilot.press("right")
+            await until(pilot, lambda: app.draft.changes == {"prepare.tokenizer": "python-16k"})
+
+    play(act)
+
+
+def test_down_lists_the_names_there_are_and_enter_takes_one(workspace: Path) -> None:
+    tokenizers("a-chars", "b-bpe", "b-wide")
+
+    async def act() -> None:
+        async with bench(Draft([]), "prepare") as (app, pilot):
+            field = app.line("prepare.tokenizer")
+            field.focus()
+            await pilot.press("down")
+            await until(pilot, lambda: app.query(Choices))
+            assert all(name in shown(app) for name in ("a-chars", "b-bpe", "b-wide"))
+            await pilot.press("b")  # what is typed makes the list shorter
+            await until(pilot, lambda: app.query(Choices) and "a-chars" not in shown(app))
+            await pilot.press("down", "enter")
+            await until(pilot, lambda: app.draft.changes == {"prepare.tokenizer": "b-wide"})
+            assert not app.query(Choices)
+            assert field.has_focus
+
+    play(act)
+
+
+def test_the_list_is_left_by_its_ends_by_escape_and_with_the_field(workspace: Path) -> None:
+    tokenizers("one", "two")
+
+    async def act() -> None:
+        async with bench(Draft([]), "prepare") as (app, pilot):
+            field = app.line("prepare.tokenizer")
+            field.focus()
+            await pilot.press("down")
+            await until(pilot, lambda: app.query(Choices))
+            await pilot.press("escape")
+            await until(pilot, lambda: not app.query(Choices))
+            assert field.has_focus
+            await pilot.press("down")
+            await until(pilot, lambda: app.query(Choices))
+            await pilot.press("down", "down")
+            assert app.line("prepare.window").has_focus
+            await until(pilot, lambda: not app.query(Choices))
+            await pilot.press("up", "down")
+            await until(pilot, lambda: app.query(Choices))
+            await pilot.press("tab")
+            await until(pilot, lambda: not app.query(Choices))
+            assert app.draft.changes == {}
+
+    play(act)
+
+
+def test_a_click_takes_a_name_from_the_list(workspace: Path) -> None:
+    tokenizers("one", "two")
+
+    async def act() -> None:
+        async with bench(Draft([]), "prepare") as (app, pilot):
+            app.line("prepare.tokenizer").focus()
+            await pilot.press("down")
+            await until(pilot, lambda: app.query(Choices))
+            await pilot.pause()
+            await pilot.click(Choices, offset=(3, 1))
+            await until(pilot, lambda: app.draft.changes == {"prepare.tokenizer": "two"})
+
+    play(act)
+
+
+def test_down_goes_on_where_no_name_goes_on_like_what_is_typed(workspace: Path) -> None:
+    async def act() -> None:
+        async with bench(Draft([]), "prepare") as (app, pilot):
+            app.line("prepare.tokenizer").focus()
+            await pilot.press("down")
+            await until(pilot, lambda: app.line("prepare.window").has_focus)
+
+    play(act)
+
+
+def test_each_setting_has_the_names_it_may_have(workspace: Path) -> None:
+    tokenizers("chars", "evil\x1bname")
+    Path("data/raw/mine").mkdir(parents=True)
+    step = Path("checkpoints/run_2026_01_01_10_00_first/checkpoint_step_000010")
+    step.mkdir(parents=True)
+    (step / "manifest.json").touch()
+    config = Config()
+    names: dict[str, list[str]] = {}
+    for section in Config.model_fields:
+        for field in fields_of(section):
+            if (listed := namer(field)) is not None:
+                names[field.path] = listed(config)
+    runs = ["run_2026_01_01_10_00_first"]
+    assert names["train.resume"] == ["auto", *runs]
+    assert names["inference.checkpoint"] == names["train.init_from"] == runs
+    assert names["prepare.tokenizer"] == names["tokenize.load"] == ["chars"]
+    assert names["cleanup.source"] == names["dataset.source"]
+    assert {"python", "wikipedia", "mine"} < set(names["download.name"])
+
+
+def test_of_several_names_the_last_is_completed_and_none_that_needs_quotes() -> None:
+    names = ["run_a", "run_b", "two words"]
+    assert matching(names, "run_a ru", many=True) == ["run_a run_a", "run_a run_b"]
+    assert matching(names, "", many=True) == ["run_a", "run_b"]
+    assert matching(names, "two", many=False) == ["two words"]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from app.jobs import Job
 from app.screens.board import BoardScreen
 from app.screens.help import HelpScreen
 from app.tui import HatcheryApp
+from app.views.board import ROWS
 from pipeline.options import Config
 from pipeline.survey import MISSING, Product
 
@@ -193,7 +194,7 @@ def test_a_job_that_ends_makes_the_board_look_again(stage_set: Callable[..., Non
             await until(pilot, lambda: app.products == _FULL)
             stages = app.screen.query_one("#stages", OptionList)
             await until(pilot, lambda: "511 documents" in shown(app))
-            assert stages.option_count == 7
+            assert stages.option_count == len(ROWS)
 
     play(scene)
 

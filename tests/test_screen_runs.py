@@ -89,29 +89,34 @@ def test_keys_open_the_forms_with_the_run_filled_in(
 ) -> None:
     asked: list[tuple[str, list[str]]] = []
     monkeypatch.setattr(HatcheryApp, "open_stage", lambda _, *a: asked.append((a[0], list(a[1]))))
+    monkeypatch.setattr(HatcheryApp, "open_chat", lambda _, model: asked.append(("chat", [model])))
+    monkeypatch.setattr(
+        HatcheryApp, "open_compare", lambda _, models: asked.append(("compare", models))
+    )
     monkeypatch.setattr(HatcheryApp, "open_run", lambda _, folder: asked.append(("run", [folder])))
 
     async def scene() -> None:
         async with opened() as (app, pilot):
             screen = await open_runs(app, pilot)
             await go_to(pilot, screen, HEN)
-            await pilot.press("r", "g", "enter")
+            await pilot.press("r", "g", "t", "enter")
             await go_to(pilot, screen, "step 20")
-            await pilot.press("b", "g", "space", "up", "up", "space", "v")
+            await pilot.press("b", "g", "t", "space", "up", "up", "space", "v")
             await go_to(pilot, screen, "step 10")
             await pilot.press("g", "b")  # damaged: refused
             await pilot.pause()
 
     play(scene)
     best = str(runs.step_folder(HOME / HEN, 20))
-    latest = str(runs.step_folder(HOME / HEN, 30))
     assert asked == [
         ("train", ["--resume", HEN]),
         ("inference", ["--checkpoint", HEN]),
+        ("chat", [HEN]),
         ("run", [HOME / HEN]),
         ("train", ["--resume", best]),
         ("inference", ["--checkpoint", best]),
-        ("inference", ["--checkpoint", best, "--checkpoint", latest]),
+        ("chat", [f"{HEN}/step-20"]),
+        ("compare", [f"{HEN}/step-30", f"{HEN}/step-20"]),
     ]
 
 

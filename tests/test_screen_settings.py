@@ -140,3 +140,22 @@ def test_a_link_stays_a_link_to_the_file_that_was_changed(workspace: Path) -> No
 def test_a_first_change_makes_the_file(workspace: Path) -> None:
     config_file.save_changes({"train.seed": 7})
     assert json.loads(Path("config.json").read_text()) == {"train": {"seed": 7}}
+
+
+def test_what_was_taken_out_is_kept_until_it_is_saved(config: Path) -> None:
+    async def act() -> None:
+        async with opened() as (app, pilot):
+            app.open_settings()
+            await until(pilot, lambda: app.screen.query(FieldPanel))
+            screen = app.screen
+            assert isinstance(screen, SettingsScreen)
+            screen.draft.remove("train.batch_size")
+            await pilot.press("escape")
+            await until(pilot, lambda: app.screen is not screen)
+            app.open_settings()
+            await until(pilot, lambda: "1 change unsaved" in shown(app))
+            await pilot.press("s")
+            await until(pilot, lambda: "unsaved" not in shown(app))
+
+    play(act)
+    assert json.loads(config.read_text())["train"] == {}

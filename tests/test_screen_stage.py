@@ -15,6 +15,7 @@ from app.screens.stage import StageScreen
 from app.tui import HatcheryApp
 from app.widgets.field import FieldLine, TextLine
 from app.widgets.fields import FieldPanel
+from utils.files import DiskFullError
 
 Started = list[tuple[list[str], dict[str, Any]]]
 
@@ -221,3 +222,24 @@ def test_a_fault_elsewhere_in_config_json_refuses_to_start(
 
     play(act)
     assert started == []
+
+
+def test_a_full_disk_is_told_when_a_job_is_started_and_the_form_stays(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> Job:
+        raise DiskFullError("The disk is full: no job.", remedy="free some room")
+
+    monkeypatch.setattr(jobs, "start", full)
+
+    async def act() -> None:
+        async with opened() as (app, pilot):
+            screen = await form(app, pilot, "quickstart")
+            await pilot.press("enter")
+            await until(pilot, lambda: app._notifications)
+            told = [notice.message for notice in app._notifications]
+            assert told == ["The disk is full: no job.\nfree some room"]
+            assert app.screen is screen
+            assert app.return_code is None
+
+    play(act)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import hostile
 import pytest
+import sinks
 import tour
 from terminals import terminal
 
@@ -14,7 +15,7 @@ from app.widgets.text import block, joined, plain
 from utils.text import safe
 
 # Everything that Textual itself may write. A colour is 24 bits; 5 and 53 are in no style of ours.
-_TOUR = 200.0  # seconds on a busy machine; alone it takes ten
+_TOUR, _SINKS = 200.0, 500.0  # seconds on a busy machine; alone ten, and sixty
 _STYLE = r"(?:0|1|2|3|4|7|9|[34]8;2;\d+;\d+;\d+|39|49)"
 OURS = re.compile(
     rf"\x1b\[(?:{_STYLE}(?:;{_STYLE})*)?m"
@@ -76,6 +77,20 @@ def test_a_tour_of_all_screens_writes_no_foreign_control_byte(
         # It was there to be seen: brackets and wide characters that nothing may swallow.
         for harmless in ("[/foo]", "[bold", "漢字"):
             assert harmless in opened.text
+
+
+@pytest.mark.timeout(600)
+def test_every_widget_is_fed_all_strings_and_writes_no_foreign_control_byte(
+    workspace: Path,
+) -> None:
+    with terminal(sinks.__file__, size=(sinks.COLUMNS, sinks.ROWS)) as opened:
+        code = opened.ended(_SINKS)
+        assert code == 0, opened.text[-3000:]
+        assert foreign(opened.output) == ""
+
+
+def test_no_widget_is_forgotten() -> None:
+    assert sinks.forgotten() == []
 
 
 def test_a_hostile_config_json_opens_the_settings_with_its_error(workspace: Path) -> None:

@@ -84,7 +84,10 @@ def test_merges_that_spell_a_control_token_are_left_out(tmp_path: Path) -> None:
     vocab = spec["model"]["vocab"]
     vocab |= {"<s": len(vocab), "<X": len(vocab) + 1, "<X>": len(vocab) + 2}
     spec["model"]["merges"] += [["<", "s"], ["<s", ">"], ["<", "X"], ["<X", ">"]]
-    spec["pre_tokenizer"]["pretokenizers"][0]["pattern"] = {"Regex": "\\S+|\\s+"}
+    cut = {"type": "Split", "behavior": "Isolated", "invert": False}
+    cut |= {"pattern": {"Regex": "\\S+|\\s+"}}
+    bytes_ = spec["pre_tokenizer"] | {"use_regex": False}
+    spec["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [cut, bytes_]}
     config = tmp_path / "tokenizer_config.json"
     config.write_text(json.dumps({"additional_special_tokens": ["<X>", "<nowhere>"]}))
     tokenizer = load(spec, tmp_path)

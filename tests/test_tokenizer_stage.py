@@ -12,6 +12,7 @@ from tokenizer_makers import PROSE, train
 
 from pipeline.events import Event, Finished, Saved, Warned
 from pipeline.options import Config, TokenizeOptions
+from pipeline.tokenizer_fast import GPT2_SPLIT
 from pipeline.tokenizer_load import load_tokenizer
 from pipeline.tokenizer_stage import run
 from pipeline.tokenizer_train import Feed, StoppedError
@@ -33,11 +34,16 @@ def test_control_tokens_come_first_and_documents_cannot_spell_them(tmp_path: Pat
         assert min(poisoned.encode("<s>a</s><unk>")) > 2
 
 
-def test_indentation_is_one_token_and_digits_go_by_three(tmp_path: Path) -> None:
-    code = train("bpe", ["if x:\n        y = 1234567\n" * 30], tmp_path, 330)
-    pieces = [code.piece(i) for i in code.encode("if x:\n        y = 1234567\n")]
-    assert "\n        " in pieces
-    assert pieces[-4:-1] == ["123", "456", "7"]
+def test_words_are_cut_so_that_other_programs_can_and_indentation_is_one_token(
+    tmp_path: Path,
+) -> None:
+    code = train("bpe", ["if x:\n        y = 1\n" * 30], tmp_path, 330)
+    assert code.spec["pre_tokenizer"] | {"trim_offsets": True} == GPT2_SPLIT | {
+        "trim_offsets": True
+    }
+    pieces = [code.piece(i) for i in code.encode("if x:\n        y = 1\n")]
+    assert "\n       " in pieces
+    assert " y" in pieces
 
 
 def test_tiny_shakespeare_is_65_characters_beside_controls_and_bytes(

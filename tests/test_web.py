@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from browser import CHROMIUM, page
+from browser import CHROMIUM, PATIENCE, page
 from run_folders import finished_run
 from yarl import URL
 
@@ -32,7 +32,7 @@ def served() -> Iterator[str]:
         yield process.stdout.readline().strip()
     finally:
         process.terminate()
-        _, complaints = process.communicate(timeout=30)
+        _, complaints = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert "Traceback" not in complaints
 

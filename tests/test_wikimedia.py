@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.records import RejectedError, convert, decode
@@ -104,6 +104,7 @@ _JSON = st.recursive(
 
 
 @settings(max_examples=150, deadline=None)
+@example(b'"\x80"')
 @given(
     st.binary(max_size=200) | st.dictionaries(_KEYS, _JSON).map(lambda v: json.dumps(v).encode())
 )

@@ -39,12 +39,12 @@ def lively_model(seed: int = 0, **changes: Any) -> GPT:
     return GPT(ModelConfig(**(sizes | changes))).eval()
 
 
-def following_model(successors: Mapping[int, int], other: int) -> GPT:
+def following_model(successors: Mapping[int, int], other: int, context: int = 64) -> GPT:
     """After id i it writes successors[i], after any id not in there `other`, always.
 
     There may be as many different ids to write as the model is wide.
     """
-    model = lively_model()
+    model = lively_model(max_position_embeddings=context)
     written = sorted({*successors.values(), other})
     assert model.head is not None
     with torch.no_grad():
@@ -60,10 +60,10 @@ def following_model(successors: Mapping[int, int], other: int) -> GPT:
     return model
 
 
-def counting_model() -> GPT:
+def counting_model(context: int = 64) -> GPT:
     """Writes 0123456789 round and round, whatever it reads, and never ends by itself."""
     digits = byte_tokenizer().encode("0123456789")
-    return following_model(dict(pairwise([*digits, digits[0]])), digits[0])
+    return following_model(dict(pairwise([*digits, digits[0]])), digits[0], context)
 
 
 def save_step(

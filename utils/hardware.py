@@ -97,3 +97,9 @@ def keep_heap() -> bool:
     mallopt = ctypes.CDLL(None).mallopt
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 256 << 20))
     return all(mallopt(name, value) == 1 for name, value in settings)
+
+
+def release_heap() -> None:
+    """Give memory that was freed back to the system, also where `keep_heap` holds on to it."""
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
-from textual.widgets import Footer
 
+from app.widgets.footer import KeyLine
 from app.widgets.header import Header
 from app.widgets.small import TooSmall
 
@@ -39,8 +40,13 @@ class HatcheryScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield Header(*self._places)
         yield from self.content()
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyLine()
         yield TooSmall()
+
+    @on(events.Unmount)
+    def _unsubscribe(self) -> None:
+        for signal in self.hatchery.signals:  # which would keep it in memory until they are sent
+            signal.unsubscribe(self)
 
     def on_resize(self) -> None:
         self.query_one(TooSmall).measure(self.app.size)

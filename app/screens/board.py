@@ -14,13 +14,14 @@ from textual.widgets.option_list import Option
 from app.jobs import FAILED, Job
 from app.screens.base import HatcheryScreen
 from app.system import Reading
-from app.views.board import IN_WORDS, Next, Row, rows, what_next
+from app.views.board import IN_WORDS, Next, Place, Row, rows, what_next
 from app.widgets.meter import columns
 from app.widgets.system import SystemPanel, in_one_line
 from app.widgets.text import MUTED, joined, mark, plain
 from utils.units import ago, human_seconds
 
 _JOBS_SHOWN = 8
+_KEYS = 10  # rows that a digit opens
 _MARGINS = 6  # of a panel: borders, padding, scroll bar
 
 
@@ -49,7 +50,7 @@ class BoardScreen(HatcheryScreen):
         Binding("d", "doctor", "Why it failed", id="board.doctor"),
         Binding("s", "app.settings", "Settings", id="board.settings"),
         Binding("q", "app.quit", "Leave", id="board.leave"),
-        *(Binding(str(n), f"stage({n})", show=False) for n in range(10)),
+        *(Binding(str(n), f"stage({n})", show=False) for n in range(_KEYS)),
     ]
 
     def content(self) -> ComposeResult:
@@ -142,7 +143,9 @@ class BoardScreen(HatcheryScreen):
         if number >= len(self._rows):
             return
         row = self._rows[number]
-        if row.job is not None and row.state in ("running", "waiting"):
+        if isinstance(row.stage, Place):
+            self.hatchery.open_place(row.stage.command)
+        elif row.job is not None and row.state in ("running", "waiting"):
             self.hatchery.open_job(row.job)
         elif row.job is not None and row.state != "elsewhere":
             self.hatchery.open_doctor(row.job)
@@ -172,6 +175,9 @@ class BoardScreen(HatcheryScreen):
     def action_run_stage(self) -> None:
         row = self.chosen
         if row is None:
+            return
+        if isinstance(row.stage, Place):
+            self.hatchery.open_place(row.stage.command)
             return
         if row.state in ("running", "waiting"):
             self.hatchery.note(f"{row.stage.title} runs already: Enter shows it")
@@ -214,7 +220,7 @@ def _stage_line(number: int, row: Row, width: int, titles: int) -> Content:
     rest = max(8, width - 1 - 1 - 10 - title - 10 - 2 * 5)
     return columns(
         [
-            plain(number, MUTED),
+            plain(number if number < _KEYS else "", MUTED),
             mark(row.state),
             plain(row.stage.title, "bold" if row.state != "missing" else ""),
             plain(row.title, quiet),
@@ -242,7 +248,8 @@ def _detail(row: Row) -> Content:
         lines.append(joined(mark(product.state), f" {product.why}"))
     if row.job is not None:
         lines.append(joined(mark(row.job.state), f" job {row.job.id} {row.job.state}"))
-    lines += [plain(""), joined(("$ ", MUTED), f"python main.py {stage.command}")]
+    if not isinstance(stage, Place):
+        lines += [plain(""), joined(("$ ", MUTED), f"python main.py {stage.command}")]
     return Content("\n").join(lines)
 
 

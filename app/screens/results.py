@@ -64,7 +64,8 @@ class ResultsScreen(HatcheryScreen):
         "compare with each other: a loss needs the same tokenizer and the same text, bits per "
         "byte only the same text.\n\n"
         "s sorts by the next column, o turns the order round; a click on a column's name does the "
-        "same. e writes all of it as CSV and JSON into benchmark_results/."
+        "same. e writes all of it as CSV and JSON into benchmark_results/. v shows what the votes "
+        "between models say."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s,right", "sort(1)", "Sort", key_display="s", id="results.sort"),
@@ -72,6 +73,7 @@ class ResultsScreen(HatcheryScreen):
         Binding("o", "turn", "Order", id="results.order"),
         Binding("e", "export", "Export", id="results.export"),
         Binding("c", "app.runs", "Runs", id="results.runs"),
+        Binding("v", "votes", "Votes", id="results.votes"),
     ]
     DEFAULT_CSS = """
     ResultsScreen {
@@ -198,6 +200,11 @@ class ResultsScreen(HatcheryScreen):
     def action_turn(self) -> None:
         self._turned = not self._turned
         self._show()
+
+    def action_votes(self) -> None:
+        from app.screens.votes import VotesScreen
+
+        self.app.push_screen(VotesScreen())
 
     @work(thread=True, group="export", exclusive=True, exit_on_error=False)
     def action_export(self) -> None:

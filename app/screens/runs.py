@@ -41,12 +41,14 @@ class RunsScreen(HatcheryScreen):
         "validation loss, ● latest the one that training goes on from; ✕ is half-written, damaged "
         "or left over, and says why. Val is nats per token: it compares only between runs with "
         "the same tokenizer.\n\n"
-        "Resume goes on with a run; branch starts a new run from the checkpoint under the cursor. "
-        "Space chooses several checkpoints, v lets them answer one prompt side by side."
+        "What is under the cursor: t talks to it, resume goes on with the run, branch starts a new "
+        "run from the checkpoint. Space chooses several, v lets them answer one prompt side by "
+        "side."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "resume", "Resume", id="runs.resume"),
-        Binding("g", "generate", "Generate", id="runs.generate"),
+        Binding("t", "talk", "Talk", id="runs.talk"),
+        Binding("g", "generate", "Generate as a job", show=False, id="runs.generate"),
         Binding("space", "choose", "Choose", id="runs.choose"),
         Binding("v", "compare", "Compare", id="runs.compare"),
         Binding("delete", "delete", "Delete", show=False, key_display="Del", id="runs.delete"),
@@ -184,7 +186,7 @@ class RunsScreen(HatcheryScreen):
         if row is not None and row.run != LOOSE and (folder / row.run).is_dir():
             self.hatchery.open_run(folder / row.run)
         elif row is not None:
-            self.hatchery.note(f"{row.name} has no charts: g lets a model write")
+            self.hatchery.note(f"{row.name} has no charts: t lets a model write")
 
     def action_fold(self, close: bool) -> None:
         row = self._row
@@ -232,6 +234,11 @@ class RunsScreen(HatcheryScreen):
             where = row.run if row.top and row.run != LOOSE else str(row.path)
             self.hatchery.open_stage("inference", ["--checkpoint", where])
 
+    def action_talk(self) -> None:
+        row = self._usable("loaded")
+        if row is not None:
+            self.hatchery.open_chat(_offered(row))
+
     def action_choose(self) -> None:
         row = self._usable("chosen")
         if row is None or (row.run == LOOSE and row.top):
@@ -245,8 +252,8 @@ class RunsScreen(HatcheryScreen):
         self._list.action_cursor_down()
 
     def action_compare(self) -> None:
-        arguments = [word for where in self._chosen.values() for word in ("--checkpoint", where)]
-        self.hatchery.open_stage("inference", arguments)
+        rows = [row for row in self._rows if row.path in self._chosen]
+        self.hatchery.open_compare([_offered(row) for row in rows])
 
     def action_windows(self) -> None:
         from app.screens.peek import PeekScreen
@@ -309,3 +316,11 @@ class RunsScreen(HatcheryScreen):
             text = f"Deleted {row.path.name}: {human_bytes(row.size)} free"
             self.app.call_from_thread(self.hatchery.note, text)
         self.app.call_from_thread(self._look)
+
+
+def _offered(row: Row) -> str:
+    """What the model server calls a run's best checkpoint, or one of its checkpoints."""
+    if row.top:
+        return row.run
+    name = f"step-{row.step}" if row.step is not None else row.name
+    return name if row.run == LOOSE else f"{row.run}/{name}"

@@ -1,6 +1,6 @@
 """config.json: every setting by section, with where its value comes from."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from textual import events, on
@@ -25,7 +25,7 @@ from utils.errors import HatcheryError, UsageError
 
 _SECTIONS = tuple(Config.model_fields)
 _KNOWN = {field.path for section in _SECTIONS for field in fields_of(section)}
-_DRAFT = "settings"
+_DRAFT, _REMOVED = "settings", "settings taken out"  # what is kept while the screen is closed
 
 
 class SettingsScreen(HatcheryScreen):
@@ -76,7 +76,8 @@ class SettingsScreen(HatcheryScreen):
 
     async def on_mount(self) -> None:
         self.query_one("#sections").border_title = "Sections"
-        await self._read(self.hatchery.drafts.pop(_DRAFT, {}))
+        drafts = self.hatchery.drafts
+        await self._read(drafts.pop(_DRAFT, {}), drafts.pop(_REMOVED, {}))
         if self._fault is not None:
             self.action_text()
 
@@ -84,7 +85,7 @@ class SettingsScreen(HatcheryScreen):
     async def _back_again(self) -> None:
         """The file may have been changed as text in between."""
         if self.query(FieldPanel) and self._layers() != self.draft.below:
-            await self._read(self.draft.changes)
+            await self._read(self.draft.changes, self.draft.removed)
 
     # What it shows.
 
@@ -97,9 +98,11 @@ class SettingsScreen(HatcheryScreen):
             self._fault = error
             return []
 
-    async def _read(self, changes: Mapping[str, Any]) -> None:
-        """Begin with the files as they are; go to the first wrong setting."""
+    async def _read(self, changes: Mapping[str, Any], removed: Iterable[str]) -> None:
+        """Begin with the files as they are, changed so; go to the first wrong setting."""
         self.draft = Draft(self._layers(), changes, owned=True)
+        for path in set(removed):
+            self.draft.remove(path)
         faults = self.draft.faults
         wrong = next((path for path in faults if path in _KNOWN), None)
         if wrong is not None:
@@ -179,6 +182,7 @@ class SettingsScreen(HatcheryScreen):
             self.action_done()
             return
         self.hatchery.drafts[_DRAFT] = dict(self.draft.changes)
+        self.hatchery.drafts[_REMOVED] = dict.fromkeys(self.draft.removed)
         self.app.pop_screen()
 
     def action_more(self) -> None:

@@ -45,8 +45,9 @@ class StageScreen(HatcheryScreen):
     HELP = (
         "The settings of one stage, those that matter first; m shows the rest. Up, Down and Tab "
         "walk through them, ← and → change a choice, Enter is done with a field and goes to "
-        "Start. What is wrong is said below the field as you type. The line at the bottom is the "
-        "same as a command for a shell; y copies it.\n\n"
+        "Start. Where a source, run or tokenizer is named, Down lists those there are. What is "
+        "wrong is said below the field as you type. The line at the bottom is the same as a "
+        "command for a shell; y copies it.\n\n"
         "Enter on Start starts a job with these settings; config.json changes only with s. "
         "q starts it after the jobs that run now, c makes what is missing first."
     )

@@ -1,6 +1,7 @@
 """What the board says: a row per stage, and the one thing to do next. Knows no widgets."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from app.jobs import ACTIVE, FAILED, Job
@@ -8,6 +9,26 @@ from pipeline.stages import STAGES, Stage
 from pipeline.survey import MISSING, Product
 
 STEPS = tuple(stage for stage in STAGES if not stage.tool)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A row that leads to a screen of its own; `command` is its name in `app.places`."""
+
+    command: str
+    title: str
+    purpose: str
+    needs: tuple[str, ...] = ("run",)
+    makes: str = "answers"
+
+
+_PLACES = (
+    Place("chat", "Chat", "Talk to a model, or let it go on with a text"),
+    Place("compare", "Compare", "Several checkpoints side by side on one prompt"),
+)
+_AFTER = 1 + [stage.command for stage in STEPS].index("train")
+ROWS: tuple[Stage | Place, ...] = (*STEPS[:_AFTER], *_PLACES, *STEPS[_AFTER:])
+"""The pipeline from top to bottom; the first ten have a digit for a key."""
 
 IN_WORDS = {
     "raw": "raw text",
@@ -19,10 +40,10 @@ IN_WORDS = {
 
 
 class Row(NamedTuple):
-    """One stage. `state` is one of the marks of `app.widgets.text`; `since` is when it was made
-    or began, in seconds since 1970; `job` is the one that runs or went wrong."""
+    """One stage or place. `state` is one of the marks of `app.widgets.text`; `since` is when it was
+    made or began, in seconds since 1970; `job` is the one that runs or went wrong."""
 
-    stage: Stage
+    stage: Stage | Place
     state: str
     title: str
     figure: str
@@ -42,11 +63,11 @@ def rows(products: Mapping[str, Product], jobs: Sequence[Job]) -> list[Row]:
     """The pipeline from top to bottom."""
     makers = {stage.makes: stage for stage in STEPS if stage.command in products}
     there = {kind for kind, maker in makers.items() if products[maker.command].state != "missing"}
-    return [_row(stage, products, there, jobs) for stage in STEPS]
+    return [_row(stage, products, there, jobs) for stage in ROWS]
 
 
 def _row(
-    stage: Stage, products: Mapping[str, Product], there: set[str], jobs: Sequence[Job]
+    stage: Stage | Place, products: Mapping[str, Product], there: set[str], jobs: Sequence[Job]
 ) -> Row:
     product = products.get(stage.command, MISSING)
     job = next((job for job in jobs if job.stage == stage.command), None)
@@ -83,7 +104,8 @@ def what_next(table: Sequence[Row]) -> Next:
             return Next(number, f"{row.stage.title} again, because {row.product.why}")
         if row.state == "missing" and row.stage.makes in IN_WORDS:
             return Next(number, f"{row.stage.title}: {_lower(row.stage.purpose)}")
-    return Next(len(table) - 1, "your model is ready: let it write")
+    chat = next(number for number, row in enumerate(table) if row.stage.command == "chat")
+    return Next(chat, "your model is ready: talk to it (Enter)")
 
 
 def _lower(text: str) -> str:

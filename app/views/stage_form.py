@@ -14,7 +14,7 @@ from pipeline.survey import Product
 from utils.config import Layer, read_layers
 from utils.errors import HatcheryError
 
-Group = tuple[str, list[Field]]
+Group = tuple[str, Sequence[Field]]
 
 
 class StageForm:

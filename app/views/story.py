@@ -20,7 +20,8 @@ _NO_CURVE = ("tokens", "matrix_learning_rate")
 
 
 class Note(NamedTuple):
-    """Something worth a line: `kind` is "started", "saved", "warned" or "judged"."""
+    """Something worth a line: `kind` is "started", "saved", "warned", "judged" or
+    "listening"."""
 
     time: float
     kind: str
@@ -94,6 +95,7 @@ class Story:
             events.Saved: self._saved,
             events.Warned: self._warned,
             events.Judged: self._judged,
+            events.Listening: self._listening,
             events.Finished: self._ended,
             events.Failed: self._ended,
         }
@@ -221,6 +223,10 @@ class Story:
     def _judged(self, event: events.Judged) -> None:
         text = f"{event.stage}: {event.verdict}  {event.detail}".rstrip()
         self._notes.append(Note(event.time, "judged", text, event.remedy))
+
+    def _listening(self, event: events.Listening) -> None:
+        link = f"{event.url}/#token={event.token}" if event.token else event.url
+        self._notes.append(Note(event.time, "listening", f"answers at {link}"))
 
     def _ended(self, event: events.Finished | events.Failed) -> None:
         self._facts["final"] = event

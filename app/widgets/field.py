@@ -7,7 +7,7 @@ not three times as many, which at 3 ms each is what opening it costs.
 from typing import ClassVar, TypeAlias
 
 from rich.segment import Segment
-from textual import events
+from textual import events, on, work
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.geometry import Region
@@ -18,7 +18,8 @@ from textual.widgets import Input, Static
 
 from app.views.draft import CHANGED, DEFAULT, PROPOSED, Draft
 from app.views.form import Field, as_text
-from app.widgets.completion import PathSuggester
+from app.views.names import namer
+from app.widgets.completion import Choices, Completer, matching
 from app.widgets.text import MUTED, joined, plain
 from utils.text import safe
 
@@ -106,17 +107,31 @@ class Margins:
 
 
 class TextLine(Input):
-    """A value as text, in which no character is obeyed by the terminal."""
+    """A value as text, in which no character is obeyed by the terminal. Names and paths are
+    completed while they are typed; Down lists the names there are."""
 
-    BINDINGS: ClassVar[list[BindingType]] = _MOVES
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "take", "Done"),
+        Binding("down", "choose(1)", show=False),
+        Binding("up", "choose(-1)", show=False),
+        Binding("escape", "close", show=False),
+    ]
+
+    class _Named(Message):
+        def __init__(self, typed: str, texts: list[str]) -> None:
+            super().__init__()
+            self.typed, self.texts = typed, texts
 
     def __init__(self, field: Field, draft: Draft) -> None:
         self._text = safe(draft.text(field), lines=False)
-        many = field.kind == "paths"
+        self._many = field.kind in ("paths", "texts")
+        self._namer = namer(field)
+        self._choices: Choices | None = None
+        completes = self._namer is not None or field.kind in ("path", "paths")
         super().__init__(
             self._text,
             placeholder=field.when_empty or ("none" if field.optional else ""),
-            suggester=PathSuggester(many=many) if many or field.kind == "path" else None,
+            suggester=Completer(self._names, many=self._many) if completes else None,
             compact=True,
             classes="field",
         )
@@ -144,6 +159,69 @@ class TextLine(Input):
         if event.value != self._text:
             self._text = event.value
             self.post_message(Edited(self.margins.field, event.value))
+            if self._choices is not None:
+                self._look(event.value)
+
+    # The names to choose from.
+
+    def _names(self) -> list[str]:
+        return [] if self._namer is None else self._namer(self.margins.draft.config)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return action != "close" or self._choices is not None
+
+    def action_choose(self, by: int) -> None:
+        """Through the list where it is open; else Down opens it, where there are names that go
+        on like what is typed. Out of it, or without it, to the next setting or the one before."""
+        if self._choices is None and by > 0 and self._namer is not None:
+            self._look(self.value)
+        elif self._choices is None or not self._choices.move(by):
+            self.action_close()
+            self._walk(by)
+
+    def _walk(self, by: int) -> None:
+        self.screen.focus_next() if by > 0 else self.screen.focus_previous()
+
+    @work(thread=True, group="names", exclusive=True, exit_on_error=False)
+    def _look(self, typed: str) -> None:
+        found = matching(self._names(), typed, many=self._many)
+        self.post_message(self._Named(typed, [text for text in found if text != typed]))
+
+    @on(_Named)
+    def _named(self, message: _Named) -> None:
+        message.stop()
+        was_open = self._choices is not None
+        self.action_close()
+        if not self.has_focus or message.typed != self.value:
+            return
+        if message.texts and isinstance(self.parent, Widget):
+            self._choices = Choices(message.texts, self.take)
+            self.parent.mount(self._choices, after=self)
+        elif not was_open:
+            self._walk(1)
+
+    def action_take(self) -> None:
+        """Take the name under the cursor; without a list the field is done."""
+        if self._choices is not None:
+            self.take(self._choices.current)
+        else:
+            self.call_next(self.run_action, "screen.done")
+
+    def take(self, text: str) -> None:
+        """Fill in a name from the list."""
+        self.action_close()
+        self.value = text
+        self.cursor_position = len(text)
+        self.focus()
+
+    def action_close(self) -> None:
+        """Close the list."""
+        if self._choices is not None:
+            self._choices.remove()
+            self._choices = None
+
+    def on_blur(self) -> None:
+        self.action_close()
 
 
 class ChoiceLine(Widget, can_focus=True):

@@ -15,7 +15,7 @@ from app.views.form import Field, as_text
 from app.widgets.field import Edited, FieldLine, about, field_line
 from app.widgets.text import MUTED, joined, plain
 
-Group = tuple[str, list[Field]]
+Group = tuple[str, Sequence[Field]]
 
 _ABOUT = "↑ and ↓ walk through the settings. Every one has a value that works already."
 
@@ -68,10 +68,10 @@ class FieldPanel(Vertical):
         self.set_class(origins, "-origins")
         self.draft = draft
         self._origins = origins
-        self._first = [
+        self._first: list[Group] = [
             (title, [f for f in fields if self._matters(f)] or fields) for title, fields in groups
         ]
-        self._rest = [
+        self._rest: list[Group] = [
             (title, [f for f in fields if f not in first])
             for (title, fields), (_, first) in zip(groups, self._first, strict=True)
         ]

@@ -53,6 +53,7 @@ def read_inputs(config: Config) -> Inputs:
         run, steps_done = _run_to_resume(config, options)
         options, model = settings_to_resume(config, options, read_record(run))
         config = config.model_copy(update={"model": model})
+        options = options.model_copy(update={"init_from": None})  # it has weights of its own now
     model, data, _ = open_inputs(config, options, check="sizes")
     target = find_target(options.device, config.paths.checkpoints_dir)
     return Inputs(options, model, _corpus(config, data), target, steps_done)

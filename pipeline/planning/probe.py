@@ -9,10 +9,11 @@ from typing import NamedTuple
 import torch
 
 from model import device as devices
+from model.config import ModelConfig
 from model.gpt import create_model
 from model.optimizer import build_optimizer
 from pipeline.dataloader import train_val_loaders
-from pipeline.loop import Trainer
+from pipeline.loop import Batches, Trainer
 from pipeline.options import Config, TrainOptions
 from pipeline.train_setup import open_inputs
 
@@ -53,26 +54,15 @@ def probing(config: Config, options: TrainOptions, stop: StopSignal) -> Generato
         UsageError, RefusedError: the settings or the data would be refused by training too.
         torch.OutOfMemoryError, RuntimeError: they need more memory than there is.
     """
-    shape, data, _ = open_inputs(config, options)
+    known = options.model_copy(update={"init_from": None})  # config.model is its shape already
+    shape, data, _ = open_inputs(config, known)
     device = devices.pick_device(options.device)
     if options.threads:
         torch.set_num_threads(options.threads)
-    model = create_model(shape).to(device)
-    model.gradient_checkpointing = options.gradient_checkpointing
-    optimizer = build_optimizer(
-        model, kind=options.optimizer, learning_rate=0.0, matrix_learning_rate=0.0
-    )
     batches, _, _ = train_val_loaders(
         data, options.batch_size, verbose=False, seed=options.seed, device=device
     )
-    trainer = Trainer(
-        model,
-        optimizer,
-        batches,
-        rate=lambda step: 1.0,
-        accumulation=options.gradient_accumulation_steps,
-        dtype=devices.pick_dtype(options.precision, device),
-    )
+    trainer = throwaway_trainer(shape, options, batches, device)
     times: list[float] = []
     tokens = 0
     began = time.perf_counter()
@@ -87,3 +77,19 @@ def probing(config: Config, options: TrainOptions, stop: StopSignal) -> Generato
     timed = times[_WARM_UP:] or times[1:] or times or [1.0]
     typical = statistics.median(timed)
     return Probe(typical, tokens / typical, devices.peak_memory(device), len(timed))
+
+
+def throwaway_trainer(
+    shape: ModelConfig, options: TrainOptions, batches: Batches, device: torch.device
+) -> Trainer:
+    """A model with random weights that steps change nothing of, uncompiled."""
+    model = create_model(shape).to(device)
+    model.gradient_checkpointing = options.gradient_checkpointing
+    return Trainer(
+        model,
+        build_optimizer(model, kind=options.optimizer, learning_rate=0.0, matrix_learning_rate=0.0),
+        batches,
+        rate=lambda step: 1.0,
+        accumulation=options.gradient_accumulation_steps,
+        dtype=devices.pick_dtype(options.precision, device),
+    )

@@ -1,0 +1,89 @@
+"""The way to every screen. Each is imported when it is first opened."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from textual.app import App
+
+from app.jobs import Job
+from pipeline.stages import find
+
+
+class Places(App[None]):
+    """What opens the screens of the app, for keys, rows and the palette."""
+
+    def open_stage(
+        self, command: str, preset: Sequence[str] = (), *, retry_of: str | None = None
+    ) -> None:
+        """The form of a stage; `preset` are arguments as typed, shown as changes in it. What is
+        started from it stands in for the job `retry_of`."""
+        from app.screens.stage import StageScreen
+
+        self.push_screen(StageScreen(find(command), preset, retry_of=retry_of))
+
+    def open_job(self, job: Job) -> None:
+        """A job, live or over."""
+        from app.screens.watch import WatchScreen
+
+        self.push_screen(WatchScreen(job=job))
+
+    def open_run(self, folder: Path) -> None:
+        """A training run, whoever started it."""
+        from app.screens.watch import WatchScreen
+
+        self.push_screen(WatchScreen(run=folder))
+
+    def open_doctor(self, job: Job) -> None:
+        """Why a job failed, and what helps."""
+        from app.screens.doctor import DoctorScreen
+
+        self.push_screen(DoctorScreen(job))
+
+    def open_jobs(self) -> None:
+        """All jobs."""
+        from app.screens.jobs import JobsScreen
+
+        self.push_screen(JobsScreen())
+
+    def open_runs(self) -> None:
+        """All runs and their checkpoints."""
+        from app.screens.runs import RunsScreen
+
+        self.push_screen(RunsScreen())
+
+    def open_chat(self, model: str | None = None) -> None:
+        """Talk to a model: one of the server's ids, or a run; else the best of the newest run."""
+        from app.screens.chat import ChatScreen
+
+        self.push_screen(ChatScreen(model))
+
+    def open_compare(self, models: Sequence[str] = ()) -> None:
+        """Several models side by side, by the server's ids."""
+        from app.screens.compare import CompareScreen
+
+        self.push_screen(CompareScreen(models))
+
+    def open_results(self) -> None:
+        """What was measured, side by side."""
+        from app.screens.results import ResultsScreen
+
+        self.push_screen(ResultsScreen())
+
+    def open_peek(self) -> None:
+        """The data, before and after each stage."""
+        from app.screens.peek import PeekScreen
+
+        self.push_screen(PeekScreen())
+
+    def open_settings(self) -> None:
+        """config.json."""
+        from app.screens.settings import SettingsScreen
+
+        self.push_screen(SettingsScreen())
+
+    def open_place(self, command: str) -> None:
+        """A row of the board that is no stage."""
+        {"chat": self.open_chat, "compare": self.open_compare}[command]()
+
+    action_jobs, action_runs, action_results = open_jobs, open_runs, open_results
+    action_peek, action_settings = open_peek, open_settings

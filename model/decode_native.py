@@ -1,0 +1,237 @@
+"""The decoding step in C (`decode.c`), compiled on first use for the processor at hand.
+
+One token of a small model is a few hundred operators of torch, each of which takes longer to call
+than to compute, and torch's matrix-vector products reach half of the memory's speed. The whole
+step as one function reads the weights as fast as memory gives them.
+"""
+
+import ctypes
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from model.cache import KeyValueCache
+from model.gpt import GPT, Block, Norm
+from model.native import load
+from model.quantization import Int8Linear, Int8Table
+from model.quantized import QuantizedGPT
+from model.threads import ThreadChoice, candidates
+
+_SOURCE = Path(__file__).with_name("decode.c")
+_KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
+_ACTIVATIONS = ("swiglu", "geglu", "reglu", "gelu", "relu2")
+_MOST_TEXTS = 16  # from here on torch's matrix products are faster
+_pointer, _int, _long, _float = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_float
+
+
+class _Matrix(ctypes.Structure):
+    _fields_ = [
+        *((name, _pointer) for name in ("weight", "scale", "bias")),
+        *((name, _int) for name in ("kind", "outputs", "inputs")),
+    ]
+
+
+class _Norm(ctypes.Structure):
+    _fields_ = [("gain", _pointer), ("shift", _pointer)]
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [
+        *((name, _Norm) for name in ("attention_norm", "mlp_norm")),
+        *((name, _pointer) for name in ("q_gain", "k_gain")),
+        *((name, _Matrix) for name in ("qkv", "out", "up", "down")),
+    ]
+
+
+class _Model(ctypes.Structure):
+    _fields_ = [
+        *((name, _Matrix) for name in ("embedding", "positions", "head")),
+        *((name, _Norm) for name in ("embedding_norm", "norm")),
+        *((name, _pointer) for name in ("cos", "sin")),
+        ("layers", ctypes.POINTER(_Layer)),
+        *((name, _int) for name in ("count", "heads", "kv_heads", "head_size", "mlp_size")),
+        *((name, _int) for name in ("activation", "layer_norm", "embedding_normed", "qk_norm")),
+        *((name, _float) for name in ("eps", "logit_scale")),
+    ]
+
+
+class _Cache(ctypes.Structure):
+    _fields_ = [
+        *((name, _pointer) for name in ("keys", "values")),
+        *((name, _long) for name in ("layer_stride", "text_stride")),
+        *((name, _int) for name in ("capacity", "kind")),
+    ]
+
+
+class _Scratch(ctypes.Structure):
+    _fields_ = [
+        *((name, _pointer) for name in ("x", "mixed", "qkv", "scores", "own")),
+        ("width", _int),
+    ]
+
+
+class NativeDecoder:
+    """The step for one model; its weights are used where they are, not copied."""
+
+    def __init__(self, model: GPT, library: ctypes.CDLL) -> None:
+        self._step = library.decode_step
+        self._config = model.config
+        self._kept: list[Tensor] = []  # what C points to lives as long as this object
+        self._room: tuple[int, int, int, _Scratch] | None = None
+        self._threads: dict[int, ThreadChoice] = {}
+        self._model = self._describe(model)
+
+    def step(
+        self,
+        view: KeyValueCache,
+        ids: Sequence[int],
+        positions: Sequence[int],
+        threads: int | None = None,
+    ) -> Tensor:
+        """Logits (B, V) float32 after one new id a row, which goes to its position in `view`.
+
+        A row's logits are the same to the bit whatever stands beside it and however many threads
+        compute; without `threads` the number that is fastest is found while writing.
+        """
+        texts = len(ids)
+        choice = self._threads.get(texts)
+        if choice is None:
+            choice = ThreadChoice(candidates(torch.get_num_threads()))
+            self._threads[texts] = choice
+        count = threads or choice.now
+        keys, values = view.tensors
+        held = _Cache(
+            *(tensor.data_ptr() for tensor in (keys, values)),
+            *keys.stride()[:2],
+            view.capacity,
+            _KINDS[keys.dtype],
+        )
+        logits = torch.empty(texts, self._config.vocab_size)
+        room, numbers = self._scratch(texts, view.capacity, count), _int * texts
+        begin = time.perf_counter()
+        self._step(
+            ctypes.byref(self._model),
+            ctypes.byref(held),
+            ctypes.byref(room),
+            numbers(*ids),
+            numbers(*positions),
+            texts,
+            _pointer(logits.data_ptr()),
+            count,
+        )
+        if threads is None:
+            choice.took(time.perf_counter() - begin)
+        return logits
+
+    def _scratch(self, texts: int, capacity: int, threads: int) -> _Scratch:
+        if self._room is None or self._room[:3] != (texts, capacity, threads):
+            c = self._config
+            heads, mlp = c.num_heads * c.head_size, c.mlp_size
+            width = max(c.hidden_size, heads, mlp)
+            sizes = (
+                texts * c.hidden_size,
+                texts * max(heads, 2 * mlp),
+                texts * (heads + 2 * c.kv_heads * c.head_size),
+                texts * c.num_heads * capacity,
+                threads * texts * width,
+            )
+            self._buffers = [torch.empty(size) for size in sizes]
+            room = _Scratch(*(buffer.data_ptr() for buffer in self._buffers), width)
+            self._room = (texts, capacity, threads, room)
+        return self._room[3]
+
+    def _describe(self, model: GPT) -> _Model:
+        c = model.config
+        layers = (_Layer * c.num_layers)()
+        for layer, block in zip(layers, _blocks(model), strict=True):
+            attention, mlp = block.attention, block.mlp
+            layer.attention_norm = self._norm(block.attention_norm)
+            layer.mlp_norm = self._norm(block.mlp_norm)
+            if attention.q_norm is not None and attention.k_norm is not None:
+                layer.q_gain = self._floats(attention.q_norm.weight)
+                layer.k_gain = self._floats(attention.k_norm.weight)
+            layer.qkv, layer.out = self._matrix(attention.qkv), self._matrix(attention.out)
+            layer.up, layer.down = self._matrix(mlp.up), self._matrix(mlp.down)
+        result = _Model(
+            embedding=self._matrix(model.embedding),
+            head=self._matrix(_head(model)),
+            norm=self._norm(model.norm),
+            layers=layers,
+            count=c.num_layers,
+            heads=c.num_heads,
+            kv_heads=c.kv_heads,
+            head_size=c.head_size,
+            mlp_size=c.mlp_size,
+            activation=_ACTIVATIONS.index(c.mlp),
+            layer_norm=c.norm == "layernorm",
+            embedding_normed=c.embedding_norm,
+            qk_norm=c.qk_norm,
+            eps=c.layer_norm_eps,
+            logit_scale=c.logit_scale,
+        )
+        if model.positions is not None:
+            result.positions = self._matrix(model.positions)
+        if model.rotary is not None:
+            result.cos, result.sin = map(self._floats, (model.rotary.cos, model.rotary.sin))
+        if model.embedding_norm is not None:
+            result.embedding_norm = self._norm(model.embedding_norm)
+        return result
+
+    def _matrix(self, module: nn.Module) -> _Matrix:
+        module = module.table if isinstance(module, Int8Table) else module
+        if isinstance(module, Int8Linear):
+            weight, scales, bias = module.quantized, module.scales, module.bias
+        else:
+            assert isinstance(module, nn.Linear | nn.Embedding)
+            weight, scales, bias = module.weight, None, getattr(module, "bias", None)
+        self._kept.append(weight)
+        pointers = (weight.data_ptr(), self._floats(scales), self._floats(bias))
+        return _Matrix(*pointers, _KINDS[weight.dtype], *weight.shape)
+
+    def _norm(self, norm: Norm) -> _Norm:
+        return _Norm(self._floats(norm.weight), self._floats(norm.bias))
+
+    def _floats(self, values: Tensor | None) -> int | None:
+        """Address of the values as contiguous float32, None for none."""
+        if values is None:
+            return None
+        self._kept.append(values.detach().float().contiguous())
+        return self._kept[-1].data_ptr()
+
+
+def native_decoder(model: GPT) -> NativeDecoder | None:
+    """The step in C, where it can run: on a CPU, with weights in float32, bfloat16 or int8 and a
+    compiler."""
+    known = all(map(_is_known, _matrices(model))) and model.dtype in _KINDS
+    library = load(_SOURCE) if known and model.device.type == "cpu" else None
+    return None if library is None else NativeDecoder(model, library)
+
+
+def _is_known(module: nn.Module) -> bool:
+    if type(module) in (nn.Linear, nn.Embedding):
+        weight = cast(nn.Linear, module).weight
+        return weight.dtype in _KINDS and weight.is_contiguous()
+    return isinstance(module, Int8Linear | Int8Table)
+
+
+def _matrices(model: GPT) -> Iterator[nn.Module]:
+    for block in _blocks(model):
+        yield from (block.attention.qkv, block.attention.out, block.mlp.up, block.mlp.down)
+    yield model.embedding
+    yield _head(model)
+    if model.positions is not None:
+        yield model.positions
+
+
+def _blocks(model: GPT) -> list[Block]:
+    return [cast(Block, block) for block in model.blocks]
+
+
+def _head(model: GPT) -> nn.Module:
+    if isinstance(model, QuantizedGPT):
+        return model.scores
+    return model.embedding if model.head is None else model.head

@@ -1,0 +1,228 @@
+"""The export stage: a checkpoint becomes a folder that other programs open.
+
+What they could not compute exactly as we do is refused by name; nothing is approximated silently.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event as StopSignal
+from typing import Any
+
+import torch
+
+from model.checkpoint import load_config, load_weights
+from model.config import GATED, ModelConfig, architecture
+from model.gpt import GPT
+from pipeline import inventory
+from pipeline.events import Event, Finished, Progress, Saved, Started, Warned
+from pipeline.export.hf import DTYPES, HfModel
+from pipeline.export.modelfile import modelfile, speaks_our_chat
+from pipeline.inventory import Checkpoint
+from pipeline.options import Config, ExportOptions
+from pipeline.pretrained import declared_ends, tokenizer_beside
+from pipeline.tokenizer import Tokenizer
+from pipeline.tokenizer_load import load_tokenizer
+from utils.artefacts import FolderBuilder, Source, build_folder, is_current, source, verify
+from utils.errors import RefusedError, UsageError
+from utils.files import raise_disk_error, require_space
+from utils.units import human_bytes
+
+EXPORTS = Path("exports")
+_KIND = "model folder"
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_SMALL_FILES = 1 << 24
+
+
+class _StoppedError(Exception):
+    """Leaves the build without publishing it."""
+
+
+@dataclass(frozen=True)
+class _Export:
+    """What goes where: the checkpoint, its tokenizer, the folder and the model's name."""
+
+    options: ExportOptions
+    checkpoint: Checkpoint
+    tokenizer: Tokenizer
+    name: str
+    target: Path
+    inputs: list[Source]
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """The options that decide the bytes."""
+        return {"to": self.options.to, "dtype": self.options.dtype, "name": self.name}
+
+
+def run(config: Config, options: ExportOptions, stop: StopSignal) -> Iterator[Event]:
+    """Write the folder, unless it is there already and made of the same.
+
+    Raises:
+        UsageError: no checkpoint, no tokenizer, or a number format of the other kind.
+        RefusedError: a model or tokenizer that the other program would compute differently.
+        DiskFullError: too little room, found before the first byte or while writing.
+    """
+    if options.to == "hf" and options.dtype == "q8_0":
+        raise UsageError(
+            "A Hugging Face folder holds no q8_0 weights.",
+            remedy="--dtype bf16, or --to gguf --dtype q8_0",
+        )
+    export = _found(config, options)
+    yield Started("export", f"Export {export.checkpoint.label} to {options.to}")
+    current = is_current(export.target, "export", export.plan, export.inputs)
+    if current is not None and not options.force:
+        verify(export.target)
+        yield Finished(current.facts, str(export.target), skipped=True)
+        return
+    if export.checkpoint.path.is_dir():
+        refuse_ours_alone(load_config(export.checkpoint.path))
+    yield Progress(0, message=f"loading {export.checkpoint.label}")
+    model = load_weights(export.checkpoint.path)
+    refuse_ours_alone(model.config)
+    try:
+        with build_folder(
+            export.target, kind=_KIND, command="export", options=export.plan, inputs=export.inputs
+        ) as builder:
+            for name in list(builder.units):  # of a build that was killed: small beside the rest
+                (builder.path / name).unlink(missing_ok=True)
+                del builder.units[name]
+            write = _write_hf if options.to == "hf" else _write_gguf
+            yield from write(export, model, builder, stop)
+    except _StoppedError:
+        yield Finished(stopped=True)
+        return
+    yield Saved(_KIND, str(export.target), builder.facts)
+    yield Finished(builder.facts, str(export.target))
+
+
+def refuse_ours_alone(config: ModelConfig) -> None:
+    """Refuse a model that no architecture of others computes.
+
+    Raises:
+        RefusedError: names the switches that are ours alone.
+    """
+    if architecture(config) is not None:
+        return
+    alone = {
+        "embedding_norm": config.embedding_norm,
+        f"logit_scale {config.logit_scale}": config.logit_scale != 1,
+        f"mlp {config.mlp}": config.mlp not in (*GATED, "gelu"),
+    }
+    found = [switch for switch, true in alone.items() if true] or [
+        f"position {config.position} with norm {config.norm}, mlp {config.mlp}, qk_norm "
+        f"{str(config.qk_norm).lower()}, bias {str(config.bias).lower()}, {config.num_heads} heads "
+        f"and {config.kv_heads} for keys, head_dim {config.head_size}"
+    ]
+    raise RefusedError(
+        "No other program computes this model: it cannot be exported.",
+        found=f"{', '.join(found)} in its model section",
+        remedy="generate with it here; a model to export comes from python main.py train "
+        "--model.preset mini, or any other preset but sprint",
+    )
+
+
+def _found(config: Config, options: ExportOptions) -> _Export:
+    directory = config.paths.checkpoints_dir
+    where = options.checkpoint
+    chosen = inventory.newest(directory) if where is None else inventory.resolve(where, directory)
+    beside = tokenizer_beside(chosen.path)
+    if beside is None and options.tokenizer is None:
+        raise UsageError(
+            f"{chosen.path} holds no tokenizer.",
+            remedy="name the one that it was trained with: --tokenizer NAME",
+        )
+    tokenizer = load_tokenizer(beside or str(options.tokenizer), config.paths.tokenizers_dir)
+    origin = [source(chosen.path)]
+    if beside is None:
+        origin.append(Source(str(options.tokenizer), tokenizer.fingerprint))
+    else:
+        tokenizer.name = f"of {chosen.label}"
+    name = _UNSAFE.sub("-", options.name or chosen.label).strip("-.") or "model"
+    suffix = "" if options.dtype == "auto" else f"-{options.dtype}"
+    target = options.output or EXPORTS / f"{name}-{options.to}{suffix}"
+    return _Export(options, chosen, tokenizer, name, target, origin)
+
+
+def _write_hf(
+    export: _Export, model: GPT, builder: FolderBuilder, stop: StopSignal
+) -> Iterator[Event]:
+    dtype = DTYPES.get(export.options.dtype, model.dtype)
+    folder = HfModel(model, export.tokenizer, dtype, declared_ends(export.checkpoint.path))
+    require_space(export.target, folder.bytes + _SMALL_FILES)
+    yield Progress(0, folder.bytes, "bytes", "writing")
+    if stop.is_set():
+        raise _StoppedError
+    folder.write(builder)
+    builder.facts |= {
+        "format": "hf",
+        "architecture": architecture(model.config),
+        "dtype": str(dtype).removeprefix("torch."),
+        "bytes": folder.bytes,
+    }
+
+
+def _write_gguf(
+    export: _Export, model: GPT, builder: FolderBuilder, stop: StopSignal
+) -> Iterator[Event]:
+    from pipeline.export import gguf_model  # 200 ms
+    from pipeline.export.gguf_tokenizer import vocabulary
+
+    gguf_model.refuse_unknown(model.config)
+    words = vocabulary(export.tokenizer, model.config.vocab_size)
+    yield from _notes(export, words.model)
+    dtype = _own_format(model.dtype) if export.options.dtype == "auto" else export.options.dtype
+    file = gguf_model.GgufModel(model, export.tokenizer, words, export.name, dtype)
+    require_space(export.target, file.bytes + gguf_model.metadata_bytes(words) + _SMALL_FILES)
+    if file.left_wide:
+        yield Warned(
+            f"{len(file.left_wide)} matrices stay float32: 8-bit blocks need rows of a multiple "
+            f"of 32 values ({file.left_wide[0]})."
+        )
+    file_name = f"{export.name}-{dtype.upper()}.gguf"
+    path, done = builder.path / file_name, 0
+    try:
+        for size in file.write(path):
+            done += size
+            yield Progress(done, file.bytes, "bytes", f"writing {human_bytes(file.bytes)}")
+            if stop.is_set():
+                raise _StoppedError
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        raise_disk_error(error, path)
+        raise
+    builder.adopt(file_name)
+    context = model.config.max_position_embeddings
+    builder.write("Modelfile", modelfile(file_name, export.tokenizer, context))
+    builder.facts |= {
+        "format": "gguf",
+        "architecture": architecture(model.config),
+        "dtype": dtype,
+        "bytes": file.bytes,
+        "file": file_name,
+        "pre_tokenizer": words.pre,
+    }
+
+
+def _notes(export: _Export, kind: str) -> Iterator[Warned]:
+    if kind == "llama":
+        yield Warned(
+            "In a prompt llama.cpp reads the character U+2581 as a space; here it stays itself."
+        )
+    ends = declared_ends(export.checkpoint.path) - {export.tokenizer.eos_id}
+    if ends:
+        names = ", ".join(repr(export.tokenizer.piece(i)) for i in sorted(ends))
+        yield Warned(
+            f"A GGUF file names one end of a text: {names} are ends by config.json too.",
+            remedy=f"llama.cpp knows the usual names itself; else stop at them: --stop {names}",
+        )
+    if not speaks_our_chat(export.tokenizer):
+        yield Warned(
+            "The Modelfile has no TEMPLATE: this tokenizer brings a chat template of its own, "
+            "which is in the GGUF file; Ollama knows the common ones by it."
+        )
+
+
+def _own_format(dtype: torch.dtype) -> str:
+    return next((name for name, known in DTYPES.items() if known == dtype), "f32")

@@ -1,0 +1,1 @@
+"""The server: checkpoints answer the OpenAI protocol."""

@@ -1,0 +1,270 @@
+"""A request's way: admitted, its model fetched, its prompts encoded, written, and given up when
+nobody waits any more. Knows nothing of HTTP."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+from pipeline.options import Config, ServeOptions
+from pipeline.server.answers import answer_for
+from pipeline.server.catalogue import Catalogue
+from pipeline.server.errors import ApiError, bad_request, from_hatchery
+from pipeline.server.job import Job, Piece
+from pipeline.server.metrics import Metrics
+from pipeline.server.protocol import Chat, Completion
+from pipeline.server.shelf import Loaded, Shelf
+from pipeline.server.worker import Worker
+from utils.errors import HatcheryError
+
+_COME_AGAIN = 1  # seconds
+
+
+class Service:
+    """What all requests share. Made and used in one event loop.
+
+    `warn` hears what went wrong with a model.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        options: ServeOptions,
+        catalogue: Catalogue,
+        metrics: Metrics,
+        warn: Callable[[str], None],
+    ) -> None:
+        self.options, self.metrics = options, metrics
+        self.shelf = Shelf(catalogue, options, config.paths.tokenizers_dir, warn)
+        self.worker = Worker(asyncio.get_running_loop(), metrics, warn)
+        self.encoding = ThreadPoolExecutor(2, "encode")
+        self._open: set[Request] = set()
+        self._waiting = 0
+        self._stopping = False
+
+    async def ask(self, asked: Completion | Chat) -> "Request":
+        """Let a request be answered; whoever asks closes it.
+
+        Raises:
+            ApiError: 429, too many wait; or it cannot be answered.
+        """
+        if self._stopping:
+            raise _stopping()
+        if self._waiting >= self.options.queue:
+            raise ApiError(429, "Too many requests are waiting.", code="queue_full",
+                           found=f"{self._waiting} requests", remedy="send it again in a moment",
+                           retry_after=_COME_AGAIN)  # fmt: skip
+        request = Request(self, asked)
+        try:
+            await request.begin()
+        except BaseException:
+            request.close()
+            raise
+        return request
+
+    def enter(self, request: "Request") -> None:
+        """A request waits for its first row."""
+        self._open.add(request)
+        self.wait(1)
+
+    def leave(self, request: "Request") -> None:
+        """A request is over."""
+        self._open.discard(request)
+
+    def wait(self, more: int) -> None:
+        """So many more requests wait."""
+        self._waiting += more
+        self.metrics.waiting.set(self._waiting)
+        self.metrics.models.set(len(self.shelf))
+
+    def stop(self) -> None:
+        """Tell every open request that it ends here; the engine thread ends after its step."""
+        self._stopping = True
+        for request in self._open:
+            request.fail(_stopping())
+        self.worker.stop()
+        self.shelf.close()
+        self.encoding.shutdown(wait=False, cancel_futures=True)
+
+
+class Request:
+    """One request: `next` gives what was written since, until `done`."""
+
+    def __init__(self, service: Service, asked: Completion | Chat) -> None:
+        self._service, self.asked = service, asked
+        self._loop = asyncio.get_running_loop()
+        self._began = time.monotonic()
+        self._first: float | None = None
+        self._loaded: Loaded | None = None
+        self._job: Job | None = None
+        self._failure: ApiError | None = None
+        self._task = asyncio.current_task()
+        self._prompt_tokens = 0
+        self._unfinished = 0
+        self._waits = True
+        seconds = service.options.request_seconds
+        self._deadline = self._loop.call_later(seconds, self.fail, _expired(seconds))
+        service.enter(self)
+
+    @property
+    def done(self) -> bool:
+        """Whether all texts have ended."""
+        return self._unfinished == 0
+
+    async def begin(self) -> None:
+        """Have the model loaded and the prompts encoded, and the writing begun."""
+        try:
+            await self._begin()
+        except asyncio.CancelledError:
+            if self._failure is not None:
+                raise self._failure from None
+            raise
+        finally:
+            self._task = None
+
+    async def _begin(self) -> None:
+        asked, options = self.asked, self._service.options
+        prompts = len(asked.prompt) if isinstance(asked, Completion) else 1
+        limit = _new_tokens(asked, options)
+        if prompts * asked.n > options.max_n:
+            raise bad_request(f"At most {options.max_n} texts are written for one request.",
+                              "n", found=f"{prompts * asked.n}")  # fmt: skip
+        self._loaded = loaded = await self._service.shelf.lease(asked.model)
+        writer = loaded.desk.writer
+        encoded = await self._loop.run_in_executor(self._service.encoding, _encode, asked, loaded)
+        ends, stop = writer.ends, list(asked.stop)
+        if isinstance(asked, Chat):
+            ends, stop = ends | loaded.chat.stop_ids, [*stop, *loaded.chat.stop_texts]
+        self.answer = answer_for(asked, loaded.offer.id, writer.tokenizer)
+        if isinstance(asked, Completion) and asked.echo:
+            decode = writer.tokenizer.decode
+            self.answer.echo([p if isinstance(p, str) else decode(p) for p in asked.prompt])
+        self._job = job = Job(loaded.desk, time.monotonic, on_begin=self._has_row)
+        for prompt, ids in enumerate(encoded):
+            room = _room(ids, limit, writer.context, asked)
+            for index in range(asked.n):
+                settings = asked.settings(index, ends, writer.tokenizer.vocab_size)
+                job.add(prompt * asked.n + index, ids, replace(settings, max_new_tokens=room), stop)
+        self._unfinished = self.texts = len(job.texts)
+        self._prompt_tokens = sum(map(len, encoded))
+        self._service.metrics.prompt_tokens.inc(self._prompt_tokens)
+        self._service.worker.submit(job)
+
+    async def next(self) -> list[Piece]:
+        """What was written since the last time; waits until there is something.
+
+        Raises:
+            ApiError: it failed, took too long, or the server ends.
+        """
+        assert self._job is not None
+        news = await self._job.told.get()
+        if isinstance(news, ApiError):
+            raise news
+        if self._first is None:
+            self._first = time.monotonic()
+            self._service.metrics.first_token_seconds.observe(self._first - self._began)
+        self._unfinished -= sum(piece.finish is not None for piece in news)
+        return news
+
+    def fail(self, error: ApiError) -> None:
+        """End it with `error`, wherever it is."""
+        self._failure = error
+        if self._task is not None:
+            self._task.cancel()
+        if self._job is not None:
+            self._job.cancelled = True
+            self._job.told.put_nowait(error)
+
+    def close(self) -> None:
+        """Nobody waits for it any more: its texts leave. May be called more than once."""
+        self._deadline.cancel()
+        self._has_row()
+        self._service.leave(self)
+        if self._job is not None:
+            self._job.cancelled = True
+        if self._loaded is not None:
+            self._service.shelf.release(self._loaded)
+            self._loaded = None
+
+    @property
+    def usage(self) -> dict[str, int]:
+        """Tokens read and written; a prompt counts once however many texts continue it."""
+        new = self._job.new_tokens if self._job else 0
+        return {
+            "prompt_tokens": self._prompt_tokens,
+            "completion_tokens": new,
+            "total_tokens": self._prompt_tokens + new,
+        }
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What was measured: all the time it took, until the first text, and the speed since it
+        had a row."""
+        now = time.monotonic()
+        began = self._job.began if self._job and self._job.began else now
+        new = self.usage["completion_tokens"]
+        return {
+            "seconds": round(now - self._began, 4),
+            "first_token_ms": round(1000 * ((self._first or now) - self._began), 1),
+            "tokens_per_second": round(new / (now - began), 1) if now > began else 0.0,
+        }
+
+    def _has_row(self) -> None:
+        if self._waits:
+            self._waits = False
+            self._service.wait(-1)
+
+
+def _new_tokens(asked: Completion | Chat, options: ServeOptions) -> int:
+    """New tokens at most, before the context is known."""
+    name, wanted = "max_tokens", asked.max_tokens
+    if isinstance(asked, Chat) and asked.max_completion_tokens is not None:
+        name, wanted = "max_completion_tokens", asked.max_completion_tokens
+    if wanted is not None and wanted > options.max_tokens:
+        raise bad_request(f"{name} may be {options.max_tokens} at most.", name,
+                          found=str(wanted)[:40])  # fmt: skip
+    return options.max_tokens if wanted is None else wanted
+
+
+def _room(ids: list[int], limit: int, context: int, asked: Completion | Chat) -> int:
+    """New tokens that fit behind a prompt."""
+    if len(ids) + min(limit, 1) > context:
+        raise bad_request(
+            f"The prompt has {len(ids)} tokens, and this model's context holds {context}, the "
+            "answer included.",
+            "messages" if isinstance(asked, Chat) else "prompt",
+            code="context_length_exceeded",
+            remedy="shorten it",
+        )
+    return min(limit, context - len(ids))
+
+
+def _encode(asked: Completion | Chat, loaded: Loaded) -> list[list[int]]:
+    """Ids of every prompt; in a thread, for a prompt may be long."""
+    try:
+        if isinstance(asked, Chat):
+            return [loaded.chat.encode(asked.messages)]
+        return [_prompt(prompt, loaded) for prompt in asked.prompt]
+    except HatcheryError as error:
+        raise from_hatchery(error, code="invalid_prompt") from error
+
+
+def _prompt(prompt: str | list[int], loaded: Loaded) -> list[int]:
+    if isinstance(prompt, str):
+        return loaded.desk.writer.prompt_ids(prompt)
+    size = loaded.desk.writer.tokenizer.vocab_size
+    if not 0 <= min(prompt) <= max(prompt) < size:
+        raise bad_request(f"Token ids are from 0 to {size - 1}.", "prompt",
+                          found=f"{min(prompt)} to {max(prompt)}"[:60])  # fmt: skip
+    return prompt
+
+
+def _expired(seconds: float) -> ApiError:
+    return ApiError(408, f"The request took longer than {seconds:g} seconds.",
+                    code="request_timeout", remedy="ask for fewer tokens")  # fmt: skip
+
+
+def _stopping() -> ApiError:
+    return ApiError(503, "The server is stopping.", code="stopping")

@@ -1,0 +1,211 @@
+"""Models in memory: loaded when first asked for, the least recently used and idle one makes room.
+
+Everything but reading a checkpoint happens in the event loop, so there are no locks.
+"""
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from model.batch import Batch
+from pipeline.loading import device_for, load_writer, memory_free, what_fits
+from pipeline.options import ServeOptions
+from pipeline.server.catalogue import Catalogue, Offer
+from pipeline.server.chat import ChatTemplate
+from pipeline.server.errors import ApiError, from_hatchery, out_of_memory
+from pipeline.server.job import Desk
+from utils.errors import HatcheryError, OutOfMemoryError
+from utils.hardware import release_heap
+from utils.units import human_bytes
+
+_COME_AGAIN = 2  # seconds
+_SUGGESTED = 3  # models that an error names
+
+
+@dataclass(eq=False)
+class Loaded:
+    """A model in memory; `users` are the requests that hold it, `used` when one last came."""
+
+    offer: Offer
+    desk: Desk
+    used: float
+    users: int = 0
+    _chat: ChatTemplate | None = field(default=None, repr=False)
+
+    @property
+    def chat(self) -> ChatTemplate:
+        """Its chat template, read when first needed; see there for what is raised."""
+        if self._chat is None:
+            self._chat = ChatTemplate(self.desk.writer.tokenizer)
+        return self._chat
+
+
+class Shelf:
+    """At most `options.models` models. `warn` hears what could not be loaded."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        options: ServeOptions,
+        tokenizers_dir: Path,
+        warn: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.catalogue = catalogue
+        self._options, self._tokenizers_dir = options, tokenizers_dir
+        self._warn, self._clock = warn, clock
+        self._loaded: dict[str, Loaded] = {}
+        self._loads: dict[str, asyncio.Task[None]] = {}
+        self._one_at_a_time = asyncio.Lock()
+        self._reader = ThreadPoolExecutor(1, "load")
+        self.device = device_for(options)
+
+    def __len__(self) -> int:
+        return len(self._loaded)
+
+    def holds(self, offer: Offer) -> bool:
+        """Whether it is in memory."""
+        return offer.id in self._loaded
+
+    def offers(self) -> list[Offer]:
+        """All that can be asked for: what lies on disk, and what was deleted but is in memory."""
+        listed = self.catalogue.offers()
+        ids = {offer.id for offer in listed}
+        return [*listed, *(held.offer for name, held in [*self._loaded.items()] if name not in ids)]
+
+    def find(self, name: str | None) -> Offer:
+        """The offer of an id or alias; see `Catalogue.find`. May be called in any thread."""
+        held = self._loaded.get(name or "")  # goes on serving where its files are gone
+        return held.offer if held is not None else self.catalogue.find(name)
+
+    def memory_free(self) -> int:
+        """Bytes that one more model may take."""
+        return memory_free(self.device)
+
+    async def lease(self, name: str | None) -> Loaded:
+        """The model of an id or alias, loaded if need be; given back by `release`.
+
+        Raises:
+            ApiError: there is none, it is damaged, or there is no room for it.
+        """
+        held = self._loaded.get(name or "")
+        offer = held.offer if held is not None else await asyncio.to_thread(self.find, name)
+        while (found := self._loaded.get(offer.id)) is None or found.desk.broken:
+            if offer.id not in self._loads:
+                self._loads[offer.id] = asyncio.create_task(self._load(offer))
+            await asyncio.shield(self._loads[offer.id])
+        return self._take(found)
+
+    def _take(self, loaded: Loaded) -> Loaded:
+        loaded.users += 1
+        loaded.used = self._clock()
+        return loaded
+
+    def release(self, loaded: Loaded) -> None:
+        """The request that held it is over."""
+        loaded.users -= 1
+        loaded.used = self._clock()
+
+    def unload(self, offer: Offer) -> None:
+        """Take a model out of memory; nothing happens where it is not there.
+
+        Raises:
+            ApiError: 409, it is writing.
+        """
+        loaded = self._loaded.get(offer.id)
+        if loaded is not None and loaded.users:
+            raise ApiError(409, f"{offer.id} is in use.", code="model_busy",
+                           found=f"{loaded.users} requests", retry_after=_COME_AGAIN)  # fmt: skip
+        self._drop(offer.id)
+
+    def close(self) -> None:
+        """Wait for no load that is still going on."""
+        self._reader.shutdown(wait=False, cancel_futures=True)
+
+    async def _load(self, offer: Offer) -> None:
+        try:
+            async with self._one_at_a_time:
+                self._drop_broken()
+                if offer.id not in self._loaded:
+                    self._make_room(offer)
+                    loop = asyncio.get_running_loop()
+                    desk = await loop.run_in_executor(self._reader, self._read, offer)
+                    self._loaded[offer.id] = Loaded(offer, desk, self._clock())
+                    for note in desk.writer.notes:
+                        self._warn(note)
+        except ApiError as error:
+            self._warn(f"{error.message} {error.found}".rstrip())
+            raise
+        finally:
+            del self._loads[offer.id]
+
+    def _read(self, offer: Offer) -> Desk:
+        """Read a checkpoint; in a thread of its own."""
+        path = offer.checkpoint.path
+        try:
+            writer = load_writer(path, offer.id, self._options, self._tokenizers_dir)
+            return Desk(writer, Batch(writer.reader, self._options.rows))
+        except OutOfMemoryError as error:
+            raise self._no_memory(offer, error.found) from error
+        except HatcheryError as error:
+            if not path.exists():
+                raise ApiError(404, f"{offer.id} was deleted.", code="model_not_found",
+                               param="model", remedy="ask /v1/models") from error  # fmt: skip
+            raise from_hatchery(error, code="model_unusable") from error
+        except Exception as error:
+            if out_of_memory(error):
+                raise self._no_memory(offer, str(error)[:200]) from error
+            raise ApiError(422, f"{offer.id} cannot be loaded.", code="model_unusable",
+                           found=f"{type(error).__name__}: {error}"[:300]) from error  # fmt: skip
+
+    def _make_room(self, offer: Offer) -> None:
+        """Let idle models go until there is a place and memory for one more."""
+        while True:
+            full = len(self._loaded) >= self._options.models
+            if not full and offer.bytes <= self.memory_free():
+                return
+            idle = [loaded for loaded in self._loaded.values() if not loaded.users]
+            if idle:
+                self._drop(min(idle, key=lambda loaded: loaded.used).offer.id)
+            elif full:
+                raise ApiError(503, f"There is no place for {offer.id}: every model in memory is "
+                               "writing.", code="models_busy", found=f"{len(self)} models",
+                               remedy="ask again soon, or serve with a larger --models",
+                               retry_after=_COME_AGAIN)  # fmt: skip
+            else:
+                raise self._no_memory(offer, f"{human_bytes(self.memory_free())} are free")
+
+    def _no_memory(self, offer: Offer, found: str) -> ApiError:
+        free = self.memory_free()
+        fitting = [o.id for o in self.catalogue.offers() if o.bytes <= free and o.id != offer.id]
+        remedy = what_fits(offer.checkpoint.path, self._options, free)
+        if fitting:
+            remedy = f"{remedy}; as it is: {', '.join(fitting[:_SUGGESTED])}"
+        return ApiError(
+            503,
+            f"{offer.id} does not fit into memory: its weights need about "
+            f"{human_bytes(offer.bytes)}.",
+            code="out_of_memory",
+            param="model",
+            found=found,
+            remedy=remedy,
+        )
+
+    def _drop_broken(self) -> None:
+        for name in [name for name, loaded in self._loaded.items() if loaded.desk.broken]:
+            self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        loaded = self._loaded.pop(name, None)
+        if loaded is not None:
+            del loaded
+            gc.collect()
+            release_heap()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()

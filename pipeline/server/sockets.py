@@ -1,0 +1,111 @@
+"""Connections with an end: uvicorn has no deadline for a request that arrives byte by byte.
+
+A request has so long to arrive whole, an answer so long to be taken, and where there are too many
+connections, the one that has kept us waiting longest makes room.
+"""
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from pipeline.server.errors import ApiError, bad_request
+
+_GRACE = 5.0  # seconds that an answer has after its request's time is up, to say so
+
+
+@dataclass
+class Door:
+    """Limits of one server, and its connections that have not sent a whole request, oldest first.
+
+    Times are seconds.
+    """
+
+    connections: int
+    receive_seconds: float
+    request_seconds: float
+    waiting: "dict[Connection, None]" = field(default_factory=dict)
+
+    def make_room(self, newest: "Connection") -> None:
+        """Close the connection that has sent nothing whole for the longest time."""
+        next(iter(self.waiting), newest).drop()
+
+
+class Connection(H11Protocol):
+    """uvicorn's connection with deadlines; `door` is set in a subclass for each server."""
+
+    door: Door
+    _timer: asyncio.TimerHandle | None = None
+    _answering = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self.door.connections:
+            self.door.make_room(self)
+        self._await_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.door.waiting.pop(self, None)
+        self._arm(None)
+        super().connection_lost(exc)
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        cycle = self.cycle
+        if self._answering or cycle is None or cycle.more_body or cycle.response_complete:
+            return
+        self._answering = True
+        self.door.waiting.pop(self, None)
+        self._arm(self.door.request_seconds + _GRACE)
+
+    def on_response_complete(self) -> None:
+        self._await_request()
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """uvicorn's answer to what is not HTTP, in the form that clients read."""
+        self._end(bad_request("This is not a valid HTTP request.", code="invalid_http"))
+
+    def drop(self) -> None:
+        """Close without a word."""
+        self.transport.abort()
+
+    def _await_request(self) -> None:
+        self._answering = False
+        self.door.waiting.pop(self, None)
+        self.door.waiting[self] = None
+        self._arm(self.door.receive_seconds)
+
+    def _arm(self, seconds: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if seconds is None else self.loop.call_later(seconds, self._too_slow)
+
+    def _too_slow(self) -> None:
+        if self._answering:
+            self.drop()
+        elif not self.transport.is_closing():
+            seconds = self.door.receive_seconds
+            late = ApiError(408, f"The request was not whole after {seconds:g} seconds.",
+                            code="request_timeout")  # fmt: skip
+            self._end(late)
+
+    def _end(self, error: ApiError) -> None:
+        """Answer with `error`, where no answer has begun, and close."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            body = json.dumps(error.body).encode()
+            headers = {"content-type": "application/json", "connection": "close"}
+            headers |= {"content-length": str(len(body))} | error.headers
+            events: list[Any] = [
+                h11.Response(status_code=error.status, headers=list(headers.items())),
+                h11.Data(data=body),
+                h11.EndOfMessage(),
+            ]
+            self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
+        self.transport.close()

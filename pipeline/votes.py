@@ -1,0 +1,187 @@
+"""Votes between answers of models to one prompt, and what they say together.
+
+One vote is one line of `votes.jsonl`; lines are only ever added. A share of few votes says little:
+it is given with its Wilson interval, and a lead is called one only where a sign test says so.
+"""
+
+import hashlib
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import NormalDist
+from typing import NamedTuple
+
+import msgspec
+
+from utils.errors import HatcheryError
+from utils.files import AppendLog, FolderLock
+
+FOLDER, FILE = Path("benchmark_results"), "votes.jsonl"
+LEVEL = 0.95  # of intervals, and of the test: 1 - LEVEL is the rate of false leads
+
+
+class Vote(msgspec.Struct, frozen=True):
+    """Which of `models` was preferred for `prompt`; `winner` is None where none was better.
+
+    `texts` are SHA-256 of the answers, in the order of `models`; `time` is seconds since 1970;
+    `blind` says that the names were hidden and the order was shuffled, `chat` that the prompt was
+    answered as a message and not continued.
+    """
+
+    prompt: str
+    models: tuple[str, ...]
+    texts: tuple[str, ...]
+    winner: str | None
+    sampling: dict[str, float | int | str | list[str] | None]
+    seed: int | None
+    blind: bool
+    time: float
+    chat: bool = False
+
+
+class Votes(NamedTuple):
+    """Votes, oldest first, and how many lines of the file were none."""
+
+    votes: tuple[Vote, ...]
+    unreadable: int = 0
+
+
+class Standing(NamedTuple):
+    """A model's `wins` in the `votes` it stood in; the share of wins lies between `low` and `high`
+    with probability `LEVEL`."""
+
+    model: str
+    wins: int
+    votes: int
+    low: float
+    high: float
+
+    @property
+    def share(self) -> float:
+        return self.wins / self.votes
+
+
+def text_hash(text: str) -> str:
+    """SHA-256 of a text; lone surrogates, which UTF-8 cannot hold, count too."""
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+def add(folder: Path, vote: Vote) -> Path:
+    """Append `vote` to `folder`/votes.jsonl, durably; the file.
+
+    Raises:
+        RefusedError: another process is adding one at this moment.
+        DiskFullError, HatcheryError: it cannot be written.
+    """
+    path = folder / FILE
+    try:
+        with FolderLock(folder):
+            log = AppendLog(path)
+            try:
+                log.write(msgspec.json.encode(_encodable(vote)))
+                os.fsync(log.fileno())
+            finally:
+                log.close()
+    except OSError as error:
+        raise HatcheryError(
+            f"The vote could not be written to {path}.",
+            found=error.strerror or str(error),
+            remedy="make the folder writable, then vote again",
+        ) from error
+    return path
+
+
+def _encodable(vote: Vote) -> Vote:
+    """The vote without lone surrogates, which a prompt or a file name may hold."""
+
+    def clean(text: str) -> str:
+        return text.encode(errors="replace").decode()
+
+    return msgspec.structs.replace(
+        vote,
+        prompt=clean(vote.prompt),
+        models=tuple(map(clean, vote.models)),
+        winner=None if vote.winner is None else clean(vote.winner),
+    )
+
+
+def read(folder: Path) -> Votes:
+    """All votes; a line that is none, torn or edited, is counted and passed over."""
+    try:
+        lines = (folder / FILE).read_bytes().split(b"\n")
+    except OSError:
+        return Votes(())
+    found, unreadable = [], 0
+    for line in filter(None, lines):
+        try:
+            found.append(msgspec.json.decode(line, type=Vote))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            unreadable += 1
+    return Votes(tuple(found), unreadable)
+
+
+def wilson(wins: int, votes: int, level: float = LEVEL) -> tuple[float, float]:
+    """The score interval of a share, which stays within 0 and 1 and holds for few votes.
+
+    With p = wins/n and z the normal quantile of (1 + level)/2, it is
+    (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n). E. B. Wilson, Probable inference, the law of
+    succession, and statistical inference, JASA 22 (1927) 209-212.
+    """
+    if not votes:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share, squared = wins / votes, z * z / votes
+    middle = share + squared / 2
+    reach = z * math.sqrt(share * (1 - share) / votes + squared / (4 * votes))
+    low, high = (middle - reach) / (1 + squared), (middle + reach) / (1 + squared)
+    return max(0.0, low), min(1.0, high)
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """The probability of a split at least this uneven where both are equally good: the exact
+    two-sided sign test (Dixon and Mood, JASA 41 (1946) 557-566)."""
+    decided = wins + losses
+    tail = sum(math.comb(decided, k) for k in range(min(wins, losses) + 1))
+    return min(1.0, float(2 * tail / 2**decided))
+
+
+def standings(votes: Iterable[Vote]) -> list[Standing]:
+    """Every model that stood in a vote, the highest share first, then the most votes."""
+    wins: dict[str, int] = {}
+    stood: dict[str, int] = {}
+    for vote in votes:
+        for model in set(vote.models):
+            stood[model] = stood.get(model, 0) + 1
+            wins[model] = wins.get(model, 0) + (model == vote.winner)
+    found = [Standing(m, wins[m], n, *wilson(wins[m], n)) for m, n in stood.items()]
+    return sorted(found, key=lambda s: (-s.share, -s.votes, s.model))
+
+
+def verdict(votes: Sequence[Vote]) -> str:
+    """In a sentence, whether the leader is better than the runner-up: by the votes in which both
+    stood and one of them won."""
+    ranked = standings(votes)
+    if len(ranked) < 2:
+        return ""
+    first, second = ranked[0].model, ranked[1].model
+    shared = [vote for vote in votes if first in vote.models and second in vote.models]
+    wins = sum(vote.winner == first for vote in shared)
+    losses = sum(vote.winner == second for vote in shared)
+    if not shared:
+        return f"{first} and {second} have not met in one vote."
+    against = f"{wins} to {losses} in {_votes(len(shared))} with both"
+    chance = sign_test(wins, losses)
+    if chance > 1 - LEVEL or losses > wins:
+        return (
+            f"No significant difference between {first} and {second}: {against}; "
+            f"equals split as unevenly in {chance:.0%} of cases."
+        )
+    return (
+        f"{first} is preferred to {second}: {against}; equals split as unevenly in only "
+        f"{chance:.1%} of cases."
+    )
+
+
+def _votes(count: int) -> str:
+    return "1 vote" if count == 1 else f"{count} votes"

@@ -1,0 +1,232 @@
+"""The fast ways to the next token compute what the model computes."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_sampler import KINDS, PROMPTS, greedy, lively, naive_greedy
+
+from model import native
+from model.batch import Batch
+from model.cache import KeyValueCache
+from model.decode_graph import GraphDecoder
+from model.decode_native import NativeDecoder, native_decoder
+from model.gpt import GPT
+from model.quantization import Int8Linear
+from model.quantized import QuantizedGPT
+from model.reader import ModelReader
+from model.sampling import SamplingSettings, draw, keep_likely, likeliest
+from model.threads import ThreadChoice, candidates
+
+SHAPES: dict[str, dict[str, Any]] = KINDS | {
+    "odd sizes": {"hidden_size": 36, "head_dim": 10, "vocab_size": 51, "norm_gain": False},
+    "all extras": {"mlp": "geglu", "embedding_norm": True, "logit_scale": 0.3, "bias": True},
+    "tied": {"tie_word_embeddings": True, "mlp": "relu2", "hidden_size": 128},
+    "reglu": {"mlp": "reglu", "num_kv_heads": 1, "rope_scaling": {"kind": "linear", "factor": 2}},
+}
+
+
+@pytest.fixture(autouse=True)
+def no_gradients() -> Iterator[None]:
+    with torch.inference_mode():
+        yield
+
+
+def decoder(model: GPT) -> NativeDecoder:
+    found = native_decoder(model)
+    if found is None:
+        pytest.skip("no C compiler here")
+    return found
+
+
+def written(model: GPT, step: NativeDecoder | GraphDecoder, ids: torch.Tensor) -> torch.Tensor:
+    """Logits after the last of ids (B, T), which a cache took in one by one."""
+    cache = KeyValueCache(model.config, len(ids), 40, device=model.device, dtype=model.dtype)
+    for position, column in enumerate(ids.T.tolist()):
+        logits = step.step(cache, column, [position] * len(ids))
+    return logits
+
+
+@pytest.mark.parametrize("rows", [1, 3, 9])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_step_in_c_computes_what_the_model_computes(shape: str, rows: int) -> None:
+    model = lively(**SHAPES[shape])
+    for parameter in model.parameters():
+        if parameter.dim() == 1:  # gains and biases that are not ones and zeros
+            parameter += 0.3 * torch.randn_like(parameter)
+    ids = torch.randint(0, 51, (rows, 13))
+    expected = model(ids)["logits"][:, -1]
+    found = written(model, decoder(model), ids)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_in_bfloat16_it_is_as_exact_as_the_model(shape: str) -> None:
+    exact = lively(**SHAPES[shape], initializer_range=0.2)
+    model = lively(**SHAPES[shape], initializer_range=0.2).to(torch.bfloat16)
+    exact.load_state_dict(model.state_dict())
+    ids = torch.randint(0, 51, (4, 13))
+    expected = exact(ids)["logits"][:, -1]
+    error = (written(model, decoder(model), ids) - expected).abs().max()
+    torchs = (model(ids)["logits"][:, -1] - expected).abs().max()
+    assert error < 1.5 * torchs + 1e-3
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_int8_weights_are_read_as_they_are(tied: bool) -> None:
+    model = lively(tie_word_embeddings=tied, bias=True)
+    small = QuantizedGPT(model.config, dict(model.state_dict()), "int8", model.device, model.dtype)
+    matrices = [*small.modules(), small.scores]
+    for module in (m for m in matrices if isinstance(m, Int8Linear)):
+        module.fast = module._half = False  # exactly, where torch's kernel rounds its inputs
+    ids = torch.randint(0, 53, (3, 13))
+    expected = small(ids)["logits"][:, -1]
+    found = written(small, decoder(small), ids)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_neighbours_and_threads_change_no_bit(dtype: torch.dtype) -> None:
+    model = lively(num_kv_heads=2).to(dtype)
+    step = decoder(model)
+    ids = torch.randint(0, 53, (11, 6))
+    cache = KeyValueCache(model.config, 11, 40, device=model.device, dtype=dtype)
+    for position, column in enumerate(ids.T.tolist()):
+        together = step.step(cache, column, [position] * 11, threads=2)
+    for row in range(11):
+        assert torch.equal(written(model, step, ids[row : row + 1])[0], together[row])
+
+
+def test_nan_stays_nan() -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        model = lively().to(dtype)
+        model.blocks[0].mlp.down.weight[0, 0] = float("nan")
+        assert written(model, decoder(model), torch.tensor([[1, 2]])).isnan().all()
+
+
+def test_without_a_compiler_torch_computes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(native.shutil, "which", lambda name: None)
+    monkeypatch.setattr("model.decode_native.load", native.load.__wrapped__)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model = lively()
+    assert native_decoder(model) is None
+    batch = Batch(ModelReader(model), 1)
+    batch.join(PROMPTS[0], greedy(max_new_tokens=5))
+    ids = [token.id for _ in range(5) for token in batch.step()]
+    assert ids == naive_greedy(model, PROMPTS[0], 5)[3:]
+
+
+def test_what_was_compiled_is_kept_and_used_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    source = tmp_path / "answer.c"
+    source.write_text("int answer(void) { return 42; }\n")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    first = native.load.__wrapped__(source)
+    if first is None:
+        pytest.skip("no C compiler here")
+    assert first.answer() == 42
+    [kept] = (tmp_path / "cache/hatchery").iterdir()
+    assert kept.suffix == ".so"
+    monkeypatch.setattr(native, "_compile", lambda source, target: False)
+    again = native.load.__wrapped__(source)
+    assert again is not None
+    assert again.answer() == 42
+
+
+def test_a_cache_folder_that_cannot_be_written_is_no_obstacle(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    source = tmp_path / "answer.c"
+    source.write_text("int answer(void) { return 42; }\n")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    library = native.load.__wrapped__(source)
+    if library is None:
+        pytest.skip("no C compiler here")
+    assert library.answer() == 42
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_recorded_step_writes_the_same_text(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = lively(**KINDS[kind])
+    recorded = []
+
+    def record(run: Any) -> Any:
+        recorded.append(run)
+        return run
+
+    reader = ModelReader(model)
+    monkeypatch.setattr(reader, "_native", None)
+    monkeypatch.setattr(reader, "_graphs", GraphDecoder(model, record))
+    batch = Batch(reader, 4)
+    keys = [batch.join(prompt, greedy(max_new_tokens=18)) for prompt in PROMPTS]
+    texts: dict[int | None, list[int]] = {key: [] for key in keys}
+    while batch:
+        for token in batch.step():
+            texts[token.row].append(token.id)
+    for key, prompt in zip(keys, PROMPTS, strict=True):
+        assert texts[key] == naive_greedy(model, prompt, 18)[len(prompt) :]
+    assert recorded
+
+
+def chosen(times: dict[int, float], steps: int) -> list[int]:
+    """The numbers of threads that are chosen where a step with n of them takes times[n]."""
+    choice = ThreadChoice(list(times))
+    result = []
+    for _ in range(steps):
+        result.append(choice.now)
+        choice.took(times[choice.now])
+    return result
+
+
+@pytest.mark.parametrize("best", [1, 2, 4])
+def test_the_number_of_threads_is_the_fastest_and_is_tried_again(best: int) -> None:
+    times = {number: 1.0 if number == best else 1.5 for number in (1, 2, 4)}
+    numbers = chosen(times, 140)
+    assert numbers[:9] == [1, 1, 1, 2, 2, 2, 4, 4, 4]
+    assert numbers[9:137] == [best] * 128
+    assert numbers[137:] == [1, 1, 1]
+
+
+def test_a_hopeless_number_of_threads_is_tried_once() -> None:
+    assert chosen({1: 1.0, 2: 9.0}, 6) == [1, 1, 1, 2, 1, 1]
+
+
+def test_all_threads_are_among_the_candidates() -> None:
+    assert [candidates(n) for n in (1, 2, 6)] == [[1], [1, 2], [1, 2, 4, 6]]
+
+
+@pytest.mark.parametrize("size", [64, 1000, 6400])
+def test_the_likeliest_are_found_group_by_group(size: int) -> None:
+    scores = torch.randn(3, size)
+    best, ids = likeliest(scores, 20)
+    expected = scores.topk(20)
+    assert torch.equal(best, expected.values)
+    assert torch.equal(ids, expected.indices)
+
+
+def test_without_limits_every_token_is_drawn_as_often_as_it_is_likely() -> None:
+    scores = torch.tensor([[0.3, 0.05, 0.5, 0.15]]).log()
+    settings = SamplingSettings(temperature=1.0, top_k=None, top_p=1.0)
+    assert not settings.limited
+    generators = [torch.Generator().manual_seed(row) for row in range(4000)]
+    drawn = draw(scores.expand(4000, 4), settings, generators, [()] * 4000).ids
+    shares = torch.bincount(torch.tensor(drawn), minlength=4) / 4000
+    torch.testing.assert_close(shares, scores[0].exp(), rtol=0, atol=0.03)
+
+
+def test_limits_are_the_same_for_a_vocabulary_too_large_to_sort() -> None:
+    scores = 3 * torch.randn(2, 5000)
+    for limits in ({"top_p": 0.6}, {"top_p": 1.0, "min_p": 0.05}, {"top_p": 0.99999}):
+        settings = SamplingSettings(top_k=None, **limits)  # type: ignore[arg-type]
+        sorted_all = SamplingSettings(top_k=5000, **limits)  # type: ignore[arg-type]
+        (best, ids), (all_best, all_ids) = (keep_likely(scores, s) for s in (settings, sorted_all))
+        assert kept(best, ids) == kept(all_best, all_ids)
+
+
+def kept(best: torch.Tensor, ids: torch.Tensor) -> Sequence[list[int]]:
+    pairs = zip(best, ids, strict=True)
+    return [row_ids[row > float("-inf")].tolist() for row, row_ids in pairs]
