@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#ifdef __AVX512BF16__
+#ifdef __AVX2__
 #include <immintrin.h>
 #endif
 #ifdef _OPENMP
@@ -99,9 +99,21 @@ INLINE float number(const void *data, size_t at, Kind kind) {
     return kind == BFLOAT ? from_bfloat(((const uint16_t *)data)[at]) : ((const int8_t *)data)[at];
 }
 
-typedef int8_t bytes_of __attribute__((vector_size(LANES), aligned(1), may_alias));
 typedef float eight __attribute__((vector_size(32)));
 typedef float four __attribute__((vector_size(16)));
+
+/* LANES bytes as floats. In intrinsics: compilers convert a vector of bytes one lane at a time. */
+INLINE floats widened(const char *w) {
+#if defined __AVX512F__
+    return (floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)w)));
+#elif defined __AVX2__
+    return (floats)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)w)));
+#else
+    floats wide;
+    for (int i = 0; i < LANES; i++) wide[i] = ((const int8_t *)w)[i];
+    return wide;
+#endif
+}
 
 /* By halves: adding lane after lane would wait for each sum. */
 INLINE float sum(floats v) {
@@ -197,8 +209,7 @@ INLINE void dot(const char *weight, size_t row, const float *x, size_t stride, i
             __builtin_prefetch(here + R * row);
             if (kind == BFLOAT) add_products(sums[r], here, x, stride, c, N);
             else {
-                floats w = kind == FLOAT ? *(const floats *)here
-                                         : __builtin_convertvector(*(const bytes_of *)here, floats);
+                floats w = kind == FLOAT ? *(const floats *)here : widened(here);
 #pragma GCC unroll 16
                 for (int n = 0; n < N; n++) sums[r][n] += w * *(const floats *)(x + n * stride + c);
             }

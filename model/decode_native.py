@@ -82,6 +82,7 @@ class NativeDecoder:
         self._config = model.config
         self._kept: list[Tensor] = []  # what C points to lives as long as this object
         self._room: tuple[int, int, int, _Scratch] | None = None
+        self._most_threads = torch.get_num_threads()
         self._threads: dict[int, ThreadChoice] = {}
         self._model = self._describe(model)
 
@@ -100,7 +101,7 @@ class NativeDecoder:
         texts = len(ids)
         choice = self._threads.get(texts)
         if choice is None:
-            choice = ThreadChoice(candidates(torch.get_num_threads()))
+            choice = ThreadChoice(candidates(self._most_threads))
             self._threads[texts] = choice
         count = threads or choice.now
         keys, values = view.tensors
