@@ -17,6 +17,7 @@ LOOSE = "(no run)"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 _OURS = re.compile(r"checkpoint_step_\d+$")
 _NUMBER = re.compile(r"(\d+)")
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _TRAIN = "train one: python main.py quickstart, or python main.py train"
 
 
@@ -40,6 +41,13 @@ class Checkpoint:
         """Run and checkpoint in a few words."""
         return self.name if self.run == LOOSE else f"{self.run} {self.name}"
 
+    @property
+    def id(self) -> str:
+        """The same for programs: RUN/step-500."""
+        counted = self.step is not None and self.name == f"step {self.step:,}"
+        name = safe_name(f"step-{self.step}" if counted else self.name)
+        return name if self.run == LOOSE else f"{safe_name(self.run)}/{name}"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -57,6 +65,11 @@ class Run:
         """The best, else the latest, else the newest checkpoint."""
         ranked = sorted(self.checkpoints, key=lambda c: (c.best, c.latest), reverse=True)
         return ranked[0]
+
+
+def safe_name(name: str) -> str:
+    """Letters, digits, dot, dash and underscore; never the name of a folder above."""
+    return _UNSAFE.sub("-", name).strip("-.") or "unnamed"
 
 
 def list_runs(checkpoints_dir: Path) -> list[Run]:

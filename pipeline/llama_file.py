@@ -4,16 +4,15 @@ It has no tokenizer, since ids go in and come out: so it holds models whose toke
 GGUF could.
 """
 
-import re
 from collections import deque
 from pathlib import Path
 
 from model.checkpoint import load_weights
+from pipeline.inventory import safe_name
 from utils.artefacts import build_folder, is_current, source, verify
 from utils.errors import RefusedError
 from utils.files import require_space
 
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _SMALL_FILES = 1 << 20
 
 
@@ -28,7 +27,7 @@ def weights_file(path: Path, form: str) -> Path:
     from pipeline.export.gguf_model import GgufModel, refuse_unknown  # 200 ms
     from pipeline.export.stage import EXPORTS, refuse_ours_alone
 
-    name = _UNSAFE.sub("-", f"{path.absolute().parent.name}-{path.stem}")
+    name = safe_name(f"{path.absolute().parent.name}-{path.stem}")
     target, plan, inputs = EXPORTS / f"{name}-llamacpp-{form}", {"dtype": form}, [source(path)]
     file = f"weights-{form}.gguf"
     if is_current(target, "inference", plan, inputs) is not None:

@@ -105,7 +105,7 @@ def progress(view: View, state: str, width: int) -> Content:
         return plain(view.title)
     parts: list[Content] = []
     if total:
-        share = done / total
+        share = 1.0 if state == "done" else done / total  # a later stage may have begun anew
         length = max(_BAR, width - _SHARE) if view.curves else _BAR
         parts.append(joined(_bar(share, length), f" {share:4.0%}"))
     if done and unit != "steps":

@@ -3,7 +3,6 @@
 What they could not compute exactly as we do is refused by name; nothing is approximated silently.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,6 @@ from utils.units import human_bytes
 
 EXPORTS = Path("exports")
 _KIND = "model folder"
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _SMALL_FILES = 1 << 24
 
 
@@ -139,7 +137,7 @@ def _found(config: Config, options: ExportOptions) -> _Export:
         origin.append(Source(str(options.tokenizer), tokenizer.fingerprint))
     else:
         tokenizer.name = f"of {chosen.label}"
-    name = _UNSAFE.sub("-", options.name or chosen.label).strip("-.") or "model"
+    name = inventory.safe_name(options.name or chosen.id)
     suffix = "" if options.dtype == "auto" else f"-{options.dtype}"
     target = options.output or EXPORTS / f"{name}-{options.to}{suffix}"
     return _Export(options, chosen, tokenizer, name, target, origin)

@@ -5,7 +5,6 @@ moment, and RUN may be short: the name that the user gave, of the newest run tha
 looked up in a table, so nothing that a client sends ever becomes a path.
 """
 
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from threading import Lock
 
 from model.checkpoint import load_config
 from model.config import parameter_count
-from pipeline.inventory import LOOSE, Checkpoint, Run, list_runs
+from pipeline.inventory import LOOSE, Checkpoint, Run, list_runs, safe_name
 from pipeline.loading import bytes_needed
 from pipeline.options import LoadOptions
 from pipeline.runs import short_name
@@ -23,7 +22,6 @@ from utils.errors import HatcheryError
 
 _FRESH = 2.0  # seconds that a listing is believed
 _NAMED = 8  # models that an error names
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ class Catalogue:
         for run in runs:
             ids = {}
             for checkpoint in run.checkpoints:
-                ids[checkpoint] = self._add(_free(self._offers, _id(checkpoint)), checkpoint)
+                ids[checkpoint] = self._add(_free(self._offers, checkpoint.id), checkpoint)
             if run.name != LOOSE:
                 for alias, checkpoint in _aliases(run):
                     if alias not in self._offers:
@@ -133,18 +131,6 @@ def _grouped(chosen: Sequence[Checkpoint]) -> list[Run]:
     return [Run(name, tuple(c for c in chosen if c.run == name)) for name in names]
 
 
-def _id(checkpoint: Checkpoint) -> str:
-    name = checkpoint.name
-    if checkpoint.step is not None and name == f"step {checkpoint.step:,}":
-        name = f"step-{checkpoint.step}"
-    return _safe(name) if checkpoint.run == LOOSE else f"{_safe(checkpoint.run)}/{_safe(name)}"
-
-
-def _safe(name: str) -> str:
-    """Letters, digits, dot, dash and underscore; never the name of a folder above."""
-    return _UNSAFE.sub("-", name).lstrip(".") or "unnamed"
-
-
 def _free(taken: dict[str, Offer], name: str) -> str:
     number = 1
     while (unique := name if number == 1 else f"{name}-{number}") in taken:
@@ -153,7 +139,7 @@ def _free(taken: dict[str, Offer], name: str) -> str:
 
 
 def _aliases(run: Run) -> Iterator[tuple[str, Checkpoint]]:
-    for name in dict.fromkeys((_safe(run.name), _safe(short_name(run.name)))):
+    for name in dict.fromkeys((safe_name(run.name), safe_name(short_name(run.name)))):
         yield name, run.default
         for checkpoint in run.checkpoints:
             if checkpoint.best:
