@@ -12,6 +12,7 @@ import pkgutil
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 from unittest.mock import patch
@@ -28,19 +29,49 @@ from textual.widget import Widget
 from textual.widgets import Button, Static
 
 from app import tui, widgets
+from app.chat_store import Kept
+from app.client import Ask, Model, Sampling
 from app.screens.config_text import Editor
 from app.system import Gpu, Reading
 from app.tui import HatcheryApp
-from app.views import watching
+from app.views import chat_words, compare_votes, watching
 from app.views.chart import Series
+from app.views.chat import Block, Conversation, Turn
+from app.views.chat_answer import Answer as Written
+from app.views.compare import Answer, Round, Summary
+from app.views.compare_choice import Contender
+from app.views.compare_match import Match
+from app.views.compare_text import body, figures, title, trouble
 from app.views.curve import Point
 from app.views.draft import Draft
 from app.views.flow import Input as Given
 from app.views.form import Field
 from app.views.preflight import Outlook
 from app.views.story import Note, Text, View
-from app.widgets import finder, flow, footer, overlays, peek_documents, peek_rejected
+from app.widgets import (
+    chat_side,
+    compare_chooser,
+    compare_endpoint,
+    compare_pane,
+    finder,
+    flow,
+    footer,
+    overlays,
+    peek_documents,
+    peek_rejected,
+)
 from app.widgets.card import PreflightCard
+from app.widgets.chat_log import ChatLog
+from app.widgets.chat_prompt import PromptArea
+from app.widgets.chat_side import ChatSide
+from app.widgets.chat_talk import Talk
+from app.widgets.compare_arena import Arena, Pages
+from app.widgets.compare_chooser import Chooser
+from app.widgets.compare_duel import Duel
+from app.widgets.compare_endpoint import EndpointForm
+from app.widgets.compare_pane import Drawing, Pane
+from app.widgets.compare_prompt import Prompt
+from app.widgets.compare_sampling import SamplingPanel
 from app.widgets.completion import Choices
 from app.widgets.curves import CurveChart
 from app.widgets.field import ChoiceLine, TextLine
@@ -74,6 +105,7 @@ from pipeline.peek.windows import Excerpt, Window
 from pipeline.planning.remedies import Remedy
 from pipeline.planning.words import Line
 from pipeline.survey import Product
+from pipeline.votes import Standing, Vote
 from utils.errors import HatcheryError
 
 COLUMNS, ROWS = 240, 120
@@ -81,9 +113,7 @@ _PATIENCE = 20.0  # seconds for a page
 _CURVE = [Point(step, 1.0, 2.0, 1.5, 1) for step in range(1, 5)]
 
 # These show words of our own only.
-OWN_WORDS: tuple[type[Widget], ...] = (TooSmall, ViewBar, More, footer.KeyLine)
-# Not fed here: widgets that talk to a server, which the tests of their screens set up.
-ELSEWHERE = ("chat_", "compare_")
+OWN_WORDS: tuple[type[Widget], ...] = (TooSmall, ViewBar, More, footer.KeyLine, Pages)
 
 Feed = Callable[[Any, Sequence[str]], Awaitable[object] | None]
 
@@ -100,12 +130,15 @@ class Sink(NamedTuple):
 
 
 class Told(Draft):
-    """A draft that says what it is told to, of every setting."""
+    """A draft that says what it is told to, of every setting in turn."""
 
-    texts: Sequence[str] = ("",)
+    def __init__(self) -> None:
+        super().__init__([])
+        self.texts: Sequence[str] = ("",)
+        self._places: dict[str, int] = {}
 
     def _at(self, path: str) -> str:
-        return self.texts[int(path.rpartition("_")[2]) % len(self.texts)]
+        return self.texts[self._places.setdefault(path, len(self._places)) % len(self.texts)]
 
     def text(self, field: Field) -> str:
         return self._at(field.path)
@@ -143,14 +176,13 @@ def panel() -> FieldPanel:
         kind: Any = "choice" if choices else "text"
         return Field(f"train.field_{number}", "x", kind, "What it is", "", True, choices=choices)
 
-    return FieldPanel(Told([]), [("train", [field(n) for n in range(36)])], origins=True)
+    return FieldPanel(Told(), [("train", [field(n) for n in range(36)])], origins=True)
 
 
 def fill_panel(shown: FieldPanel, texts: Sequence[str]) -> None:
     draft = cast(Told, shown.draft)
-    draft.texts = texts
-    draft.faults = {line.margins.field.path: draft.origin(line.margins.field.path)
-                    for line in shown.lines}  # fmt: skip
+    draft.texts, paths = texts, [line.margins.field.path for line in shown.lines]
+    draft.faults = {path: " ".join(texts[place :: len(paths)]) for place, path in enumerate(paths)}
     shown.refill(forced=True)
 
 
@@ -251,6 +283,175 @@ def curved(chart: CurveChart, text: str) -> None:
     chart.show([Series(text, _CURVE)])
 
 
+def model(text: str) -> Model:
+    return Model(text, text, 3, 1.5, best=True, latest=True, parameters=9, context=9, bytes=9)
+
+
+def other(one: Contender) -> list[Contender]:
+    """A run with two checkpoints, of which this is one."""
+    return [Contender(Model("", one.model.run, 1, 2.0)), one]
+
+
+def fault(texts: Sequence[str]) -> HatcheryError:
+    """All of these in the three parts of an error."""
+    a, b, c = (texts[start::3] for start in range(3))
+    return HatcheryError(" ".join(a), found="\n".join(b), remedy="\n".join(c))
+
+
+def spans(text: str) -> tuple[tuple[int, float | None], ...]:
+    """Tokens of three characters, in all the classes of probability, and one that is not known."""
+    likely: Sequence[float | None] = (-0.1, -1.0, -3.0, -9.0, None)
+    return tuple((3, likely[n % 5]) for n in range(len(text) // 3))
+
+
+def talked(log: ChatLog, texts: Sequence[str]) -> None:
+    """Headers, answers, which are shaded, and figures."""
+    blocks = []
+    for a, b, c in zip(texts[::3], texts[1::3], [*texts[2::3], "", ""], strict=False):
+        turn = Turn(1, None, "assistant", b, "chat", model=a, finish=c, sampling={"seed": c})
+        blocks.append(Block(turn, turn, b, len(b) // 4, spans(b), 1, 2))
+    log.show([*blocks, *(_said(text) for text in texts[len(blocks) * 3 :])])
+    log.shade(on=True)
+
+
+def _said(text: str) -> Block:
+    turn = Turn(1, None, "assistant", text, "complete", model=text)
+    return Block(turn, turn, text, 0, ())
+
+
+def grown(log: ChatLog, texts: Sequence[str]) -> None:
+    """An answer that comes in pieces."""
+    log.show([_said("")])
+    log.shade(on=True)
+    for text in texts:
+        log.extend(f"{text}\n", [*spans(text), (len(text) % 3 + 1, -1.0)])
+
+
+def greeted(talk: Talk, texts: Sequence[str]) -> None:
+    desk: Any = SimpleNamespace(talk=Conversation(), mode="chat")
+    talk.show(desk, None, Model(" ".join(texts)))
+
+
+def told(talk: Talk, texts: Sequence[str]) -> None:
+    talk.say(chat_words.status(None, fault(texts), "", None, False), Sampling())
+
+
+def working(text: str) -> Content:
+    """The lines that tell of a model, of what it writes, and of a token."""
+    answer = Written(1, 1, "chat", Ask(text))
+    doing = chat_words.status(answer, None, text, None, False)
+    token = chat_words.status(None, None, "", None, (text, -1.0))
+    return Content("\n").join([chat_words.facts(model(text)).append(doing), token])
+
+
+class Shelf:
+    """In place of the folder of conversations."""
+
+    kept: Sequence[Kept] = ()
+
+    def recent(self) -> Sequence[Kept]:
+        return self.kept
+
+
+def beside() -> ChatSide:
+    return ChatSide(Told(), cast(Any, Shelf()))
+
+
+def offered(side: ChatSide, texts: Sequence[str]) -> None:
+    side.turn("models")
+    side.show_models([model(text) for text in texts], texts[1])
+
+
+def recalled(side: ChatSide, texts: Sequence[str]) -> None:
+    cast(Shelf, side._store).kept = [Kept(text, text, text, 0.0) for text in texts]
+    side.turn("chats")
+
+
+def settings(held: Widget, texts: Sequence[str]) -> None:
+    if isinstance(held, SamplingPanel):
+        held.ask()
+    fill_panel(held.query_one(FieldPanel), texts)
+
+
+def prompted(area: PromptArea, texts: Sequence[str]) -> None:
+    area.fill("\n".join(texts))
+
+
+def earlier(prompt: Prompt, texts: Sequence[str]) -> None:
+    prompt._history.append("\n".join(texts))
+    prompt._recall(len(prompt._history) - 1)
+
+
+def paned(pane: Pane, text: str) -> None:
+    answer = Answer(Contender(model(text)), text, finish=text, state="done")
+    found = Round([answer], "", asked=True)
+    above, foot = title(found, 0, text), figures(found, answer, Summary(), 60)
+    said = body(found, answer, coloured=False)
+    pane.show(Drawing(above, plain(text), said, foot, plain(text), won=True))
+
+
+def round_of(texts: Sequence[str]) -> Round:
+    """Six answers with the texts in turn: prompts, what was written, and errors."""
+    answers = []
+    for place in range(6):
+        own = texts[place::6]
+        text, name = "\n".join(own[::2]), own[0] if own else ""
+        answer = Answer(Contender(model(name)), text, list(spans(text)), finish=name, state="done")
+        answer.figures = {"tokens_per_second": place, "seconds": place, "new_tokens": place}
+        answer.error = fault(own[1::2])
+        answers.append(answer)
+    return Round(answers, texts[0], asked=True, decided=True, winner=answers[0])
+
+
+async def drawn(arena: Arena, texts: Sequence[str]) -> None:
+    await arena.begin(6)
+    arena.draw(round_of(texts), coloured=False, fault=None)
+
+
+async def shaded(arena: Arena, texts: Sequence[str]) -> None:
+    """Below it, why the server ended."""
+    half = len(texts) // 2
+    await arena.begin(6)
+    arena.draw(round_of(texts[:half]), coloured=True, fault=fault(texts[half:]))
+
+
+def duel() -> Duel:
+    return Duel(Match(Sampling(), Random(0)), Told(), [], cast(Any, None))
+
+
+async def fought(shown: Duel, texts: Sequence[str]) -> None:
+    half = len(texts) // 2
+    shown.match.round = round_of(texts[:half])
+    shown.query_one(Prompt).fill("\n".join(texts[half:]))
+    await shown._arena.begin(6)
+    shown.draw()
+
+
+def listed(chooser: Chooser, texts: Sequence[str]) -> None:
+    half = len(texts) // 2
+    there = [Contender(model(text)) for text in texts[:half]]
+    chooser.fill(there, there[:2], None)
+    chooser.say(trouble(fault(texts[half:])))
+
+
+def typed(line: Any, text: str) -> None:
+    line.value = text
+
+
+def refused(form: EndpointForm, texts: Sequence[str]) -> None:
+    form.ask()
+    form._line("address").value, form._line("model").value = texts[:2]
+    form.say(" ".join(texts[2:]), wrong=True)
+
+
+def voted(text: str) -> list[Content]:
+    """What the screen of votes shows of one, and of a model."""
+    sampling: Any = {text: text}
+    vote = Vote(text, (text, text), (), text, sampling, 1, False, 0.0)
+    row, ranked = compare_votes.line(vote, 0.0, 230), Standing(text, 1, 2, 0.1, 0.9)
+    return [row, compare_votes.standing(ranked, 230), compare_votes.about(vote)]
+
+
 def watched(told: str, page: int, fill: Callable[[Sequence[str]], View]) -> Sink:
     def feed(shown: Watched, texts: Sequence[str]) -> None:
         shown.show(fill(texts), None, "done")
@@ -313,6 +514,30 @@ SINKS: tuple[Sink, ...] = (
          (RejectedView, peek_rejected.Reasons, peek_rejected.Examples)),
     Sink("tokens", 40, TokensView, tokens, (TokensView, TokenColumn)),
     Sink("windows", 30, WindowsView, window, (WindowsView,)),
+    Sink("conversation", 45, ChatLog, talked, (ChatLog,)),
+    Sink("answer", 25, ChatLog, grown),
+    Sink("welcome", 100, Talk, greeted, (Talk,)),
+    Sink("what goes on", 60, Talk, told),
+    Sink("chat words", 25, Static, lines(working)),
+    Sink("models", 90, beside, offered, (ChatSide,)),
+    Sink("facts of models", 20, Static, lines(lambda text: chat_side._facts(model(text)))),
+    Sink("conversations", 100, beside, recalled),
+    Sink("sampling", 60, beside, settings),
+    Sink("chat prompt", 25, PromptArea, prompted, (PromptArea,)),
+    Sink("panes", 60, stack(60, lambda: Pane(0), "wall"), each("Pane", paned),
+         (Pane, compare_pane._Text)),
+    Sink("arena", 60, lambda: Arena(other), drawn, (Arena,)),
+    Sink("shaded arena", 60, lambda: Arena(other), shaded),
+    Sink("duel", 60, duel, fought, (Duel,)),
+    Sink("compare prompt", 25, lambda: Prompt([]), earlier, (Prompt,)),
+    Sink("compare sampling", 60, lambda: SamplingPanel(Told()), settings, (SamplingPanel,)),
+    Sink("chooser", 100, Chooser, listed, (Chooser, compare_chooser.Models)),
+    Sink("numbers", 100, stack(100, lambda: compare_chooser._Numbers(compact=True)),
+         each("_Numbers", typed), (compare_chooser._Numbers,)),
+    Sink("endpoint", 60, EndpointForm, refused, (EndpointForm,)),
+    Sink("endpoint lines", 100, stack(100, lambda: compare_endpoint._Line(compact=True)),
+         each("_Line", typed), (compare_endpoint._Line,)),
+    Sink("votes", 12, Static, lines(lambda text: Content("\n").join(voted(text)))),
     watched("notes", 30, notes),
     watched("rules", 50, rules),
     watched("sample", 30, sample),
@@ -331,6 +556,10 @@ class Sinks(HatcheryApp):
     #bench Button { height: 1; width: 100%; }
     #bench .charts { layout: grid; grid-size: 3; grid-rows: 6; }
     #bench .high { grid-rows: 8; }
+    #bench .wall { layout: grid; grid-size: 4; grid-rows: 8; }
+    #bench .say, #bench .verdict, #bench .said, #bench .below, #bench #ask, #bench Prompt {
+        max-height: 100%;
+    }
     #bench Choices, #bench #reasons, #bench #uses, #bench #ending { max-height: 100%; }
     #bench #reasons, #bench #examples { width: 1fr; }
     #bench #lists, #bench #example, #bench #raw { height: 1fr; }
@@ -406,7 +635,7 @@ def forgotten() -> list[str]:
     for module in pkgutil.iter_modules(widgets.__path__, f"{widgets.__name__}."):
         for _, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             own = kind.__module__ == module.name and issubclass(kind, Widget)
-            if own and kind not in covered and not module.name.split(".")[-1].startswith(ELSEWHERE):
+            if own and kind not in covered:
                 found.append(f"{module.name}.{kind.__name__}")
     return found
 

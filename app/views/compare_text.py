@@ -82,11 +82,11 @@ def body(found: Round, answer: Answer, *, coloured: bool) -> Content:
     """Prompt and answer, or why there is none."""
     parts = []
     if found.asked and not found.chat:
-        parts.append(block(found.prompt, MUTED))
+        parts.append(_written(found.prompt, MUTED))
     if coloured:
         parts += _shaded(answer)
     elif answer.text:
-        parts.append(block(answer.text))
+        parts.append(_written(answer.text))
     if answer.busy:
         parts.append(plain("▌", "$accent"))
     if answer.error is not None:
@@ -107,9 +107,14 @@ def trouble(error: HatcheryError, key: str = "") -> Content:
 def _shaded(answer: Answer) -> Iterator[Content]:
     at = 0
     for length, logprob in answer.spans:
-        yield block(answer.text[at : at + length], _SHADES.get(shade(logprob) or "", ""))
+        yield _written(answer.text[at : at + length], _SHADES.get(shade(logprob) or "", ""))
         at += length
-    yield block(answer.text[at:])
+    yield _written(answer.text[at:])
+
+
+def _written(text: str, style: str = "") -> Content:
+    """A text with its tabs four wide: a panel counts its rows before it widens them."""
+    return block(text.replace("\t", "    "), style)
 
 
 def legend() -> Content:
