@@ -26,7 +26,7 @@ check: $(STAMP) browser
 	$(RUN) -m pytest
 
 bench: $(STAMP)
-	for name in cleaning training time_to_loss app; do $(RUN) benchmarks/$$name.py || exit 1; done
+	for name in cleaning training time_to_loss generation app; do $(RUN) benchmarks/$$name.py || exit 1; done
 
 # The pictures of the README, from a real session in a workspace where quickstart has run.
 pictures: $(STAMP)
