@@ -1,13 +1,15 @@
-/* One decoding step of a transformer for a few texts: one new token each, all layers in one call.
+/* A few texts go on in a transformer: one new token each, or a short prompt, all layers in one call.
 
    At one token per text every weight is read once and used once per text, so a step takes as long
    as memory needs to deliver the weights, if nothing else is in the way. Activations are float,
-   weights float, bfloat16 or int8 with a scale for each
-   output, cached keys and values float or bfloat16. `model/decode_native.py` compiles this
-   file and describes the model in the structures below.
+   weights float, bfloat16 or int8 with a scale for each output, cached keys and values float or
+   bfloat16. `model/decode_native.py` compiles this file and describes the model in the structures
+   below.
 
-   Every output is summed by one thread in one order: the number of threads changes no bit.
-   Letters: B texts, C channels, H query heads, K key and value heads, D channels per head. */
+   Every output is summed by one thread in one order: neither the number of threads nor what else
+   is read in the same call changes a bit.
+   Letters: B texts, N rows (new tokens of all texts), C channels, H query heads, K key and value
+   heads, D channels per head. */
 
 #include <math.h>
 #include <stddef.h>
@@ -22,6 +24,11 @@
 #define omp_get_thread_num() 0
 #endif
 
+#ifdef __clang__
+#define PICK(a, b, lanes) clang_has_no_shuffle_of_two_vectors
+#else
+#define PICK(a, b, lanes) __builtin_shuffle(a, b, lanes)
+#endif
 #define INLINE static inline __attribute__((always_inline))
 
 /* ROWS weights rows times 4 texts, in vectors of this width, are the sums that registers can hold. */
@@ -33,8 +40,9 @@ enum { VECTOR = 32, ROWS = 2 };
 enum { LANES = VECTOR / 4, PAIRS = VECTOR / 2 };
 typedef float floats __attribute__((vector_size(VECTOR), aligned(4), may_alias));
 typedef uint32_t words __attribute__((vector_size(VECTOR), aligned(2), may_alias));
+typedef int32_t ints __attribute__((vector_size(VECTOR), aligned(4), may_alias));
 
-typedef enum { FLOAT, BFLOAT, INT8 } Kind;
+typedef enum { FLOAT, BFLOAT, INT8, INT16 } Kind;
 typedef enum { SWIGLU, GEGLU, REGLU, GELU, RELU2 } Activation;
 
 typedef struct {
@@ -70,8 +78,15 @@ typedef struct {
     int32_t capacity, kind;
 } Cache;
 
-/* Room for B texts: x (B, C), mixed (B, max(H * D, 2 * mlp)), qkv (B, (H + 2K) * D),
-   scores (B * H, capacity), own (threads, B, widest input of a matrix). */
+/* Text b of the cache goes on with ids[firsts[b]] ... ids[firsts[b + 1] - 1], from the position
+   starts[b] on. */
+typedef struct {
+    const int32_t *ids, *firsts, *starts;
+    int32_t texts;
+} Batch;
+
+/* Room for N rows: x (N, C), mixed (N, max(H * D, 2 * mlp)), qkv (N, (H + 2K) * D),
+   scores (B * H, capacity), own (threads, N, widest input of a matrix). */
 typedef struct {
     float *x, *mixed, *qkv, *scores, *own;
     int32_t width;
@@ -92,38 +107,35 @@ INLINE uint16_t to_bfloat(float value) {
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-INLINE size_t bytes(Kind kind) { return kind == FLOAT ? 4 : kind == BFLOAT ? 2 : 1; }
+INLINE size_t bytes(Kind kind) { return kind == FLOAT ? 4 : kind == INT8 ? 1 : 2; }
 
 INLINE float number(const void *data, size_t at, Kind kind) {
     if (kind == FLOAT) return ((const float *)data)[at];
-    return kind == BFLOAT ? from_bfloat(((const uint16_t *)data)[at]) : ((const int8_t *)data)[at];
+    if (kind == BFLOAT) return from_bfloat(((const uint16_t *)data)[at]);
+    return kind == INT8 ? ((const int8_t *)data)[at] : ((const int16_t *)data)[at];
 }
 
-typedef float eight __attribute__((vector_size(32)));
-typedef float four __attribute__((vector_size(16)));
-
-/* LANES bytes as floats. In intrinsics: compilers convert a vector of bytes one lane at a time. */
-INLINE floats widened(const char *w) {
-#if defined __AVX512F__
-    return (floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)w)));
-#elif defined __AVX2__
-    return (floats)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)w)));
-#else
-    floats wide;
-    for (int i = 0; i < LANES; i++) wide[i] = ((const int8_t *)w)[i];
-    return wide;
-#endif
+/* Lane i of the result is the sum of a's or b's lanes 2i and 2i + 1 in units of `width` lanes. */
+INLINE floats halves_added(floats a, floats b, int width) {
+    words first, second;
+    for (int i = 0; i < LANES; i++) {
+        first[i] = i / width * 2 * width + i % width;
+        second[i] = first[i] + width;
+    }
+    return PICK(a, b, first) + PICK(a, b, second);
 }
 
-/* By halves: adding lane after lane would wait for each sum. */
-INLINE float sum(floats v) {
-    eight parts[LANES / 8];
-    memcpy(parts, &v, sizeof parts);
-    four halves[2];
-    parts[0] = LANES == 16 ? parts[0] + parts[LANES / 8 - 1] : parts[0];
-    memcpy(halves, parts, sizeof halves);
-    four last = halves[0] + halves[1];
-    return (last[0] + last[2]) + (last[1] + last[3]);
+/* The sums over the lanes of `count` vectors, in the first lanes of one. Each is added in the same
+   order whatever stands beside it: halves, then quarters, ... */
+INLINE floats sums_of(floats *v, int count) {
+#pragma GCC unroll 16
+    for (int width = LANES / 2; width; width /= 2) {
+        int half = (count + 1) / 2;
+#pragma GCC unroll 16
+        for (int i = 0; i < half; i++) v[i] = halves_added(v[2 * i], v[count > 1 ? 2 * i + 1 : 2 * i], width);
+        count = half;
+    }
+    return v[0];
 }
 
 /* e^x to 2e-7, in a form that compilers turn into vector code (Cephes' polynomial). */
@@ -144,12 +156,23 @@ INLINE float exponential(float x) {
     return p * power;
 }
 
-/* Turns a row of inputs, in place, into what `add_products` multiplies with weights of this kind:
-   bfloat16 where the processor multiplies these, else of each PAIRS floats the even ones first. */
-INLINE void arrange(float *x, int inputs, Kind kind) {
-    if (kind != BFLOAT) return;
+/* The form in which inputs are multiplied with weights of a kind. */
 #ifdef __AVX512BF16__
-    for (int c = 0; c < inputs; c++) {
+#define FORM(kind) ((kind) == INT8 ? INT16 : (kind))
+#else
+#define FORM(kind) ((kind) == INT8 ? INT16 : FLOAT)
+#endif
+
+/* A row of inputs becomes bfloat16, in place; where the processor cannot multiply these, of each
+   PAIRS floats the even ones come first. */
+INLINE void arrange_bfloat(float *x, int inputs) {
+#ifdef __AVX512BF16__
+    int c = 0;
+    for (; c + LANES <= inputs; c += LANES) {
+        __m256bh halves = _mm512_cvtneps_pbh(_mm512_loadu_ps(x + c));
+        memcpy((char *)x + 2 * c, &halves, sizeof halves);
+    }
+    for (; c < inputs; c++) {
         uint16_t half = to_bfloat(x[c]);
         memcpy((char *)x + 2 * c, &half, 2);
     }
@@ -165,64 +188,111 @@ INLINE void arrange(float *x, int inputs, Kind kind) {
 #endif
 }
 
-#ifdef __AVX512BF16__
-#define KIND_OF_INPUTS(kind) ((kind) == BFLOAT ? BFLOAT : FLOAT)
-#else
-#define KIND_OF_INPUTS(kind) FLOAT
-#endif
-
-/* sums[n] += PAIRS bfloat16 weights * inputs. */
-INLINE void add_products(floats *sums, const char *weight, const float *x, size_t stride, int c,
-                         int N) {
-#ifdef __AVX512BF16__
-    __m512bh w = (__m512bh)_mm512_loadu_si512(weight);
-#pragma GCC unroll 16
-    for (int n = 0; n < N; n++) {
-        const char *here = (const char *)(x + n * stride) + 2 * c;
-        sums[n] = (floats)_mm512_dpbf16_ps((__m512)sums[n], w, (__m512bh)_mm512_loadu_si512(here));
+/* A row of inputs becomes 16 bit integers, in place, and in its last four bytes what one of them
+   is worth: NaN where an input is not finite. Their sums with int8 weights are exact; what is
+   rounded away is at most 2^-16 of the largest input, where a bfloat16 loses 2^-9 of each. */
+INLINE void arrange_int16(float *x, int inputs) {
+    float largest = 0, strange = 0;
+#pragma omp simd reduction(max : largest) reduction(+ : strange)
+    for (int c = 0; c < inputs; c++) {
+        float size = fabsf(x[c]);
+        largest = size > largest ? size : largest;
+        strange += x[c] - x[c];
     }
-#else /* a word holds two bfloat16; shifted and masked they are floats */
-    words both = *(const words *)weight;
-    floats even = (floats)(both << 16), odd = (floats)(both & 0xffff0000u);
-#pragma GCC unroll 16
-    for (int n = 0; n < N; n++) {
-        sums[n] += even * *(const floats *)(x + n * stride + c);
-        sums[n] += odd * *(const floats *)(x + n * stride + c + LANES);
+    int additions = (inputs + PAIRS - 1) / PAIRS * 2;
+    float most = INT32_MAX / (128.0f * additions), top = most < INT16_MAX ? floorf(most) : INT16_MAX;
+    float turn = strange == 0 && largest > 0 ? top / largest : 0, worth = largest / top + strange;
+    for (int c = 0; c < inputs; c += LANES) {
+        int16_t block[LANES];
+        int count = inputs - c < LANES ? inputs - c : LANES;
+        if (count == LANES)
+            for (int i = 0; i < LANES; i++) block[i] = (int16_t)(int32_t)rintf(x[c + i] * turn);
+        else
+            for (int i = 0; i < count; i++) block[i] = (int16_t)(int32_t)rintf(x[c + i] * turn);
+        memcpy((char *)x + 2 * c, block, 2 * count);
     }
-#endif
+    x[inputs - 1] = worth;
 }
 
-/* Products of R rows of weights with N inputs: dots[r * N + n]. The rows after these are fetched
-   on the way, so that memory never waits for sums. */
+INLINE void arrange(float *x, int inputs, Kind kind) {
+    if (kind == BFLOAT) arrange_bfloat(x, inputs);
+    if (kind == INT8) arrange_int16(x, inputs);
+}
+
+/* sums[n * R] += products of a vector of weights of this kind with inputs of N rows: LANES floats,
+   else PAIRS. Sums with int8 weights are 32 bit integers. In intrinsics where compilers convert
+   a vector of bytes one lane at a time. */
+INLINE void add_products(floats *sums, ints *counts, const char *weight, const float *x, size_t stride, int c,
+                         Kind kind, int R, int N) {
+#define EVERY_ROW                                                                                  \
+    _Pragma("GCC unroll 16") for (int n = 0; n < N; n++)
+#define HERE ((const char *)(x + n * stride) + c * bytes(FORM(kind)))
+    if (kind == FLOAT) {
+        floats w = *(const floats *)weight;
+        EVERY_ROW sums[n * R] += w * *(const floats *)HERE;
+    } else if (kind == BFLOAT) {
+#ifdef __AVX512BF16__
+        __m512bh w = (__m512bh)_mm512_loadu_si512(weight);
+        EVERY_ROW sums[n * R] = (floats)_mm512_dpbf16_ps((__m512)sums[n * R], w, (__m512bh)_mm512_loadu_si512(HERE));
+#else /* a word holds two bfloat16; shifted and masked they are floats */
+        words both = *(const words *)weight;
+        floats even = (floats)(both << 16), odd = (floats)(both & 0xffff0000u);
+        EVERY_ROW sums[n * R] += even * *(const floats *)HERE;
+        EVERY_ROW sums[n * R] += odd * *(const floats *)(HERE + VECTOR);
+#endif
+    } else {
+#if defined __AVX512VNNI__ && defined __AVX512BW__
+        __m512i w = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)weight));
+        EVERY_ROW counts[n * R] = (ints)_mm512_dpwssd_epi32((__m512i)counts[n * R], w, _mm512_loadu_si512(HERE));
+#elif defined __AVX512BW__
+        __m512i w = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)weight));
+        EVERY_ROW counts[n * R] += (ints)_mm512_madd_epi16(w, _mm512_loadu_si512(HERE));
+#elif defined __AVX2__ && !defined __AVX512F__
+        __m256i w = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)weight));
+        EVERY_ROW {
+            __m256i inputs = _mm256_loadu_si256((const __m256i *)HERE);
+            counts[n * R] += (ints)_mm256_madd_epi16(w, inputs);
+        }
+#else
+        EVERY_ROW {
+            const int8_t *w = (const int8_t *)weight;
+            const int16_t *inputs = (const int16_t *)HERE;
+            ints pairs;
+            for (int i = 0; i < LANES; i++) pairs[i] = w[2 * i] * inputs[2 * i] + w[2 * i + 1] * inputs[2 * i + 1];
+            counts[n * R] += pairs;
+        }
+#endif
+    }
+}
+
+/* Products of R rows of weights with N rows of inputs: dots[n * R + r]. The rows after these are
+   fetched on the way, so that memory never waits for sums. The array of sums has a size of its
+   own: with R and N as its sizes, compilers keep it in memory (half the speed). */
 INLINE void dot(const char *weight, size_t row, const float *x, size_t stride, int inputs,
                 float *dots, Kind kind, int R, int N) {
-    floats sums[R][N];
+    floats sums[ROWS * 8], some;
+    ints counts[ROWS * 8];
 #pragma GCC unroll 16
-    for (int r = 0; r < R; r++)
-#pragma GCC unroll 16
-        for (int n = 0; n < N; n++) sums[r][n] = (floats){0};
-    int c = 0, width = kind == BFLOAT ? PAIRS : LANES;
+    for (int i = 0; i < R * N; i++) sums[i] = (floats){0}, counts[i] = (ints){0};
+    int c = 0, width = kind == FLOAT ? LANES : PAIRS;
     for (; c + width <= inputs; c += width)
 #pragma GCC unroll 16
         for (int r = 0; r < R; r++) {
             const char *here = weight + r * row + c * bytes(kind);
             __builtin_prefetch(here + R * row);
-            if (kind == BFLOAT) add_products(sums[r], here, x, stride, c, N);
-            else {
-                floats w = kind == FLOAT ? *(const floats *)here : widened(here);
-#pragma GCC unroll 16
-                for (int n = 0; n < N; n++) sums[r][n] += w * *(const floats *)(x + n * stride + c);
-            }
+            add_products(sums + r, counts + r, here, x, stride, c, kind, R, N);
         }
 #pragma GCC unroll 16
-    for (int r = 0; r < R; r++)
+    for (int i = 0; i < R * N; i++)
+        if (kind == INT8) sums[i] = __builtin_convertvector(counts[i], floats);
+    some = sums_of(sums, R * N);
+    memcpy(dots, &some, R * N * sizeof(float));
+    for (int i = 0; c < inputs && i < R * N; i++)
+        for (int at = c; at < inputs; at++)
+            dots[i] += number(weight + i % R * row, at, kind) * number(x + i / R * stride, at, FORM(kind));
 #pragma GCC unroll 16
-        for (int n = 0; n < N; n++) {
-            float rest = 0;
-            for (int i = c; i < inputs; i++)
-                rest += number(weight + r * row, i, kind) * number(x + n * stride, i, KIND_OF_INPUTS(kind));
-            dots[r * N + n] = sum(sums[r][n]) + rest;
-        }
+    for (int i = 0; i < R * N; i++)
+        if (kind == INT8) dots[i] *= x[i / R * stride + inputs - 1];
 }
 
 typedef void Dot(const char *, size_t, const float *, size_t, int, float *);
@@ -259,42 +329,44 @@ static const Tile tiles[3][TILES] = {
     {{int8_single, 1, 1}, {int8_1, ROWS, 1}, {int8_2, ROWS, 2}, {int8_4, ROWS, 4}, {int8_8, ROWS / 2, 8}},
 };
 
-/* Outputs first ... first + rows - 1 of texts from ... to - 1, as many at a time as the tile has. */
+/* Outputs first ... first + tile.rows - 1 of rows n ... n + tile.texts - 1. */
 static void some_outputs(const Matrix *m, Tile tile, const float *x, float *y, size_t y_stride,
-                         int add, int first, int from, int to) {
+                         int add, int first, int n) {
     size_t row = m->inputs * bytes(m->kind);
     const char *weight = (const char *)m->weight + first * row;
     float dots[ROWS * 4];
-    for (int b = from; b < to; b += tile.texts) {
-        tile.dot(weight, row, x + (size_t)b * m->inputs, m->inputs, m->inputs, dots);
-        for (int r = 0; r < tile.rows; r++)
-            for (int n = 0; n < tile.texts; n++) {
-                float value = dots[r * tile.texts + n] * (m->scale ? m->scale[first + r] : 1);
-                value += m->bias ? m->bias[first + r] : 0;
-                float *out = y + (b + n) * y_stride + first + r;
-                *out = add ? *out + value : value;
-            }
+    tile.dot(weight, row, x + (size_t)n * m->inputs, m->inputs, m->inputs, dots);
+    for (int t = 0; t < tile.texts; t++)
+        for (int r = 0; r < tile.rows; r++) {
+            float value = dots[t * tile.rows + r] * (m->scale ? m->scale[first + r] : 1);
+            value += m->bias ? m->bias[first + r] : 0;
+            float *out = y + (n + t) * y_stride + first + r;
+            *out = add ? *out + value : value;
+        }
+}
+
+/* `count` outputs from `first` on, of all rows. */
+static void outputs(const Matrix *m, const float *x, int rows, float *y, size_t y_stride, int add,
+                    int first, int count) {
+    const Tile *tile = tiles[m->kind] + TILES - 1;
+    for (int n = 0; n < rows; n += tile->texts) {
+        while (tile->texts > rows - n) tile--;
+        Tile part = count < tile->rows ? tiles[m->kind][SINGLE] : *tile;
+        for (int o = first; o < first + count; o += part.rows)
+            for (int t = n; t < n + tile->texts; t += part.texts)
+                some_outputs(m, part, x, y, y_stride, add, o, t);
     }
 }
 
-/* y (B, outputs) = or += x (B, inputs) @ weight.T + bias, shared among the threads; x is left in
-   another order. */
-static void product(const Matrix *m, float *x, int texts, float *y, size_t y_stride, int add) {
-    const Tile *of_kind = tiles[m->kind], *tile = of_kind + TILES - 1;
-    while (tile->texts > texts) tile--;
-    int blocks = m->outputs / tile->rows, whole = texts - texts % tile->texts;
-    Tile rest = of_kind[tile->rows == ROWS], single = of_kind[SINGLE];
-    for (int b = 0; b < texts; b++) arrange(x + (size_t)b * m->inputs, m->inputs, m->kind);
+/* y (N, outputs) = or += x (N, inputs) @ weight.T + bias, shared among the threads; x is left in
+   another form. */
+static void product(const Matrix *m, float *x, int rows, float *y, size_t y_stride, int add) {
+    int blocks = m->outputs / ROWS, last = m->outputs % ROWS;
+    for (int n = 0; n < rows; n++) arrange(x + (size_t)n * m->inputs, m->inputs, m->kind);
 #pragma omp for schedule(static) nowait
-    for (int block = 0; block < blocks; block++) {
-        int first = block * tile->rows;
-        some_outputs(m, *tile, x, y, y_stride, add, first, 0, whole);
-        for (int o = first; o < first + tile->rows; o += rest.rows)
-            some_outputs(m, rest, x, y, y_stride, add, o, whole, texts);
-    }
+    for (int block = 0; block < blocks; block++) outputs(m, x, rows, y, y_stride, add, block * ROWS, ROWS);
 #pragma omp single nowait
-    for (int o = blocks * tile->rows; o < m->outputs; o++)
-        some_outputs(m, single, x, y, y_stride, add, o, 0, texts);
+    for (int o = m->outputs - last; o < m->outputs; o++) outputs(m, x, rows, y, y_stride, add, o, 1);
 #pragma omp barrier
 }
 
@@ -336,7 +408,7 @@ INLINE void store(void *data, size_t at, const float *x, int size, Kind kind) {
 INLINE int blend(const char *values, size_t row, const float *weights, int seen, int size,
                  float *mixed, int c, Kind kind, int W) {
     for (; c + W * LANES <= size; c += W * LANES) {
-        floats sums[W];
+        floats sums[4];
 #pragma GCC unroll 16
         for (int w = 0; w < W; w++) sums[w] = (floats){0};
         for (int s = 0; s < seen; s++)
@@ -409,18 +481,18 @@ static void one_head(const Model *m, const Layer *layer, const Cache *cache, siz
 }
 
 static void attention(const Model *m, int number, const Cache *cache, const Scratch *room,
-                      const int32_t *positions, int texts) {
+                      const Batch *batch) {
     size_t qkv_width = (size_t)(m->heads + 2 * m->kv_heads) * m->head_size;
+    size_t mixed_width = (size_t)m->heads * m->head_size;
     int K = m->kv_heads, G = m->heads / K;
 #pragma omp for schedule(static)
-    for (int i = 0; i < texts * K; i++) {
-        int b = i / K, k = i % K;
+    for (int i = 0; i < batch->texts * K; i++) {
+        int b = i / K, k = i % K, first = batch->firsts[b];
         size_t offset = number * cache->layer_stride + b * cache->text_stride;
-        float *qkv = room->qkv + b * qkv_width;
-        float *mixed = room->mixed + (size_t)b * m->heads * m->head_size;
         float *scores = room->scores + (size_t)i * G * cache->capacity;
-        const Layer *layer = m->layers + number;
-        one_head(m, layer, cache, offset, qkv, mixed, scores, k, positions[b]);
+        for (int n = first; n < batch->firsts[b + 1]; n++)
+            one_head(m, m->layers + number, cache, offset, room->qkv + n * qkv_width,
+                     room->mixed + n * mixed_width, scores, k, batch->starts[b] + n - first);
     }
 }
 
@@ -431,12 +503,12 @@ INLINE float activated(float x, Activation kind) {
     return x / (1 + exponential(-1.5957691216f * (x + 0.044715f * x * x * x))); /* tanh's GELU */
 }
 
-/* (B, F or 2F) becomes (B, F) in the first half of each row, which stays where it is. */
-INLINE void activate(float *x, int size, int texts, Activation kind) {
+/* (N, F or 2F) becomes (N, F) in the first half of each row, which stays where it is. */
+INLINE void activate(float *x, int size, int rows, Activation kind) {
     int gated = kind != GELU && kind != RELU2, blocks = (size + 63) / 64;
     size_t width = (size_t)size * (gated ? 2 : 1);
 #pragma omp for schedule(static)
-    for (int i = 0; i < texts * blocks; i++) {
+    for (int i = 0; i < rows * blocks; i++) {
         float *row = x + i / blocks * width;
         int from = i % blocks * 64, to = from + 64 < size ? from + 64 : size;
 #pragma omp simd
@@ -444,62 +516,69 @@ INLINE void activate(float *x, int size, int texts, Activation kind) {
     }
 }
 
-static void mlp(const Model *m, const Layer *layer, float *own, const Scratch *room, int texts) {
+static void mlp(const Model *m, const Layer *layer, float *own, const Scratch *room, int rows) {
     int F = m->mlp_size;
     size_t width = layer->up.outputs, C = layer->up.inputs;
-    product(&layer->up, own, texts, room->mixed, width, 0);
+    product(&layer->up, own, rows, room->mixed, width, 0);
     switch (m->activation) {
-    case SWIGLU: activate(room->mixed, F, texts, SWIGLU); break;
-    case GEGLU: activate(room->mixed, F, texts, GEGLU); break;
-    case REGLU: activate(room->mixed, F, texts, REGLU); break;
-    case GELU: activate(room->mixed, F, texts, GELU); break;
-    default: activate(room->mixed, F, texts, RELU2);
+    case SWIGLU: activate(room->mixed, F, rows, SWIGLU); break;
+    case GEGLU: activate(room->mixed, F, rows, GEGLU); break;
+    case REGLU: activate(room->mixed, F, rows, REGLU); break;
+    case GELU: activate(room->mixed, F, rows, GELU); break;
+    default: activate(room->mixed, F, rows, RELU2);
     }
-    for (int b = 0; b < texts; b++)
-        memcpy(own + (size_t)b * F, room->mixed + b * width, F * sizeof(float));
-    product(&layer->down, own, texts, room->x, C, 1);
+    for (int n = 0; n < rows; n++)
+        memcpy(own + (size_t)n * F, room->mixed + n * width, F * sizeof(float));
+    product(&layer->down, own, rows, room->x, C, 1);
 }
 
-static void embed(const Model *m, const Scratch *room, const int32_t *ids, const int32_t *positions,
-                  int texts) {
+static void embed(const Model *m, float *x, int32_t id, int32_t position) {
     int C = m->embedding.inputs;
-    for (int b = 0; b < texts; b++) {
-        float *x = room->x + (size_t)b * C;
-        size_t row = (size_t)ids[b] * C;
-        float scale = m->embedding.scale ? m->embedding.scale[ids[b]] : 1;
-        for (int c = 0; c < C; c++) x[c] = number(m->embedding.weight, row + c, m->embedding.kind) * scale;
-        if (m->positions.weight)
-            for (int c = 0; c < C; c++)
-                x[c] += number(m->positions.weight, (size_t)positions[b] * C + c, m->positions.kind);
-        if (m->embedding_normed) normalise(x, x, C, m->embedding_norm, m->eps, m->layer_norm);
-    }
+    size_t row = (size_t)id * C;
+    float scale = m->embedding.scale ? m->embedding.scale[id] : 1;
+    for (int c = 0; c < C; c++) x[c] = number(m->embedding.weight, row + c, m->embedding.kind) * scale;
+    if (m->positions.weight)
+        for (int c = 0; c < C; c++)
+            x[c] += number(m->positions.weight, (size_t)position * C + c, m->positions.kind);
+    if (m->embedding_normed) normalise(x, x, C, m->embedding_norm, m->eps, m->layer_norm);
 }
 
-/* logits (B, V) of what follows ids (B), which stand at `positions` of the cache's texts. */
-void decode_step(const Model *m, const Cache *cache, const Scratch *room, const int32_t *ids,
-                 const int32_t *positions, int32_t texts, float *logits, int32_t threads) {
-    int C = m->embedding.inputs, mixed = m->heads * m->head_size;
-    embed(m, room, ids, positions, texts);
+/* (rows, C) of the residual stream from `x` on, normalised into `own`. */
+static void normalised(const Model *m, const float *x, float *own, int rows, Norm norm) {
+    size_t C = m->embedding.inputs;
+    for (int n = 0; n < rows; n++) normalise(x + n * C, own + n * C, C, norm, m->eps, m->layer_norm);
+}
+
+static void one_layer(const Model *m, int number, const Cache *cache, const Scratch *room,
+                      const Batch *batch, float *own, int rows) {
+    const Layer *layer = m->layers + number;
+    normalised(m, room->x, own, rows, layer->attention_norm);
+    product(&layer->qkv, own, rows, room->qkv, layer->qkv.outputs, 0);
+    attention(m, number, cache, room, batch);
+    memcpy(own, room->mixed, (size_t)rows * layer->out.inputs * sizeof(float));
+    product(&layer->out, own, rows, room->x, layer->out.outputs, 1);
+    normalised(m, room->x, own, rows, layer->mlp_norm);
+    mlp(m, layer, own, room, rows);
+}
+
+/* logits (B, V) after the last new token of each text. */
+void decode_step(const Model *m, const Cache *cache, const Scratch *room, const Batch *batch,
+                 float *logits, int32_t threads) {
+    int rows = batch->firsts[batch->texts];
+    size_t C = m->embedding.inputs;
+    for (int b = 0; b < batch->texts; b++)
+        for (int n = batch->firsts[b]; n < batch->firsts[b + 1]; n++)
+            embed(m, room->x + n * C, batch->ids[n], batch->starts[b] + n - batch->firsts[b]);
 #pragma omp parallel num_threads(threads)
     {
-        float *own = room->own + (size_t)omp_get_thread_num() * texts * room->width;
-        for (int number = 0; number < m->count; number++) {
-            const Layer *layer = m->layers + number;
-            for (int b = 0; b < texts; b++)
-                normalise(room->x + (size_t)b * C, own + (size_t)b * C, C, layer->attention_norm, m->eps, m->layer_norm);
-            product(&layer->qkv, own, texts, room->qkv, layer->qkv.outputs, 0);
-            attention(m, number, cache, room, positions, texts);
-            memcpy(own, room->mixed, (size_t)texts * mixed * sizeof(float));
-            product(&layer->out, own, texts, room->x, C, 1);
-            for (int b = 0; b < texts; b++)
-                normalise(room->x + (size_t)b * C, own + (size_t)b * C, C, layer->mlp_norm, m->eps, m->layer_norm);
-            mlp(m, layer, own, room, texts);
+        float *own = room->own + (size_t)omp_get_thread_num() * rows * room->width;
+        for (int number = 0; number < m->count; number++)
+            one_layer(m, number, cache, room, batch, own, rows);
+        for (int b = 0; b < batch->texts; b++) {
+            float *last = own + b * C;
+            normalised(m, room->x + (batch->firsts[b + 1] - 1) * C, last, 1, m->norm);
+            for (size_t c = 0; c < C; c++) last[c] *= m->logit_scale;
         }
-        for (int b = 0; b < texts; b++) {
-            float *last = own + (size_t)b * C;
-            normalise(room->x + (size_t)b * C, last, C, m->norm, m->eps, m->layer_norm);
-            for (int c = 0; c < C; c++) last[c] *= m->logit_scale;
-        }
-        product(&m->head, own, texts, logits, m->head.outputs, 0);
+        product(&m->head, own, batch->texts, logits, m->head.outputs, 0);
     }
 }

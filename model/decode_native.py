@@ -2,12 +2,13 @@
 
 One token of a small model is a few hundred operators of torch, each of which takes longer to call
 than to compute, and torch's matrix-vector products reach half of the memory's speed. The whole
-step as one function reads the weights as fast as memory gives them.
+step as one function reads the weights as fast as memory gives them, for short prompts too.
 """
 
 import ctypes
 import time
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import cast
 
@@ -24,7 +25,6 @@ from model.threads import ThreadChoice, candidates
 _SOURCE = Path(__file__).with_name("decode.c")
 _KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
 _ACTIVATIONS = ("swiglu", "geglu", "reglu", "gelu", "relu2")
-_MOST_TEXTS = 16  # from here on torch's matrix products are faster
 _pointer, _int, _long, _float = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_float
 
 
@@ -67,6 +67,10 @@ class _Cache(ctypes.Structure):
     ]
 
 
+class _Batch(ctypes.Structure):
+    _fields_ = [*((name, _pointer) for name in ("ids", "firsts", "starts")), ("texts", _int)]
+
+
 class _Scratch(ctypes.Structure):
     _fields_ = [
         *((name, _pointer) for name in ("x", "mixed", "qkv", "scores", "own")),
@@ -81,7 +85,7 @@ class NativeDecoder:
         self._step = library.decode_step
         self._config = model.config
         self._kept: list[Tensor] = []  # what C points to lives as long as this object
-        self._room: tuple[int, int, int, _Scratch] | None = None
+        self._buffers = [torch.empty(0)] * 5
         self._most_threads = torch.get_num_threads()
         self._threads: dict[int, ThreadChoice] = {}
         self._model = self._describe(model)
@@ -89,20 +93,21 @@ class NativeDecoder:
     def step(
         self,
         view: KeyValueCache,
-        ids: Sequence[int],
-        positions: Sequence[int],
+        ids: Sequence[Sequence[int]],
+        starts: Sequence[int],
         threads: int | None = None,
     ) -> Tensor:
-        """Logits (B, V) float32 after one new id a row, which goes to its position in `view`.
+        """Logits (B, V) float32 after new ids of every row of `view`, from position starts[row] on.
 
-        A row's logits are the same to the bit whatever stands beside it and however many threads
-        compute; without `threads` the number that is fastest is found while writing.
+        A row's logits are the same to the bit whatever stands beside it, in whatever pieces its
+        ids come and however many threads compute; without `threads` the number that is fastest
+        is found while writing.
         """
-        texts = len(ids)
-        choice = self._threads.get(texts)
+        firsts = [0, *accumulate(map(len, ids))]
+        texts, rows = len(ids), firsts[-1]
+        choice = self._threads.get(rows)
         if choice is None:
-            choice = ThreadChoice(candidates(self._most_threads))
-            self._threads[texts] = choice
+            choice = self._threads[rows] = ThreadChoice(candidates(self._most_threads))
         count = threads or choice.now
         keys, values = view.tensors
         held = _Cache(
@@ -111,16 +116,13 @@ class NativeDecoder:
             view.capacity,
             _KINDS[keys.dtype],
         )
+        numbers = [(_int * len(n))(*n) for n in (list(chain(*ids)), firsts, starts)]
+        batch = _Batch(*(ctypes.cast(n, _pointer) for n in numbers), texts)
         logits = torch.empty(texts, self._config.vocab_size)
-        room, numbers = self._scratch(texts, view.capacity, count), _int * texts
+        room = self._room(rows, texts * view.capacity, count)
         begin = time.perf_counter()
         self._step(
-            ctypes.byref(self._model),
-            ctypes.byref(held),
-            ctypes.byref(room),
-            numbers(*ids),
-            numbers(*positions),
-            texts,
+            *map(ctypes.byref, (self._model, held, room, batch)),
             _pointer(logits.data_ptr()),
             count,
         )
@@ -128,22 +130,23 @@ class NativeDecoder:
             choice.took(time.perf_counter() - begin)
         return logits
 
-    def _scratch(self, texts: int, capacity: int, threads: int) -> _Scratch:
-        if self._room is None or self._room[:3] != (texts, capacity, threads):
-            c = self._config
-            heads, mlp = c.num_heads * c.head_size, c.mlp_size
-            width = max(c.hidden_size, heads, mlp)
-            sizes = (
-                texts * c.hidden_size,
-                texts * max(heads, 2 * mlp),
-                texts * (heads + 2 * c.kv_heads * c.head_size),
-                texts * c.num_heads * capacity,
-                threads * texts * width,
-            )
-            self._buffers = [torch.empty(size) for size in sizes]
-            room = _Scratch(*(buffer.data_ptr() for buffer in self._buffers), width)
-            self._room = (texts, capacity, threads, room)
-        return self._room[3]
+    def _room(self, rows: int, positions: int, threads: int) -> _Scratch:
+        """Memory for a step; buffers are replaced where they are too small."""
+        c = self._config
+        heads, mlp = c.num_heads * c.head_size, c.mlp_size
+        width = max(c.hidden_size, heads, mlp)
+        sizes = (
+            rows * c.hidden_size,
+            rows * max(heads, 2 * mlp),
+            rows * (heads + 2 * c.kv_heads * c.head_size),
+            positions * c.num_heads,
+            threads * rows * width,
+        )
+        self._buffers = [
+            buffer if buffer.numel() >= size else torch.empty(size)
+            for buffer, size in zip(self._buffers, sizes, strict=True)
+        ]
+        return _Scratch(*(buffer.data_ptr() for buffer in self._buffers), width)
 
     def _describe(self, model: GPT) -> _Model:
         c = model.config

@@ -14,10 +14,11 @@ from model.config import parameter_count
 from model.decode_graph import GraphDecoder
 from model.decode_native import native_decoder
 from model.gpt import GPT
+from model.quantized import QuantizedGPT
 
 _SMALL_MODEL = 16_000_000  # parameters
 _FIRST_CAPACITY = 64  # positions
-_MOST_NATIVE = 16  # texts, from which on torch's matrix products are as fast
+_SHORT = 32  # ids that are read in C, as many as torch's matrix products need to be faster
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,9 @@ class ModelReader:
 
     def __init__(self, model: GPT) -> None:
         self.model = model
-        self.context, self.vocabulary = (
-            model.config.max_position_embeddings,
-            model.config.vocab_size,
-        )
-        self.exact = model.dtype == torch.float32
+        self.context = model.config.max_position_embeddings
+        self.vocabulary = model.config.vocab_size
+        self.exact = _is_exact(model)
         self._native = native_decoder(model)
         self._graphs = GraphDecoder(model) if model.device.type == "cuda" else None
         self._cache: KeyValueCache | None = None
@@ -67,22 +66,25 @@ class ModelReader:
 
     @torch.inference_mode()
     def read(self, chunks: Sequence[Chunk]) -> Tensor:
-        """See `Reader`; chunks of several ids that begin at one position are read in one pass."""
+        """See `Reader`; short chunks are read in one pass, longer ones with those that begin at
+        the same position."""
         self._make_room(
             max(chunk.slot for chunk in chunks) + 1,
             max(chunk.start + len(chunk.ids) for chunk in chunks),
         )
         logits = torch.empty(len(chunks), self.vocabulary, device=self.model.device)
         with _threads_for(self.model):
-            for start, group in _passes(chunks):
+            for start, group in _passes(chunks, 1 if self._native is None else _SHORT):
                 view, order = self._side_by_side([chunks[index].slot for index in group])
                 ordered = [group[place] for place in order]
                 some = [chunks[index] for index in ordered]
-                read = self._newest(view, some) if start is None else self._pass(view, start, some)
+                read = self._short(view, some) if start is None else self._long(view, start, some)
+                if ordered == list(range(len(chunks))):
+                    return read
                 logits[ordered] = read
         return logits
 
-    def _pass(self, view: KeyValueCache, start: int, chunks: Sequence[Chunk]) -> Tensor:
+    def _long(self, view: KeyValueCache, start: int, chunks: Sequence[Chunk]) -> Tensor:
         """Chunks of unequal length from `start` on, filled up at the end, where nothing looks."""
         device = self.model.device
         longest = max(len(chunk.ids) for chunk in chunks)
@@ -93,11 +95,11 @@ class ModelReader:
         every = torch.arange(len(chunks), device=device)
         return self.model.logits(hidden[every, last]).float()
 
-    def _newest(self, view: KeyValueCache, chunks: Sequence[Chunk]) -> Tensor:
-        """One id a row, each at its own position."""
+    def _short(self, view: KeyValueCache, chunks: Sequence[Chunk]) -> Tensor:
+        """Chunks at positions of their own: of a few ids in C, else of one."""
         places = [chunk.start for chunk in chunks]
-        if self._native is not None and len(chunks) <= _MOST_NATIVE:
-            return self._native.step(view, [chunk.ids[0] for chunk in chunks], places)
+        if self._native is not None:
+            return self._native.step(view, [chunk.ids for chunk in chunks], places)
         if self._graphs is not None:
             return self._graphs.step(view, [chunk.ids[0] for chunk in chunks], places)
         view.length = max(places)
@@ -160,11 +162,9 @@ class WholeReader:
 
     def __init__(self, model: GPT) -> None:
         self.model = model
-        self.context, self.vocabulary = (
-            model.config.max_position_embeddings,
-            model.config.vocab_size,
-        )
-        self.exact = model.dtype == torch.float32
+        self.context = model.config.max_position_embeddings
+        self.vocabulary = model.config.vocab_size
+        self.exact = _is_exact(model)
         self._held: dict[int, list[int]] = {}
 
     @torch.inference_mode()
@@ -184,14 +184,20 @@ def reader_for(model: GPT, *, use_cache: bool = True) -> Reader:
     return ModelReader(model) if use_cache and model.config.use_cache else WholeReader(model)
 
 
-def _passes(chunks: Sequence[Chunk]) -> Iterator[tuple[int | None, list[int]]]:
-    """Indexes of chunks to read in one pass, and where they all start: None for single ids."""
+def _passes(chunks: Sequence[Chunk], short: int) -> Iterator[tuple[int | None, list[int]]]:
+    """Indexes of chunks to read in one pass, and where they all start: None for those of up to
+    `short` ids."""
 
     def start(index: int) -> int:
-        return -1 if len(chunks[index].ids) == 1 else chunks[index].start
+        return -1 if len(chunks[index].ids) <= short else chunks[index].start
 
     for at, group in groupby(sorted(range(len(chunks)), key=start), key=start):
         yield (None if at < 0 else at), list(group)
+
+
+def _is_exact(model: GPT) -> bool:
+    """See `Reader`; products with quantized weights round the activations of long chunks more."""
+    return model.dtype == torch.float32 and not isinstance(model, QuantizedGPT)
 
 
 @contextmanager
