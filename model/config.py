@@ -12,7 +12,6 @@ PresetName = Literal[
     "tiny", "mini", "sprint", "small", "125M", "350M", "760M", "1B",
     "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl",
 ]  # fmt: skip
-Architecture = Literal["LlamaForCausalLM", "GPT2LMHeadModel", "Qwen3ForCausalLM"]
 
 
 def _llama(width: int, layers: int, heads: int, kv_heads: int, context: int) -> dict[str, Any]:
@@ -61,6 +60,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "gpt2-xl": _gpt2(1600, 48, 25),
 }
 GATED = ("swiglu", "geglu", "reglu")
+CHINCHILLA_RATIO = 20
+"""Training tokens per parameter that spend arithmetic best (Hoffmann et al. 2022, Chinchilla)."""
 
 
 class RopeScaling(BaseModel):
@@ -259,8 +260,8 @@ def flops_per_token(config: ModelConfig, context: int) -> int:
 
 
 def suggested_horizon(config: ModelConfig) -> int:
-    """Tokens worth training on: 20 per parameter (Hoffmann et al. 2022, Chinchilla)."""
-    return 20 * parameter_count(config)
+    """Tokens worth training on: `CHINCHILLA_RATIO` per parameter."""
+    return CHINCHILLA_RATIO * parameter_count(config)
 
 
 def suggested_batch_tokens(flops: float) -> int:
@@ -271,26 +272,3 @@ def suggested_batch_tokens(flops: float) -> int:
 def suggested_learning_rate(flops: float) -> float:
     """AdamW's peak learning rate for a budget of `flops` (Bi et al. 2024, DeepSeek LLM, eq. 1)."""
     return float(0.3118 * flops**-0.1250)
-
-
-def architecture(config: ModelConfig) -> Architecture | None:
-    """The Hugging Face architecture that computes exactly this model, None where there is none.
-
-    Missing gains and GPT-2's missing biases are no obstacle: they are saved as ones and zeros.
-    """
-    if config.logit_scale != 1 or config.embedding_norm:
-        return None
-    if config.position == "rope" and config.norm == "rmsnorm" and config.mlp in GATED:
-        if not config.qk_norm:
-            # LlamaConfig insists on this even when head_dim is given.
-            return None if config.hidden_size % config.num_heads else "LlamaForCausalLM"
-        return None if config.bias else "Qwen3ForCausalLM"
-    gpt2 = (
-        config.position == "learned"
-        and config.norm == "layernorm"
-        and config.mlp == "gelu"
-        and config.kv_heads == config.num_heads
-        and config.head_size * config.num_heads == config.hidden_size
-        and not config.qk_norm
-    )
-    return "GPT2LMHeadModel" if gpt2 else None

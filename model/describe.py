@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from model.config import ModelConfig
-from model.huggingface_config import config_from_hf
+from model.huggingface_parsing import config_from_hf
 from model.parsing import parse_model_config
 from utils.errors import UsageError
 

@@ -1,8 +1,8 @@
 """The weights of our models as Hugging Face models and back: names and layouts.
 
-Llama, Qwen3 and GPT-2 hold what we compute under other names: queries, keys and values apart,
-gate and up apart, GPT-2's matrices transposed. A combination of switches that no architecture of
-theirs holds keeps our own names.
+Their architectures hold what we compute under other names: queries, keys and values apart, gate and
+up apart, GPT-2's matrices transposed. A combination of switches that none of them holds keeps our
+own names.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.config import ModelConfig, architecture
+from model.architecture import architecture
+from model.config import GATED, ModelConfig
 from model.gpt import GPT
 from utils.errors import RefusedError
 
@@ -58,7 +59,8 @@ def state_from_hf(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[st
         RefusedError: a tensor is missing, unexpected, or holds what this config does without.
     """
     found = _canonical(tensors, config)
-    if architecture(config) is None:
+    # Our own names are also in what was saved before an architecture was known to hold it.
+    if architecture(config) is None or "embedding.weight" in found:
         return found
     result: dict[str, Tensor] = {}
     missing: list[str] = []
@@ -124,6 +126,9 @@ def _llama_layout(config: ModelConfig) -> Iterator[_Entry]:
     width, head = config.hidden_size, config.head_size
     rows = (config.num_heads * head, config.kv_heads * head, config.kv_heads * head)
     kinds = ("weight", "bias") if config.bias else ("weight",)
+    up_names = ("gate_proj", "up_proj") if config.mlp in GATED else ("up_proj",)
+    apertus = architecture(config) == "ApertusForCausalLM"
+    norms = ("attention", "feedforward") if apertus else ("input", "post_attention")
 
     def gain(ours: str, theirs: str, size: int) -> _Entry:
         return _Entry(ours, (theirs,), neutral=None if config.norm_gain else (1.0, (size,)))
@@ -136,14 +141,14 @@ def _llama_layout(config: ModelConfig) -> Iterator[_Entry]:
             qkv = tuple(f"{attention}.{letter}_proj.{kind}" for letter in "qkv")
             yield _Entry(f"{ours}.attention.qkv.{kind}", qkv, rows)
             yield _Entry(f"{ours}.attention.out.{kind}", (f"{attention}.o_proj.{kind}",))
-            gate_up = (f"{theirs}.mlp.gate_proj.{kind}", f"{theirs}.mlp.up_proj.{kind}")
-            yield _Entry(f"{ours}.mlp.up.{kind}", gate_up, (config.mlp_size, config.mlp_size))
+            up = tuple(f"{theirs}.mlp.{name}.{kind}" for name in up_names)
+            yield _Entry(f"{ours}.mlp.up.{kind}", up, (config.mlp_size,) * len(up))
             yield _Entry(f"{ours}.mlp.down.{kind}", (f"{theirs}.mlp.down_proj.{kind}",))
         for letter in "qk" if config.qk_norm else "":
             name = f"{letter}_norm.weight"
             yield gain(f"{ours}.attention.{name}", f"{attention}.{name}", head)
-        yield gain(f"{ours}.attention_norm.weight", f"{theirs}.input_layernorm.weight", width)
-        yield gain(f"{ours}.mlp_norm.weight", f"{theirs}.post_attention_layernorm.weight", width)
+        for norm, name in zip(("attention_norm", "mlp_norm"), norms, strict=True):
+            yield gain(f"{ours}.{norm}.weight", f"{theirs}.{name}_layernorm.weight", width)
     yield gain("norm.weight", "model.norm.weight", width)
 
 

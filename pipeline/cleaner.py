@@ -133,7 +133,6 @@ class _Work:
         self.finished: dict[str, Tally] = {}
         self._sizes = {task.name: task.bytes for task in tasks}
         self._running: dict[str, Tick] = {}
-        self._done_before = 0
         self._raw_before = 0
         self._start = time.monotonic()
 
@@ -180,7 +179,6 @@ class _Work:
         """Take over the units that an interrupted run finished."""
         for name, unit in builder.units.items():
             self.finished[name] = msgspec.convert(unit.facts, Tally)
-        self._done_before = sum(self._sizes[name] for name in self.finished)
         self._raw_before = self.tally.raw_bytes
 
     def _publish(self, report: Report, scratch: Path, builder: FolderBuilder) -> None:

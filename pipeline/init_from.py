@@ -11,9 +11,9 @@ from model.config import ModelConfig
 from model.describe import read_model_config
 from pipeline import inventory
 from pipeline.options import Config, TrainOptions
-from pipeline.pretrained import KNOWN, hub_id, kept, tokenizer_beside
+from pipeline.pretrained import KNOWN, hub_id, kept
 from pipeline.tokenizer import Tokenizer
-from pipeline.tokenizer_load import load_tokenizer, online_path
+from pipeline.tokenizer_load import load_tokenizer, online_path, tokenizer_beside
 from pipeline.tokens import TokenSet
 from utils.artefacts import Source, source
 from utils.errors import RefusedError, UsageError

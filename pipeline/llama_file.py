@@ -8,6 +8,7 @@ from collections import deque
 from pathlib import Path
 
 from model.checkpoint import load_weights
+from model.folding import folded
 from pipeline.inventory import safe_name
 from utils.artefacts import build_folder, is_current, source, verify
 from utils.errors import RefusedError
@@ -25,7 +26,7 @@ def weights_file(path: Path, form: str) -> Path:
         DiskFullError: there is no room for it.
     """
     from pipeline.export.gguf_model import GgufModel, refuse_unknown  # 200 ms
-    from pipeline.export.stage import EXPORTS, refuse_ours_alone
+    from pipeline.export.stage import EXPORTS
 
     name = safe_name(f"{path.absolute().parent.name}-{path.stem}")
     target, plan, inputs = EXPORTS / f"{name}-llamacpp-{form}", {"dtype": form}, [source(path)]
@@ -33,9 +34,8 @@ def weights_file(path: Path, form: str) -> Path:
     if is_current(target, "inference", plan, inputs) is not None:
         verify(target)
         return target / file
-    model = load_weights(path)
     try:
-        refuse_ours_alone(model.config)
+        model = folded(load_weights(path))
         refuse_unknown(model.config)
     except RefusedError as error:
         raise RefusedError(error.problem, found=error.found, remedy="--engine torch") from error

@@ -16,9 +16,9 @@ from model.reader import Reader, reader_for
 from pipeline.generation import Writer
 from pipeline.inventory import Checkpoint
 from pipeline.options import LoadOptions
-from pipeline.pretrained import declared_ends, tokenizer_beside
+from pipeline.pretrained import declared_ends
 from pipeline.smaller_weights import load_smaller
-from pipeline.tokenizer_load import load_tokenizer
+from pipeline.tokenizer_load import tokenizer_of
 from utils.errors import HatcheryError, OutOfMemoryError, UsageError
 from utils.hardware import machine, release_heap
 from utils.units import human_bytes
@@ -35,13 +35,7 @@ def load_writer(path: Path, name: str, options: LoadOptions, tokenizers_dir: Pat
         RefusedError: see `model.checkpoint.load_weights`; model and tokenizer do not fit.
         OutOfMemoryError: says which forms of the weights would fit.
     """
-    beside = tokenizer_beside(path)
-    if beside is None and options.tokenizer is None:
-        raise UsageError(
-            f"{path} holds no tokenizer.",
-            remedy="name the one that it was trained with: --tokenizer NAME",
-        )
-    tokenizer = load_tokenizer(beside or str(options.tokenizer), tokenizers_dir)
+    tokenizer = tokenizer_of(path, options.tokenizer, tokenizers_dir)
     try:
         reader, notes = _reader(path, name, options)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:

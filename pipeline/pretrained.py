@@ -21,7 +21,6 @@ KNOWN = {
 }
 """Short names and what they are called on the hub."""
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "encoder.json")
 _CONFIG, _WEIGHTS, _INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 _PATTERNS = [
     _CONFIG,
@@ -156,14 +155,6 @@ def _unreachable(identity: str, error: Exception) -> NetworkError:
         remedy="check the name and the network, or give a folder with its config.json, "
         "model.safetensors and tokenizer files",
     )
-
-
-def tokenizer_beside(path: Path) -> Path | None:
-    """The folder that holds the tokenizer of a checkpoint folder or `.pt` file, None where there
-    is none."""
-    folders = (path,) if path.is_dir() else (path.parent, path.parent.parent)
-    held = (f for f in folders if any((f / name).is_file() for name in TOKENIZER_FILES))
-    return next((folder.absolute() for folder in held), None)
 
 
 def declared_ends(path: Path) -> frozenset[int]:

@@ -5,7 +5,8 @@ import tempfile
 from pathlib import Path
 
 from pipeline.tokenizer import Tokenizer
-from pipeline.tokenizer_load import Found, online_path, read
+from pipeline.tokenizer_load import Found, online_path
+from pipeline.tokenizer_read import read
 from utils.artefacts import Source
 from utils.errors import NetworkError
 

@@ -1,28 +1,18 @@
-"""Finds what a tokenizer's name or path means and reads it, whatever its file format."""
+"""Finds what a tokenizer's name or path means, or which one lies beside a checkpoint."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from pipeline.tokenizer import Tokenizer
-from pipeline.tokenizer_sentencepiece import convert
-from pipeline.tokenizer_spec import Spec
-from utils.artefacts import MANIFEST, Source, read_manifest, source, verify
-from utils.errors import HatcheryError, RefusedError, UsageError
+from pipeline.tokenizer_read import FILES, main_file, read
+from utils.artefacts import Source, read_manifest, source
+from utils.errors import UsageError
 
 # What people call them, the id on the hub, the folder under tokenizers/.
 KNOWN = {
     "codellama": ("codellama/CodeLlama-7b-hf", "codellama_tokenizer"),
     "gpt2": ("openai-community/gpt2", "gpt2_tokenizer"),
-}
-_PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
-_ROLE_NAMES = {
-    "bos": ("<s>", "<bos>", "<|begin_of_text|>", "<|endoftext|>"),
-    "eos": ("</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>"),
-    "pad": ("<pad>",),
-    "unk": ("<unk>",),
 }
 
 
@@ -48,6 +38,30 @@ def load_tokenizer(where: str | Path, tokenizers_dir: Path) -> Tokenizer:
         RefusedError: it is damaged.
     """
     return find(where, tokenizers_dir).open()
+
+
+def tokenizer_of(path: Path, named: str | None, tokenizers_dir: Path) -> Tokenizer:
+    """The tokenizer of the checkpoint at `path`: the one beside it, else the one `named`.
+
+    Raises:
+        UsageError: neither is there.
+        RefusedError: it is damaged.
+    """
+    where = tokenizer_beside(path) or named
+    if where is None:
+        raise UsageError(
+            f"{path} holds no tokenizer.",
+            remedy="name the one that it was trained with: --tokenizer NAME",
+        )
+    return load_tokenizer(where, tokenizers_dir)
+
+
+def tokenizer_beside(path: Path) -> Path | None:
+    """The folder that holds the tokenizer of a checkpoint folder or `.pt` file, None where there
+    is none."""
+    folders = (path,) if path.is_dir() else (path.parent, path.parent.parent)
+    held = (f for f in folders if any((f / name).is_file() for name in FILES))
+    return next((folder.absolute() for folder in held), None)
 
 
 def find(where: str | Path, tokenizers_dir: Path, *, refetch: bool = False) -> Found:
@@ -138,135 +152,3 @@ def online_path(repository: str) -> str:
 def _local(path: Path) -> Found:
     name = (path.resolve().parent if path.is_file() else path.resolve()).name or "tokenizer"
     return Found(name, lambda: source(main_file(path)), lambda: read(path, name))
-
-
-def main_file(path: Path) -> Path:
-    """The file of `path` that holds the vocabulary.
-
-    Raises:
-        UsageError: a folder without one.
-    """
-    if path.is_file():
-        return path
-    names = ["tokenizer.json", "tokenizer.model", *(vocab for vocab, _ in _PAIRS)]
-    for name in names:
-        if (path / name).is_file():
-            return path / name
-    inside = sorted(entry.name for entry in path.iterdir())
-    raise UsageError(
-        f"{path} does not hold a tokenizer.",
-        found=", ".join(inside[:6]) + (" …" if len(inside) > 6 else "") or "an empty folder",
-        remedy=f"it should hold one of {', '.join(names)}",
-    )
-
-
-def read(path: Path, name: str) -> Tokenizer:
-    """Read a folder or file; the manifest is verified where there is one.
-
-    Raises:
-        UsageError: not a tokenizer, or of a kind that cannot give text back.
-        RefusedError: damaged.
-    """
-    file = main_file(path)
-    if path.is_dir() and (path / MANIFEST).is_file() and read_manifest(path):
-        verify(path, [file.name])
-    roles: dict[str, str] = {}
-    try:
-        if file.name.endswith(".model"):
-            spec, roles = convert(file.read_bytes())
-        else:
-            spec = _read_json(file)
-            if not isinstance(spec.get("model"), dict):  # "model" is also a word of GPT-2
-                spec = _byte_level(spec, _merges_beside(file))
-        settings = _settings(file.parent)
-        roles = _roles(spec, settings) or roles
-        template = settings.get("chat_template")
-        listed = map(_content, settings.get("additional_special_tokens", []))
-        more = [text for text in listed if text]
-        return Tokenizer(spec, name, roles, template if isinstance(template, str) else None, more)
-    except HatcheryError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RefusedError(
-            f"{file} is not a whole tokenizer.",
-            found=f"{type(error).__name__}: {error}",
-            remedy="fetch or train it again",
-        ) from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise RefusedError(
-            f"{path} is damaged: it is not JSON.", found=str(error), remedy="fetch it again"
-        ) from error
-    if not isinstance(value, dict):
-        raise RefusedError(f"{path} is not a tokenizer.", found=f"a JSON {type(value).__name__}")
-    return value
-
-
-def _settings(folder: Path) -> dict[str, Any]:
-    """What the files beside the vocabulary say; the more specific file wins."""
-    settings: dict[str, Any] = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        if (folder / name).is_file():
-            known = _read_json(folder / name)
-            settings |= {key: value for key, value in known.items() if value is not None}
-    return settings
-
-
-def _roles(spec: Spec, settings: dict[str, Any]) -> dict[str, str]:
-    """The tokens that begin and end documents, as declared, else by their usual names."""
-    exist = spec["model"]["vocab"].keys() | {t["content"] for t in spec.get("added_tokens") or []}
-    special = {t["content"] for t in spec.get("added_tokens") or [] if t["special"]}
-    roles: dict[str, str] = {}
-    for role, usual in _ROLE_NAMES.items():
-        text = _content(settings.get(f"{role}_token"))
-        if text is not None and text in exist:
-            roles[role] = text
-        elif role != "pad" and (known := [name for name in usual if name in special]):
-            roles[role] = known[0]
-    return roles
-
-
-def _content(token: Any) -> str | None:
-    """The text of a token written as a string or as an object; None where there is none."""
-    text = token.get("content") if isinstance(token, dict) else token
-    return text if isinstance(text, str) else None
-
-
-def _merges_beside(vocab: Path) -> list[list[str]]:
-    names = dict(_PAIRS)
-    path = vocab.with_name(names.get(vocab.name, "merges.txt"))
-    if not path.is_file():
-        raise UsageError(
-            f"{vocab} has no merges beside it.",
-            found=f"no {path.name} in {vocab.parent}",
-            remedy=f"put {path.name} there, or give a tokenizer.json",
-        )
-    lines = path.read_bytes().decode().split("\n")
-    pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
-    if wrong := [line for line in pairs if len(line) != 2]:
-        raise RefusedError(f"{path} is damaged.", found=f"the merge {' '.join(wrong[0])[:80]!r}")
-    return pairs
-
-
-def _byte_level(vocab: dict[str, int], merges: list[list[str]]) -> Spec:
-    """GPT-2's pipeline around a vocabulary and its merges."""
-    step = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-    special = {"special": True, "normalized": False}
-    flags = dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
-    return {
-        "version": "1.0",
-        "added_tokens": [
-            {"id": vocab[text], "content": text} | special | flags
-            for text in ("<|endoftext|>",)
-            if text in vocab
-        ],
-        "normalizer": None,
-        "pre_tokenizer": step | {"use_regex": True},
-        "post_processor": None,
-        "decoder": step | {"use_regex": True},
-        "model": {"type": "BPE", "vocab": vocab, "merges": merges},
-    }

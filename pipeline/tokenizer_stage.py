@@ -11,6 +11,7 @@ from pipeline.documents import cleaned_files
 from pipeline.events import Event, Finished, Progress, Saved, Started, Warned
 from pipeline.options import Config, TokenizeOptions
 from pipeline.tokenizer import Tokenizer
+from pipeline.tokenizer_read import read
 from pipeline.tokenizer_report import measure, sample
 from utils.artefacts import Source, is_current, read_manifest, source
 from utils.errors import UsageError
@@ -75,7 +76,7 @@ def _train(config: Config, options: TokenizeOptions, stop: StopSignal) -> Making
     if options.train == "bpe":
         settings["vocab_size"] = options.vocab_size
     if not options.force and (done := is_current(target, "tokenize", settings, inputs)):
-        return Outcome(loading.read(target, target.name), target, done.facts, fresh=False)
+        return Outcome(read(target, target.name), target, done.facts, fresh=False)
     feed = training.Feed(files, options.train_mib << 20, stop)
     spec = yield from training.learn(options.train, options.vocab_size, feed, stop)
     tokenizer = Tokenizer(spec, target.name, training.ROLES)
@@ -99,7 +100,7 @@ def _load(config: Config, options: TokenizeOptions) -> Making:
     target = folder / (options.name or found.name)
     settings, inputs = {"load": options.load}, [found.origin()]
     if not options.force and is_current(target, "tokenize", settings, inputs):
-        return (yield from _measured(config, options, loading.read(target, target.name), target))
+        return (yield from _measured(config, options, read(target, target.name), target))
     yield Progress(done=0, message=f"fetching {options.load}")
     tokenizer = found.open()
     tokenizer.name = target.name
@@ -172,7 +173,7 @@ def _measure(
         return {}
     yield Progress(done=0, message="measuring")
     gpt2 = config.paths.tokenizers_dir / loading.KNOWN["gpt2"][1]
-    other = loading.read(gpt2, gpt2.name) if gpt2.is_dir() else None
+    other = read(gpt2, gpt2.name) if gpt2.is_dir() else None
     figures = measure(tokenizer, sample(files), other)
     if figures and figures["exact_round_trips"] < figures["sample_documents"]:
         lost = figures["sample_documents"] - figures["exact_round_trips"]

@@ -12,14 +12,15 @@ from threading import Event as StopSignal
 import torch
 
 from model import device as devices
-from model.config import architecture, parameter_count
+from model.config import parameter_count
+from model.folding import folded_config
 from pipeline import pretrained
 from pipeline.events import Event, Finished, Progress, Started, Warned, to_json
 from pipeline.loop import NonFiniteError
 from pipeline.options import Config, TrainOptions
 from pipeline.session import Session
 from pipeline.train_setup import Setup, prepare_run, write_record
-from utils.errors import OutOfMemoryError
+from utils.errors import OutOfMemoryError, RefusedError
 from utils.files import AppendLog, FolderLock
 from utils.units import human_count
 
@@ -94,11 +95,10 @@ def _announcements(setup: Setup) -> Iterator[Event]:
         yield Warned(note)
     if device.type == "cpu" and options.device == "auto":
         yield Warned("No GPU was found: training on the CPU.", remedy="--device cpu silences this.")
-    if architecture(setup.model) is None:
-        yield Warned(
-            "No Hugging Face architecture holds this combination of model switches: "
-            "Hatchery can use the model, export will refuse it."
-        )
+    try:
+        folded_config(setup.model)
+    except RefusedError as error:
+        yield Warned(f"Only Hatchery computes such a model, export will refuse it: {error.found}.")
     tokens, parameters = setup.data.train.tokens, parameter_count(setup.model)
     if tokens * options.epochs < parameters and options.max_steps is None:
         yield Warned(

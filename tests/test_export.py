@@ -15,9 +15,11 @@ from stage_runner import finished, run_stage
 from tiny_checkpoints import lively_model
 from tokenizer_makers import PROSE, train
 
-from model.checkpoint import save_checkpoint
+from model.checkpoint import load_weights, save_checkpoint
+from model.folding import folded
 from model.gpt import GPT
-from pipeline.events import Event, Warned
+from model.huggingface import state_to_hf
+from pipeline.events import Event, Metric, Warned
 from pipeline.export.gguf_tokenizer import vocabulary
 from pipeline.export.modelfile import modelfile
 from pipeline.tokenizer import CHAT_TEMPLATE, Tokenizer
@@ -28,6 +30,8 @@ from utils.files import DiskFullError
 
 CONTEXT, NEW_TOKENS = 96, 48
 GPT2 = {"position": "learned", "norm": "layernorm", "mlp": "gelu", "bias": True, "num_kv_heads": 4}
+# zero_init: a fresh model whose blocks add nothing would prove nothing.
+SPRINT = {"preset": "sprint", "zero_init": False, "tie_word_embeddings": True}
 # A switch of its own each: grouped queries, normalised ones, GPT-2; then what else layouts hold.
 SHAPES: dict[str, dict[str, Any]] = {
     "llama": {"num_kv_heads": 2},
@@ -44,6 +48,12 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
     "no gains": {"norm_gain": False},
     "gpt2 plain": GPT2 | {"bias": False, "norm_gain": False},
+    "arcee": {"mlp": "relu2", "num_kv_heads": 2, "tie_word_embeddings": True},
+    "apertus": {"mlp": "relu2", "qk_norm": True, "head_dim": 16, "tie_word_embeddings": True},
+    # Folded: norms and scales go into the weights.
+    "sprint": SPRINT,
+    "layernorm": {"norm": "layernorm", "embedding_norm": True, "num_kv_heads": 2},
+    "gpt2 grouped": GPT2 | {"num_kv_heads": 2, "logit_scale": 0.5, "tie_word_embeddings": True},
 }  # fmt: skip
 HOSTILE = [
     " ", "  ", "\n", "\n\n  x", "a\u00a0b", "1234567 12,345.67", "'s 'S 'll 'LL don't DON'T",
@@ -220,8 +230,8 @@ def test_narrow_formats_are_near(
         assert any(isinstance(e, Warned) and "stay float32" in e.message for e in events)
 
 
-@pytest.mark.parametrize("shape", ["llama", "qwen3", "gpt2"])
-def test_transformers_opens_the_folder_with_equal_logits(
+@pytest.mark.parametrize("shape", SHAPES)
+def test_transformers_opens_the_folder_with_equal_logits_and_text(
     shape: str, workspace: Path, tokenizers: dict[str, Tokenizer]
 ) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -240,7 +250,16 @@ def test_transformers_opens_the_folder_with_equal_logits(
     ids = words("It's a fine day")["input_ids"]
     assert ids == start(tokenizer, "It's a fine day")
     batch = torch.tensor([ids])
-    torch.testing.assert_close(theirs(batch).logits, model(batch)["logits"], atol=2e-4, rtol=2e-4)
+    torch.testing.assert_close(theirs(batch).logits, model(batch)["logits"], atol=1e-4, rtol=1e-4)
+    written = theirs.generate(
+        batch, attention_mask=torch.ones_like(batch), do_sample=False, eos_token_id=-1,
+        max_new_tokens=NEW_TOKENS,
+    )  # fmt: skip
+    expected = greedy(model, ids)
+    assert len(set(expected)) > 4
+    assert written[0, len(ids) :].tolist() == expected
+    again = load_weights(Path("out"))
+    torch.testing.assert_close(again(batch)["logits"], model(batch)["logits"], atol=1e-4, rtol=1e-4)
     chat = [{"role": "user", "content": "Hello"}]
     rendered = words.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
     assert rendered == "<s>User: Hello\nAssistant:"
@@ -258,6 +277,43 @@ def test_a_narrower_folder_holds_the_rounded_weights(
     assert json.loads(Path("out/config.json").read_bytes())["dtype"] == "bfloat16"
     with pytest.raises(UsageError, match="q8_0"):
         export(checkpoint=str(checkpoint), to="hf", dtype="q8_0")
+
+
+@pytest.mark.parametrize("dtype", ["auto", "f16", "f32"])
+def test_folded_weights_are_rounded_once_to_the_format_asked_for(
+    dtype: str, workspace: Path, tokenizers: dict[str, Tokenizer]
+) -> None:
+    model = model_of(tokenizers["bpe"], **SPRINT | {"logit_scale": 0.3}).to(torch.bfloat16)
+    end = finished(
+        export(checkpoint=str(saved(model, tokenizers["bpe"])), to="hf", dtype=dtype, output="out")
+    )
+    assert end.summary["architecture"] == "ApertusForCausalLM"
+    assert end.summary["folded"] == "embedding_norm, logit_scale"
+    kind = {"auto": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}[dtype]
+    exact = state_to_hf(folded(model))
+    written = load_file(Path("out/model.safetensors"))
+    assert written.keys() == exact.keys()
+    assert all(torch.equal(written[name], exact[name].to(kind)) for name in exact)
+
+
+def test_an_exported_model_is_trained_on(prepared: Path) -> None:
+    tokenizer = load_tokenizer("chars", Path("tokenizers"))
+    checkpoint = saved(model_of(tokenizer, **SPRINT), tokenizer)
+    export(checkpoint=str(checkpoint), to="hf", output="out")
+    first = []
+    for weights in (checkpoint, "out"):
+        events = run_stage(
+            "train",
+            train={
+                "init_from": str(weights), "max_steps": 1, "batch_size": 2, "window": 16,
+                "log_every": 1, "warmup_steps": 0, "tensorboard": False, "device": "cpu",
+                "precision": "fp32",
+            },
+        )  # fmt: skip
+        losses = [e.values["loss"] for e in events if isinstance(e, Metric) and "loss" in e.values]
+        assert not [e for e in events if isinstance(e, Warned) and "export" in e.message]
+        first.append(losses[0])
+    assert first[0] == pytest.approx(first[1], abs=1e-4)
 
 
 def test_a_rerun_skips_until_something_changed(
@@ -304,9 +360,11 @@ def test_a_full_disk_is_told_before_the_first_byte(
 @pytest.mark.parametrize(
     ("to", "changes", "named"),
     [
-        ("hf", {"preset": "sprint"}, "embedding_norm, logit_scale 0.25, mlp relu2"),
-        ("gguf", {"preset": "sprint"}, "embedding_norm, logit_scale 0.25, mlp relu2"),
-        ("hf", {"norm": "layernorm"}, "position rope with norm layernorm"),
+        ("hf", {"norm": "layernorm", "bias": True}, "norm layernorm with position rope and bias"),
+        ("gguf", GPT2 | {"embedding_norm": True}, "embedding_norm with position learned"),
+        ("gguf", {"mlp": "relu2", "bias": True}, "bias with mlp relu2"),
+        ("gguf", {"mlp": "gelu", "qk_norm": True}, "mlp gelu: llama.cpp computes APERTUS"),
+        ("gguf", GPT2 | {"mlp": "relu2"}, "mlp relu2: llama.cpp computes GPT2"),
         ("gguf", {"mlp": "geglu"}, "mlp geglu"),
         (
             "gguf",

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import (
+    ApertusConfig,
+    ArceeConfig,
+    AutoConfig,
     AutoModelForCausalLM,
     GPT2Config,
     LlamaConfig,
@@ -14,11 +17,13 @@ from transformers import (
     Qwen3Config,
 )
 
+from model.architecture import architecture
 from model.checkpoint import load_weights, save_checkpoint
-from model.config import ModelConfig, architecture
+from model.config import ModelConfig
 from model.gpt import GPT
 from model.huggingface import state_from_hf, state_to_hf
-from model.huggingface_config import config_from_hf, config_to_hf
+from model.huggingface_config import config_to_hf
+from model.huggingface_parsing import config_from_hf
 from model.sampler import generate
 from model.sampling import SamplingSettings
 from utils.errors import RefusedError, UsageError
@@ -53,6 +58,11 @@ THEIRS = {
     ),
     "llama llama3 rope": LlamaConfig(**LLAMA, rope_parameters=LLAMA3_ROPE),
     "qwen3": Qwen3Config(**LLAMA, head_dim=16),
+    "arcee": ArceeConfig(**LLAMA, head_dim=16),
+    "arcee biases gelu": ArceeConfig(
+        **LLAMA, attention_bias=True, mlp_bias=True, hidden_act="gelu_pytorch_tanh"
+    ),
+    "apertus": ApertusConfig(**LLAMA, head_dim=16, hidden_act="relu2"),
     "gpt2": GPT2Config(
         vocab_size=97,
         n_embd=48,
@@ -78,7 +88,12 @@ OURS = {
     "llama linear rope": {"rope_scaling": {"kind": "linear", "factor": 3.0}},
     "qwen3": {"qk_norm": True, "head_dim": 12},
     "qwen3 without gains": {"qk_norm": True, "norm_gain": False},
+    "arcee": {"mlp": "relu2", "bias": True, "num_kv_heads": 2},
+    "arcee gelu": {"mlp": "gelu"},
+    "apertus": {"mlp": "relu2", "qk_norm": True, "num_kv_heads": 2, "head_dim": 12},
+    "apertus gelu": {"mlp": "gelu", "qk_norm": True, "norm_gain": False},
     "gpt2": {"position": "learned", "norm": "layernorm", "mlp": "gelu", "bias": True},
+    "gpt2 squared relu": {"position": "learned", "norm": "layernorm", "mlp": "relu2"},
     "gpt2 without biases": {"position": "learned", "norm": "layernorm", "mlp": "gelu"},
     "gpt2 untied": {
         "position": "learned",
@@ -177,10 +192,28 @@ def test_switches_that_no_architecture_holds_say_so_and_come_back_here(tmp_path:
     assert all(torch.equal(state[key], value) for key, value in ours.state_dict().items())
 
 
+def test_weights_under_our_names_open_although_an_architecture_holds_them() -> None:
+    ours = GPT(ModelConfig(**SMALL, mlp="relu2", qk_norm=True))
+    assert architecture(ours.config) == "ApertusForCausalLM"
+    assert state_from_hf(ours.state_dict(), ours.config).keys() == ours.state_dict().keys()
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "arcee", "apertus"])
+def test_absent_keys_mean_what_they_mean_in_transformers(kind: str) -> None:
+    said = {"model_type": kind} | ({"hidden_act": "relu2"} if kind == "apertus" else {})
+    short, long = (
+        found.model_copy(update={"num_kv_heads": found.kv_heads, "head_dim": found.head_size})
+        for found in map(config_from_hf, (said, AutoConfig.for_model(**said).to_dict()))
+    )
+    assert short == long
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
         ({"model_type": "mamba"}, "model_type"),
+        ({"model_type": "apertus"}, "hidden_act"),
+        ({"model_type": "arcee", "hidden_act": "silu"}, "hidden_act"),
         ({"hidden_act": "mish"}, "hidden_act"),
         ({"mlp_bias": True}, "mlp_bias"),
         ({"rope_parameters": {"rope_type": "longrope", "factor": 2.0}}, "rope_type"),

@@ -1,15 +1,14 @@
 """Beginning with the weights of others: from folders, runs, files and a hub."""
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub.constants
 import pytest
 import torch
+from hub_server import COMMIT, Hub, serving
 from stage_runner import finished, run_stage, settings
 from tiny_checkpoints import lively_model, save_step
 from tokenizer_makers import PROSE, train
@@ -39,7 +38,6 @@ TRAIN: dict[str, Any] = {
     "precision": "fp32",
     "learning_rate": 1e-3,
 }
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def gpt2_folder(folder: Path, *, positions: int = 64, dropout: float = 0.0) -> Path:
@@ -213,9 +211,8 @@ def test_a_plan_sees_the_weights_own_size(gpt2: Path) -> None:
 
 
 @pytest.fixture
-def hub(gpt2: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A local imitation of the hub that knows someone/mine, gpt2 and someone/pickled; `.asked` are
-    the paths requested."""
+def hub(gpt2: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """Knows someone/mine, gpt2 and someone/pickled."""
     files = {path.name: path.read_bytes() for path in gpt2.iterdir()}
     files |= {"pytorch_model.bin": b"pickle", "modeling_evil.py": b"raise SystemExit"}
     pickled = {"config.json": files["config.json"], "pytorch_model.bin": b"pickle"}
@@ -224,55 +221,13 @@ def hub(gpt2: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         "openai-community/gpt2": files,
         "someone/pickled": pickled,
     }
-
-    class Hub(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path = self.path.split("?")[0].removeprefix("/api/models")
-            server.asked.append(path)  # type: ignore[attr-defined]
-            repository, name = "/".join(path.split("/")[1:3]), path.rpartition("/")[2]
-            known = repositories.get(repository)
-            if known is None:
-                self.send_error(404)
-            elif "/resolve/" in path:
-                self.answer(known[name], f'"{repository}/{name}"')
-            elif "/tree/" in path:
-                rows = [
-                    {"type": "file", "path": n, "size": len(d), "oid": "0" * 40}
-                    for n, d in known.items()
-                ]
-                self.answer(json.dumps(rows).encode())
-            else:
-                siblings = [{"rfilename": n, "size": len(d)} for n, d in known.items()]
-                info = {"id": repository, "sha": COMMIT, "siblings": siblings}
-                self.answer(json.dumps(info).encode())
-
-        do_HEAD = do_GET  # noqa: N815
-
-        def answer(self, data: bytes, etag: str = '"e"') -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("ETag", etag.replace("/", "-"))
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None:
-            """Tests are quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.asked = []  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(gpt2.parent / "cache"))
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(repositories) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(gpt2.parent / "cache"))
+        yield server
 
 
-def test_a_model_of_the_hub_is_fetched_once_without_pickles_or_code(hub: Any) -> None:
+def test_a_model_of_the_hub_is_fetched_once_without_pickles_or_code(hub: Hub) -> None:
     assert lacking("someone/mine") == "someone/mine"
     found = inventory.resolve("someone/mine", Path("checkpoints"))
     assert found.name == "someone/mine"
@@ -292,7 +247,7 @@ def test_a_model_of_the_hub_is_fetched_once_without_pickles_or_code(hub: Any) ->
     assert record.initial.fingerprint == COMMIT
 
 
-def test_a_name_and_a_pinned_revision_work_wherever_a_checkpoint_does(hub: Any, gpt2: Path) -> None:
+def test_a_name_and_a_pinned_revision_work_wherever_a_checkpoint_does(hub: Hub, gpt2: Path) -> None:
     asked = {"prompt": "It's", "max_length": 8, "temperature": 0.0, "device": "cpu"}
     end = finished(run_stage("inference", inference=asked | {"checkpoint": ["gpt2"]}))
     own = finished(run_stage("inference", inference=asked | {"checkpoint": [str(gpt2)]}))
@@ -305,7 +260,7 @@ def test_a_name_and_a_pinned_revision_work_wherever_a_checkpoint_does(hub: Any, 
     assert hub.asked == []
 
 
-def test_a_plan_downloads_nothing(hub: Any) -> None:
+def test_a_plan_downloads_nothing(hub: Hub) -> None:
     planned = read_inputs(settings(train={"init_from": "gpt2"}, model={})).model
     assert planned.hidden_size == PRESETS["gpt2"]["hidden_size"]
     with pytest.raises(UsageError, match="not on this machine yet"):
@@ -314,7 +269,7 @@ def test_a_plan_downloads_nothing(hub: Any) -> None:
 
 
 def test_a_hub_without_safe_weights_or_answer_is_one_paragraph(
-    hub: Any, monkeypatch: pytest.MonkeyPatch
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UsageError, match="opened safely") as pickled:
         inventory.resolve("someone/pickled", Path("checkpoints"))

@@ -22,6 +22,7 @@ GPT2: dict[str, Any] = {"position": "learned", "norm": "layernorm", "mlp": "gelu
 SHAPES: dict[str, dict[str, Any]] = {
     "llama": {"num_kv_heads": 2},
     "qwen3": {"qk_norm": True, "tie_word_embeddings": True},
+    "sprint": {"preset": "sprint", "zero_init": False, "tie_word_embeddings": True},
 }
 
 
@@ -115,7 +116,7 @@ def test_int8_is_near_and_says_that_it_was_not_measured(workspace: Path) -> None
 
 
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
-    "a model of ours alone": ({"embedding_norm": True}, {}, "embedding_norm"),
+    "a model of ours alone": (GPT2 | {"embedding_norm": True}, {}, "embedding_norm"),
     "another mlp": ({"mlp": "geglu"}, {}, "geglu"),
 }
 

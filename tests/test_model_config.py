@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from model.architecture import architecture
 from model.config import (
     PRESETS,
     ModelConfig,
-    architecture,
     flops_per_token,
     parameter_count,
     suggested_batch_tokens,

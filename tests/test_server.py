@@ -11,7 +11,7 @@ from server_runner import COUNTING, NEW, OLD, TOKEN, Served, make_runs, serving,
 from pipeline.events import Sample
 from pipeline.loading import load_writer
 from pipeline.options import InferenceOptions, LoadOptions
-from pipeline.tokenizer_load import read
+from pipeline.tokenizer_read import read
 
 LIVELY = f"{NEW}/step-20"
 

@@ -3,11 +3,11 @@
 import json
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hub_server import COMMIT, Hub, serving
 from tokenizer_makers import PROSE, train
 
 from pipeline.events import Event, Finished, Saved, Warned
@@ -212,61 +212,18 @@ def test_without_any_tokenizer_the_next_command_is_named(config: Config) -> None
 
 # A hub on this machine.
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
 
 @pytest.fixture
-def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A local imitation of the hub with one repository; `.asked` are the paths requested."""
+def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """Knows someone/mine alone."""
     files = train("bpe", PROSE, tmp_path_factory.mktemp("hub")).files()
     files |= {"pytorch_model.bin": b"weights", "tokenization_evil.py": b"raise SystemExit"}
-
-    class Hub(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path = self.path.split("?")[0]
-            server.asked.append(path)  # type: ignore[attr-defined]
-            name = path.rpartition("/")[2]
-            if path.startswith("/api/models/someone/mine/tree/"):
-                rows = [
-                    {"type": "file", "path": n, "size": len(d), "oid": "0" * 40}
-                    for n, d in files.items()
-                ]
-                self.answer(json.dumps(rows).encode())
-            elif path.startswith("/api/models/someone/mine"):
-                siblings = [{"rfilename": n} for n in files]
-                info = {"id": "someone/mine", "sha": COMMIT, "siblings": siblings}
-                self.answer(json.dumps(info).encode())
-            elif path.startswith("/someone/mine/resolve/") and name in files:
-                self.answer(files[name])
-            else:
-                self.send_error(404)
-
-        do_HEAD = do_GET  # noqa: N815
-
-        def answer(self, data: bytes) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("ETag", '"e"')
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None:
-            """Tests are quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.asked = []  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving({"someone/mine": files}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server
 
 
-def test_a_hub_id_fetches_only_tokenizer_files_and_only_once(config: Config, hub: Any) -> None:
+def test_a_hub_id_fetches_only_tokenizer_files_and_only_once(config: Config, hub: Hub) -> None:
     done = last(stage(config, load="someone/mine"))
     assert done.path == "tokenizers/mine"
     assert not done.skipped
@@ -282,7 +239,7 @@ def test_a_hub_id_fetches_only_tokenizer_files_and_only_once(config: Config, hub
 
 @pytest.mark.parametrize("reachable", [True, False])
 def test_a_hub_that_fails_is_one_paragraph_with_the_local_way(
-    config: Config, hub: Any, monkeypatch: pytest.MonkeyPatch, reachable: bool
+    config: Config, hub: Hub, monkeypatch: pytest.MonkeyPatch, reachable: bool
 ) -> None:
     if not reachable:
         monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")

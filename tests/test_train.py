@@ -269,6 +269,16 @@ def test_cuda_is_refused_where_there_is_none_and_auto_says_cpu(prepared: Path) -
     )
 
 
+def test_a_model_that_only_we_compute_is_told_before_it_is_trained(prepared: Path) -> None:
+    learned = {"position": "learned", "norm": "layernorm", "mlp": "gelu"}
+    said: list[str] = []
+    for model in (learned | {"qk_norm": True}, learned):
+        events = run_stage("train", train=TRAIN | {"max_steps": 1}, model=MODEL | model)
+        said += [e.message for e in events if isinstance(e, Warned) and "export" in e.message]
+    assert len(said) == 1
+    assert "qk_norm with position learned" in said[0]
+
+
 def test_missing_tokens_name_the_next_command(workspace: Path) -> None:
     with pytest.raises(UsageError) as error:
         run_stage("train")

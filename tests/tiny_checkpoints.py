@@ -13,7 +13,7 @@ from model.config import ModelConfig
 from model.gpt import GPT
 from pipeline import runs
 from pipeline.tokenizer import Tokenizer
-from pipeline.tokenizer_load import read
+from pipeline.tokenizer_read import read
 
 VOCABULARY = 258  # 256 bytes, <s>, </s>
 
@@ -67,9 +67,14 @@ def counting_model(context: int = 64) -> GPT:
 
 
 def save_step(
-    run: Path, step: int, model: GPT, tokenizer: Tokenizer | None = None, **state: Any
+    run: Path,
+    step: int,
+    model: GPT,
+    tokenizer: Tokenizer | None = None,
+    command: str = "train",
+    **state: Any,
 ) -> Path:
-    """A step checkpoint of `run`, made the latest."""
+    """A step checkpoint of `run` that `command` has made, now its latest."""
     folder = runs.step_folder(run, step)
     save_checkpoint(
         folder,
@@ -80,7 +85,7 @@ def save_step(
         pad_token_id=None,
         optimizer_state=None,
         state={"step": step} | state,
-        command="train",
+        command=command,
         options={},
     )
     runs.point(run, "latest", folder)

@@ -1,10 +1,10 @@
-"""A model as a GGUF file: metadata, the names and layouts of tensors, their number formats.
+"""A model as a GGUF file: the names and layouts of its tensors, and their number formats.
 
 Format: github.com/ggml-org/ggml, docs/gguf.md. Tensors are converted one at a time while they are
 written, so that memory holds the model once and a single tensor twice.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ import torch
 from gguf import GGMLQuantizationType as Format
 from torch import Tensor
 
-from model.config import ModelConfig, architecture
+from model.architecture import architecture
+from model.config import ModelConfig
 from model.gpt import GPT
 from model.huggingface import state_to_hf
 from model.rope import inverse_wavelengths
+from pipeline.export.gguf_metadata import describe_model, describe_squared_relu, describe_tokenizer
 from pipeline.export.gguf_tokenizer import Vocabulary
 from pipeline.tokenizer import Tokenizer
 from utils.errors import RefusedError
@@ -26,19 +28,24 @@ from utils.errors import RefusedError
 _ARCHITECTURES = {
     "LlamaForCausalLM": gguf.MODEL_ARCH.LLAMA,
     "Qwen3ForCausalLM": gguf.MODEL_ARCH.QWEN3,
+    "ArceeForCausalLM": gguf.MODEL_ARCH.ARCEE,
+    "ApertusForCausalLM": gguf.MODEL_ARCH.APERTUS,
     "GPT2LMHeadModel": gguf.MODEL_ARCH.GPT2,
 }
-FORMATS = {"f32": Format.F32, "f16": Format.F16, "bf16": Format.BF16, "q8_0": Format.Q8_0}
-_FILE_TYPES = {
-    "f32": gguf.LlamaFileType.ALL_F32,
-    "f16": gguf.LlamaFileType.MOSTLY_F16,
-    "bf16": gguf.LlamaFileType.MOSTLY_BF16,
-    "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
+# The one activation that llama.cpp has for each; Apertus's xIELU can be made squared ReLU.
+_ACTIVATIONS = {
+    gguf.MODEL_ARCH.LLAMA: "swiglu",
+    gguf.MODEL_ARCH.QWEN3: "swiglu",
+    gguf.MODEL_ARCH.ARCEE: "relu2",
+    gguf.MODEL_ARCH.APERTUS: "relu2",
+    gguf.MODEL_ARCH.GPT2: "gelu",
 }
+_NEIGHBOURS_TURN = (gguf.MODEL_ARCH.LLAMA, gguf.MODEL_ARCH.ARCEE)
+FORMATS = {"f32": Format.F32, "f16": Format.F16, "bf16": Format.BF16, "q8_0": Format.Q8_0}
 _TORCH = {Format.F32: torch.float32, Format.F16: torch.float16, Format.BF16: torch.bfloat16}
 _BLOCK = 32  # values that share a scale in Q8_0
 _LARGEST_F16 = 65504.0
-_TO_HF = "export --to hf can hold this model"
+_TO_HF = "python main.py export --to hf holds this model"
 
 
 @dataclass(frozen=True)
@@ -64,12 +71,14 @@ def refuse_unknown(config: ModelConfig) -> None:
     Raises:
         RefusedError: names the switch.
     """
-    kind = architecture(config)
+    arch = _ARCHITECTURES[str(architecture(config))]
     scaling = config.rope_scaling
     why = ""
-    if kind != "GPT2LMHeadModel" and config.mlp != "swiglu":
-        why = f"mlp {config.mlp}: llama.cpp computes {_ARCHITECTURES[str(kind)].name} with swiglu"
-    elif kind == "Qwen3ForCausalLM" and scaling is not None and scaling.kind == "llama3":
+    if config.mlp != _ACTIVATIONS[arch]:
+        why = f"mlp {config.mlp}: llama.cpp computes {arch.name} with {_ACTIVATIONS[arch]}"
+    elif arch == gguf.MODEL_ARCH.ARCEE and config.bias:
+        why = "bias with mlp relu2: llama.cpp computes ARCEE without"
+    elif arch == gguf.MODEL_ARCH.QWEN3 and scaling is not None and scaling.kind == "llama3":
         why = "qk_norm with rope_scaling llama3: llama.cpp stretches Qwen3's rotations only evenly"
     if why:
         raise RefusedError("No GGUF file can hold this model.", found=why, remedy=_TO_HF)
@@ -119,8 +128,10 @@ class GgufModel:
         """
         writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[self._arch])
         try:
-            self._describe(writer)
-            self._describe_tokenizer(writer)
+            describe_model(writer, self._config, self._name, self._dtype)
+            if self._arch == gguf.MODEL_ARCH.APERTUS:
+                describe_squared_relu(writer, self._config.num_layers)
+            describe_tokenizer(writer, self._tokenizer, self._words)
             for name, entry in self._entries.items():
                 quantized = entry.format == Format.Q8_0
                 writer.add_tensor_info(
@@ -142,13 +153,16 @@ class GgufModel:
     def _tensors(self, model: GPT) -> Iterator[tuple[str, _Entry]]:
         names = gguf.get_tensor_name_map(self._arch, self._config.num_layers)
         heads = {"q_proj": self._config.num_heads, "k_proj": self._config.kv_heads}
-        for theirs, tensor in state_to_hf(model).items():
+        tensors = state_to_hf(model)
+        if self._arch == gguf.MODEL_ARCH.APERTUS:  # has no tied head in llama.cpp
+            tensors.setdefault("lm_head.weight", tensors["model.embed_tokens.weight"])
+        for theirs, tensor in tensors.items():
             name = names.get_name(theirs, try_suffixes=(".weight", ".bias"))
             assert name is not None, theirs
             module, kind = theirs.split(".")[-2:]
             if self._arch == gguf.MODEL_ARCH.GPT2 and module.startswith("c_") and kind == "weight":
                 tensor = tensor.T
-            paired = heads.get(module, 0) if self._arch == gguf.MODEL_ARCH.LLAMA else 0
+            paired = heads.get(module, 0) if self._arch in _NEIGHBOURS_TURN else 0
             shape = tuple(tensor.shape)
             yield name, _Entry(_getter(tensor, paired), shape, self._format(name, shape))
         scaling = self._config.rope_scaling
@@ -161,58 +175,6 @@ class GgufModel:
         wanted = FORMATS[self._dtype]
         fits = wanted != Format.Q8_0 or shape[-1] % _BLOCK == 0
         return wanted if _is_matrix(name, shape) and fits else Format.F32
-
-    def _describe(self, writer: gguf.GGUFWriter) -> None:
-        config = self._config
-        writer.add_name(self._name)
-        writer.add_type("model")
-        writer.add_file_type(_FILE_TYPES[self._dtype])
-        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-        writer.add_vocab_size(config.vocab_size)
-        writer.add_context_length(config.max_position_embeddings)
-        writer.add_embedding_length(config.hidden_size)
-        writer.add_block_count(config.num_layers)
-        writer.add_feed_forward_length(config.mlp_size)
-        writer.add_head_count(config.num_heads)
-        writer.add_head_count_kv(config.kv_heads)
-        writer.add_key_length(config.head_size)
-        writer.add_value_length(config.head_size)
-        if config.position == "learned":
-            writer.add_layer_norm_eps(config.layer_norm_eps)
-            return
-        writer.add_layer_norm_rms_eps(config.layer_norm_eps)
-        writer.add_rope_dimension_count(config.head_size)
-        writer.add_rope_freq_base(config.rope_theta)
-        if config.rope_scaling is not None and config.rope_scaling.kind == "linear":
-            writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
-            writer.add_rope_scaling_factor(config.rope_scaling.factor)
-
-    def _describe_tokenizer(self, writer: gguf.GGUFWriter) -> None:
-        words, tokenizer = self._words, self._tokenizer
-        if words is None or tokenizer is None:
-            writer.add_tokenizer_model("no_vocab")
-            return
-        writer.add_tokenizer_model(words.model)
-        writer.add_tokenizer_pre(words.pre)
-        writer.add_token_list(words.tokens)
-        writer.add_token_types(words.types)
-        if words.scores is not None:
-            writer.add_token_scores(words.scores)
-            writer.add_remove_extra_whitespaces(False)
-        if words.merges is not None:
-            writer.add_token_merges(words.merges)
-        assert tokenizer.eos_id is not None
-        # A text of ours begins with BOS, or with EOS where there is none.
-        writer.add_bos_token_id(tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id)
-        writer.add_eos_token_id(tokenizer.eos_id)
-        if tokenizer.unk_id is not None:
-            writer.add_unk_token_id(tokenizer.unk_id)
-        if tokenizer.pad_id is not None:
-            writer.add_pad_token_id(tokenizer.pad_id)
-        writer.add_add_bos_token(True)
-        writer.add_add_eos_token(False)
-        writer.add_add_space_prefix(words.space_prefix)
-        writer.add_chat_template(tokenizer.chat_template)
 
 
 def _is_matrix(name: str, shape: tuple[int, ...]) -> bool:
@@ -249,9 +211,3 @@ def _converted(name: str, tensor: Tensor, wanted: Format) -> np.ndarray[Any, Any
         )
     tensor = tensor.to(_TORCH[wanted]).contiguous()
     return tensor.view(torch.int16).numpy() if wanted == Format.BF16 else tensor.numpy()
-
-
-def metadata_bytes(words: Vocabulary) -> int:
-    """About the size of everything in the file that is no tensor."""
-    texts: Mapping[str, list[str]] = {"tokens": words.tokens, "merges": words.merges or []}
-    return 65536 + sum(len(text.encode()) + 16 for part in texts.values() for text in part)

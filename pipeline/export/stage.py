@@ -1,6 +1,7 @@
 """The export stage: a checkpoint becomes a folder that other programs open.
 
-What they could not compute exactly as we do is refused by name; nothing is approximated silently.
+What they lack is folded into the weights where that is exact (model/folding.py) and refused by name
+where it is not; nothing is approximated silently.
 """
 
 from collections.abc import Iterator
@@ -11,8 +12,10 @@ from typing import Any
 
 import torch
 
+from model.architecture import architecture
 from model.checkpoint import load_config, load_weights
-from model.config import GATED, ModelConfig, architecture
+from model.config import ModelConfig
+from model.folding import folded, folded_config
 from model.gpt import GPT
 from pipeline import inventory
 from pipeline.events import Event, Finished, Progress, Saved, Started, Warned
@@ -20,11 +23,11 @@ from pipeline.export.hf import DTYPES, HfModel
 from pipeline.export.modelfile import modelfile, speaks_our_chat
 from pipeline.inventory import Checkpoint
 from pipeline.options import Config, ExportOptions
-from pipeline.pretrained import declared_ends, tokenizer_beside
+from pipeline.pretrained import declared_ends
 from pipeline.tokenizer import Tokenizer
-from pipeline.tokenizer_load import load_tokenizer
+from pipeline.tokenizer_load import tokenizer_beside, tokenizer_of
 from utils.artefacts import FolderBuilder, Source, build_folder, is_current, source, verify
-from utils.errors import RefusedError, UsageError
+from utils.errors import UsageError
 from utils.files import raise_disk_error, require_space
 from utils.units import human_bytes
 
@@ -75,10 +78,10 @@ def run(config: Config, options: ExportOptions, stop: StopSignal) -> Iterator[Ev
         yield Finished(current.facts, str(export.target), skipped=True)
         return
     if export.checkpoint.path.is_dir():
-        refuse_ours_alone(load_config(export.checkpoint.path))
+        folded_config(load_config(export.checkpoint.path))  # a refusal should not wait for loading
     yield Progress(0, message=f"loading {export.checkpoint.label}")
-    model = load_weights(export.checkpoint.path)
-    refuse_ours_alone(model.config)
+    loaded = load_weights(export.checkpoint.path)
+    model = folded(loaded)
     try:
         with build_folder(
             export.target, kind=_KIND, command="export", options=export.plan, inputs=export.inputs
@@ -87,7 +90,8 @@ def run(config: Config, options: ExportOptions, stop: StopSignal) -> Iterator[Ev
                 (builder.path / name).unlink(missing_ok=True)
                 del builder.units[name]
             write = _write_hf if options.to == "hf" else _write_gguf
-            yield from write(export, model, builder, stop)
+            yield from write(export, model, loaded.dtype, builder, stop)
+            builder.facts |= _folds(loaded.config, model.config)
     except _StoppedError:
         yield Finished(stopped=True)
         return
@@ -95,45 +99,13 @@ def run(config: Config, options: ExportOptions, stop: StopSignal) -> Iterator[Ev
     yield Finished(builder.facts, str(export.target))
 
 
-def refuse_ours_alone(config: ModelConfig) -> None:
-    """Refuse a model that no architecture of others computes.
-
-    Raises:
-        RefusedError: names the switches that are ours alone.
-    """
-    if architecture(config) is not None:
-        return
-    alone = {
-        "embedding_norm": config.embedding_norm,
-        f"logit_scale {config.logit_scale}": config.logit_scale != 1,
-        f"mlp {config.mlp}": config.mlp not in (*GATED, "gelu"),
-    }
-    found = [switch for switch, true in alone.items() if true] or [
-        f"position {config.position} with norm {config.norm}, mlp {config.mlp}, qk_norm "
-        f"{str(config.qk_norm).lower()}, bias {str(config.bias).lower()}, {config.num_heads} heads "
-        f"and {config.kv_heads} for keys, head_dim {config.head_size}"
-    ]
-    raise RefusedError(
-        "No other program computes this model: it cannot be exported.",
-        found=f"{', '.join(found)} in its model section",
-        remedy="generate with it here; a model to export comes from python main.py train "
-        "--model.preset mini, or any other preset but sprint",
-    )
-
-
 def _found(config: Config, options: ExportOptions) -> _Export:
     directory = config.paths.checkpoints_dir
     where = options.checkpoint
     chosen = inventory.newest(directory) if where is None else inventory.resolve(where, directory)
-    beside = tokenizer_beside(chosen.path)
-    if beside is None and options.tokenizer is None:
-        raise UsageError(
-            f"{chosen.path} holds no tokenizer.",
-            remedy="name the one that it was trained with: --tokenizer NAME",
-        )
-    tokenizer = load_tokenizer(beside or str(options.tokenizer), config.paths.tokenizers_dir)
+    tokenizer = tokenizer_of(chosen.path, options.tokenizer, config.paths.tokenizers_dir)
     origin = [source(chosen.path)]
-    if beside is None:
+    if tokenizer_beside(chosen.path) is None:
         origin.append(Source(str(options.tokenizer), tokenizer.fingerprint))
     else:
         tokenizer.name = f"of {chosen.label}"
@@ -143,10 +115,17 @@ def _found(config: Config, options: ExportOptions) -> _Export:
     return _Export(options, chosen, tokenizer, name, target, origin)
 
 
+def _folds(config: ModelConfig, target: ModelConfig) -> dict[str, str]:
+    """What the weights hold in place of switches, as a fact; none where nothing was folded."""
+    names = ("embedding_norm", "logit_scale", "norm", "num_kv_heads")
+    changed = [name for name in names if getattr(config, name) != getattr(target, name)]
+    return {"folded": ", ".join(changed)} if changed else {}
+
+
 def _write_hf(
-    export: _Export, model: GPT, builder: FolderBuilder, stop: StopSignal
+    export: _Export, model: GPT, stored: torch.dtype, builder: FolderBuilder, stop: StopSignal
 ) -> Iterator[Event]:
-    dtype = DTYPES.get(export.options.dtype, model.dtype)
+    dtype = DTYPES.get(export.options.dtype, stored)
     folder = HfModel(model, export.tokenizer, dtype, declared_ends(export.checkpoint.path))
     require_space(export.target, folder.bytes + _SMALL_FILES)
     yield Progress(0, folder.bytes, "bytes", "writing")
@@ -162,17 +141,18 @@ def _write_hf(
 
 
 def _write_gguf(
-    export: _Export, model: GPT, builder: FolderBuilder, stop: StopSignal
+    export: _Export, model: GPT, stored: torch.dtype, builder: FolderBuilder, stop: StopSignal
 ) -> Iterator[Event]:
     from pipeline.export import gguf_model  # 200 ms
+    from pipeline.export.gguf_metadata import metadata_bytes
     from pipeline.export.gguf_tokenizer import vocabulary
 
     gguf_model.refuse_unknown(model.config)
     words = vocabulary(export.tokenizer, model.config.vocab_size)
     yield from _notes(export, words.model)
-    dtype = _own_format(model.dtype) if export.options.dtype == "auto" else export.options.dtype
+    dtype = _own_format(stored) if export.options.dtype == "auto" else export.options.dtype
     file = gguf_model.GgufModel(model, export.tokenizer, words, export.name, dtype)
-    require_space(export.target, file.bytes + gguf_model.metadata_bytes(words) + _SMALL_FILES)
+    require_space(export.target, file.bytes + metadata_bytes(words) + _SMALL_FILES)
     if file.left_wide:
         yield Warned(
             f"{len(file.left_wide)} matrices stay float32: 8-bit blocks need rows of a multiple "

@@ -17,7 +17,8 @@ from pipeline.options import TrainOptions
 from pipeline.order import Indices, batch_positions, training_order, validation_order
 from pipeline.shards import split_hash
 from pipeline.tokenizer import Tokenizer
-from pipeline.tokenizer_load import load_tokenizer, read
+from pipeline.tokenizer_load import load_tokenizer
+from pipeline.tokenizer_read import read
 from pipeline.tokens import TokenSet, open_tokens
 from pipeline.train_setup import read_record
 from pipeline.windows import Windows

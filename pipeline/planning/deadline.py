@@ -5,8 +5,8 @@ import re
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple, TypeAlias
 
-from model.config import ModelConfig
-from pipeline.planning.estimate import BALANCED, MOST_PASSES
+from model.config import CHINCHILLA_RATIO, ModelConfig
+from pipeline.planning.estimate import MOST_PASSES
 from pipeline.planning.inputs import Inputs
 from utils.errors import UsageError
 
@@ -69,8 +69,8 @@ def steps_that_fit(inputs: Inputs, tokens_per_second: float, seconds: float) -> 
 
 
 def optimal_size(inputs: Inputs, flops_per_second: float, seconds: float) -> Sized | Limit:
-    """The largest model that sees 20 tokens per parameter in that time, at the speed at which this
-    machine trains now; what is lacking where not even the smallest one can.
+    """The largest model that sees `CHINCHILLA_RATIO` tokens per parameter in that time, at the
+    speed at which this machine trains now; what is lacking where not even the smallest one can.
 
     No text is read more than four times, and what does not fit into memory is left out.
     """
@@ -78,7 +78,7 @@ def optimal_size(inputs: Inputs, flops_per_second: float, seconds: float) -> Siz
     for depth in range(1, _DEEPEST + 1):
         once = inputs._replace(model=_of_depth(depth, inputs), steps_done=0)
         short = once.estimated()
-        steps = math.ceil(BALANCED * short.parameters / short.tokens_per_step)
+        steps = math.ceil(CHINCHILLA_RATIO * short.parameters / short.tokens_per_step)
         options = inputs.options.model_copy(update={"max_steps": steps, "resume": None})
         plan = once._replace(options=options).estimated()
         takes = plan.flops / flops_per_second

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from model.config import ModelConfig, flops_per_token, parameter_count
+from model.config import CHINCHILLA_RATIO, ModelConfig, flops_per_token, parameter_count
 from pipeline.options import TrainOptions
 from pipeline.planning.activations import Shape
 from pipeline.planning.memory import Memory, optimizer_bytes, peak_memory
@@ -18,12 +18,10 @@ from pipeline.train_setup import MOST_VALIDATION_BATCHES, length, validation_int
 
 Verdict: TypeAlias = Literal["balanced", "overfitting", "undertrained", "small"]
 
-BALANCED = 20
-"""Tokens per parameter at which arithmetic is spent best (Hoffmann et al. 2022, Chinchilla)."""
 MOST_PASSES = 4.0
 """Passes over a text that teach almost as much as new text (Muennighoff et al. 2023)."""
 
-_UNDERTRAINED, _SMALL = BALANCED / 2, BALANCED * 5
+_UNDERTRAINED, _SMALL = CHINCHILLA_RATIO / 2, CHINCHILLA_RATIO * 5
 _SMALL_FILES = 1 << 20  # description, state and tokenizer of a checkpoint
 _TIGHT = 0.9
 
@@ -160,7 +158,7 @@ def _resident(corpus: Corpus, target: Target) -> int:
 
 
 def _verdict(per_parameter: float, text_per_parameter: float, passes: float) -> Verdict:
-    if passes > MOST_PASSES and text_per_parameter < BALANCED:
+    if passes > MOST_PASSES and text_per_parameter < CHINCHILLA_RATIO:
         return "overfitting"
     if per_parameter < _UNDERTRAINED:
         return "undertrained"

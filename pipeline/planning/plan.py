@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from model.config import CHINCHILLA_RATIO
 from pipeline.events import Event, Finished, Progress, Started, Warned
 from pipeline.options import Config, PlanOptions
 from pipeline.planning.deadline import optimal_size, seconds_until, steps_that_fit
@@ -24,13 +25,14 @@ from utils.units import human_count, human_seconds
 if TYPE_CHECKING:
     from pipeline.planning.probe import Probe
 
+_WANTED = f"{CHINCHILLA_RATIO} tokens per parameter"
 _LACKING = {
-    "time": "by then not even the smallest model sees 20 tokens per parameter",
-    "text": "this text is too small for 20 tokens per parameter of even the smallest model",
+    "time": f"by then not even the smallest model sees {_WANTED}",
+    "text": f"this text is too small for {_WANTED} of even the smallest model",
     "memory": "not even the smallest model fits into memory",
 }
 _LIMITS = {
-    "time": "the largest that sees 20 tokens per parameter by then",
+    "time": f"the largest that sees {_WANTED} by then",
     "text": "the largest that this text feeds",
     "memory": "the largest that fits into memory",
 }

@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from model.config import PRESETS, ModelConfig
-from pipeline.planning.estimate import BALANCED, MOST_PASSES, Estimate
+from model.config import CHINCHILLA_RATIO, PRESETS, ModelConfig
+from pipeline.planning.estimate import MOST_PASSES, Estimate
 from pipeline.planning.inputs import Inputs
 from utils.units import human_bytes, human_count
 
@@ -92,7 +92,7 @@ def _good(plan: Estimate) -> bool:
 
 def _better_length(inputs: Inputs, plan: Estimate) -> Iterator[Remedy]:
     """As many steps as the model wants and the text gives, or a model that these steps suit."""
-    wanted, most = BALANCED * plan.parameters, MOST_PASSES * plan.corpus.tokens
+    wanted, most = CHINCHILLA_RATIO * plan.parameters, MOST_PASSES * plan.corpus.tokens
     steps = max(1, math.floor(min(wanted, most) / plan.tokens_per_step))
     changes = {"train.max_steps": steps}
     other = _changed(inputs, changes)

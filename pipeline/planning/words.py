@@ -3,8 +3,9 @@
 import shlex
 from typing import Any, NamedTuple
 
+from model.config import CHINCHILLA_RATIO
 from pipeline.options import Config
-from pipeline.planning.estimate import BALANCED, Estimate
+from pipeline.planning.estimate import Estimate
 from pipeline.planning.memory import Memory
 from utils.units import human_bytes, human_count, human_seconds
 
@@ -56,7 +57,7 @@ def _length(plan: Estimate) -> Line:
 def verdict(plan: Estimate) -> str:
     """What tokens per parameter and passes over the text let expect."""
     ratio = f"{plan.tokens_per_parameter:.2g} tokens per parameter"
-    wanted = human_count(BALANCED * plan.parameters)
+    wanted = human_count(CHINCHILLA_RATIO * plan.parameters)
     match plan.verdict:
         case "overfitting":
             return f"expect overfitting: it reads the text {plan.passes:.2g} times"
@@ -65,7 +66,7 @@ def verdict(plan: Estimate) -> str:
         case "small":
             return f"a larger model would learn more: {ratio}"
         case "balanced":
-            return f"balanced: {ratio}, Chinchilla wants {BALANCED}"
+            return f"balanced: {ratio}, Chinchilla wants {CHINCHILLA_RATIO}"
 
 
 def _memory(plan: Estimate) -> Line:

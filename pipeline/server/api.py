@@ -201,6 +201,7 @@ def _described(offer: Offer, service: Service) -> dict[str, Any]:
             "parameters": offer.parameters,
             "context": offer.context,
             "bytes": offer.bytes,
+            "chat": offer.chat,
             "loaded": service.shelf.holds(offer),
         },
     }

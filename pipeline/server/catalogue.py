@@ -13,11 +13,14 @@ from threading import Lock
 
 from model.checkpoint import load_config
 from model.config import parameter_count
+from model.describe import read_json_object
 from pipeline.inventory import LOOSE, Checkpoint, Run, list_runs, safe_name
 from pipeline.loading import bytes_needed
 from pipeline.options import LoadOptions
 from pipeline.runs import short_name
 from pipeline.server.errors import ApiError
+from pipeline.tokenizer import CHAT_TEMPLATE
+from utils.artefacts import read_manifest
 from utils.errors import HatcheryError
 
 _FRESH = 2.0  # seconds that a listing is believed
@@ -26,14 +29,15 @@ _NAMED = 8  # models that an error names
 
 @dataclass(frozen=True)
 class Offer:
-    """A checkpoint that may be asked for. `bytes` is the memory of its weights; what a damaged
-    or very old checkpoint does not say is None."""
+    """A checkpoint that may be asked for. `bytes` is the memory of its weights, `chat` whether its
+    files say that it was taught to answer; what a damaged or very old one does not say is None."""
 
     id: str
     checkpoint: Checkpoint
     parameters: int | None
     context: int | None
     bytes: int
+    chat: bool
 
 
 class Catalogue:
@@ -54,7 +58,7 @@ class Catalogue:
         self._read_at: float | None = None
         self._offers: dict[str, Offer] = {}
         self._aliases: dict[str, str] = {}
-        self._facts: dict[tuple[Path, float], tuple[int | None, int | None, int]] = {}
+        self._facts: dict[tuple[Path, float], tuple[int | None, int | None, int, bool]] = {}
         self._lock = Lock()
 
     def offers(self) -> list[Offer]:
@@ -114,16 +118,33 @@ class Catalogue:
         return name
 
 
-def _facts(checkpoint: Checkpoint, options: LoadOptions) -> tuple[int | None, int | None, int]:
-    """Parameters, context and bytes of memory."""
+def _facts(
+    checkpoint: Checkpoint, options: LoadOptions
+) -> tuple[int | None, int | None, int, bool]:
+    """Parameters, context, bytes of memory, and whether it was taught to answer."""
     parameters = context = None
+    chat = False
     try:
         if checkpoint.path.is_dir():
             config = load_config(checkpoint.path)
             parameters, context = parameter_count(config), config.max_position_embeddings
-        return parameters, context, bytes_needed(checkpoint, options)
+            chat = _answers(checkpoint.path)
+        return parameters, context, bytes_needed(checkpoint, options), chat
     except (HatcheryError, OSError):  # loading it will say what is wrong
-        return parameters, context, checkpoint.size
+        return parameters, context, checkpoint.size, chat
+
+
+def _answers(folder: Path) -> bool:
+    """Whether a model was taught to answer: one of ours by what trained it, another by having a
+    chat template, which every tokenizer of ours has from the beginning."""
+    manifest = read_manifest(folder)
+    if manifest is not None and manifest.kind == "checkpoint":
+        return manifest.made_by.command != "train"
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    settings = folder / "tokenizer_config.json"
+    template = read_json_object(settings).get("chat_template") if settings.is_file() else None
+    return template not in (None, CHAT_TEMPLATE)
 
 
 def _grouped(chosen: Sequence[Checkpoint]) -> list[Run]:

@@ -11,13 +11,13 @@ from typing import Any
 from pipeline.options import Config, ServeOptions
 from pipeline.server.answers import answer_for
 from pipeline.server.catalogue import Catalogue
-from pipeline.server.errors import ApiError, bad_request, from_hatchery
+from pipeline.server.errors import ApiError
 from pipeline.server.job import Job, Piece
 from pipeline.server.metrics import Metrics
+from pipeline.server.prompts import encode, new_tokens, new_tokens_after
 from pipeline.server.protocol import Chat, Completion
 from pipeline.server.shelf import Loaded, Shelf
 from pipeline.server.worker import Worker
-from utils.errors import HatcheryError
 
 _COME_AGAIN = 1  # seconds
 
@@ -125,15 +125,11 @@ class Request:
             self._task = None
 
     async def _begin(self) -> None:
-        asked, options = self.asked, self._service.options
-        prompts = len(asked.prompt) if isinstance(asked, Completion) else 1
-        limit = _new_tokens(asked, options)
-        if prompts * asked.n > options.max_n:
-            raise bad_request(f"At most {options.max_n} texts are written for one request.",
-                              "n", found=f"{prompts * asked.n}")  # fmt: skip
+        asked = self.asked
+        limit = new_tokens(asked, self._service.options)
         self._loaded = loaded = await self._service.shelf.lease(asked.model)
         writer = loaded.desk.writer
-        encoded = await self._loop.run_in_executor(self._service.encoding, _encode, asked, loaded)
+        encoded = await self._loop.run_in_executor(self._service.encoding, encode, asked, loaded)
         ends, stop = writer.ends, list(asked.stop)
         if isinstance(asked, Chat):
             ends, stop = ends | loaded.chat.stop_ids, [*stop, *loaded.chat.stop_texts]
@@ -143,7 +139,7 @@ class Request:
             self.answer.echo([p if isinstance(p, str) else decode(p) for p in asked.prompt])
         self._job = job = Job(loaded.desk, time.monotonic, on_begin=self._has_row)
         for prompt, ids in enumerate(encoded):
-            room = _room(ids, limit, writer.context, asked)
+            room = new_tokens_after(ids, limit, writer.context, asked)
             for index in range(asked.n):
                 settings = asked.settings(index, ends, writer.tokenizer.vocab_size)
                 job.add(prompt * asked.n + index, ids, replace(settings, max_new_tokens=room), stop)
@@ -215,50 +211,6 @@ class Request:
         if self._waits:
             self._waits = False
             self._service.wait(-1)
-
-
-def _new_tokens(asked: Completion | Chat, options: ServeOptions) -> int:
-    """New tokens at most, before the context is known."""
-    name, wanted = "max_tokens", asked.max_tokens
-    if isinstance(asked, Chat) and asked.max_completion_tokens is not None:
-        name, wanted = "max_completion_tokens", asked.max_completion_tokens
-    if wanted is not None and wanted > options.max_tokens:
-        raise bad_request(f"{name} may be {options.max_tokens} at most.", name,
-                          found=str(wanted)[:40])  # fmt: skip
-    return options.max_tokens if wanted is None else wanted
-
-
-def _room(ids: list[int], limit: int, context: int, asked: Completion | Chat) -> int:
-    """New tokens that fit behind a prompt."""
-    if len(ids) + min(limit, 1) > context:
-        raise bad_request(
-            f"The prompt has {len(ids)} tokens, and this model's context holds {context}, the "
-            "answer included.",
-            "messages" if isinstance(asked, Chat) else "prompt",
-            code="context_length_exceeded",
-            remedy="shorten it",
-        )
-    return min(limit, context - len(ids))
-
-
-def _encode(asked: Completion | Chat, loaded: Loaded) -> list[list[int]]:
-    """Ids of every prompt; in a thread, for a prompt may be long."""
-    try:
-        if isinstance(asked, Chat):
-            return [loaded.chat.encode(asked.messages)]
-        return [_prompt(prompt, loaded) for prompt in asked.prompt]
-    except HatcheryError as error:
-        raise from_hatchery(error, code="invalid_prompt") from error
-
-
-def _prompt(prompt: str | list[int], loaded: Loaded) -> list[int]:
-    if isinstance(prompt, str):
-        return loaded.desk.writer.prompt_ids(prompt)
-    size = loaded.desk.writer.tokenizer.vocab_size
-    if not 0 <= min(prompt) <= max(prompt) < size:
-        raise bad_request(f"Token ids are from 0 to {size - 1}.", "prompt",
-                          found=f"{min(prompt)} to {max(prompt)}"[:60])  # fmt: skip
-    return prompt
 
 
 def _expired(seconds: float) -> ApiError:

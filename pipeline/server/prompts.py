@@ -1,0 +1,67 @@
+"""What was asked for, measured: prompts as ids, and how many new tokens may follow them."""
+
+from pipeline.options import ServeOptions
+from pipeline.server.errors import bad_request, from_hatchery
+from pipeline.server.protocol import Chat, Completion
+from pipeline.server.shelf import Loaded
+from utils.errors import HatcheryError
+
+
+def new_tokens(asked: Completion | Chat, options: ServeOptions) -> int:
+    """New tokens of each text at most, before the model and its context are known.
+
+    Raises:
+        ApiError: 400, more tokens or more texts than this server writes for one request.
+    """
+    name, wanted = "max_tokens", asked.max_tokens
+    if isinstance(asked, Chat) and asked.max_completion_tokens is not None:
+        name, wanted = "max_completion_tokens", asked.max_completion_tokens
+    if wanted is not None and wanted > options.max_tokens:
+        raise bad_request(f"{name} may be {options.max_tokens} at most.", name,
+                          found=str(wanted)[:40])  # fmt: skip
+    texts = asked.n * (len(asked.prompt) if isinstance(asked, Completion) else 1)
+    if texts > options.max_n:
+        raise bad_request(f"At most {options.max_n} texts are written for one request.", "n",
+                          found=f"{texts}")  # fmt: skip
+    return options.max_tokens if wanted is None else wanted
+
+
+def encode(asked: Completion | Chat, loaded: Loaded) -> list[list[int]]:
+    """Ids of every prompt; in a thread, for a prompt may be long.
+
+    Raises:
+        ApiError: the tokenizer or its chat template cannot take it.
+    """
+    try:
+        if isinstance(asked, Chat):
+            return [loaded.chat.encode(asked.messages)]
+        return [_prompt(prompt, loaded) for prompt in asked.prompt]
+    except HatcheryError as error:
+        raise from_hatchery(error, code="invalid_prompt") from error
+
+
+def new_tokens_after(ids: list[int], limit: int, context: int, asked: Completion | Chat) -> int:
+    """New tokens that fit behind a prompt, `limit` at most.
+
+    Raises:
+        ApiError: 400, the prompt alone fills the context.
+    """
+    if len(ids) + min(limit, 1) > context:
+        raise bad_request(
+            f"The prompt has {len(ids)} tokens, and this model's context holds {context}, the "
+            "answer included.",
+            "messages" if isinstance(asked, Chat) else "prompt",
+            code="context_length_exceeded",
+            remedy="shorten it",
+        )
+    return min(limit, context - len(ids))
+
+
+def _prompt(prompt: str | list[int], loaded: Loaded) -> list[int]:
+    if isinstance(prompt, str):
+        return loaded.desk.writer.prompt_ids(prompt)
+    size = loaded.desk.writer.tokenizer.vocab_size
+    if not 0 <= min(prompt) <= max(prompt) < size:
+        raise bad_request(f"Token ids are from 0 to {size - 1}.", "prompt",
+                          found=f"{min(prompt)} to {max(prompt)}"[:60])  # fmt: skip
+    return prompt
