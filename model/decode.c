@@ -22,6 +22,7 @@
 #include <omp.h>
 #else
 #define omp_get_thread_num() 0
+#define omp_get_num_threads() 1
 #endif
 
 #ifdef __clang__
@@ -115,14 +116,16 @@ INLINE float number(const void *data, size_t at, Kind kind) {
     return kind == INT8 ? ((const int8_t *)data)[at] : ((const int16_t *)data)[at];
 }
 
-/* Lane i of the result is the sum of a's or b's lanes 2i and 2i + 1 in units of `width` lanes. */
-INLINE floats halves_added(floats a, floats b, int width) {
-    words first, second;
-    for (int i = 0; i < LANES; i++) {
-        first[i] = i / width * 2 * width + i % width;
-        second[i] = first[i] + width;
-    }
-    return PICK(a, b, first) + PICK(a, b, second);
+/* Each unit of `width` lanes of the result is the sum of two neighbours of a, then of b. */
+INLINE floats neighbours_added(floats a, floats b, int width) {
+#define LANE(i) ((i) / width * 2 * width + (i) % width)
+#define EIGHT(i) LANE(i), LANE(i + 1), LANE(i + 2), LANE(i + 3), LANE(i + 4), LANE(i + 5), LANE(i + 6), LANE(i + 7)
+#ifdef __AVX512F__
+    const words first = {EIGHT(0), EIGHT(8)};
+#else
+    const words first = {EIGHT(0)};
+#endif
+    return PICK(a, b, first) + PICK(a, b, first + width);
 }
 
 /* The sums over the lanes of `count` vectors, in the first lanes of one. Each is added in the same
@@ -132,7 +135,7 @@ INLINE floats sums_of(floats *v, int count) {
     for (int width = LANES / 2; width; width /= 2) {
         int half = (count + 1) / 2;
 #pragma GCC unroll 16
-        for (int i = 0; i < half; i++) v[i] = halves_added(v[2 * i], v[count > 1 ? 2 * i + 1 : 2 * i], width);
+        for (int i = 0; i < half; i++) v[i] = neighbours_added(v[2 * i], v[count > 1 ? 2 * i + 1 : 2 * i], width);
         count = half;
     }
     return v[0];
@@ -265,7 +268,9 @@ INLINE void add_products(floats *sums, ints *counts, const char *weight, const f
     }
 }
 
-/* Products of R rows of weights with N rows of inputs: dots[n * R + r]. The rows after these are
+enum { AHEAD = 8192 }; /* bytes: int8 weights from memory came twice as fast as with 4 rows */
+
+/* Products of R rows of weights with N rows of inputs: dots[n * R + r]. Weights further on are
    fetched on the way, so that memory never waits for sums. The array of sums has a size of its
    own: with R and N as its sizes, compilers keep it in memory (half the speed). */
 INLINE void dot(const char *weight, size_t row, const float *x, size_t stride, int inputs,
@@ -279,7 +284,7 @@ INLINE void dot(const char *weight, size_t row, const float *x, size_t stride, i
 #pragma GCC unroll 16
         for (int r = 0; r < R; r++) {
             const char *here = weight + r * row + c * bytes(kind);
-            __builtin_prefetch(here + R * row);
+            __builtin_prefetch(here + AHEAD);
             add_products(sums + r, counts + r, here, x, stride, c, kind, R, N);
         }
 #pragma GCC unroll 16
@@ -295,78 +300,71 @@ INLINE void dot(const char *weight, size_t row, const float *x, size_t stride, i
         if (kind == INT8) dots[i] *= x[i / R * stride + inputs - 1];
 }
 
-typedef void Dot(const char *, size_t, const float *, size_t, int, float *);
-#define DOT(name, kind, R, N)                                                                      \
-    static void name(const char *weight, size_t row, const float *x, size_t stride, int inputs,    \
-                     float *dots) {                                                                \
-        dot(weight, row, x, stride, inputs, dots, kind, R, N);                                     \
+/* Outputs first ... last - 1 of N rows of x, R at a time; last - first is a multiple of R. */
+INLINE void tile(const Matrix *m, const float *x, float *y, size_t y_stride, int add, int first,
+                 int last, Kind kind, int R, int N) {
+    size_t row = m->inputs * bytes(kind);
+    const char *weights = m->weight;
+    for (int o = first; o < last; o += R) {
+        float dots[ROWS * 8];
+        dot(weights + o * row, row, x, m->inputs, m->inputs, dots, kind, R, N);
+#pragma GCC unroll 16
+        for (int n = 0; n < N; n++)
+#pragma GCC unroll 16
+            for (int r = 0; r < R; r++) {
+                float value = dots[n * R + r] * (kind == INT8 ? m->scale[o + r] : 1);
+                value += m->bias ? m->bias[o + r] : 0;
+                float *out = y + n * y_stride + o + r;
+                *out = add ? *out + value : value;
+            }
     }
-DOT(float_single, FLOAT, 1, 1)
-DOT(float_1, FLOAT, ROWS, 1)
-DOT(float_2, FLOAT, ROWS, 2)
-DOT(float_4, FLOAT, ROWS, 4)
-DOT(float_8, FLOAT, ROWS / 2, 8)
-DOT(bfloat_single, BFLOAT, 1, 1)
-DOT(bfloat_1, BFLOAT, ROWS, 1)
-DOT(bfloat_2, BFLOAT, ROWS, 2)
-DOT(bfloat_4, BFLOAT, ROWS, 4)
-DOT(bfloat_8, BFLOAT, ROWS / 2, 8)
-DOT(int8_single, INT8, 1, 1)
-DOT(int8_1, INT8, ROWS, 1)
-DOT(int8_2, INT8, ROWS, 2)
-DOT(int8_4, INT8, ROWS, 4)
-DOT(int8_8, INT8, ROWS / 2, 8)
-
-/* Tiles of outputs and texts whose sums registers can hold. */
-typedef struct {
-    Dot *dot;
-    int rows, texts;
-} Tile;
-enum { SINGLE, TILES = 5 };
-static const Tile tiles[3][TILES] = {
-    {{float_single, 1, 1}, {float_1, ROWS, 1}, {float_2, ROWS, 2}, {float_4, ROWS, 4}, {float_8, ROWS / 2, 8}},
-    {{bfloat_single, 1, 1}, {bfloat_1, ROWS, 1}, {bfloat_2, ROWS, 2}, {bfloat_4, ROWS, 4}, {bfloat_8, ROWS / 2, 8}},
-    {{int8_single, 1, 1}, {int8_1, ROWS, 1}, {int8_2, ROWS, 2}, {int8_4, ROWS, 4}, {int8_8, ROWS / 2, 8}},
-};
-
-/* Outputs first ... first + tile.rows - 1 of rows n ... n + tile.texts - 1. */
-static void some_outputs(const Matrix *m, Tile tile, const float *x, float *y, size_t y_stride,
-                         int add, int first, int n) {
-    size_t row = m->inputs * bytes(m->kind);
-    const char *weight = (const char *)m->weight + first * row;
-    float dots[ROWS * 4];
-    tile.dot(weight, row, x + (size_t)n * m->inputs, m->inputs, m->inputs, dots);
-    for (int t = 0; t < tile.texts; t++)
-        for (int r = 0; r < tile.rows; r++) {
-            float value = dots[t * tile.rows + r] * (m->scale ? m->scale[first + r] : 1);
-            value += m->bias ? m->bias[first + r] : 0;
-            float *out = y + (n + t) * y_stride + first + r;
-            *out = add ? *out + value : value;
-        }
 }
 
-/* `count` outputs from `first` on, of all rows. */
+typedef void Tile(const Matrix *, const float *, float *, size_t, int, int, int);
+#define TILE(name, kind, R, N)                                                                     \
+    static void name(const Matrix *m, const float *x, float *y, size_t y_stride, int add,          \
+                     int first, int last) {                                                        \
+        tile(m, x, y, y_stride, add, first, last, kind, R, N);                                     \
+    }
+/* Tiles of outputs and rows whose sums registers can hold; the first is for what is left over. */
+#define TILES_OF(name, kind)                                                                       \
+    TILE(name##_single, kind, 1, 1)                                                                \
+    TILE(name##_1, kind, ROWS, 1)                                                                  \
+    TILE(name##_2, kind, ROWS, 2)                                                                  \
+    TILE(name##_4, kind, ROWS, 4)                                                                  \
+    TILE(name##_8, kind, ROWS / 2, 8)                                                              \
+    static Tile *const name##_tiles[] = {name##_single, name##_1, name##_2, name##_4, name##_8};
+TILES_OF(float, FLOAT)
+TILES_OF(bfloat, BFLOAT)
+TILES_OF(int8, INT8)
+static Tile *const *const tiles[] = {float_tiles, bfloat_tiles, int8_tiles};
+static const int rows_of[] = {1, 1, 2, 4, 8};
+enum { WIDEST = 4, STRIP = 16 * ROWS };
+
+/* Outputs first ... last - 1 of all rows. With many rows a strip of weights stays in the cache
+   until all have met it. */
 static void outputs(const Matrix *m, const float *x, int rows, float *y, size_t y_stride, int add,
-                    int first, int count) {
-    const Tile *tile = tiles[m->kind] + TILES - 1;
-    for (int n = 0; n < rows; n += tile->texts) {
-        while (tile->texts > rows - n) tile--;
-        Tile part = count < tile->rows ? tiles[m->kind][SINGLE] : *tile;
-        for (int o = first; o < first + count; o += part.rows)
-            for (int t = n; t < n + tile->texts; t += part.texts)
-                some_outputs(m, part, x, y, y_stride, add, o, t);
+                    int first, int last) {
+    int width = rows > rows_of[WIDEST] ? STRIP : last - first;
+    for (int o = first; o < last; o += width) {
+        int end = o + width < last ? o + width : last, whole = end - (end - o) % ROWS;
+        for (int n = 0, t = WIDEST; n < rows; n += rows_of[t]) {
+            while (rows_of[t] > rows - n) t--;
+            const float *inputs = x + (size_t)n * m->inputs;
+            tiles[m->kind][t](m, inputs, y + n * y_stride, y_stride, add, o, whole);
+            for (int i = n; whole < end && i < n + rows_of[t]; i++)
+                tiles[m->kind][0](m, x + (size_t)i * m->inputs, y + i * y_stride, y_stride, add, whole, end);
+        }
     }
 }
 
 /* y (N, outputs) = or += x (N, inputs) @ weight.T + bias, shared among the threads; x is left in
    another form. */
 static void product(const Matrix *m, float *x, int rows, float *y, size_t y_stride, int add) {
-    int blocks = m->outputs / ROWS, last = m->outputs % ROWS;
+    int64_t blocks = (m->outputs + ROWS - 1) / ROWS, me = omp_get_thread_num(), all = omp_get_num_threads();
+    int first = blocks * me / all * ROWS, last = blocks * (me + 1) / all * ROWS;
     for (int n = 0; n < rows; n++) arrange(x + (size_t)n * m->inputs, m->inputs, m->kind);
-#pragma omp for schedule(static) nowait
-    for (int block = 0; block < blocks; block++) outputs(m, x, rows, y, y_stride, add, block * ROWS, ROWS);
-#pragma omp single nowait
-    for (int o = m->outputs - last; o < m->outputs; o++) outputs(m, x, rows, y, y_stride, add, o, 1);
+    outputs(m, x, rows, y, y_stride, add, first, last < m->outputs ? last : m->outputs);
 #pragma omp barrier
 }
 
@@ -432,23 +430,21 @@ INLINE int blend(const char *values, size_t row, const float *weights, int seen,
 }
 
 /* One query head over the keys and values seen so far; q gives way to the mixed values. */
-static void attend(float *q, const char *keys, const char *values, int seen, int size,
+INLINE void attend(float *q, const char *keys, const char *values, int seen, int size,
                    float *scores, Kind kind) {
     size_t row = size * bytes(kind);
     float scale = 1 / sqrtf((float)size), highest = -INFINITY, total = 0;
     arrange(q, size, kind);
     int s = 0;
-    for (; s + ROWS <= seen; s += ROWS) tiles[kind][1].dot(keys + s * row, row, q, size, size, scores + s);
-    for (; s < seen; s++) tiles[kind][SINGLE].dot(keys + s * row, row, q, size, size, scores + s);
+    for (; s + ROWS <= seen; s += ROWS) dot(keys + s * row, row, q, size, size, scores + s, kind, ROWS, 1);
+    for (; s < seen; s++) dot(keys + s * row, row, q, size, size, scores + s, kind, 1, 1);
     for (s = 0; s < seen; s++) highest = scores[s] > highest ? scores[s] : highest;
 #pragma omp simd reduction(+ : total)
     for (s = 0; s < seen; s++) {
         scores[s] = exponential((scores[s] - highest) * scale);
         total += scores[s];
     }
-    int c = 0;
-    if (kind == FLOAT) c = blend(values, row, scores, seen, size, q, c, FLOAT, 4);
-    else c = blend(values, row, scores, seen, size, q, c, BFLOAT, 4);
+    int c = blend(values, row, scores, seen, size, q, 0, kind, 4);
     for (; c < size; c++) {
         q[c] = 0;
         for (s = 0; s < seen; s++) q[c] += scores[s] * number(values + s * row, c, kind);
@@ -475,7 +471,8 @@ static void one_head(const Model *m, const Layer *layer, const Cache *cache, siz
         float *row = scores + (size_t)g * cache->capacity;
         const char *keys = (const char *)cache->keys + start * bytes(kind);
         const char *values = (const char *)cache->values + start * bytes(kind);
-        attend(q + g * D, keys, values, position + 1, D, row, kind);
+        if (kind == FLOAT) attend(q + g * D, keys, values, position + 1, D, row, FLOAT);
+        else attend(q + g * D, keys, values, position + 1, D, row, BFLOAT);
         memcpy(mixed + (size_t)(k * G + g) * D, q + g * D, D * sizeof(float));
     }
 }
