@@ -108,7 +108,7 @@ def llama_cpp(model: "GPT", form: str) -> Write:
     """llama.cpp called with ids, the likeliest token taken here: nothing but its decoding."""
     import llama_cpp as library
 
-    from model.reader import Chunk
+    from model.chunks import Chunk
     from pipeline.export.gguf_model import GgufModel
     from pipeline.llama_cpp import LlamaReader, _listener
 

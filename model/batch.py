@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from model.reader import Chunk, Reader
+from model.chunks import Chunk
+from model.reader import Reader
 from model.sampling import Finish, NewToken, SamplingSettings, draw
 from utils.errors import UsageError
 
@@ -145,7 +146,8 @@ class Batch:
                 places.setdefault(row.settings.drawing, []).append(place)
         tokens = []
         for group in places.values():
-            tokens += self._draw(logits[group], [keys[place] for place in group])
+            some = logits if len(group) == len(keys) else logits[group]
+            tokens += self._draw(some, [keys[place] for place in group])
         return sorted(tokens, key=lambda token: token.row)
 
     def _check(self, prompt: Sequence[int]) -> None:

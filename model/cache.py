@@ -5,6 +5,8 @@ from torch import Tensor
 
 from model.config import ModelConfig
 
+_FIRST_CAPACITY = 64  # positions
+
 
 class KeyValueCache:
     """Preallocated keys and values: per layer (rows, kv_heads, capacity, head_dim) each.
@@ -47,6 +49,23 @@ class KeyValueCache:
         )
         view.length = 0
         return view
+
+    def make_room(self, rows: int, positions: int, most: int) -> bool:
+        """Hold so many rows and positions, growing by doubling; whether it grew.
+
+        Raises:
+            ValueError: more than `most` positions.
+        """
+        if positions > most:
+            raise ValueError(f"{positions} positions in a context of {most}")
+        if rows <= self.rows and positions <= self.capacity:
+            return False
+        if rows > self.rows:
+            rows = max(rows, 2 * self.rows)
+        if positions > self.capacity:
+            positions = min(most, max(positions, 2 * self.capacity, _FIRST_CAPACITY))
+        self.grow(rows, positions)
+        return True
 
     def grow(self, rows: int, capacity: int) -> None:
         """Make room for more; what is held stays, views made before lose touch."""

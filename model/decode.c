@@ -26,9 +26,9 @@
 #endif
 
 #ifdef __clang__
-#define PICK(a, b, lanes) clang_has_no_shuffle_of_two_vectors
+#define PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
-#define PICK(a, b, lanes) __builtin_shuffle(a, b, lanes)
+#define PICK(a, b, ...) __builtin_shuffle(a, b, (words){__VA_ARGS__})
 #endif
 #define INLINE static inline __attribute__((always_inline))
 
@@ -79,10 +79,10 @@ typedef struct {
     int32_t capacity, kind;
 } Cache;
 
-/* Text b of the cache goes on with ids[firsts[b]] ... ids[firsts[b + 1] - 1], from the position
-   starts[b] on. */
+/* The text in place slots[b] of the cache goes on with ids[firsts[b]] ... ids[firsts[b + 1] - 1],
+   from the position starts[b] on. */
 typedef struct {
-    const int32_t *ids, *firsts, *starts;
+    const int32_t *ids, *firsts, *starts, *slots;
     int32_t texts;
 } Batch;
 
@@ -116,16 +116,25 @@ INLINE float number(const void *data, size_t at, Kind kind) {
     return kind == INT8 ? ((const int8_t *)data)[at] : ((const int16_t *)data)[at];
 }
 
-/* Each unit of `width` lanes of the result is the sum of two neighbours of a, then of b. */
-INLINE floats neighbours_added(floats a, floats b, int width) {
-#define LANE(i) ((i) / width * 2 * width + (i) % width)
-#define EIGHT(i) LANE(i), LANE(i + 1), LANE(i + 2), LANE(i + 3), LANE(i + 4), LANE(i + 5), LANE(i + 6), LANE(i + 7)
+/* ADDED(width): each unit of `width` lanes is the sum of two neighbours of a, further on of b. */
+#define LANE(i, width, from) ((i) / (width) * 2 * (width) + (i) % (width) + (from))
+#define EIGHT(i, width, from)                                                                      \
+    LANE(i, width, from), LANE(i + 1, width, from), LANE(i + 2, width, from),                      \
+        LANE(i + 3, width, from), LANE(i + 4, width, from), LANE(i + 5, width, from),              \
+        LANE(i + 6, width, from), LANE(i + 7, width, from)
 #ifdef __AVX512F__
-    const words first = {EIGHT(0), EIGHT(8)};
+#define EVERY_LANE(width, from) EIGHT(0, width, from), EIGHT(8, width, from)
 #else
-    const words first = {EIGHT(0)};
+#define EVERY_LANE(width, from) EIGHT(0, width, from)
 #endif
-    return PICK(a, b, first) + PICK(a, b, first + width);
+#define ADDED(width) (PICK(a, b, EVERY_LANE(width, 0)) + PICK(a, b, EVERY_LANE(width, width)))
+
+INLINE floats neighbours_added(floats a, floats b, int width) {
+#ifdef __AVX512F__
+    if (width == 8) return ADDED(8);
+#endif
+    if (width == 4) return ADDED(4);
+    return width == 2 ? ADDED(2) : ADDED(1);
 }
 
 /* The sums over the lanes of `count` vectors, in the first lanes of one. Each is added in the same
@@ -203,7 +212,7 @@ INLINE void arrange_int16(float *x, int inputs) {
         strange += x[c] - x[c];
     }
     int additions = (inputs + PAIRS - 1) / PAIRS * 2;
-    float most = INT32_MAX / (128.0f * additions), top = most < INT16_MAX ? floorf(most) : INT16_MAX;
+    float most = 2147483520.0f / (128.0f * additions), top = most < INT16_MAX ? floorf(most) : INT16_MAX;
     float turn = strange == 0 && largest > 0 ? top / largest : 0, worth = largest / top + strange;
     for (int c = 0; c < inputs; c += LANES) {
         int16_t block[LANES];
@@ -485,7 +494,7 @@ static void attention(const Model *m, int number, const Cache *cache, const Scra
 #pragma omp for schedule(static)
     for (int i = 0; i < batch->texts * K; i++) {
         int b = i / K, k = i % K, first = batch->firsts[b];
-        size_t offset = number * cache->layer_stride + b * cache->text_stride;
+        size_t offset = number * cache->layer_stride + batch->slots[b] * cache->text_stride;
         float *scores = room->scores + (size_t)i * G * cache->capacity;
         for (int n = first; n < batch->firsts[b + 1]; n++)
             one_head(m, m->layers + number, cache, offset, room->qkv + n * qkv_width,
@@ -500,33 +509,30 @@ INLINE float activated(float x, Activation kind) {
     return x / (1 + exponential(-1.5957691216f * (x + 0.044715f * x * x * x))); /* tanh's GELU */
 }
 
-/* (N, F or 2F) becomes (N, F) in the first half of each row, which stays where it is. */
-INLINE void activate(float *x, int size, int rows, Activation kind) {
-    int gated = kind != GELU && kind != RELU2, blocks = (size + 63) / 64;
-    size_t width = (size_t)size * (gated ? 2 : 1);
-#pragma omp for schedule(static)
-    for (int i = 0; i < rows * blocks; i++) {
-        float *row = x + i / blocks * width;
-        int from = i % blocks * 64, to = from + 64 < size ? from + 64 : size;
+/* (F or 2F) becomes (F). */
+INLINE void activate(const float *x, float *y, int size, Activation kind) {
+    int gated = kind != GELU && kind != RELU2;
 #pragma omp simd
-        for (int f = from; f < to; f++) row[f] = activated(row[f], kind) * (gated ? row[size + f] : 1);
-    }
+    for (int f = 0; f < size; f++) y[f] = activated(x[f], kind) * (gated ? x[size + f] : 1);
 }
 
+/* Every thread activates all rows for itself: less work than waiting for each other once more. */
 static void mlp(const Model *m, const Layer *layer, float *own, const Scratch *room, int rows) {
     int F = m->mlp_size;
-    size_t width = layer->up.outputs, C = layer->up.inputs;
+    size_t width = layer->up.outputs;
     product(&layer->up, own, rows, room->mixed, width, 0);
-    switch (m->activation) {
-    case SWIGLU: activate(room->mixed, F, rows, SWIGLU); break;
-    case GEGLU: activate(room->mixed, F, rows, GEGLU); break;
-    case REGLU: activate(room->mixed, F, rows, REGLU); break;
-    case GELU: activate(room->mixed, F, rows, GELU); break;
-    default: activate(room->mixed, F, rows, RELU2);
+    for (int n = 0; n < rows; n++) {
+        const float *x = room->mixed + n * width;
+        float *y = own + (size_t)n * F;
+        switch (m->activation) {
+        case SWIGLU: activate(x, y, F, SWIGLU); break;
+        case GEGLU: activate(x, y, F, GEGLU); break;
+        case REGLU: activate(x, y, F, REGLU); break;
+        case GELU: activate(x, y, F, GELU); break;
+        default: activate(x, y, F, RELU2);
+        }
     }
-    for (int n = 0; n < rows; n++)
-        memcpy(own + (size_t)n * F, room->mixed + n * width, F * sizeof(float));
-    product(&layer->down, own, rows, room->x, C, 1);
+    product(&layer->down, own, rows, room->x, layer->down.outputs, 1);
 }
 
 static void embed(const Model *m, float *x, int32_t id, int32_t position) {
@@ -577,5 +583,28 @@ void decode_step(const Model *m, const Cache *cache, const Scratch *room, const 
             for (size_t c = 0; c < C; c++) last[c] *= m->logit_scale;
         }
         product(&m->head, own, batch->texts, logits, m->head.outputs, 0);
+    }
+}
+
+/* Of each row of scores (rows, count), `stride` apart: where its largest is, and the logarithm of
+   the sum of all exponentials, which a NaN makes NaN. */
+void summarise(const float *scores, int64_t stride, int32_t rows, int32_t count, int64_t *places,
+               float *totals) {
+    enum { BLOCK = 256 };
+    for (int n = 0; n < rows; n++) {
+        const float *row = scores + n * stride;
+        float best = -INFINITY, total = 0;
+        int place = 0, end = 0;
+        for (int from = 0; from < count; from += BLOCK) {
+            int to = from + BLOCK < count ? from + BLOCK : count;
+            float highest = -INFINITY;
+#pragma omp simd reduction(max : highest)
+            for (int i = from; i < to; i++) highest = row[i] > highest ? row[i] : highest;
+            if (highest > best) best = highest, place = from, end = to;
+        }
+        while (place + 1 < end && row[place] != best) place++;
+#pragma omp simd reduction(+ : total)
+        for (int i = 0; i < count; i++) total += exponential(row[i] - best);
+        places[n] = place, totals[n] = best + logf(total);
     }
 }

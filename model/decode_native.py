@@ -9,7 +9,6 @@ import ctypes
 import time
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, chain
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -17,14 +16,14 @@ from torch import Tensor, nn
 
 from model.cache import KeyValueCache
 from model.gpt import GPT, Block, Norm
-from model.native import load
+from model.native import DECODE, load
 from model.quantization import Int8Linear, Int8Table
 from model.quantized import QuantizedGPT
 from model.threads import ThreadChoice, candidates
 
-_SOURCE = Path(__file__).with_name("decode.c")
 _KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
 _ACTIVATIONS = ("swiglu", "geglu", "reglu", "gelu", "relu2")
+_FEW_ROWS = 16  # new ids that are read so fast that waking a thread can take longer
 _pointer, _int, _long, _float = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_float
 
 
@@ -68,7 +67,10 @@ class _Cache(ctypes.Structure):
 
 
 class _Batch(ctypes.Structure):
-    _fields_ = [*((name, _pointer) for name in ("ids", "firsts", "starts")), ("texts", _int)]
+    _fields_ = [
+        *((name, _pointer) for name in ("ids", "firsts", "starts", "slots")),
+        ("texts", _int),
+    ]
 
 
 class _Scratch(ctypes.Structure):
@@ -92,34 +94,34 @@ class NativeDecoder:
 
     def step(
         self,
-        view: KeyValueCache,
+        cache: KeyValueCache,
+        slots: Sequence[int],
         ids: Sequence[Sequence[int]],
         starts: Sequence[int],
         threads: int | None = None,
     ) -> Tensor:
-        """Logits (B, V) float32 after new ids of every row of `view`, from position starts[row] on.
+        """Logits (B, V) float32 after new ids of each of these rows of the cache, which stand from
+        position starts[b] on.
 
-        A row's logits are the same to the bit whatever stands beside it, in whatever pieces its
+        A text's logits are the same to the bit whatever stands beside it, in whatever pieces its
         ids come and however many threads compute; without `threads` the number that is fastest
         is found while writing.
         """
         firsts = [0, *accumulate(map(len, ids))]
         texts, rows = len(ids), firsts[-1]
-        choice = self._threads.get(rows)
-        if choice is None:
-            choice = self._threads[rows] = ThreadChoice(candidates(self._most_threads))
+        choice = self._choice(rows)
         count = threads or choice.now
-        keys, values = view.tensors
+        keys, values = cache.tensors
         held = _Cache(
             *(tensor.data_ptr() for tensor in (keys, values)),
             *keys.stride()[:2],
-            view.capacity,
+            cache.capacity,
             _KINDS[keys.dtype],
         )
-        numbers = [(_int * len(n))(*n) for n in (list(chain(*ids)), firsts, starts)]
-        batch = _Batch(*(ctypes.cast(n, _pointer) for n in numbers), texts)
+        lists = [(_int * len(n))(*n) for n in (list(chain(*ids)), firsts, starts, slots)]
+        batch = _Batch(*(ctypes.cast(n, _pointer) for n in lists), texts)
         logits = torch.empty(texts, self._config.vocab_size)
-        room = self._room(rows, texts * view.capacity, count)
+        room = self._room(rows, texts * cache.capacity, count)
         begin = time.perf_counter()
         self._step(
             *map(ctypes.byref, (self._model, held, room, batch)),
@@ -129,6 +131,14 @@ class NativeDecoder:
         if threads is None:
             choice.took(time.perf_counter() - begin)
         return logits
+
+    def _choice(self, rows: int) -> ThreadChoice:
+        """All threads where there is much to do: such a step is too long to try others."""
+        rows = min(rows, _FEW_ROWS + 1)
+        if rows not in self._threads:
+            most = self._most_threads
+            self._threads[rows] = ThreadChoice(candidates(most) if rows <= _FEW_ROWS else [most])
+        return self._threads[rows]
 
     def _room(self, rows: int, positions: int, threads: int) -> _Scratch:
         """Memory for a step; buffers are replaced where they are too small."""
@@ -211,7 +221,7 @@ def native_decoder(model: GPT) -> NativeDecoder | None:
     """The step in C, where it can run: on a CPU, with weights in float32, bfloat16 or int8 and a
     compiler."""
     known = all(map(_is_known, _matrices(model))) and model.dtype in _KINDS
-    library = load(_SOURCE) if known and model.device.type == "cpu" else None
+    library = load(DECODE) if known and model.device.type == "cpu" else None
     return None if library is None else NativeDecoder(model, library)
 
 

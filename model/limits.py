@@ -3,6 +3,10 @@
 MATH_UP_TO = 256
 """Positions up to which matmul + softmax trains faster than SDPA on a CPU."""
 
+SMALL_MODEL = 16_000_000
+"""Parameters up to which one thread reads faster than several on a CPU, where every product is a
+call of its own: they are shorter than waking a thread."""
+
 _SLICE_ELEMENTS = 1 << 23
 """Logits held at once: 32 MiB in float32."""
 

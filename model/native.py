@@ -10,6 +10,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+DECODE = Path(__file__).with_name("decode.c")
+
 # Sums may be reordered only where the source says so: NaN and infinities keep their meaning.
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 _THREADING = ("-fopenmp", "-fopenmp-simd")  # the second where there is no OpenMP: one thread

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol
 
@@ -10,24 +9,14 @@ import torch
 from torch import Tensor
 
 from model.cache import KeyValueCache
+from model.chunks import Chunk, room_for
 from model.config import parameter_count
 from model.decode_graph import GraphDecoder
 from model.decode_native import native_decoder
 from model.gpt import GPT
+from model.limits import SMALL_MODEL
+from model.native_reader import NativeReader
 from model.quantized import QuantizedGPT
-
-_SMALL_MODEL = 16_000_000  # parameters
-_FIRST_CAPACITY = 64  # positions
-_SHORT = 32  # ids that are read in C, as many as torch's matrix products need to be faster
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Ids that stand at `start`, `start` + 1, ... of a slot and replace what it held there."""
-
-    slot: int
-    start: int
-    ids: Sequence[int]
 
 
 class Reader(Protocol):
@@ -47,7 +36,7 @@ class Reader(Protocol):
         ...
 
 
-class ModelReader:
+class TorchReader:
     """Reads with a model of ours and remembers keys and values.
 
     Rows of the cache that are read together lie side by side: before a pass, rows change places.
@@ -58,33 +47,26 @@ class ModelReader:
         self.context = model.config.max_position_embeddings
         self.vocabulary = model.config.vocab_size
         self.exact = _is_exact(model)
-        self._native = native_decoder(model)
         self._graphs = GraphDecoder(model) if model.device.type == "cuda" else None
-        self._cache: KeyValueCache | None = None
+        self._cache = KeyValueCache(model.config, 0, 0, device=model.device, dtype=model.dtype)
         self._place: list[int] = []  # of each slot: its row in the cache
         self._view: tuple[int, int, KeyValueCache] | None = None
 
     @torch.inference_mode()
     def read(self, chunks: Sequence[Chunk]) -> Tensor:
-        """See `Reader`; short chunks are read in one pass, longer ones with those that begin at
-        the same position."""
-        self._make_room(
-            max(chunk.slot for chunk in chunks) + 1,
-            max(chunk.start + len(chunk.ids) for chunk in chunks),
-        )
+        """See `Reader`; chunks of several ids that begin at one position are read in one pass."""
+        self._make_room(chunks)
         logits = torch.empty(len(chunks), self.vocabulary, device=self.model.device)
         with _threads_for(self.model):
-            for start, group in _passes(chunks, 1 if self._native is None else _SHORT):
+            for start, group in _passes(chunks):
                 view, order = self._side_by_side([chunks[index].slot for index in group])
                 ordered = [group[place] for place in order]
                 some = [chunks[index] for index in ordered]
-                read = self._short(view, some) if start is None else self._long(view, start, some)
-                if ordered == list(range(len(chunks))):
-                    return read
+                read = self._newest(view, some) if start is None else self._pass(view, start, some)
                 logits[ordered] = read
         return logits
 
-    def _long(self, view: KeyValueCache, start: int, chunks: Sequence[Chunk]) -> Tensor:
+    def _pass(self, view: KeyValueCache, start: int, chunks: Sequence[Chunk]) -> Tensor:
         """Chunks of unequal length from `start` on, filled up at the end, where nothing looks."""
         device = self.model.device
         longest = max(len(chunk.ids) for chunk in chunks)
@@ -95,11 +77,9 @@ class ModelReader:
         every = torch.arange(len(chunks), device=device)
         return self.model.logits(hidden[every, last]).float()
 
-    def _short(self, view: KeyValueCache, chunks: Sequence[Chunk]) -> Tensor:
-        """Chunks at positions of their own: of a few ids in C, else of one."""
+    def _newest(self, view: KeyValueCache, chunks: Sequence[Chunk]) -> Tensor:
+        """One id a row, each at its own position."""
         places = [chunk.start for chunk in chunks]
-        if self._native is not None:
-            return self._native.step(view, [chunk.ids for chunk in chunks], places)
         if self._graphs is not None:
             return self._graphs.step(view, [chunk.ids[0] for chunk in chunks], places)
         view.length = max(places)
@@ -110,20 +90,9 @@ class ModelReader:
         hidden = self.model.hidden(newest, view, positions)
         return self.model.logits(hidden[:, -1]).float()
 
-    def _make_room(self, slots: int, positions: int) -> None:
-        """Let the cache hold so much, growing by doubling."""
-        model = self.model
-        if self._cache is None:
-            capacity = min(self.context, max(positions, _FIRST_CAPACITY))
-            self._cache = KeyValueCache(
-                model.config, slots, capacity, device=model.device, dtype=model.dtype
-            )
-        elif slots > self._cache.rows or positions > self._cache.capacity:
-            rows, capacity = self._cache.rows, self._cache.capacity
-            rows = rows if slots <= rows else max(slots, 2 * rows)
-            if positions > capacity:
-                capacity = min(self.context, max(positions, 2 * capacity))
-            self._cache.grow(rows, capacity)
+    def _make_room(self, chunks: Sequence[Chunk]) -> None:
+        slots, positions = room_for(chunks)
+        if self._cache.make_room(slots, positions, self.context):
             self._view = None
             if self._graphs is not None:
                 self._graphs.forget()
@@ -131,7 +100,6 @@ class ModelReader:
 
     def _side_by_side(self, slots: Sequence[int]) -> tuple[KeyValueCache, list[int]]:
         """A view of the rows of these slots alone, and the order in which it has them."""
-        assert self._cache is not None
         count = len(slots)
         places = [self._place[slot] for slot in slots]
         first = min(places)
@@ -143,7 +111,6 @@ class ModelReader:
         return self._view[2], sorted(range(count), key=places.__getitem__)
 
     def _move_to_front(self, slots: Sequence[int]) -> None:
-        assert self._cache is not None
         slot_at = {place: slot for slot, place in enumerate(self._place)}
         chosen = set(slots)
         free = [place for place in range(len(slots)) if slot_at[place] not in chosen]
@@ -180,23 +147,26 @@ class WholeReader:
 
 
 def reader_for(model: GPT, *, use_cache: bool = True) -> Reader:
-    """The reader that suits the model's config."""
-    return ModelReader(model) if use_cache and model.config.use_cache else WholeReader(model)
+    """The reader that suits the model's config and device."""
+    if not (use_cache and model.config.use_cache):
+        return WholeReader(model)
+    decoder = native_decoder(model)
+    return TorchReader(model) if decoder is None else NativeReader(model, decoder)
 
 
-def _passes(chunks: Sequence[Chunk], short: int) -> Iterator[tuple[int | None, list[int]]]:
-    """Indexes of chunks to read in one pass, and where they all start: None for those of up to
-    `short` ids."""
+def _passes(chunks: Sequence[Chunk]) -> Iterator[tuple[int | None, list[int]]]:
+    """Indexes of chunks to read in one pass, and where they all start: None for single ids."""
 
     def start(index: int) -> int:
-        return -1 if len(chunks[index].ids) <= short else chunks[index].start
+        return -1 if len(chunks[index].ids) == 1 else chunks[index].start
 
     for at, group in groupby(sorted(range(len(chunks)), key=start), key=start):
         yield (None if at < 0 else at), list(group)
 
 
 def _is_exact(model: GPT) -> bool:
-    """See `Reader`; products with quantized weights round the activations of long chunks more."""
+    """See `Reader`; torch's products with quantized weights round activations, in longer chunks
+    in another way."""
     return model.dtype == torch.float32 and not isinstance(model, QuantizedGPT)
 
 
@@ -208,7 +178,7 @@ def _threads_for(model: GPT) -> Iterator[None]:
     15 x at 28 M; on a free machine large models want all of them.
     """
     before = torch.get_num_threads()
-    small = model.device.type == "cpu" and parameter_count(model.config) < _SMALL_MODEL
+    small = model.device.type == "cpu" and parameter_count(model.config) < SMALL_MODEL
     torch.set_num_threads(1 if small else before)
     try:
         yield

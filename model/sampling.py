@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.summary import summary
 from utils.errors import UsageError
 
 Finish = Literal["stop", "length"]
@@ -99,8 +100,9 @@ def draw(
     scores = logits
     if settings.repetition_penalty != 1:
         scores = penalise_repetition(scores, seen, settings.repetition_penalty)
+    likeliest_ids, total = summary(logits)
     if settings.temperature == 0:
-        chosen = scores.argmax(dim=-1)
+        chosen = likeliest_ids if scores is logits else scores.argmax(dim=-1)
     else:
         candidates, ids = scores / settings.temperature, None
         if settings.limited:
@@ -111,7 +113,6 @@ def draw(
         place = torch.searchsorted(cumulative, wanted, right=True)
         place.clamp_(max=candidates.shape[1] - 1)
         chosen = (place if ids is None else ids.gather(1, place))[:, 0]
-    total = logits.logsumexp(dim=-1)
     decided = logits.gather(1, chosen[:, None])[:, 0] - total
     # Both in one copy, for which a GPU's queue is waited for; float64 holds ids exactly.
     chosen_ids, logprobs = torch.stack((chosen.double(), decided.double())).tolist()

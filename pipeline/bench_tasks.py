@@ -10,10 +10,11 @@ from torch import Tensor
 
 from model import device as devices
 from model.checkpoint import load_quantized, load_weights
+from model.chunks import Chunk
 from model.config import ModelConfig
 from model.gpt import GPT, create_model
 from model.quantized import QuantizedGPT, weight_bytes
-from model.reader import Chunk, Reader, reader_for
+from model.reader import Reader, reader_for
 from pipeline.loading import dtype_for
 from pipeline.options import BenchOptions, Config
 from pipeline.planning.probe import throwaway_trainer

@@ -19,14 +19,15 @@ from torch import Tensor
 
 from model.batch import Batch
 from model.checkpoint import load_weights
-from model.reader import Chunk, Reader, reader_for
+from model.chunks import Chunk
+from model.limits import SMALL_MODEL
+from model.reader import Reader, reader_for
 from model.sampling import SamplingSettings
 from pipeline.llama_file import weights_file
 from pipeline.options import LoadOptions
 from utils.errors import HatcheryError, RefusedError, UsageError
 
 _FORMATS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
-_SMALL_MODEL = 16_000_000  # parameters up to which one thread is faster than several
 _STEP = 256  # positions by which llama.cpp rounds up
 _PIECE = 1024  # ids that it takes in one call
 _CHECKED, _TIE = 16, 1e-3  # tokens to compare, and logits so close that either may be chosen
@@ -113,7 +114,7 @@ class LlamaReader:
         vocabulary = library.llama_model_get_vocab(self._model)
         self.context: int = library.llama_model_n_ctx_train(self._model)
         self.vocabulary: int = library.llama_vocab_n_tokens(vocabulary)
-        small = library.llama_model_n_params(self._model) < _SMALL_MODEL
+        small = library.llama_model_n_params(self._model) < SMALL_MODEL
         self._threads = 1 if small else torch.get_num_threads()
         self._batch = library.llama_batch_init(_PIECE, 0, 1)
         self._slots = self._capacity = 0

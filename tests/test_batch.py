@@ -8,7 +8,8 @@ import torch
 from test_sampler import KINDS, PROMPTS, greedy, lively, naive_greedy
 
 from model.batch import Batch
-from model.reader import Chunk, ModelReader, reader_for
+from model.chunks import Chunk
+from model.reader import TorchReader, reader_for
 from model.sampling import NewToken, SamplingSettings
 from utils.errors import UsageError
 
@@ -87,7 +88,7 @@ def test_a_common_beginning_is_not_read_again_and_changes_nothing() -> None:
     model = lively()
     read: list[tuple[int, int]] = []
 
-    class Counting(ModelReader):
+    class Counting(TorchReader):
         def read(self, chunks: list[Chunk]) -> torch.Tensor:  # type: ignore[override]
             read.extend((chunk.start, len(chunk.ids)) for chunk in chunks)
             return super().read(chunks)
@@ -104,8 +105,7 @@ def test_a_common_beginning_is_not_read_again_and_changes_nothing() -> None:
 
 
 def test_half_precision_reads_anew_what_must_repeat() -> None:
-    model = lively().to(torch.bfloat16)
-    reader = reader_for(model)
+    reader = TorchReader(lively().to(torch.bfloat16))
     assert not reader.exact
     batch = Batch(reader, slots=1)
     prompt = [i % 50 for i in range(20)]

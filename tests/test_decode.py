@@ -11,13 +11,16 @@ from test_sampler import KINDS, PROMPTS, greedy, lively, naive_greedy
 from model import native
 from model.batch import Batch
 from model.cache import KeyValueCache
+from model.chunks import Chunk
 from model.decode_graph import GraphDecoder
 from model.decode_native import NativeDecoder, native_decoder
 from model.gpt import GPT
+from model.native_reader import NativeReader
 from model.quantization import Int8Linear
 from model.quantized import QuantizedGPT
-from model.reader import ModelReader
+from model.reader import TorchReader, reader_for
 from model.sampling import SamplingSettings, draw, keep_likely, likeliest
+from model.summary import summary
 from model.threads import ThreadChoice, candidates
 
 SHAPES: dict[str, dict[str, Any]] = KINDS | {
@@ -44,8 +47,9 @@ def decoder(model: GPT) -> NativeDecoder:
 def written(model: GPT, step: NativeDecoder, ids: torch.Tensor) -> torch.Tensor:
     """Logits after the last of ids (B, T), which a cache took in one by one."""
     cache = KeyValueCache(model.config, len(ids), 40, device=model.device, dtype=model.dtype)
+    rows = range(len(ids))
     for position, column in enumerate(ids.T.tolist()):
-        logits = step.step(cache, [[i] for i in column], [position] * len(ids))
+        logits = step.step(cache, rows, [[i] for i in column], [position] * len(ids))
     return logits
 
 
@@ -95,21 +99,35 @@ def test_neighbours_and_threads_change_no_bit(dtype: torch.dtype) -> None:
     ids = torch.randint(0, 53, (11, 6))
     cache = KeyValueCache(model.config, 11, 40, device=model.device, dtype=dtype)
     for position, column in enumerate(ids.T.tolist()):
-        together = step.step(cache, [[i] for i in column], [position] * 11, threads=2)
+        rows = [[i] for i in column]
+        together = step.step(cache, range(11), rows, [position] * 11, threads=2)
     for row in range(11):
         assert torch.equal(written(model, step, ids[row : row + 1])[0], together[row])
 
 
 @pytest.mark.parametrize("form", ["float32", "bfloat16", "int8"])
-def test_pieces_of_any_length_change_no_bit(form: str) -> None:
+def test_pieces_of_any_length_in_any_place_change_no_bit(form: str) -> None:
     model = in_form(form)
     step = decoder(model)
     ids = torch.randint(0, 53, (3, 21)).tolist()
-    cache = KeyValueCache(model.config, 3, 40, device=model.device, dtype=model.dtype)
-    step.step(cache, [ids[0][:1], ids[1][:13], ids[2][:4]], [0, 0, 0])
-    found = step.step(cache, [ids[0][1:], ids[1][13:], ids[2][4:]], [1, 13, 4])
-    for row in range(3):
-        assert torch.equal(written(model, step, torch.tensor(ids[row : row + 1]))[0], found[row])
+    cache = KeyValueCache(model.config, 5, 40, device=model.device, dtype=model.dtype)
+    step.step(cache, [3, 0, 4], [ids[0][:1], ids[1][:13], ids[2][:4]], [0, 0, 0])
+    found = step.step(cache, [4, 3, 0], [ids[2][4:], ids[0][1:], ids[1][13:]], [4, 1, 13])
+    for row, place in enumerate((1, 2, 0)):
+        assert torch.equal(written(model, step, torch.tensor(ids[row : row + 1]))[0], found[place])
+
+
+def test_long_chunks_are_read_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = lively(max_position_embeddings=64)
+    reader = NativeReader(model, decoder(model))
+    ids = torch.randint(0, 53, (3, 50)).tolist()
+    chunks = [Chunk(slot, 0, row[: 10 * slot + 30]) for slot, row in enumerate(ids)]
+    whole = reader.read(chunks)
+    monkeypatch.setattr("model.native_reader._PORTION", 17)
+    assert torch.equal(NativeReader(model, decoder(model)).read(chunks), whole)
+    torch.testing.assert_close(whole, TorchReader(model).read(chunks), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="65 positions in a context of 64"):
+        reader.read([Chunk(0, 60, [1, 2, 3, 4, 5])])
 
 
 @pytest.mark.parametrize("form", ["float32", "bfloat16", "int8"])
@@ -134,7 +152,7 @@ def test_without_a_compiler_torch_computes(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     model = lively()
     assert native_decoder(model) is None
-    batch = Batch(ModelReader(model), 1)
+    batch = Batch(reader_for(model), 1)
     batch.join(PROMPTS[0], greedy(max_new_tokens=5))
     ids = [token.id for _ in range(5) for token in batch.step()]
     assert ids == naive_greedy(model, PROMPTS[0], 5)[3:]
@@ -180,8 +198,7 @@ def test_a_recorded_step_writes_the_same_text(kind: str, monkeypatch: pytest.Mon
         recorded.append(run)
         return run
 
-    reader = ModelReader(model)
-    monkeypatch.setattr(reader, "_native", None)
+    reader = TorchReader(model)
     monkeypatch.setattr(reader, "_graphs", GraphDecoder(model, record))
     batch = Batch(reader, 4)
     keys = [batch.join(prompt, greedy(max_new_tokens=18)) for prompt in PROMPTS]
@@ -219,6 +236,20 @@ def test_a_hopeless_number_of_threads_is_tried_once() -> None:
 
 def test_all_threads_are_among_the_candidates() -> None:
     assert [candidates(n) for n in (1, 2, 6)] == [[1], [1, 2], [1, 2, 4, 6]]
+
+
+@pytest.mark.parametrize("size", [1, 7, 256, 1000, 6400])
+def test_the_summary_in_c_is_torchs(size: int) -> None:
+    scores = (5 * torch.randn(4, size + 3))[:, :size]
+    scores[0, size // 2 :] = scores[0, size // 2]  # of equal ones, the first
+    scores[1] -= 500
+    scores[2, 0] = float("nan")
+    found = summary(scores)
+    expected = scores.logsumexp(dim=-1)
+    torch.testing.assert_close(found.totals, expected, equal_nan=True, rtol=1e-6, atol=1e-5)
+    for row in (0, 1, 3):
+        assert found.places[row] == scores[row].argmax()
+    assert 0 <= found.places[2] < size
 
 
 @pytest.mark.parametrize("size", [64, 1000, 6400])

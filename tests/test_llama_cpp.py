@@ -9,8 +9,9 @@ import torch
 from stage_runner import run_stage
 from tiny_checkpoints import byte_tokenizer, lively_model, save_step
 
+from model.chunks import Chunk
 from model.gpt import GPT
-from model.reader import Chunk, reader_for
+from model.reader import reader_for
 from pipeline import llama_cpp
 from pipeline.events import Event, Sample, Warned
 from pipeline.options import LoadOptions
