@@ -2,9 +2,10 @@
 
    At one token per text every weight is read once and used once per text, so a step takes as long
    as memory needs to deliver the weights, if nothing else is in the way. Activations are float,
-   weights float, bfloat16 or int8 with a scale for each output, cached keys and values float or
-   bfloat16. `model/decode_native.py` compiles this file and describes the model in the structures
-   below.
+   cached keys and values float or bfloat16, weights float, bfloat16 or those of
+   `model/quantization.py`: int8 with a scale for each output, int4 with a scale and a zero for each
+   group of inputs. `model/decode_native.py` compiles this file and describes the model in the
+   structures below.
 
    Every output is summed by one thread in one order: neither the number of threads nor what else
    is read in the same call changes a bit.
@@ -41,15 +42,19 @@ enum { VECTOR = 32, ROWS = 2 };
 enum { LANES = VECTOR / 4, PAIRS = VECTOR / 2 };
 typedef float floats __attribute__((vector_size(VECTOR), aligned(4), may_alias));
 typedef uint32_t words __attribute__((vector_size(VECTOR), aligned(2), may_alias));
+typedef uint32_t pair __attribute__((aligned(2), may_alias));
 typedef int32_t ints __attribute__((vector_size(VECTOR), aligned(4), may_alias));
 
-typedef enum { FLOAT, BFLOAT, INT8, INT16 } Kind;
+typedef enum { FLOAT, BFLOAT, INT8, INT4, INT16 } Kind;
 typedef enum { SWIGLU, GEGLU, REGLU, GELU, RELU2 } Activation;
 
+enum { GROUP = 32 }; /* inputs that share a scale and a zero in INT4 */
+
 typedef struct {
-    const void *weight; /* (outputs, inputs) */
-    const float *scale; /* (outputs) of INT8, else NULL */
-    const float *bias;  /* (outputs) or NULL */
+    const void *weight;  /* (outputs, inputs); a group of INT4 is 16 bytes, its first half low */
+    const float *scale;  /* (outputs) of INT8, else NULL */
+    const void *factors; /* (outputs, inputs / GROUP) pairs of bfloat16, scale and zero, of INT4 */
+    const float *bias;   /* (outputs) or NULL */
     int32_t kind, outputs, inputs;
 } Matrix;
 
@@ -170,9 +175,9 @@ INLINE float exponential(float x) {
 
 /* The form in which inputs are multiplied with weights of a kind. */
 #ifdef __AVX512BF16__
-#define FORM(kind) ((kind) == INT8 ? INT16 : (kind))
+#define FORM(kind) ((kind) == INT8 || (kind) == INT4 ? INT16 : (kind))
 #else
-#define FORM(kind) ((kind) == INT8 ? INT16 : FLOAT)
+#define FORM(kind) ((kind) == INT8 || (kind) == INT4 ? INT16 : FLOAT)
 #endif
 
 /* A row of inputs becomes bfloat16, in place; where the processor cannot multiply these, of each
@@ -226,9 +231,24 @@ INLINE void arrange_int16(float *x, int inputs) {
     x[inputs - 1] = worth;
 }
 
+/* For INT4 the integers are followed by the sums of their groups, as floats. */
+INLINE const float *group_sums(const float *x, int inputs) { return x + inputs / 2; }
+
+INLINE void arrange_groups(float *x, int inputs) {
+    arrange_int16(x, inputs);
+    for (int g = 0; g < inputs / GROUP; g++) {
+        const int16_t *group = (const int16_t *)x + g * GROUP;
+        int32_t total = 0;
+        for (int i = 0; i < GROUP; i++) total += group[i];
+        float value = total;
+        memcpy(x + inputs / 2 + g, &value, sizeof value);
+    }
+}
+
 INLINE void arrange(float *x, int inputs, Kind kind) {
     if (kind == BFLOAT) arrange_bfloat(x, inputs);
     if (kind == INT8) arrange_int16(x, inputs);
+    if (kind == INT4) arrange_groups(x, inputs);
 }
 
 /* sums[n * R] += products of a vector of weights of this kind with inputs of N rows: LANES floats,
@@ -309,14 +329,81 @@ INLINE void dot(const char *weight, size_t row, const float *x, size_t stride, i
         if (kind == INT8) dots[i] *= x[i / R * stride + inputs - 1];
 }
 
+/* Integers 0 ... 15 of a group of INT4 times 16 bit inputs, summed in some lanes. */
+INLINE floats group_product(const char *weight, const int16_t *x) {
+#if defined __AVX512BW__
+    __m128i both = _mm_loadu_si128((const __m128i *)weight), low = _mm_set1_epi8(15);
+    __m128i rest = _mm_and_si128(_mm_srli_epi16(both, 4), low);
+    __m512i w = _mm512_cvtepu8_epi16(_mm256_set_m128i(rest, _mm_and_si128(both, low)));
+    return (floats)_mm512_cvtepi32_ps(_mm512_madd_epi16(w, _mm512_loadu_si512(x)));
+#elif defined __AVX2__ && !defined __AVX512F__
+    __m128i both = _mm_loadu_si128((const __m128i *)weight), low = _mm_set1_epi8(15);
+    __m256i first = _mm256_cvtepu8_epi16(_mm_and_si128(both, low));
+    __m256i rest = _mm256_cvtepu8_epi16(_mm_and_si128(_mm_srli_epi16(both, 4), low));
+    __m256i total = _mm256_madd_epi16(first, _mm256_loadu_si256((const __m256i *)x));
+    total = _mm256_add_epi32(total, _mm256_madd_epi16(rest, _mm256_loadu_si256((const __m256i *)(x + 16))));
+    return (floats)_mm256_cvtepi32_ps(total);
+#else
+    const uint8_t *w = (const uint8_t *)weight;
+    ints total = {0};
+    for (int i = 0; i < GROUP / 2; i++) total[i % LANES] += (w[i] & 15) * x[i] + (w[i] >> 4) * x[i + 16];
+    return __builtin_convertvector(total, floats);
+#endif
+}
+
+/* Numbers of four bytes, zeros beyond `count`. */
+INLINE floats first_lanes(const void *from, int count) {
+#ifdef __AVX512F__
+    return (floats)_mm512_maskz_loadu_ps(count < LANES ? (1 << count) - 1 : 0xffff, from);
+#else
+    floats lanes = {0};
+    memcpy(&lanes, from, (count < LANES ? count : LANES) * sizeof(float));
+    return lanes;
+#endif
+}
+
+/* `dot` for INT4, whose weights are number * scale + zero - 8 * scale. */
+INLINE void dot_groups(const char *weight, const char *factors, const float *x, size_t stride,
+                       int inputs, float *dots, int R, int N) {
+    int groups = inputs / GROUP, g = 0;
+    floats sums[ROWS * 8], some;
+#pragma GCC unroll 16
+    for (int i = 0; i < R * N; i++) sums[i] = (floats){0};
+    for (; g < groups; g++)
+#pragma GCC unroll 16
+        for (int r = 0; r < R; r++) {
+            const char *here = weight + (size_t)r * inputs / 2 + g * (GROUP / 2);
+            __builtin_prefetch(here + AHEAD);
+            floats scale = (floats)(((words){0} + ((const pair *)factors)[r * groups + g]) << 16);
+#pragma GCC unroll 16
+            for (int n = 0; n < N; n++)
+                sums[n * R + r] += scale * group_product(here, (const int16_t *)(x + n * stride) + g * GROUP);
+        }
+    for (g = 0; g < groups; g += LANES)
+#pragma GCC unroll 16
+        for (int r = 0; r < R; r++) {
+            words both = (words)first_lanes(factors + 4 * (r * groups + g), groups - g);
+            floats zero = (floats)(both & 0xffff0000u) - 8 * (floats)(both << 16);
+#pragma GCC unroll 16
+            for (int n = 0; n < N; n++)
+                sums[n * R + r] += zero * first_lanes(group_sums(x + n * stride, inputs) + g, groups - g);
+        }
+    some = sums_of(sums, R * N);
+    memcpy(dots, &some, R * N * sizeof(float));
+#pragma GCC unroll 16
+    for (int i = 0; i < R * N; i++) dots[i] *= x[i / R * stride + inputs - 1];
+}
+
 /* Outputs first ... last - 1 of N rows of x, R at a time; last - first is a multiple of R. */
 INLINE void tile(const Matrix *m, const float *x, float *y, size_t y_stride, int add, int first,
                  int last, Kind kind, int R, int N) {
-    size_t row = m->inputs * bytes(kind);
-    const char *weights = m->weight;
+    size_t inputs = m->inputs, row = kind == INT4 ? inputs / 2 : inputs * bytes(kind);
+    const char *weights = m->weight, *factors = m->factors;
     for (int o = first; o < last; o += R) {
         float dots[ROWS * 8];
-        dot(weights + o * row, row, x, m->inputs, m->inputs, dots, kind, R, N);
+        if (kind == INT4)
+            dot_groups(weights + o * row, factors + o * inputs / GROUP * 4, x, inputs, inputs, dots, R, N);
+        else dot(weights + o * row, row, x, inputs, inputs, dots, kind, R, N);
 #pragma GCC unroll 16
         for (int n = 0; n < N; n++)
 #pragma GCC unroll 16
@@ -346,7 +433,8 @@ typedef void Tile(const Matrix *, const float *, float *, size_t, int, int, int)
 TILES_OF(float, FLOAT)
 TILES_OF(bfloat, BFLOAT)
 TILES_OF(int8, INT8)
-static Tile *const *const tiles[] = {float_tiles, bfloat_tiles, int8_tiles};
+TILES_OF(int4, INT4)
+static Tile *const *const tiles[] = {float_tiles, bfloat_tiles, int8_tiles, int4_tiles};
 static const int rows_of[] = {1, 1, 2, 4, 8};
 enum { WIDEST = 4, STRIP = 16 * ROWS };
 

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from model.cache import KeyValueCache
 from model.gpt import GPT, Block, Norm
 from model.native import DECODE, load
-from model.quantization import Int8Linear, Int8Table
+from model.quantization import Int4Linear, Int8Linear, Int8Table
 from model.quantized import QuantizedGPT
 from model.threads import ThreadChoice, candidates
 
-_KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
+_KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2, torch.uint8: 3}  # the last: int4
 _ACTIVATIONS = ("swiglu", "geglu", "reglu", "gelu", "relu2")
 _FEW_ROWS = 16  # new ids that are read so fast that waking a thread can take longer
 _pointer, _int, _long, _float = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_float
@@ -29,7 +29,7 @@ _pointer, _int, _long, _float = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64,
 
 class _Matrix(ctypes.Structure):
     _fields_ = [
-        *((name, _pointer) for name in ("weight", "scale", "bias")),
+        *((name, _pointer) for name in ("weight", "scale", "factors", "bias")),
         *((name, _int) for name in ("kind", "outputs", "inputs")),
     ]
 
@@ -197,29 +197,36 @@ class NativeDecoder:
 
     def _matrix(self, module: nn.Module) -> _Matrix:
         module = module.table if isinstance(module, Int8Table) else module
-        if isinstance(module, Int8Linear):
-            weight, scales, bias = module.quantized, module.scales, module.bias
+        scales = factors = None
+        if isinstance(module, Int8Linear | Int4Linear):
+            weight, bias = module.quantized, module.bias
+            if isinstance(module, Int8Linear):
+                scales = self._floats(module.scales)
+            else:
+                factors = self._address(module.factors)
+            outputs, inputs = module.shape
         else:
             assert isinstance(module, nn.Linear | nn.Embedding)
-            weight, scales, bias = module.weight, None, getattr(module, "bias", None)
-        self._kept.append(weight)
-        pointers = (weight.data_ptr(), self._floats(scales), self._floats(bias))
-        return _Matrix(*pointers, _KINDS[weight.dtype], *weight.shape)
+            weight, bias = module.weight, getattr(module, "bias", None)
+            outputs, inputs = weight.shape
+        pointers = (self._address(weight), scales, factors, self._floats(bias))
+        return _Matrix(*pointers, _KINDS[weight.dtype], outputs, inputs)
 
     def _norm(self, norm: Norm) -> _Norm:
         return _Norm(self._floats(norm.weight), self._floats(norm.bias))
 
     def _floats(self, values: Tensor | None) -> int | None:
         """Address of the values as contiguous float32, None for none."""
-        if values is None:
-            return None
-        self._kept.append(values.detach().float().contiguous())
-        return self._kept[-1].data_ptr()
+        return None if values is None else self._address(values.detach().float().contiguous())
+
+    def _address(self, values: Tensor) -> int:
+        self._kept.append(values)
+        return values.data_ptr()
 
 
 def native_decoder(model: GPT) -> NativeDecoder | None:
-    """The step in C, where it can run: on a CPU, with weights in float32, bfloat16 or int8 and a
-    compiler."""
+    """The step in C, where it can run: on a CPU, with weights in float32, bfloat16, int8 or int4
+    and a compiler."""
     known = all(map(_is_known, _matrices(model))) and model.dtype in _KINDS
     library = load(DECODE) if known and model.device.type == "cpu" else None
     return None if library is None else NativeDecoder(model, library)
@@ -229,7 +236,7 @@ def _is_known(module: nn.Module) -> bool:
     if type(module) in (nn.Linear, nn.Embedding):
         weight = cast(nn.Linear, module).weight
         return weight.dtype in _KINDS and weight.is_contiguous()
-    return isinstance(module, Int8Linear | Int8Table)
+    return isinstance(module, Int8Linear | Int8Table | Int4Linear)
 
 
 def _matrices(model: GPT) -> Iterator[nn.Module]:

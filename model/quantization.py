@@ -33,6 +33,7 @@ class Int8Linear(nn.Module):
     """y = x W^T + b with W in int8: (..., C) -> (..., F), in the dtype of x. It has no `weight`.
 
     |W - stored| <= scale / 2, the scale being a row's largest |weight| / 127 as a bfloat16.
+    `shape` is (F, C), in every form.
     """
 
     quantized: Tensor  # (F, C) int8
@@ -42,6 +43,7 @@ class Int8Linear(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
         weight = weight.float()
+        self.shape = weight.shape
         scales = (weight.abs().amax(1) / 127).bfloat16()
         scales = torch.where(scales == 0, torch.ones_like(scales), scales)
         quantized = (weight / scales.float()[:, None]).round_().clamp_(-127, 127).to(torch.int8)
@@ -70,18 +72,21 @@ class Int4Linear(nn.Module):
     at most scale / 2 and what the two lose as bfloat16.
     """
 
-    quantized: Tensor  # as the device's kernel wants it, else (F, C / 2) uint8
-    factors: Tensor  # (C / GROUP, F, 2) bfloat16: scale and zero
+    quantized: Tensor  # (F, C / 2) uint8 as `_halves` packs it; on CUDA as its kernel wants it
+    factors: Tensor  # (F, C / GROUP, 2) bfloat16: scale and zero; on CUDA (C / GROUP, F, 2)
     bias: Tensor | None
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
+        self.shape = weight.shape
         quantized, factors = to_int4(weight.float())
-        kind = weight.device.type
         self.fast = _int4_works(weight.device)
-        self._multiply = _INT4_KERNELS[kind] if self.fast else _int4_plain
-        pack = _INT4_PACKERS[kind] if self.fast else _pairs
-        _hold(self, quantized=pack(quantized), factors=factors, bias=bias)
+        self._multiply = _int4_cuda if self.fast else _int4_plain
+        if self.fast:
+            quantized, factors = _pack_cuda(quantized), factors.transpose(0, 1).contiguous()
+        else:
+            quantized = _halves(quantized)
+        _hold(self, quantized=quantized, factors=factors, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self._multiply(x.reshape(-1, x.shape[-1]), self.quantized, self.factors)
@@ -119,7 +124,7 @@ def matrix_bytes(outputs: int, inputs: int, form: Form) -> int:
 
 
 def to_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights (F, C) float32 as (F, C) int32 in 0 ... 15 and factors (C / GROUP, F, 2) bfloat16.
+    """Weights (F, C) float32 as (F, C) int32 in 0 ... 15 and factors (F, C / GROUP, 2) bfloat16.
 
     A group's smallest and largest weight are 0 and 15.
     """
@@ -130,12 +135,12 @@ def to_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
     zero = (low + 8 * scale.float()).bfloat16()
     steps = (groups - zero.float()[..., None]) / scale.float()[..., None]
     quantized = (steps.round_() + 8).clamp_(0, 15).to(torch.int32).view(weight.shape)
-    return quantized, torch.stack((scale.T, zero.T), dim=-1).contiguous()
+    return quantized, torch.stack((scale, zero), dim=-1)
 
 
 def from_int4(quantized: Tensor, factors: Tensor) -> Tensor:
     """The weights (F, C) float32 that `to_int4` stored."""
-    scale, zero = factors.float().permute(2, 1, 0)[..., None]  # (F, C / GROUP, 1) each
+    scale, zero = factors.float().permute(2, 0, 1)[..., None]  # (F, C / GROUP, 1) each
     steps = quantized.view(quantized.shape[0], -1, GROUP).float() - 8
     weights: Tensor = steps * scale + zero
     return weights.view(quantized.shape)
@@ -157,13 +162,9 @@ def _int8_plain(x: Tensor, quantized: Tensor, scales: Tensor) -> Tensor:
 
 
 def _int4_plain(x: Tensor, quantized: Tensor, factors: Tensor) -> Tensor:
-    even_odd = torch.stack((quantized >> 4, quantized & 15), dim=-1)  # (F, C / 2, 2)
-    return F.linear(x, from_int4(even_odd.flatten(1), factors).to(x.dtype))
-
-
-def _int4_cpu(x: Tensor, quantized: Tensor, factors: Tensor) -> Tensor:
-    y: Tensor = _aten._weight_int4pack_mm_for_cpu(x.bfloat16(), quantized, GROUP, factors)
-    return y
+    halves = quantized.view(len(quantized), -1, GROUP // 2)  # (F, C / GROUP, GROUP / 2)
+    whole = torch.cat((halves & 15, halves >> 4), dim=-1).flatten(1)
+    return F.linear(x, from_int4(whole, factors).to(x.dtype))
 
 
 def _int4_cuda(x: Tensor, quantized: Tensor, factors: Tensor) -> Tensor:
@@ -171,24 +172,17 @@ def _int4_cuda(x: Tensor, quantized: Tensor, factors: Tensor) -> Tensor:
     return y
 
 
-def _pairs(quantized: Tensor) -> Tensor:
-    """Two weights a byte, the even one high: (F, C) int32 -> (F, C / 2) uint8."""
-    return (quantized[:, ::2] << 4 | quantized[:, 1::2]).to(torch.uint8)
-
-
-def _pack_cpu(quantized: Tensor) -> Tensor:
-    packed: Tensor = _aten._convert_weight_to_int4pack_for_cpu(quantized, 1)
-    return packed
+def _halves(quantized: Tensor) -> Tensor:
+    """Two weights a byte, those of a group's first half low: (F, C) int32 -> (F, C / 2) uint8."""
+    first, rest = quantized.view(len(quantized), -1, 2, GROUP // 2).unbind(2)
+    return (first | rest << 4).to(torch.uint8).flatten(1)
 
 
 def _pack_cuda(quantized: Tensor) -> Tensor:
     tiles = next(n for n in (8, 4, 2) if quantized.shape[1] % (16 * n) == 0)
-    packed: Tensor = _aten._convert_weight_to_int4pack(_pairs(quantized).contiguous(), tiles)
+    pairs = (quantized[:, ::2] << 4 | quantized[:, 1::2]).to(torch.uint8)
+    packed: Tensor = _aten._convert_weight_to_int4pack(pairs.contiguous(), tiles)
     return packed
-
-
-_INT4_KERNELS = {"cpu": _int4_cpu, "cuda": _int4_cuda}
-_INT4_PACKERS = {"cpu": _pack_cpu, "cuda": _pack_cuda}
 
 
 @cache
@@ -204,15 +198,14 @@ def _int8_works(device: torch.device) -> bool:
 
 @cache
 def _int4_works(device: torch.device) -> bool:
-    """The same for 4 bits."""
-    if device.type not in _INT4_KERNELS:
+    """The same for 4 bits, for which only CUDA's kernel is worth its packing: `model/decode.c` has
+    a faster one for CPUs."""
+    if device.type != "cuda":
         return False
     x, quantized = _example(device)
     factors = torch.full((4, 64, 2), 0.125).bfloat16().to(device)
-    kernel, pack = _INT4_KERNELS[device.type], _INT4_PACKERS[device.type]
-    return _agree(
-        lambda: kernel(x, pack(quantized), factors), _int4_plain(x, _pairs(quantized), factors)
-    )
+    expected = _int4_plain(x, _halves(quantized), factors.transpose(0, 1))
+    return _agree(lambda: _int4_cuda(x, _pack_cuda(quantized), factors), expected)
 
 
 def _example(device: torch.device) -> tuple[Tensor, Tensor]:

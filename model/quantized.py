@@ -23,7 +23,7 @@ _HEAD, _TABLE = "head.weight", "embedding.weight"
 class QuantizedGPT(GPT):
     """`GPT` that keeps norms, biases and position table in `dtype` and everything else in `form`.
 
-    `slow` says that this device has no kernel for it: the weights are spread out at every use.
+    `slow` says that torch has no kernel for it here: it spreads the weights out at every use.
     """
 
     def __init__(

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from model.checkpoint import load_config, load_quantized, load_weights
 from model.config import parameter_count
+from model.decode_native import native_decoder
 from model.quantization import Form
 from model.quantized import QuantizedGPT, not_in_int4, weight_bytes
 from pipeline.held_out import held_out, perplexity
@@ -41,10 +42,10 @@ def load_smaller(
     odd = not_in_int4(model.config) if form == "int4" else []
     if odd:
         notes.append(f"{', '.join(odd)} stay in int8: their sizes do not divide into int4 groups.")
-    if model.slow:
+    if model.slow and native_decoder(model) is None:
         notes.append(
-            f"Torch has no fast {form} product for some of these matrices on {device.type}: less "
-            "memory, but slower."
+            f"There is no fast {form} product for some of these matrices on {device.type}"
+            f"{' without a C compiler' if device.type == 'cpu' else ''}: less memory, but slower."
         )
     return model, tuple(notes)
 

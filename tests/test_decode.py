@@ -16,7 +16,7 @@ from model.decode_graph import GraphDecoder
 from model.decode_native import NativeDecoder, native_decoder
 from model.gpt import GPT
 from model.native_reader import NativeReader
-from model.quantization import Int8Linear
+from model.quantization import Int4Linear, Int8Linear
 from model.quantized import QuantizedGPT
 from model.reader import TorchReader, reader_for
 from model.sampling import SamplingSettings, draw, keep_likely, likeliest
@@ -29,6 +29,8 @@ SHAPES: dict[str, dict[str, Any]] = KINDS | {
     "tied": {"tie_word_embeddings": True, "mlp": "relu2", "hidden_size": 128},
     "reglu": {"mlp": "reglu", "num_kv_heads": 1, "rope_scaling": {"kind": "linear", "factor": 2}},
 }
+
+FORMS = ["float32", "bfloat16", "int8", "int4"]
 
 
 @pytest.fixture(autouse=True)
@@ -92,12 +94,25 @@ def test_with_int8_weights_it_is_more_exact_than_torchs_kernel(tied: bool) -> No
     assert error < 0.1 * (torchs - expected).abs().max()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_neighbours_and_threads_change_no_bit(dtype: torch.dtype) -> None:
-    model = lively(num_kv_heads=2).to(dtype)
+def test_int4_weights_are_read_as_they_are() -> None:
+    model = lively(bias=True, hidden_size=96, intermediate_size=544, initializer_range=0.1)
+    small = in_form("int4", model)
+    assert any(isinstance(module, Int4Linear) for module in small.modules())
+    for module in small.modules():
+        if isinstance(module, Int8Linear):
+            module.fast = module._half = False
+    ids = torch.randint(0, 53, (5, 13))
+    expected = small(ids)["logits"][:, -1]
+    found = written(small, decoder(small), ids)
+    assert (found - expected).abs().max() < 2e-3 * expected.abs().max()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_neighbours_and_threads_change_no_bit(form: str) -> None:
+    model = in_form(form)
     step = decoder(model)
     ids = torch.randint(0, 53, (11, 6))
-    cache = KeyValueCache(model.config, 11, 40, device=model.device, dtype=dtype)
+    cache = KeyValueCache(model.config, 11, 40, device=model.device, dtype=model.dtype)
     for position, column in enumerate(ids.T.tolist()):
         rows = [[i] for i in column]
         together = step.step(cache, range(11), rows, [position] * 11, threads=2)
@@ -105,7 +120,7 @@ def test_neighbours_and_threads_change_no_bit(dtype: torch.dtype) -> None:
         assert torch.equal(written(model, step, ids[row : row + 1])[0], together[row])
 
 
-@pytest.mark.parametrize("form", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("form", FORMS)
 def test_pieces_of_any_length_in_any_place_change_no_bit(form: str) -> None:
     model = in_form(form)
     step = decoder(model)
@@ -130,19 +145,18 @@ def test_long_chunks_are_read_in_portions(monkeypatch: pytest.MonkeyPatch) -> No
         reader.read([Chunk(0, 60, [1, 2, 3, 4, 5])])
 
 
-@pytest.mark.parametrize("form", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("form", FORMS)
 def test_nan_stays_nan(form: str) -> None:
     model = in_form(form)
     model.blocks[0].mlp_norm.weight[3] = float("nan")
     assert written(model, decoder(model), torch.tensor([[1, 2]])).isnan().all()
 
 
-def in_form(form: str) -> GPT:
-    model = lively(num_kv_heads=2)
-    if form == "int8":
-        return QuantizedGPT(
-            model.config, dict(model.state_dict()), "int8", model.device, model.dtype
-        )
+def in_form(form: str, model: GPT | None = None) -> GPT:
+    model = model or lively(num_kv_heads=2, hidden_size=64)
+    if form in ("int8", "int4"):
+        state = dict(model.state_dict())
+        return QuantizedGPT(model.config, state, form, model.device, model.dtype)  # type: ignore[arg-type]
     return model.to(getattr(torch, form))
 
 

@@ -59,7 +59,7 @@ def test_an_int4_weight_is_off_by_half_a_step_of_its_group_at_most() -> None:
     groups = weight.view(48, -1, GROUP)
     step = (groups.amax(-1) - groups.amin(-1)) / 15
     quantized, factors = to_int4(weight)
-    zero = factors[..., 1].T.float().abs()
+    zero = factors[..., 1].float().abs()
     bound = step * (0.5 + 15.5 * U) + zero * U
     off = (weight - from_int4(quantized, factors)).view(groups.shape).abs().amax(-1)
     assert (off <= bound * 1.001).all()
