@@ -1,4 +1,4 @@
-"""The decoding step in C (`decode.c`), compiled on first use for the processor at hand.
+"""The decoding step in C (`native_code/decode.c`), compiled on first use for the processor at hand.
 
 One token of a small model is a few hundred operators of torch, each of which takes longer to call
 than to compute, and torch's matrix-vector products reach half of the memory's speed. The whole

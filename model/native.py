@@ -1,4 +1,4 @@
-"""Compiles a C file of this package for the processor at hand, and loads it."""
+"""Compiles C code of this package for the processor at hand, and loads it."""
 
 import ctypes
 import hashlib
@@ -10,7 +10,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-DECODE = Path(__file__).with_name("decode.c")
+DECODE = Path(__file__).parent / "native_code/decode.c"
 
 # Sums may be reordered only where the source says so: NaN and infinities keep their meaning.
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
@@ -20,7 +20,7 @@ _PATIENCE = 60  # seconds; two are usual
 
 @cache
 def load(source: Path) -> ctypes.CDLL | None:
-    """The library made of `source`, None where there is no C compiler or it fails.
+    """The library made of `source` and the headers beside it, None where there is no C compiler or it fails.
 
     It is kept in the user's cache folder under a name that says source and processor; where that
     folder cannot be written, every process compiles for itself.
@@ -69,7 +69,9 @@ def _cache_folder() -> Path:
 
 def _fingerprint(source: Path) -> str:
     """Of the source, the flags and the processor: a home folder may be shared by machines."""
-    digest = hashlib.sha256(source.read_bytes())
+    digest = hashlib.sha256()
+    for file in sorted(source.parent.glob("*.[ch]")):
+        digest.update(file.read_bytes())
     digest.update(" ".join((*_FLAGS, platform.system(), platform.machine())).encode())
     try:
         lines = set(Path("/proc/cpuinfo").read_text().splitlines())

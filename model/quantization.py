@@ -198,7 +198,7 @@ def _int8_works(device: torch.device) -> bool:
 
 @cache
 def _int4_works(device: torch.device) -> bool:
-    """The same for 4 bits, for which only CUDA's kernel is worth its packing: `model/decode.c` has
+    """The same for 4 bits, for which only CUDA's kernel is worth its packing: `model/native_code` has
     a faster one for CPUs."""
     if device.type != "cuda":
         return False

@@ -1,0 +1,129 @@
+/* Attention of new tokens over the cache. */
+
+#pragma once
+#include "transformer.h"
+
+/* y = (x - mean) / deviation * gain + shift, or without mean and shift (RMSNorm). */
+static void normalise(const float *x, float *y, int size, Norm norm, float eps, int layer_norm) {
+    float mean = 0, squares = 0;
+    if (layer_norm) {
+#pragma omp simd reduction(+ : mean)
+        for (int c = 0; c < size; c++) mean += x[c];
+        mean /= size;
+    }
+#pragma omp simd reduction(+ : squares)
+    for (int c = 0; c < size; c++) squares += (x[c] - mean) * (x[c] - mean);
+    float scale = 1 / sqrtf(squares / size + eps);
+    for (int c = 0; c < size; c++) y[c] = (x[c] - mean) * scale;
+    if (norm.gain)
+        for (int c = 0; c < size; c++) y[c] *= norm.gain[c];
+    if (norm.shift)
+        for (int c = 0; c < size; c++) y[c] += norm.shift[c];
+}
+
+/* Turns channel i with channel i + D / 2; the sines of the first half are negative. */
+INLINE void rotate(float *x, const float *cos, const float *sin, int size) {
+    int half = size / 2;
+    for (int i = 0; i < half; i++) {
+        float a = x[i], b = x[i + half];
+        x[i] = a * cos[i] + b * sin[i];
+        x[i + half] = b * cos[i + half] + a * sin[i + half];
+    }
+}
+
+INLINE void store(void *data, size_t at, const float *x, int size, Kind kind) {
+    for (int i = 0; i < size; i++)
+        if (kind == FLOAT) ((float *)data)[at + i] = x[i];
+        else ((uint16_t *)data)[at + i] = to_bfloat(x[i]);
+}
+
+/* mixed (D) = sum over s of weights[s] * values[s], W vectors of channels at a time. */
+INLINE int blend(const char *values, size_t row, const float *weights, int seen, int size,
+                 float *mixed, int c, Kind kind, int W) {
+    for (; c + W * LANES <= size; c += W * LANES) {
+        floats sums[4];
+#pragma GCC unroll 16
+        for (int w = 0; w < W; w++) sums[w] = (floats){0};
+        for (int s = 0; s < seen; s++)
+#pragma GCC unroll 16
+            for (int w = 0; w < W; w++) {
+                const char *here = values + s * row + c * bytes(kind);
+                if (kind == FLOAT) sums[w] += weights[s] * ((const floats *)here)[w];
+                else {
+                    words both = ((const words *)here)[w / 2];
+                    if (w % 2) both &= 0xffff0000u;
+                    else both <<= 16;
+                    sums[w] += weights[s] * (floats)both;
+                }
+            }
+#pragma GCC unroll 16
+        for (int w = 0; w < W; w++)
+            for (int i = 0; i < LANES; i++)
+                mixed[c + (kind == FLOAT ? w * LANES + i : w / 2 * PAIRS + 2 * i + w % 2)] = sums[w][i];
+    }
+    return c;
+}
+
+/* One query head over the keys and values seen so far; q gives way to the mixed values. */
+INLINE void attend(float *q, const char *keys, const char *values, int seen, int size,
+                   float *scores, Kind kind) {
+    size_t row = size * bytes(kind);
+    float scale = 1 / sqrtf((float)size), highest = -INFINITY, total = 0;
+    arrange(q, size, kind);
+    int s = 0;
+    for (; s + ROWS <= seen; s += ROWS) dot(keys + s * row, row, q, size, size, scores + s, kind, ROWS, 1);
+    for (; s < seen; s++) dot(keys + s * row, row, q, size, size, scores + s, kind, 1, 1);
+    for (s = 0; s < seen; s++) highest = scores[s] > highest ? scores[s] : highest;
+#pragma omp simd reduction(+ : total)
+    for (s = 0; s < seen; s++) {
+        scores[s] = exponential((scores[s] - highest) * scale);
+        total += scores[s];
+    }
+    int c = blend(values, row, scores, seen, size, q, 0, kind, 4);
+    for (; c < size; c++) {
+        q[c] = 0;
+        for (s = 0; s < seen; s++) q[c] += scores[s] * number(values + s * row, c, kind);
+    }
+    for (c = 0; c < size; c++) q[c] /= total;
+}
+
+/* Normalise and turn, remember the newest key and value, attend: one key head of one text. */
+static void one_head(const Model *m, const Layer *layer, const Cache *cache, size_t offset,
+                     float *qkv, float *mixed, float *scores, int k, int position) {
+    Kind kind = cache->kind;
+    int D = m->head_size, G = m->heads / m->kv_heads;
+    float *q = qkv + (size_t)k * G * D, *key = qkv + (size_t)(m->heads + k) * D;
+    for (int head = 0; head <= G; head++) {
+        float *x = head < G ? q + head * D : key;
+        Norm gain = {head < G ? layer->q_gain : layer->k_gain, NULL};
+        if (m->qk_norm) normalise(x, x, D, gain, m->eps, 0);
+        if (m->cos) rotate(x, m->cos + (size_t)position * D, m->sin + (size_t)position * D, D);
+    }
+    size_t start = offset + (size_t)k * cache->capacity * D, newest = start + (size_t)position * D;
+    store(cache->keys, newest, key, D, kind);
+    store(cache->values, newest, key + (size_t)m->kv_heads * D, D, kind);
+    for (int g = 0; g < G; g++) {
+        float *row = scores + (size_t)g * cache->capacity;
+        const char *keys = (const char *)cache->keys + start * bytes(kind);
+        const char *values = (const char *)cache->values + start * bytes(kind);
+        if (kind == FLOAT) attend(q + g * D, keys, values, position + 1, D, row, FLOAT);
+        else attend(q + g * D, keys, values, position + 1, D, row, BFLOAT);
+        memcpy(mixed + (size_t)(k * G + g) * D, q + g * D, D * sizeof(float));
+    }
+}
+
+static void attention(const Model *m, int number, const Cache *cache, const Scratch *room,
+                      const Batch *batch) {
+    size_t qkv_width = (size_t)(m->heads + 2 * m->kv_heads) * m->head_size;
+    size_t mixed_width = (size_t)m->heads * m->head_size;
+    int K = m->kv_heads, G = m->heads / K;
+#pragma omp for schedule(static)
+    for (int i = 0; i < batch->texts * K; i++) {
+        int b = i / K, k = i % K, first = batch->firsts[b];
+        size_t offset = number * cache->layer_stride + batch->slots[b] * cache->text_stride;
+        float *scores = room->scores + (size_t)i * G * cache->capacity;
+        for (int n = first; n < batch->firsts[b + 1]; n++)
+            one_head(m, m->layers + number, cache, offset, room->qkv + n * qkv_width,
+                     room->mixed + n * mixed_width, scores, k, batch->starts[b] + n - first);
+    }
+}
