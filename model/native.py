@@ -8,19 +8,22 @@ import shutil
 import subprocess
 import tempfile
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 DECODE = Path(__file__).parent / "native_code/decode.c"
 
 # Sums may be reordered only where the source says so: NaN and infinities keep their meaning.
-_FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+_FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+_PROCESSOR = ("-march=native", "-mcpu=native")  # the second for compilers that have no first on ARM
 _THREADING = ("-fopenmp", "-fopenmp-simd")  # the second where there is no OpenMP: one thread
 _PATIENCE = 60  # seconds; two are usual
 
 
 @cache
 def load(source: Path) -> ctypes.CDLL | None:
-    """The library made of `source` and the headers beside it, None where there is no C compiler or it fails.
+    """The library made of `source` and the headers beside it, None where there is no C compiler or
+    it fails.
 
     It is kept in the user's cache folder under a name that says source and processor; where that
     folder cannot be written, every process compiles for itself.
@@ -51,8 +54,9 @@ def _compile(source: Path, target: Path) -> bool:
     compiler = next(filter(None, map(shutil.which, names)), None)
     if compiler is None:
         return False
-    for threading in _THREADING:
-        command = [compiler, *_FLAGS, threading, str(source), "-o", str(target), "-lm"]
+    for threading, processor in product(_THREADING, _PROCESSOR):
+        flags = (*_FLAGS, processor, threading)
+        command = [compiler, *flags, str(source), "-o", str(target), "-lm"]
         try:
             done = subprocess.run(command, capture_output=True, timeout=_PATIENCE, check=False)
         except (OSError, subprocess.TimeoutExpired):
