@@ -75,8 +75,8 @@ class _Batch(ctypes.Structure):
 
 class _Scratch(ctypes.Structure):
     _fields_ = [
-        *((name, _pointer) for name in ("x", "mixed", "qkv", "scores", "own")),
-        ("width", _int),
+        *((name, _pointer) for name in ("x", "mixed", "qkv", "scores", "inputs")),
+        *((name, _int) for name in ("width", "shared")),
     ]
 
 
@@ -121,7 +121,7 @@ class NativeDecoder:
         lists = [(_int * len(n))(*n) for n in (list(chain(*ids)), firsts, starts, slots)]
         batch = _Batch(*(ctypes.cast(n, _pointer) for n in lists), texts)
         logits = torch.empty(texts, self._config.vocab_size)
-        room = self._room(rows, texts * cache.capacity, count)
+        room = self._room(rows, cache.capacity, count)
         begin = time.perf_counter()
         self._step(
             *map(ctypes.byref, (self._model, held, room, batch)),
@@ -140,23 +140,23 @@ class NativeDecoder:
             self._threads[rows] = ThreadChoice(candidates(most) if rows <= _FEW_ROWS else [most])
         return self._threads[rows]
 
-    def _room(self, rows: int, positions: int, threads: int) -> _Scratch:
+    def _room(self, rows: int, capacity: int, threads: int) -> _Scratch:
         """Memory for a step; buffers are replaced where they are too small."""
         c = self._config
         heads, mlp = c.num_heads * c.head_size, c.mlp_size
-        width = max(c.hidden_size, heads, mlp)
+        width, shared = max(c.hidden_size, heads, mlp), rows > _FEW_ROWS
         sizes = (
             rows * c.hidden_size,
             rows * max(heads, 2 * mlp),
             rows * (heads + 2 * c.kv_heads * c.head_size),
-            positions * c.num_heads,
-            threads * rows * width,
+            threads * capacity,
+            rows * width * (1 if shared else threads),
         )
         self._buffers = [
             buffer if buffer.numel() >= size else torch.empty(size)
             for buffer, size in zip(self._buffers, sizes, strict=True)
         ]
-        return _Scratch(*(buffer.data_ptr() for buffer in self._buffers), width)
+        return _Scratch(*(buffer.data_ptr() for buffer in self._buffers), width, shared)
 
     def _describe(self, model: GPT) -> _Model:
         c = model.config

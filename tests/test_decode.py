@@ -244,6 +244,15 @@ def test_the_number_of_threads_is_the_fastest_and_is_tried_again(best: int) -> N
     assert numbers[137:] == [1, 1, 1]
 
 
+def test_a_choice_that_turns_slow_is_made_anew() -> None:
+    choice = ThreadChoice([1, 2])
+    for seconds in (2, 2, 2, 1, 1, 1, 1, 5, 1, 5, 5):
+        choice.took(seconds)
+    assert choice.now == 2
+    choice.took(5)
+    assert choice.now == 1
+
+
 def test_a_hopeless_number_of_threads_is_tried_once() -> None:
     assert chosen({1: 1.0, 2: 9.0}, 6) == [1, 1, 1, 2, 1, 1]
 

@@ -87,43 +87,65 @@ INLINE void attend(float *q, const char *keys, const char *values, int seen, int
     for (c = 0; c < size; c++) q[c] /= total;
 }
 
-/* Normalise and turn, remember the newest key and value, attend: one key head of one text. */
-static void one_head(const Model *m, const Layer *layer, const Cache *cache, size_t offset,
-                     float *qkv, float *mixed, float *scores, int k, int position) {
-    Kind kind = cache->kind;
-    int D = m->head_size, G = m->heads / m->kv_heads;
-    float *q = qkv + (size_t)k * G * D, *key = qkv + (size_t)(m->heads + k) * D;
-    for (int head = 0; head <= G; head++) {
-        float *x = head < G ? q + head * D : key;
-        Norm gain = {head < G ? layer->q_gain : layer->k_gain, NULL};
-        if (m->qk_norm) normalise(x, x, D, gain, m->eps, 0);
-        if (m->cos) rotate(x, m->cos + (size_t)position * D, m->sin + (size_t)position * D, D);
-    }
-    size_t start = offset + (size_t)k * cache->capacity * D, newest = start + (size_t)position * D;
-    store(cache->keys, newest, key, D, kind);
-    store(cache->values, newest, key + (size_t)m->kv_heads * D, D, kind);
-    for (int g = 0; g < G; g++) {
-        float *row = scores + (size_t)g * cache->capacity;
-        const char *keys = (const char *)cache->keys + start * bytes(kind);
-        const char *values = (const char *)cache->values + start * bytes(kind);
-        if (kind == FLOAT) attend(q + g * D, keys, values, position + 1, D, row, FLOAT);
-        else attend(q + g * D, keys, values, position + 1, D, row, BFLOAT);
-        memcpy(mixed + (size_t)(k * G + g) * D, q + g * D, D * sizeof(float));
-    }
+/* A key head of a row: where its queries, key and place in the cache are. */
+typedef struct {
+    float *q, *key, *mixed;
+    size_t start; /* of this head in the cache, in numbers */
+    int position;
+} Head;
+
+static Head head_of(const Model *m, int number, const Cache *cache, const Scratch *room,
+                    const Batch *batch, int b, int n, int k) {
+    size_t D = m->head_size, G = m->heads / m->kv_heads;
+    float *qkv = room->qkv + n * (m->heads + 2 * m->kv_heads) * D;
+    Head head = {qkv + k * G * D, qkv + (m->heads + k) * D, room->mixed + (n * m->heads + k * G) * D,
+                 number * cache->layer_stride + batch->slots[b] * cache->text_stride + k * cache->capacity * D,
+                 batch->starts[b] + n - batch->firsts[b]};
+    return head;
 }
 
+/* Normalise and turn queries and key, keep key and value. */
+static void remember(const Model *m, const Layer *layer, const Cache *cache, Head head) {
+    int D = m->head_size, G = m->heads / m->kv_heads;
+    for (int g = 0; g <= G; g++) {
+        float *x = g < G ? head.q + g * D : head.key;
+        Norm gain = {g < G ? layer->q_gain : layer->k_gain, NULL};
+        if (m->qk_norm) normalise(x, x, D, gain, m->eps, 0);
+        if (m->cos) rotate(x, m->cos + (size_t)head.position * D, m->sin + (size_t)head.position * D, D);
+    }
+    size_t newest = head.start + (size_t)head.position * D;
+    store(cache->keys, newest, head.key, D, cache->kind);
+    store(cache->values, newest, head.key + (size_t)m->kv_heads * D, D, cache->kind);
+}
+
+/* Mix the values of all positions so far. */
+static void look_back(const Model *m, const Cache *cache, Head head, float *scores) {
+    Kind kind = cache->kind;
+    int D = m->head_size, G = m->heads / m->kv_heads, seen = head.position + 1;
+    const char *keys = (const char *)cache->keys + head.start * bytes(kind);
+    const char *values = (const char *)cache->values + head.start * bytes(kind);
+    for (int g = 0; g < G; g++) {
+        if (kind == FLOAT) attend(head.q + g * D, keys, values, seen, D, scores, FLOAT);
+        else attend(head.q + g * D, keys, values, seen, D, scores, BFLOAT);
+    }
+    memcpy(head.mixed, head.q, (size_t)G * D * sizeof(float));
+}
+
+/* Of few rows, whoever has a key head of a text takes its rows one after the other. Many are all
+   remembered first and then shared, so that a single prompt keeps every thread busy. */
 static void attention(const Model *m, int number, const Cache *cache, const Scratch *room,
                       const Batch *batch) {
-    size_t qkv_width = (size_t)(m->heads + 2 * m->kv_heads) * m->head_size;
-    size_t mixed_width = (size_t)m->heads * m->head_size;
-    int K = m->kv_heads, G = m->heads / K;
-#pragma omp for schedule(static)
-    for (int i = 0; i < batch->texts * K; i++) {
-        int b = i / K, k = i % K, first = batch->firsts[b];
-        size_t offset = number * cache->layer_stride + batch->slots[b] * cache->text_stride;
-        float *scores = room->scores + (size_t)i * G * cache->capacity;
-        for (int n = first; n < batch->firsts[b + 1]; n++)
-            one_head(m, m->layers + number, cache, offset, room->qkv + n * qkv_width,
-                     room->mixed + n * mixed_width, scores, k, batch->starts[b] + n - first);
+    int K = m->kv_heads, me = omp_get_thread_num(), all = omp_get_num_threads();
+    float *scores = room->scores + (size_t)me * cache->capacity;
+    for (int phase = 0; phase <= room->shared; phase++) {
+        for (int b = 0, unit = 0; b < batch->texts; b++)
+            for (int n = batch->firsts[b]; n < batch->firsts[b + 1]; n++)
+                for (int k = 0; k < K; k++) {
+                    if ((room->shared ? unit++ : b * K + k) % all != me) continue;
+                    Head head = head_of(m, number, cache, room, batch, b, n, k);
+                    if (phase == 0) remember(m, m->layers + number, cache, head);
+                    if (phase == room->shared) look_back(m, cache, head, scores);
+                }
+#pragma omp barrier
     }
 }

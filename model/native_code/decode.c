@@ -28,23 +28,14 @@ INLINE void activate(const float *x, float *y, int size, Activation kind) {
     for (int f = 0; f < size; f++) y[f] = activated(x[f], kind) * (gated ? x[size + f] : 1);
 }
 
-/* Every thread activates all rows for itself: less work than waiting for each other once more. */
-static void mlp(const Model *m, const Layer *layer, float *own, const Scratch *room, int rows) {
-    int F = m->mlp_size;
-    size_t width = layer->up.outputs;
-    product(&layer->up, own, rows, room->mixed, width, 0);
-    for (int n = 0; n < rows; n++) {
-        const float *x = room->mixed + n * width;
-        float *y = own + (size_t)n * F;
-        switch (m->activation) {
-        case SWIGLU: activate(x, y, F, SWIGLU); break;
-        case GEGLU: activate(x, y, F, GEGLU); break;
-        case REGLU: activate(x, y, F, REGLU); break;
-        case GELU: activate(x, y, F, GELU); break;
-        default: activate(x, y, F, RELU2);
-        }
+static void activated_row(const Model *m, const float *x, float *y) {
+    switch (m->activation) {
+    case SWIGLU: activate(x, y, m->mlp_size, SWIGLU); break;
+    case GEGLU: activate(x, y, m->mlp_size, GEGLU); break;
+    case REGLU: activate(x, y, m->mlp_size, REGLU); break;
+    case GELU: activate(x, y, m->mlp_size, GELU); break;
+    default: activate(x, y, m->mlp_size, RELU2);
     }
-    product(&layer->down, own, rows, room->x, layer->down.outputs, 1);
 }
 
 static void embed(const Model *m, float *x, int32_t id, int32_t position) {
@@ -58,22 +49,33 @@ static void embed(const Model *m, float *x, int32_t id, int32_t position) {
     if (m->embedding_normed) normalise(x, x, C, m->embedding_norm, m->eps, m->layer_norm);
 }
 
-/* (rows, C) of the residual stream from `x` on, normalised into `own`. */
-static void normalised(const Model *m, const float *x, float *own, int rows, Norm norm) {
+static Inputs inputs_of(const Scratch *room, int rows, int most) {
+    int me = omp_get_thread_num(), all = omp_get_num_threads();
+    Inputs own = {room->inputs + (size_t)me * most * room->width, rows, 0, rows, 0};
+    Inputs shared = {room->inputs, rows, rows * me / all, rows * (me + 1) / all, 1};
+    return room->shared ? shared : own;
+}
+
+/* The residual stream, normalised into the inputs. */
+static void normalised(const Model *m, const float *x, Inputs in, Norm norm) {
     size_t C = m->embedding.inputs;
-    for (int n = 0; n < rows; n++) normalise(x + n * C, own + n * C, C, norm, m->eps, m->layer_norm);
+    for (int n = in.first; n < in.last; n++)
+        normalise(x + n * C, in.x + n * C, C, norm, m->eps, m->layer_norm);
 }
 
 static void one_layer(const Model *m, int number, const Cache *cache, const Scratch *room,
-                      const Batch *batch, float *own, int rows) {
+                      const Batch *batch, Inputs in) {
     const Layer *layer = m->layers + number;
-    normalised(m, room->x, own, rows, layer->attention_norm);
-    product(&layer->qkv, own, rows, room->qkv, layer->qkv.outputs, 0);
+    size_t mixed = layer->out.inputs, up = layer->up.outputs, F = m->mlp_size;
+    normalised(m, room->x, in, layer->attention_norm);
+    product(&layer->qkv, in, room->qkv, layer->qkv.outputs, 0);
     attention(m, number, cache, room, batch);
-    memcpy(own, room->mixed, (size_t)rows * layer->out.inputs * sizeof(float));
-    product(&layer->out, own, rows, room->x, layer->out.outputs, 1);
-    normalised(m, room->x, own, rows, layer->mlp_norm);
-    mlp(m, layer, own, room, rows);
+    memcpy(in.x + in.first * mixed, room->mixed + in.first * mixed, (in.last - in.first) * mixed * sizeof(float));
+    product(&layer->out, in, room->x, layer->out.outputs, 1);
+    normalised(m, room->x, in, layer->mlp_norm);
+    product(&layer->up, in, room->mixed, up, 0);
+    for (int n = in.first; n < in.last; n++) activated_row(m, room->mixed + n * up, in.x + n * F);
+    product(&layer->down, in, room->x, layer->down.outputs, 1);
 }
 
 /* logits (B, V) after the last new token of each text. */
@@ -86,15 +88,15 @@ void decode_step(const Model *m, const Cache *cache, const Scratch *room, const 
             embed(m, room->x + n * C, batch->ids[n], batch->starts[b] + n - batch->firsts[b]);
 #pragma omp parallel num_threads(threads)
     {
-        float *own = room->own + (size_t)omp_get_thread_num() * rows * room->width;
+        Inputs in = inputs_of(room, rows, rows), last = inputs_of(room, batch->texts, rows);
         for (int number = 0; number < m->count; number++)
-            one_layer(m, number, cache, room, batch, own, rows);
-        for (int b = 0; b < batch->texts; b++) {
-            float *last = own + b * C;
-            normalised(m, room->x + (batch->firsts[b + 1] - 1) * C, last, 1, m->norm);
-            for (size_t c = 0; c < C; c++) last[c] *= m->logit_scale;
+            one_layer(m, number, cache, room, batch, in);
+        for (int b = last.first; b < last.last; b++) {
+            float *x = last.x + b * C;
+            normalise(room->x + (batch->firsts[b + 1] - 1) * C, x, C, m->norm, m->eps, m->layer_norm);
+            for (size_t c = 0; c < C; c++) x[c] *= m->logit_scale;
         }
-        product(&m->head, own, batch->texts, logits, m->head.outputs, 0);
+        product(&m->head, last, logits, m->head.outputs, 0);
     }
 }
 

@@ -216,12 +216,23 @@ static void outputs(const Matrix *m, const float *x, int rows, float *y, size_t 
     }
 }
 
-/* y (N, outputs) = or += x (N, inputs) @ weight.T + bias, shared among the threads; x is left in
-   another form. */
-static void product(const Matrix *m, float *x, int rows, float *y, size_t y_stride, int add) {
+/* Inputs of products: x (rows, inputs of the matrix). This thread makes the rows first ... last - 1
+   ready. With few rows each thread makes all of them for itself: less work than to wait for the
+   others. */
+typedef struct {
+    float *x;
+    int rows, first, last, shared;
+} Inputs;
+
+/* y (rows, outputs) = or += x @ weight.T + bias, shared among the threads; x is left in another
+   form. */
+static void product(const Matrix *m, Inputs in, float *y, size_t y_stride, int add) {
     int64_t blocks = (m->outputs + ROWS - 1) / ROWS, me = omp_get_thread_num(), all = omp_get_num_threads();
     int first = blocks * me / all * ROWS, last = blocks * (me + 1) / all * ROWS;
-    for (int n = 0; n < rows; n++) arrange(x + (size_t)n * m->inputs, m->inputs, m->kind);
-    outputs(m, x, rows, y, y_stride, add, first, last < m->outputs ? last : m->outputs);
+    for (int n = in.first; n < in.last; n++) arrange(in.x + (size_t)n * m->inputs, m->inputs, m->kind);
+    if (in.shared) {
+#pragma omp barrier
+    }
+    outputs(m, in.x, in.rows, y, y_stride, add, first, last < m->outputs ? last : m->outputs);
 #pragma omp barrier
 }

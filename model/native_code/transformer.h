@@ -38,9 +38,10 @@ typedef struct {
     int32_t texts;
 } Batch;
 
-/* Room for N rows: x (N, C), mixed (N, max(H * D, 2 * mlp)), qkv (N, (H + 2K) * D),
-   scores (B * H, capacity), own (threads, N, widest input of a matrix). */
+/* Room for N rows: x (N, C), mixed (N, max(H * D, 2 * mlp)), qkv (N, (H + 2K) * D), scores
+   (threads, capacity), inputs (N, widest input of a matrix), of each thread unless they are
+   shared. */
 typedef struct {
-    float *x, *mixed, *qkv, *scores, *own;
-    int32_t width;
+    float *x, *mixed, *qkv, *scores, *inputs;
+    int32_t width, shared;
 } Scratch;
