@@ -198,8 +198,8 @@ def _int8_works(device: torch.device) -> bool:
 
 @cache
 def _int4_works(device: torch.device) -> bool:
-    """The same for 4 bits, for which only CUDA's kernel is worth its packing: `model/native_code` has
-    a faster one for CPUs."""
+    """The same for 4 bits, of which only CUDA's kernel is used: for CPUs `model/native_code` has a
+    faster one."""
     if device.type != "cuda":
         return False
     x, quantized = _example(device)
