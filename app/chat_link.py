@@ -24,16 +24,22 @@ class Link:
         self.model: Model | None = None
         self.fault: HatcheryError | None = None
         self.waits = ""
+        self._newest = ""
         self._changed = changed
 
     async def connect(self, serving: "Serving", wanted: str | None) -> None:
         """Reach the server, starting it where none runs, and bring the model of the id or run
-        `wanted` into its memory, else the best of the newest run."""
+        `wanted` into its memory; without one the model before, or the best of the newest run
+        where that is another than it was."""
         self.fault, self.waits = None, "" if serving.state == "up" else _STARTING
         self._changed()
         try:
             client = await serving.client()
             self.models = await client.models()
+            newest = choose(self.models, None)
+            if newest is None or newest.id == self._newest:
+                wanted = wanted or (self.model.id if self.model else None)
+            self._newest = newest.id if newest else ""
             self.model = choose(self.models, wanted)
             if self.model is not None:
                 self.waits = loading(self.model)

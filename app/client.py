@@ -13,7 +13,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from app.protocol import Chunk, finite, read_chunk
+from app.protocol import Chunk, read_chunk, read_model
+from app.questions import Ask as Ask
+from app.questions import Model as Model
+from app.questions import Piece as Piece
+from app.questions import Sampling as Sampling
 from app.responses import (
     events,
     foreign,
@@ -42,105 +46,6 @@ class Endpoint:
     def base(self) -> str:
         """The address that paths of the protocol follow."""
         return self.url.rstrip("/").removesuffix("/v1")
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model that a server offers; what the server does not say is None or empty.
-
-    `val_loss` is nats per token, `context` tokens, `bytes` the memory of its weights; `loaded`
-    says that it is in memory already.
-    """
-
-    id: str
-    run: str = ""
-    step: int | None = None
-    val_loss: float | None = None
-    best: bool = False
-    latest: bool = False
-    parameters: int | None = None
-    context: int | None = None
-    bytes: int | None = None
-    loaded: bool = False
-
-
-def _default(name: str) -> Callable[[], Any]:
-    """The default of the inference stage's option `name`, read when it is first needed."""
-
-    def of_inference() -> Any:
-        from pipeline.options import InferenceOptions
-
-        return InferenceOptions.model_fields[name].default
-
-    return of_inference
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How tokens are chosen; fields and defaults are those of the inference stage."""
-
-    temperature: float = field(default_factory=_default("temperature"))
-    top_k: int = field(default_factory=_default("top_k"))
-    top_p: float = field(default_factory=_default("top_p"))
-    min_p: float = field(default_factory=_default("min_p"))
-    repetition_penalty: float = field(default_factory=_default("repetition_penalty"))
-    max_tokens: int = field(default_factory=_default("max_length"))
-    seed: int | None = field(default_factory=_default("seed"))
-    stop: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Ask:
-    """One question: a text to continue, or a conversation as messages of `role` and `content`."""
-
-    model: str
-    prompt: str | None = None
-    messages: tuple[dict[str, str], ...] | None = None
-    sampling: Sampling = field(default_factory=Sampling)
-    logprobs: bool = False
-
-    @property
-    def path(self) -> str:
-        """The route that answers it."""
-        return "/v1/completions" if self.messages is None else "/v1/chat/completions"
-
-    def body(self) -> dict[str, Any]:
-        """The request as the protocol has it."""
-        chosen = self.sampling
-        body: dict[str, Any] = {
-            "model": self.model,
-            "max_tokens": chosen.max_tokens,
-            "temperature": chosen.temperature,
-            "top_p": chosen.top_p,
-            "top_k": chosen.top_k,
-            "min_p": chosen.min_p,
-            "repetition_penalty": chosen.repetition_penalty,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        if self.messages is None:
-            body["prompt"] = self.prompt or ""
-        else:
-            body["messages"] = list(self.messages)
-        if chosen.seed is not None:
-            body["seed"] = chosen.seed
-        if chosen.stop:
-            body["stop"] = list(chosen.stop)
-        if self.logprobs:
-            body["logprobs"] = 1 if self.messages is None else True
-        return body
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A piece of an answer. `tokens` are (text, log-probability in nats), where the server gives
-    them. The last piece has `finish` and `figures`: new_tokens, seconds, first_token_ms and
-    tokens_per_second, measured here where the server does not say."""
-
-    text: str
-    tokens: tuple[tuple[str, float], ...] = ()
-    finish: str | None = None
-    figures: dict[str, float] | None = None
 
 
 class Client:
@@ -185,7 +90,7 @@ class Client:
             listed = (await read_json(response)).get("data")
             if not isinstance(listed, list):
                 raise foreign(response)
-        return [_model(item) for item in listed if isinstance(item, dict) and item.get("id")]
+        return [read_model(item) for item in listed if isinstance(item, dict) and item.get("id")]
 
     async def load(self, model: str) -> None:
         """Bring a model into the server's memory ahead of the first question; a server that does
@@ -292,29 +197,6 @@ class Client:
             found=found,
             remedy="send it again; if it happens again, look whether the server still runs",
         )
-
-
-def _model(item: dict[str, Any]) -> Model:
-    """A row of /v1/models; what our server adds stands under `hatchery`."""
-    ours = item.get("hatchery")
-    facts: dict[str, Any] = ours if isinstance(ours, dict) else {}
-
-    def whole(*names: str) -> int | None:
-        found = (finite(facts.get(name, item.get(name))) for name in names)
-        return next((int(number) for number in found if number is not None), None)
-
-    return Model(
-        id=str(item["id"]),
-        run=str(facts.get("run") or ""),
-        step=whole("step"),
-        val_loss=finite(facts.get("val_loss")),
-        best=bool(facts.get("best")),
-        latest=bool(facts.get("latest")),
-        parameters=whole("parameters"),
-        context=whole("context", "max_model_len", "context_length"),
-        bytes=whole("bytes"),
-        loaded=bool(facts.get("loaded")),
-    )
 
 
 def _figures(said: dict[str, float], count: int, took: float, waited: float) -> dict[str, float]:

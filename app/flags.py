@@ -23,7 +23,6 @@ from utils.errors import UsageError
 EVERYWHERE = Group("Everywhere", sort_key=90)
 _OPTIONS = Group("Options", sort_key=1)
 _OTHER_SECTIONS = Group("Other sections of config.json", sort_key=80)
-_JSON_TYPES = (dict, list, tuple)
 
 Invocation = tuple[Stage, Config, bool]
 """What a stage's command line means: the stage, its settings, and whether to print JSON."""

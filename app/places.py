@@ -2,15 +2,30 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from textual.app import App
+from textual.screen import Screen
 
 from app.jobs import Job
 from pipeline.stages import find
 
+ScreenType = TypeVar("ScreenType", bound=Screen[Any])
+
 
 class Places(App[None]):
     """What opens the screens of the app, for keys, rows and the palette."""
+
+    def _on_top(self, kind: type[ScreenType]) -> ScreenType:
+        """The one screen of a kind, which one comes back to as one left it."""
+        if not self.is_screen_installed(kind.__name__):
+            self.install_screen(kind(), kind.__name__)
+        screen = self.get_screen(kind.__name__, kind)
+        if screen not in self.screen_stack:
+            self.push_screen(screen)
+        while self.screen is not screen:
+            self.pop_screen()
+        return screen
 
     def open_stage(
         self, command: str, preset: Sequence[str] = (), *, retry_of: str | None = None
@@ -52,16 +67,17 @@ class Places(App[None]):
         self.push_screen(RunsScreen())
 
     def open_chat(self, model: str | None = None) -> None:
-        """Talk to a model: one of the server's ids, or a run; else the best of the newest run."""
+        """Talk to a model: one of the server's ids, or a run; else the one before, or the best of
+        the newest run."""
         from app.screens.chat import ChatScreen
 
-        self.push_screen(ChatScreen(model))
+        self._on_top(ChatScreen).want(model)
 
     def open_compare(self, models: Sequence[str] = ()) -> None:
-        """Several models side by side, by the server's ids."""
+        """Several models side by side, by the server's ids; without any, those that were."""
         from app.screens.compare import CompareScreen
 
-        self.push_screen(CompareScreen(models))
+        self._on_top(CompareScreen).want(models)
 
     def open_results(self) -> None:
         """What was measured, side by side."""

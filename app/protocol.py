@@ -1,4 +1,5 @@
-"""Server-sent events and the chunks of the OpenAI protocol in them, as text, tokens and figures.
+"""What servers say in the OpenAI protocol: models, server-sent events, the text, tokens and figures
+in their chunks, errors.
 
 Pure: bytes in, pieces out. Both kinds of answer, completions and chat, are read, and what a server
 leaves out (log-probabilities, usage, our own extras) is simply not there.
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.questions import Model
 from utils.errors import HatcheryError, NetworkError
 
 _LARGEST = 32 << 20  # bytes of one event; a server that sends more without an end is broken
@@ -144,6 +146,30 @@ def _figures(value: dict[str, Any]) -> dict[str, float]:
         found |= ours
     measured = {name: finite(number) for name, number in found.items()}
     return {name: number for name, number in measured.items() if number is not None}
+
+
+def read_model(item: dict[str, Any]) -> Model:
+    """A row of /v1/models that has an id; what our server adds stands under `hatchery`."""
+    ours = item.get("hatchery")
+    facts: dict[str, Any] = ours if isinstance(ours, dict) else {}
+
+    def whole(*names: str) -> int | None:
+        found = (finite(facts.get(name, item.get(name))) for name in names)
+        return next((int(number) for number in found if number is not None), None)
+
+    return Model(
+        id=str(item["id"]),
+        run=str(facts.get("run") or ""),
+        step=whole("step"),
+        val_loss=finite(facts.get("val_loss")),
+        best=bool(facts.get("best")),
+        latest=bool(facts.get("latest")),
+        parameters=whole("parameters"),
+        context=whole("context", "max_model_len", "context_length"),
+        bytes=whole("bytes"),
+        chat=bool(facts.get("chat")),
+        loaded=bool(facts.get("loaded")),
+    )
 
 
 def finite(value: Any) -> float | None:

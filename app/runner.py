@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from utils.hardware import keep_heap
 
 _SHOW_CURSOR = "\x1b[?25h"
 _CLEAR_LINE = "\r\x1b[2K"
+_GRACE = 0.8  # seconds that the threads of a stopped stage have to end
 
 
 class StopRequest(threading.Event):
@@ -145,7 +147,20 @@ def run_stage(stage: Stage, config: Config, *, as_json: bool = False) -> int:
             code = code or ExitCode.FAILED
     if job is not None:
         record_exit(job, code, signal=stop.signal)
+    if stop.is_set() and threading.active_count() > 1:
+        _leave_soon(code)
     return code
+
+
+def _leave_soon(code: int) -> None:
+    """End the process a moment from now, however far its threads are: the interpreter would wait
+    for them, such as for one that reads a large model."""
+
+    def leave() -> None:
+        time.sleep(_GRACE)
+        os._exit(code)
+
+    threading.Thread(target=leave, name="leave", daemon=True).start()
 
 
 def _run(stage: Stage, config: Config, face: Face, audience: Audience, stop: StopRequest) -> int:

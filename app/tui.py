@@ -34,6 +34,7 @@ from utils.text import safe
 
 if TYPE_CHECKING:
     from app.serving import Serving
+    from app.views.preflight import Measured
     from pipeline.options import Config
 
 _GARBAGE = 50_000  # new objects before a collection, about one screen; Python's 700 costs 0.1 s
@@ -66,6 +67,7 @@ class HatcheryApp(Places):
         self.products: dict[str, Product] = {}
         self.reading: Reading | None = None
         self.drafts: dict[str, dict[str, Any]] = {}  # changes of forms that were left, by command
+        self.measured: Measured | None = None  # how fast the last probe trained
         self.jobs_changed: Signal[list[Job]] = Signal(self, "jobs changed")
         self.surveyed: Signal[dict[str, Product]] = Signal(self, "surveyed")
         self.system_read: Signal[Reading] = Signal(self, "system read")

@@ -328,8 +328,8 @@ def test_the_best_of_the_newest_run_answers_unless_another_is_named() -> None:
     assert choose(models, "old") == models[2]
     assert choose(models, "new/step-2") == models[0]
     assert choose([], None) is None
-    assert default_mode(Model("a", "sft_lima_1")) == "chat"
-    assert default_mode(models[0]) == "complete"
+    assert default_mode(Model("run/step-1", chat=True)) == "chat"
+    assert default_mode(Model("sft_lima_1/step-1", "sft_lima_1")) == "complete"  # no name decides
     assert short("run_2026_11_21_10_00_first/step-4") == "first/step-4"
     assert short("run_2026_11_21_10_00/step-4") == "run_2026_11_21_10_00/step-4"
 

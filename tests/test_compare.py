@@ -13,7 +13,7 @@ from app.views.compare import Answer, Round, begun, letter, shuffled, summary
 from app.views.compare_choice import Contender, labels, matching, memory, selected, shortage
 from app.views.compare_match import Match
 from app.views.compare_run import answer_all
-from app.views.compare_text import ruler, ruler_step, sampling_line, title
+from app.views.compare_text import footnote, ruler, ruler_step, sampling_line, title
 from app.views.compare_transcript import transcript
 from utils.errors import HatcheryError
 
@@ -107,6 +107,18 @@ def test_the_summary_names_only_those_who_stand_alone() -> None:
     failed = Answer(THERE[2], figures={"tokens_per_second": 99.0}, state="failed")
     assert summary([one, two, failed]) == (one, None, one)
     assert summary([one, failed]) == (None, None, None)
+
+
+def test_speeds_compare_only_between_those_that_wrote_at_the_same_time() -> None:
+    one = finished(THERE[0], seconds=1, new_tokens=9, tokens_per_second=9)
+    alone = finished(THERE[1], seconds=0.2, new_tokens=8, tokens_per_second=40)
+    assert summary([one, alone]).fastest is alone
+    one.beside = 1
+    assert summary([one, alone]) == (None, one, None)
+    found = Round([one, alone], "a", asked=True)
+    assert "speeds do not compare" in footnote(found).plain
+    alone.beside = 1
+    assert "alone, each is faster" in footnote(found).plain
 
 
 def test_a_transcript_holds_everything_and_no_text_breaks_out_of_it() -> None:

@@ -165,6 +165,7 @@ def test_a_depth_starts_the_model_anew_and_other_fields_follow() -> None:
     one = draft(Layer("config.json", {"model": {"hidden_size": 512, "num_layers": 8}}))
     one.enter(field("model.depth"), "4")
     assert one.text(field("model.hidden_size")) == "256"
+    assert one.text(field("model.vocab_size")) == ""  # still those of the tokenizer
     one.undo("model.depth")
     assert one.text(field("model.hidden_size")) == "512"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import fake_stage
 import pytest
 
-from app import job_folder, jobs
+from app import job_folder, job_states, jobs
 from app.job_folder import EventReader, Record, compress, write_record
 from app.processes import process_start
 from app.render import JobFace
@@ -376,7 +376,7 @@ def test_what_has_ended_is_read_once_and_what_vanishes_is_forgotten(
     (home / ".half-made").mkdir()
     looked: list[Path] = []
     look = jobs.look
-    monkeypatch.setattr(jobs, "look", lambda folder: looked.append(folder) or look(folder))
+    monkeypatch.setattr(job_states, "look", lambda folder: looked.append(folder) or look(folder))
     watch = jobs.Watch(LOGS)
     assert len(watch.look()) == 50
     assert len(looked) == 50

@@ -166,6 +166,8 @@ def test_help_names_every_key_of_the_screen_below(stage_set: Callable[..., None]
             text = shown(app)
             for words in ("Run as set", "Jobs", "Settings", "Leave", "Light or dark", "Back"):
                 assert words in text
+            assert text.count("tab ") == 2  # Tab and Shift+Tab, each once
+            assert "Focus Next" not in text
             await pilot.press("escape")
             assert isinstance(app.screen, BoardScreen)
 

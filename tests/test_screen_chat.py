@@ -17,6 +17,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from app.chat_store import ChatStore
+from app.client import Model
 from app.screens.chat import ChatScreen
 from app.themes import LIGHT
 from app.tui import HatcheryApp
@@ -110,6 +111,18 @@ def test_a_newcomer_writes_a_beginning_and_sees_it_go_on(workspace: Path) -> Non
         await desk.see("Once ", "answers seed", "tokens/s · first 32 ms · 62 tokens", "full length")
 
     scene(act)
+
+
+def test_a_model_that_was_taught_to_answer_is_talked_to(workspace: Path) -> None:
+    models = [Model("base/step-1", "base"), Model("tuned/step-1", "tuned", chat=True)]
+
+    async def act(desk: Desk) -> None:
+        await desk.see("Write a message below", "Message")
+        await desk.ask("hello")
+        (asked,) = desk.client.asked
+        assert asked.messages == ({"role": "user", "content": "hello"},)
+
+    scene(act, client=FakeClient(models), model="tuned")
 
 
 def test_the_board_and_its_digit_lead_to_the_chat(workspace: Path) -> None:
@@ -438,17 +451,91 @@ def test_in_a_small_window_the_sampling_is_one_line_that_opens(workspace: Path) 
     scene(act, size=NARROW)
 
 
-def test_leaving_while_a_model_writes_ends_it_and_keeps_what_had_come(workspace: Path) -> None:
+def test_a_conversation_that_is_left_goes_on_and_is_found_again(workspace: Path) -> None:
     async def act(desk: Desk) -> None:
         desk.client.hold = asyncio.Event()
         await desk.type("Once")
         await desk.pilot.press("enter")
         await desk.see("answers")
-        desk.app.pop_screen()
+        desk.app.open_jobs()
+        await until(desk.pilot, lambda: not isinstance(desk.app.screen, ChatScreen))
+        desk.client.hold.set()
         await until(desk.pilot, lambda: not desk.client.open)
+        desk.app.open_chat()
+        await desk.see("Once", "full length", "Begin a text")
+        await desk.type("The old")
+        await desk.pilot.press("escape")
+        assert not isinstance(desk.app.screen, ChatScreen)
+        desk.app.open_chat(f"{ONE}/200")
+        await desk.see("Once", "full length", "The old", "exp1/200")
+        await until(desk.pilot, lambda: desk.client.loads[f"{ONE}/200"])
         store = ChatStore(Path("logs"))
         (kept,) = store.recent()
-        await until(desk.pilot, lambda: len(store.load(kept.name).path) == 2)
+        assert len(store.load(kept.name).path) == 2
+
+    scene(act)
+
+
+def test_an_answer_that_ends_out_of_sight_is_whole_and_the_next_one_is_seen(
+    workspace: Path,
+) -> None:
+    async def act(desk: Desk) -> None:
+        desk.client.hold = asyncio.Event()
+        await desk.type("Once")
+        await desk.pilot.press("enter")
+        await desk.see("answers")
+        screen = desk.screen
+        desk.app.pop_screen()
+        await until(desk.pilot, lambda: not isinstance(desk.app.screen, ChatScreen))
+        desk.client.hold.set()
+        await until(desk.pilot, lambda: screen._desk.answer is None)
+        desk.app.open_chat()
+        await desk.see("full length")
+        await desk.ask("Twice")
+        await desk.see("Twice")
+
+    scene(act)
+
+
+def test_whoever_was_chosen_answers_again_until_there_is_a_newer_run(workspace: Path) -> None:
+    async def act(desk: Desk) -> None:
+        desk.app.open_chat(f"{ONE}/200")
+        await desk.see("exp1/200")
+        await desk.pilot.press("escape")
+        desk.app.open_chat()
+        await until(desk.pilot, lambda: desk.client.loads[f"{ONE}/200"] == 2)
+        await desk.see("exp1/200")
+        await desk.pilot.press("escape")
+        desk.client.listed = [Model("new/step-1", "new", best=True), *desk.client.listed]
+        desk.app.open_chat()
+        await desk.see("new/step-1")
+
+    scene(act)
+
+
+def test_the_app_that_is_left_while_a_model_writes_keeps_what_had_come(workspace: Path) -> None:
+    async def act(desk: Desk) -> None:
+        desk.client.hold = asyncio.Event()
+        await desk.type("Once")
+        await desk.pilot.press("enter")
+        await desk.see("answers")
+
+    scene(act)
+    store = ChatStore(Path("logs"))
+    (kept,) = store.recent()
+    assert [turn.text[:4] for turn in store.load(kept.name).path] == ["Once", " run"]
+
+
+def test_tab_goes_from_the_prompt_to_the_texts_and_back(workspace: Path) -> None:
+    async def act(desk: Desk) -> None:
+        await desk.pilot.press("tab")
+        assert desk.screen._side.has_cursor  # there are no texts yet
+        await desk.pilot.press("escape")
+        await desk.ask("Once")
+        await desk.pilot.press("tab")
+        await until(desk.pilot, lambda: desk.screen.query_one(ChatLog).has_focus)
+        await desk.pilot.press("tab")
+        await until(desk.pilot, lambda: desk.screen.query_one(PromptArea).has_focus)
 
     scene(act)
 

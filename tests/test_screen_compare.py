@@ -17,6 +17,7 @@ from app.screens.votes import VotesScreen
 from app.tui import HatcheryApp
 from app.widgets.compare_duel import Duel
 from app.widgets.compare_pane import Pane
+from app.widgets.field import TextLine
 from app.widgets.question import Question
 from pipeline import votes
 from utils.errors import HatcheryError
@@ -208,6 +209,92 @@ def test_the_first_esc_stops_and_the_next_leaves(workspace: Path) -> None:
     play(scene)
 
 
+def test_a_round_that_is_left_is_found_as_it_was_and_can_still_be_voted_on(
+    workspace: Path,
+) -> None:
+    async def scene() -> None:
+        async with comparing(BEST) as stage:
+            await stage.ask("hen")
+            await stage.pilot.press("enter", *"fox", "escape")
+            await until(stage.pilot, lambda: not isinstance(stage.app.screen, CompareScreen))
+            stage.app.open_jobs()
+            stage.app.open_compare()
+            await stage.sees(f"{TWO}/600 answers", "118 tok/s ★", "vote 2", "fox")
+            await stage.pilot.press("tab", "2")
+            await stage.sees("your choice")
+            assert len(stage.client.asked) == 2
+            [kept] = votes.read(votes.FOLDER).votes
+            assert (kept.prompt, kept.winner) == ("hen", BEST[1])
+            await stage.pilot.press("a", "enter")  # the same models: the vote stays given
+            await stage.sees("your choice")
+
+    play(scene)
+
+
+def test_below_another_screen_models_write_on_and_no_second_comparison_is_opened(
+    workspace: Path,
+) -> None:
+    async def scene() -> None:
+        async with comparing(BEST) as stage:
+            stage.client.hold = asyncio.Event()
+            await stage.pilot.press("x", "enter")
+            await until(stage.pilot, lambda: all(a.text for a in stage.round.answers))
+            first, found = stage.screen, stage.round
+            stage.app.open_jobs()
+            await until(stage.pilot, lambda: stage.app.screen is not first)
+            stage.client.hold.set()
+            await until(stage.pilot, lambda: not found.busy)
+            stage.app.open_compare([BEST[0], f"{ONE}/200"])
+            await stage.sees("118 tok/s", f"{ONE}/200 answers")
+            assert stage.app.screen_stack.count(first) == 1
+            assert stage.app.screen is first
+            assert [ask.model for ask in stage.client.asked] == [*BEST, f"{ONE}/200"]
+
+    play(scene)
+
+
+def test_a_round_that_is_being_written_is_not_taken_away_by_other_models(workspace: Path) -> None:
+    async def scene() -> None:
+        async with comparing(BEST) as stage:
+            stage.client.hold = asyncio.Event()
+            await stage.pilot.press("x", "enter")
+            await until(stage.pilot, lambda: all(a.text for a in stage.round.answers))
+            stage.app.open_runs()
+            stage.app.open_compare([f"{ONE}/200"])
+            await until(stage.pilot, lambda: stage.app._notifications)
+            assert "still writing" in next(iter(stage.app._notifications)).message
+            assert [side.model.id for side in stage.screen.match.sides] == BEST
+
+    play(scene)
+
+
+def test_settings_saved_elsewhere_hold_here_too_and_what_was_changed_here_stays(
+    workspace: Path,
+) -> None:
+    Path("config.json").write_text('{"inference": {"top_p": 0.5}}')
+
+    async def scene() -> None:
+        async with comparing(BEST) as stage:
+            assert stage.screen.match.sampling.top_p == 0.5
+            await stage.pilot.press("tab", "t", "ctrl+u", "0", "escape")
+            await stage.sees("temperature 0 ·", "top-k 50", "top-p 0.5 ")
+            await stage.pilot.press("escape")
+            await until(stage.pilot, lambda: not isinstance(stage.app.screen, CompareScreen))
+            Path("config.json").write_text('{"inference": {"top_k": 7, "temperature": 1.5}}')
+            stage.app.open_compare(["gone/step-7"])
+            await stage.sees("temperature 0 ·", "top-k 7", "top-p 0.95")
+            told = stage.app._notifications
+            await until(stage.pilot, lambda: any("gone/step-7" in one.message for one in told))
+            await stage.pilot.press("tab", "t")
+            shown_there = {
+                line.margins.field.path: line.value for line in stage.screen.query(TextLine)
+            }
+            assert shown_there["inference.top_k"] == "7"
+            assert shown_there["inference.temperature"] == "0"
+
+    play(scene)
+
+
 def test_steps_of_a_run_are_walked_with_one_prompt(workspace: Path) -> None:
     async def scene() -> None:
         async with comparing(BEST[:1]) as stage:
@@ -238,7 +325,8 @@ def test_a_failing_model_says_why_and_a_dead_server_is_started_by_one_key(
             await stage.sees("The model server has ended.", "r starts it again")
             stage.client.fails.clear()
             await stage.pilot.press("r")
-            await stage.sees(f"{TWO}/600 answers", "highest speed")
+            await stage.sees(f"{TWO}/600 answers", "so their speeds do not compare")
+            assert "highest speed" not in shown(stage.app)
             assert stage.serving.starts == 1
             assert len(stage.client.asked) == 3
 

@@ -48,6 +48,7 @@ def test_raw_stands_beside_clean_and_the_rules_are_named(wiki: Path, size: tuple
             assert "The bird lays eggs every" in text
             assert "links" in text
             assert "document 1 · file 1 of 1" in text
+            assert not app._notifications
 
     play(scene)
 
@@ -62,6 +63,9 @@ def test_one_leafs_jumps_and_searches(wiki: Path) -> None:
             await until(pilot, lambda: "left out: stub" in shown(app))
             await pilot.press("n")
             await until(pilot, lambda: any("last" in n.message for n in app._notifications))
+            await pilot.press("g", "9", "enter")
+            few = "there are fewer than 9 documents"
+            await until(pilot, lambda: any(few in n.message for n in app._notifications))
             await pilot.press("g", "1", "enter")
             await until(pilot, lambda: "document 1 ·" in shown(app))
             await pilot.press("slash", *"fox", "enter")

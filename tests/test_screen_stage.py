@@ -13,6 +13,7 @@ from app import jobs
 from app.jobs import Job
 from app.screens.stage import StageScreen
 from app.tui import HatcheryApp
+from app.views.preflight import Measured, speed_settings
 from app.widgets.field import FieldLine, TextLine
 from app.widgets.fields import FieldPanel
 from utils.files import DiskFullError
@@ -194,6 +195,26 @@ def test_a_remedy_of_the_card_becomes_a_change_and_o_rehearses_with_it(workspace
             assert isinstance(app.screen, StageScreen)
             wanted = "python main.py rehearse --batch-size 2 --model.preset tiny"
             assert app.screen.form.line == wanted
+
+    play(act)
+
+
+def test_a_digit_says_what_it_took_over_and_a_probe_is_not_forgotten(prepared: Path) -> None:
+    async def act() -> None:
+        async with opened() as (app, pilot):
+            from app.widgets.card import PreflightCard
+
+            screen = await form(app, pilot, "train")
+            await until(pilot, lambda: "What would help" in shown(app))
+            await pilot.press("1")
+            await until(pilot, lambda: "• " in shown(app) and app._notifications)
+            assert "Taken over: " in next(iter(app._notifications)).message
+            probed = Measured(1234.0, 1e9, 1 << 30, 5, speed_settings(screen.form.draft.config))
+            screen.query_one(PreflightCard).measured = probed
+            await pilot.press("escape")
+            await until(pilot, lambda: app.screen is not screen)
+            await form(app, pilot, "train")
+            await until(pilot, lambda: "1,234 tokens/s" in shown(app))
 
     play(act)
 

@@ -15,6 +15,7 @@ from textual.pilot import Pilot
 from app import jobs
 from app.job_folder import Record, record_exit, write_record
 from app.processes import process_start
+from app.screens.stage import StageScreen
 from app.screens.watch import WatchScreen
 from app.tui import HatcheryApp
 from app.widgets.curves import CurveChart
@@ -169,6 +170,27 @@ def test_a_job_that_ends_while_watched_says_how_and_what_it_made(workspace: Path
             record_exit(folder, 0)
             await says(pilot, app, "Done.", "data/python", "511", "stub", "Left out", "cleaned")
             await until(pilot, lambda: "Stop" not in shown(app))
+
+    play(scene)
+
+
+def test_a_training_that_was_stopped_is_gone_on_with_by_one_key(workspace: Path) -> None:
+    folder = tell(job_folder(), [started(), *training(1, 4)])
+    run = Path("checkpoints", RUN)
+    run.mkdir(parents=True)
+    tell(run, [started(), *training(1, 4)])
+
+    async def scene() -> None:
+        async with opened() as (app, pilot):
+            await watched(pilot, app)
+            await says(pilot, app, "Stop")
+            assert "Resume" not in shown(app)
+            tell(folder, [events.Finished({"steps": 4}, str(run), stopped=True)])
+            record_exit(folder, 130)
+            await says(pilot, app, "Resume")
+            await pilot.press("r")
+            await until(pilot, lambda: isinstance(app.screen, StageScreen))
+            await says(pilot, app, f"--resume {RUN}")
 
     play(scene)
 

@@ -27,6 +27,7 @@ class HatcheryScreen(Screen[None]):
     def __init__(self, *places: str) -> None:
         super().__init__()
         self._places = places
+        self._new = True
 
     @property
     def hatchery(self) -> "HatcheryApp":
@@ -38,6 +39,9 @@ class HatcheryScreen(Screen[None]):
         return self.query_one(Header)
 
     def compose(self) -> ComposeResult:
+        # Textual sets this class once all is there, and then makes every style anew.
+        known = self.app.HORIZONTAL_BREAKPOINTS or [(0, "-narrow")]
+        self.add_class(max(one for one in known if one[0] <= self.app.size.width)[1])
         yield Header(*self._places)
         yield from self.content()
         yield KeyLine()
@@ -51,7 +55,10 @@ class HatcheryScreen(Screen[None]):
     def on_resize(self) -> None:
         self.query_one(TooSmall).measure(self.app.size)
 
-    def on_screen_resume(self) -> None:
+    @on(events.ScreenResume)
+    def _resumed(self, event: events.ScreenResume) -> None:
+        if self._new:  # its styles were just made
+            event.refresh_styles = self._new = False
         self.query_one(TooSmall).measure(self.app.size)
 
     def content(self) -> ComposeResult:

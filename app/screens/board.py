@@ -22,7 +22,6 @@ from utils.units import ago, human_seconds
 
 _JOBS_SHOWN = 8
 _KEYS = 10  # rows that a digit opens
-_MARGINS = 6  # of a panel: borders, padding, scroll bar
 
 
 class Stages(OptionList):

@@ -1,7 +1,5 @@
 """Talk to a model, or let it go on with a text."""
 
-from collections.abc import Callable
-from contextlib import aclosing
 from functools import partial
 from typing import ClassVar
 
@@ -9,16 +7,15 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.worker import Worker
 
+from app.chat_asking import Asking, Begin
 from app.chat_desk import Desk
 from app.chat_link import Link
 from app.chat_store import ChatStore
-from app.client import Sampling
 from app.screens.base import HatcheryScreen
 from app.views import config_file
-from app.views.chat import FAILED, STOPPED, Block, Conversation
-from app.views.chat_answer import Answer, default_mode, sampling_of
+from app.views.chat import Block, Conversation
+from app.views.chat_answer import default_mode
 from app.views.chat_words import HELP, facts, hint, status
 from app.views.draft import Draft
 from app.widgets.chat_log import ChatLog
@@ -29,10 +26,12 @@ from app.widgets.fields import FieldPanel
 from utils.errors import HatcheryError, UsageError
 
 _REPAINT = 1 / 30  # seconds between two looks at what has come
+_BUSY = "The model still writes: Esc stops it"
 
 
 class ChatScreen(HatcheryScreen):
-    """A conversation, where to write, and beside them sampling, models or conversations."""
+    """A conversation, where to write, and beside them sampling, models or conversations; one comes
+    back to it as one left it."""
 
     HELP = HELP
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -44,7 +43,6 @@ class ChatScreen(HatcheryScreen):
         Binding("ctrl+g", "more", "Go on with the text", show=False, id="chat.more"),
         Binding("ctrl+n", "fresh", "A new conversation", show=False, id="chat.new"),
         Binding("ctrl+s", "save", "Save as Markdown", show=False, id="chat.save"),
-        Binding("f1", "app.help", "Help", show=False),
         Binding("f2", "side('chats')", "Conversations", show=False, id="chat.list"),
         Binding("f5", "restart", "Start the server again", show=False, id="chat.restart"),
     ]
@@ -59,21 +57,19 @@ class ChatScreen(HatcheryScreen):
     }
     """
 
-    def __init__(self, model: str | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__("chat")
-        self._wanted = model
+        self._wanted: str | None = None
+        self._begun = False
         self._link = Link(self._show)
         self._chose = False  # once the user has chosen a mode, no model changes it
-        self._writing: Worker[None] | None = None
 
     def content(self) -> ComposeResult:
-        try:
-            layers = config_file.layers()
-        except UsageError:  # the settings screen says so
-            layers = []
         store = ChatStore(self.hatchery.config.paths.logs_dir)
         self._desk = Desk(store, partial(self.app.call_from_thread, self.hatchery.tell))
-        self._draft = Draft(layers, self.hatchery.drafts.get("chat"))
+        self._draft = Draft([])
+        config_file.reread(self._draft)
+        self._asking = Asking(self, self._desk, self._link, self._draft, self._ended)
         with Horizontal(id="chat"):
             with Vertical(id="talk"):
                 yield Talk()
@@ -85,10 +81,23 @@ class ChatScreen(HatcheryScreen):
         self._timer = self.set_interval(_REPAINT, self._flush, pause=True)
         self._prompt.focus()
         self._show()
+        self._begun = True
         self._connect(self._wanted)
 
-    def on_unmount(self) -> None:
-        self.hatchery.drafts["chat"] = dict(self._draft.changes)
+    def want(self, model: str | None) -> None:
+        """Let a model answer from now on, named by its id or run; without one, whoever did."""
+        self._wanted = model
+        if not self._begun:
+            return  # it connects when it is there
+        if self._desk.answer is None:
+            self._connect(model)
+        elif model is not None:
+            self.hatchery.note(_BUSY)
+
+    def on_screen_resume(self) -> None:
+        if config_file.reread(self._draft):
+            self._side.refill()
+            self._tell()
 
     @property
     def _talk(self) -> Talk:
@@ -132,50 +141,30 @@ class ChatScreen(HatcheryScreen):
         if self._start(lambda desk, model, sampling: desk.send(event.text, model, sampling)):
             self._prompt.fill("")
 
+    @on(PromptArea.Left)
+    def _prompt_left(self) -> None:
+        if self._desk.talk.turns:
+            self._log.focus()
+        else:
+            self.focus_next()
+
     @on(PromptArea.Unread)
     def _unread(self, event: PromptArea.Unread) -> None:
         self.hatchery.tell(event.error)
 
-    def _start(self, begin: Callable[[Desk, str, Sampling], Answer]) -> bool:
+    def _start(self, begin: Begin) -> bool:
         """Begin an answer, if one can be asked for now; says why not."""
-        faults = [fault for path, fault in self._draft.faults.items() if "inference" in path]
         try:
-            if self._desk.answer is not None:
-                raise UsageError("The model still writes.", remedy="Esc stops it")
-            if self._link.model is None:
-                raise UsageError("There is no model to ask yet.")
-            if faults:
-                raise UsageError(f"A setting of the sampling {faults[0]}.", remedy="Ctrl+O")
-            sampling = sampling_of(self._draft.config.inference)
-            answer = begin(self._desk, self._link.model.id, sampling)
+            self._asking.start(begin, self.hatchery.serving)
         except UsageError as error:
             self.hatchery.tell(error)
             return False
-        self._link.fault = None
         self._log.show(self._desk.talk.blocks, follow=True)
         self._show(log=False)
         self._timer.resume()
-        self._writing = self._write(answer)
         return True
 
-    @work(group="answer", exclusive=True, exit_on_error=False)
-    async def _write(self, answer: Answer) -> None:
-        """Take in the answer until its end, however that comes."""
-        finish = STOPPED
-        try:
-            client = await self.hatchery.serving.client()
-            async with aclosing(client.stream(answer.ask)) as pieces:
-                async for piece in pieces:
-                    answer.take(piece)
-        except HatcheryError as error:
-            self._link.failed(self.hatchery.serving, error)
-            finish = FAILED
-        finally:
-            self._ended(answer, finish)
-
-    def _ended(self, answer: Answer, finish: str) -> None:
-        self._desk.ended(answer, finish)
-        self._writing = None
+    def _ended(self) -> None:
         if self.is_attached:
             self._timer.pause()
             self._show()
@@ -224,15 +213,15 @@ class ChatScreen(HatcheryScreen):
             self._desk.editing,
             token or log.shaded,
         )
-        self._talk.say(words, sampling_of(self._draft.config.inference))
+        self._talk.say(words, self._asking.sampling)
 
     # Keys.
 
     def action_back(self) -> None:
         """Stop what goes on, else close what is open, else leave."""
-        if self._writing is not None:
-            self._writing.cancel()
-        elif self._desk.editing is not None:
+        if self._asking.stop():
+            return
+        if self._desk.editing is not None:
             self._desk.editing = None
             self._prompt.fill("")
             self._tell()
@@ -242,7 +231,7 @@ class ChatScreen(HatcheryScreen):
             super().action_back()
 
     def action_interrupt(self) -> None:
-        if self._writing is None and self._prompt.selected_text:
+        if self._desk.answer is None and self._prompt.selected_text:
             self.app.copy_to_clipboard(self._prompt.selected_text)
         else:
             self.action_back()
@@ -318,7 +307,7 @@ class ChatScreen(HatcheryScreen):
     @on(ChatSide.Opened)
     def _opened(self, event: ChatSide.Opened) -> None:
         if self._desk.answer is not None:
-            self.hatchery.note("The model still writes: Esc stops it")
+            self.hatchery.note(_BUSY)
         else:
             self._open(event.name, event.talk)
 

@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import ContentSwitcher
 
-from app.client import Client, Model, Sampling
+from app.client import Client, Model
 from app.screens.base import HatcheryScreen
 from app.system import Reading
 from app.views import config_file
@@ -18,20 +18,19 @@ from app.views.compare_choice import LOCAL, Contender, matching, shortage
 from app.views.compare_match import Match
 from app.views.compare_text import trouble
 from app.views.draft import Draft
+from app.views.sampling import sampling_of
 from app.widgets.compare_chooser import Chooser
 from app.widgets.compare_duel import Duel
 from app.widgets.compare_endpoint import EndpointForm
-from app.widgets.compare_sampling import sampling_of
 from app.widgets.question import Question
 from app.widgets.text import plain
-from utils.errors import HatcheryError, UsageError
+from utils.errors import HatcheryError
 
 _DRAW_EVERY = 0.2  # seconds
 
 
 class CompareScreen(HatcheryScreen):
-    """`models` are ids of the server, names of runs or checkpoint folders; with none, or none
-    that is there, it begins with the choice."""
+    """The choice of models, then their panes; one comes back to it as one left it."""
 
     HELP = (
         "One prompt, put to several models at once with the same settings and the same seed. "
@@ -41,7 +40,9 @@ class CompareScreen(HatcheryScreen):
         "b makes it blind: names, order and speeds are kept back until 1-9 votes for an answer "
         "(0: none is better). Votes are kept in benchmark_results/votes.jsonl, v shows what they "
         "say together. ← and → walk through the checkpoints of a run with the same prompt. Local "
-        "models share this machine while they write, so each is slower than alone."
+        "models share this machine while they write, so each is slower than alone.\n\n"
+        "Esc stops what is being written, and else leaves; under a screen that Ctrl+P opens it is "
+        "written on. Whoever comes back finds all of it as it was, until the app is left."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "models", "Models", id="compare.models"),
@@ -53,30 +54,25 @@ class CompareScreen(HatcheryScreen):
     DEFAULT_CSS = """
     CompareScreen {
         ContentSwitcher { height: 1fr; }
-        &.-narrow .-settings Arena { display: none; }
+        &.-narrow.-settings Arena { display: none; }
         &.-narrow SamplingPanel { width: 1fr; }
     }
     """
 
-    def __init__(self, models: Sequence[str] = ()) -> None:
+    def __init__(self) -> None:
         super().__init__("compare")
-        self._wanted = tuple(models)
-        self.match = Match(Sampling(), Random())
+        self._wanted: tuple[str, ...] = ()
+        self._draft = Draft([])
+        config_file.reread(self._draft)
+        self.match = Match(sampling_of(self._draft.config.inference), Random())
         self._begun = False
         self._remote: dict[str, Client] = {}
         self._fault: HatcheryError | None = None  # why the models could not be listed
 
     def content(self) -> ComposeResult:
-        kept = self.hatchery.drafts.setdefault("compare", {"prompts": [], "changes": {}})
-        try:
-            layers = config_file.layers()
-        except UsageError:  # the settings screen says so
-            layers = []
-        self._draft = Draft(layers, kept["changes"])
-        self.match.sampling = sampling_of(self._draft)
         with ContentSwitcher(initial="chooser"):
             yield Chooser()
-            yield Duel(self.match, self._draft, kept["prompts"], self._connect)
+            yield Duel(self.match, self._draft, [], self._connect)
         yield EndpointForm()
 
     def on_mount(self) -> None:
@@ -88,8 +84,18 @@ class CompareScreen(HatcheryScreen):
         self.set_interval(_DRAW_EVERY, self._draw)
         self._look()
 
+    def want(self, models: Sequence[str]) -> None:
+        """Let these stand: ids of the server, names of runs or checkpoint folders; with none, or
+        none that is there, all stays as it is."""
+        self._wanted = tuple(models)
+        if self._begun:
+            self._look()
+
+    def on_screen_resume(self) -> None:
+        if config_file.reread(self._draft):
+            self._duel.take_settings()
+
     async def on_unmount(self) -> None:
-        self.hatchery.drafts["compare"]["changes"] = dict(self._draft.changes)
         for client in self._remote.values():
             await client.close()
 
@@ -131,8 +137,11 @@ class CompareScreen(HatcheryScreen):
         else:
             self.match.listed(models)
         self._fill(matching([one.name for one in self._chooser.chosen], self.match.there))
-        wanted, self._wanted = matching(self._wanted, self.match.there), ()
-        if wanted:
+        names, self._wanted = self._wanted, ()
+        wanted = matching(names, self.match.there)
+        if names and not wanted and self._fault is None:
+            self.hatchery.note(f"Not offered: {', '.join(names)}")
+        if wanted and (self._choosing or self._duel.may_change()):
             await self._choose(wanted)
         self.refresh_bindings()
 
@@ -207,7 +216,7 @@ class CompareScreen(HatcheryScreen):
 
     def action_back(self) -> None:
         """Stop what is being written; else back to the panes, else leave."""
-        if not self._choosing and self._duel.stop():
+        if not self._choosing and self._duel.asking.stop():
             return
         if self._choosing and self.match.sides:
             self._show("duel")
@@ -216,7 +225,7 @@ class CompareScreen(HatcheryScreen):
 
     def action_again(self) -> None:
         """List the models again, or ask again what failed; a server that has ended is started."""
-        (self._look if self._choosing else self._duel.again)()
+        (self._look if self._choosing else self._duel.asking.again)()
 
     def action_models(self) -> None:
         if self._duel.may_change():

@@ -37,7 +37,7 @@ class HelpScreen(HatcheryScreen):
         groups: dict[str, dict[str, str]] = {_HERE: {}, _EVERYWHERE: {}, _WITHIN: {}}
         for node, binding, _, _ in self._about.active_bindings.values():
             group = _HERE if node is self._about else _EVERYWHERE if node is self.app else _WITHIN
-            if binding.description:
+            if binding.description and not binding.action.startswith("app.focus_"):  # see below
                 key = self.app.get_key_display(binding)
                 groups[group].setdefault(binding.description, key)
         groups[_EVERYWHERE] |= {"Next panel or field": "tab", "The one before": "shift+tab"}

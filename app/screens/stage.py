@@ -103,7 +103,7 @@ class StageScreen(HatcheryScreen):
                 if self._trains:
                     from app.widgets.card import PreflightCard
 
-                    yield PreflightCard()
+                    yield PreflightCard(self.hatchery.measured)
                 else:
                     yield FlowPanel()
         yield Static(id="hint")
@@ -260,6 +260,10 @@ class StageScreen(HatcheryScreen):
             self._leave()
 
     def _leave(self) -> None:
+        if self._trains:
+            from app.widgets.card import PreflightCard
+
+            self.hatchery.measured = self.query_one(PreflightCard).measured
         self.hatchery.drafts[self.stage.command] = dict(self.form.draft.changes)
         self.app.pop_screen()
 

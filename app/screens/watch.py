@@ -28,7 +28,7 @@ from utils.errors import HatcheryError
 
 _LOOK_EVERY, _AT_REST = 0.1, 0.4  # seconds; looks at what is silent become rarer
 _HOLDER_EVERY = 2.0
-_CHANGING = ("log_axis", "save", "stop", "kill", "doctor", "leave")
+_CHANGING = ("log_axis", "save", "stop", "kill", "resume", "doctor", "leave")
 _CHART_ACTIONS = ("log_axis", "smoothing", "overlay", "chart", "batch")
 
 
@@ -58,7 +58,7 @@ class WatchScreen(HatcheryScreen):
         "dotted lines are other runs (v). ▲ at the upper edge marks values beyond the scale. "
         "← and → or the mouse read off a step, b shows the text of its batch.\n\n"
         "s asks a training for a checkpoint now. x asks a job to finish its step, save and end; x "
-        "once more ends it at once."
+        "once more ends it at once. r goes on with a training that was stopped."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("l", "log_axis", "Log axis", id="watch.log_axis"),
@@ -70,6 +70,7 @@ class WatchScreen(HatcheryScreen):
         Binding("s", "save", "Save now", id="watch.save"),
         Binding("x", "stop", "Stop", id="watch.stop"),
         Binding("x", "kill", "End at once", id="watch.kill"),
+        Binding("r", "resume", "Resume", id="watch.resume"),
         Binding("d", "doctor", "Why it failed", id="watch.doctor"),
         Binding("escape", "leave", "Back (it goes on)", id="watch.leave"),
         Binding("escape", "back", "Back"),
@@ -231,6 +232,7 @@ class WatchScreen(HatcheryScreen):
             "save": lambda: self._live and self._run is not None and bool(self._view.curves),
             "stop": lambda: self._live and not self._stopping,
             "kill": lambda: self._live and self._stopping,
+            "resume": lambda: self._run is not None and self._state == "stopped",
             "doctor": lambda: self._job is not None and self._state in FAILED,
             "leave": lambda: self._live,
             "back": lambda: not self._live,
@@ -302,6 +304,10 @@ class WatchScreen(HatcheryScreen):
             how(self._job)
         except HatcheryError as error:
             self.hatchery.tell(error)
+
+    def action_resume(self) -> None:
+        if self._run is not None:
+            self.hatchery.open_stage("train", ["--resume", self._run.name])
 
     def action_doctor(self) -> None:
         if self._job is not None:

@@ -4,14 +4,10 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
-from app.client import Ask, Model, Piece, Sampling
+from app.client import Ask, Model, Piece
 from app.views.chat import Mode, Turn
 from app.views.chat_tokens import Span, Spans
-
-if TYPE_CHECKING:
-    from pipeline.options import InferenceOptions
 
 _STAMP = re.compile(r"^run_\d{4}(?:_\d\d){4}_(?=.)")
 
@@ -77,28 +73,14 @@ class Answer:
         )
 
 
-def sampling_of(options: "InferenceOptions") -> Sampling:
-    """The settings of the form as the client takes them."""
-    return Sampling(
-        temperature=options.temperature,
-        top_k=options.top_k,
-        top_p=options.top_p,
-        min_p=options.min_p,
-        repetition_penalty=options.repetition_penalty,
-        max_tokens=options.max_length,
-        seed=options.seed,
-        stop=tuple(options.stop or ()),
-    )
-
-
 def short(model: str) -> str:
     """A model's id without the moment its run began, where the run has a name besides."""
     return _STAMP.sub("", model)
 
 
 def default_mode(model: Model) -> Mode:
-    """Runs of supervised fine-tuning answer, base models continue."""
-    return "chat" if model.run.startswith("sft") else "complete"
+    """Models that were taught to answer do, base models go on with a text."""
+    return "chat" if model.chat else "complete"
 
 
 def choose(models: Sequence[Model], wanted: str | None) -> Model | None:

@@ -50,9 +50,9 @@ def facts(model: Model | None) -> Content:
 def hint(mode: Mode, talk: Conversation) -> str:
     """What an empty prompt says."""
     if mode == "chat":
-        return "Enter sends, Ctrl+J begins a new line"
+        return "Enter sends, Ctrl+J begins a new line" + ", Ctrl+N starts anew" * bool(talk.turns)
     if talk.turns:
-        return "Enter begins another text; Ctrl+G lets this one go on"
+        return "Enter begins another text, Ctrl+G goes on, Ctrl+N starts anew"
     return "Enter lets the model go on; Enter on nothing begins a document"
 
 

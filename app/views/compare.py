@@ -22,12 +22,14 @@ Key: TypeAlias = tuple[tuple[str, str], str, bool, Sampling]
 @dataclass(eq=False)
 class Answer:
     """What one model has written; `spans` are the lengths of its tokens in characters with their
-    log-probabilities in nats, `tokens` counts them while they come."""
+    log-probabilities in nats, `tokens` counts them while they come, `beside` is how many others
+    wrote at the same time."""
 
     contender: Contender
     text: str = ""
     spans: list[Span] = field(default_factory=list)
     tokens: int = 0
+    beside: int = 0
     state: State = "empty"
     finish: str = ""
     figures: dict[str, float] = field(default_factory=dict)
@@ -164,7 +166,8 @@ def settings(sampling: Sampling) -> dict[str, float | int | str | list[str] | No
 
 
 class Summary(NamedTuple):
-    """Who alone stands out of the answers that came to an end; None where nobody does."""
+    """Who alone stands out of the answers that came to an end; None where nobody does. Times and
+    speeds compare only between answers that had equally many beside them."""
 
     quickest: Answer | None = None
     longest: Answer | None = None
@@ -184,4 +187,11 @@ def summary(answers: Sequence[Answer]) -> Summary:
         alone = len({answer.figures[figure] for answer in ranked[:2]}) == 2
         return ranked[0] if alone else None
 
+    if not together(done):
+        return Summary(longest=top("new_tokens"))
     return Summary(top("seconds", least=True), top("new_tokens"), top("tokens_per_second"))
+
+
+def together(done: Sequence[Answer]) -> bool:
+    """Whether these had equally many beside them."""
+    return len({answer.beside for answer in done}) < 2

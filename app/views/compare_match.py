@@ -49,6 +49,8 @@ class Match:
     def choose(self, sides: Sequence[Contender]) -> list[Answer]:
         """Let these stand. Answers that are there stay; those that are to be asked now come back,
         where a prompt was given before."""
+        if list(map(_name, sides)) == list(map(_name, self.sides)):
+            return []  # and the vote stays too
         self.sides = list(sides)
         old, found = self.round, {_name(a.contender): a for a in self.round.answers}
         if old.hidden or not old.asked:

@@ -26,6 +26,8 @@ async def answer_all(
         await asyncio.sleep(after)
         await asyncio.gather(*(_load(answer, connect) for answer in answers))
         ready = [answer for answer in answers if answer.state == "waiting"]
+        for answer in ready:
+            answer.beside = len(ready) - 1
         await asyncio.gather(*(_write(found, one, connect) for one in ready))
     finally:
         for answer in answers:

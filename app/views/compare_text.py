@@ -7,7 +7,7 @@ from textual.content import Content
 
 from app.client import Model, Sampling
 from app.views.chat_tokens import CLASSES, shade
-from app.views.compare import Answer, Round, Summary
+from app.views.compare import Answer, Round, Summary, together
 from app.views.compare_choice import Contender
 from app.widgets.meter import columns
 from app.widgets.text import MUTED, block, joined, plain
@@ -149,9 +149,11 @@ def conclusion(found: Round, names: Sequence[str], best: Summary) -> Content:
     """The line below the panes: who stands out, or what one can do now."""
     if not found.asked:
         count = len(found.answers)
-        return plain(f"Enter sends the prompt to {f'all {count}' if count > 1 else 'it'}", MUTED)
+        them = {1: "it", 2: "both"}.get(count, f"all {count}")
+        return plain(f"Enter sends the prompt to {them}", MUTED)
     if found.busy:
-        return _shared(found)
+        stops = joined(("Esc", "$accent"), " stops it" if len(found.answers) == 1 else " stops all")
+        return Content(" · ").join([part for part in (stops, _shared(found)) if part])
     if found.hidden and found.votable:
         return plain("Names and speeds are shown after your vote: 1-9, or 0 where none is better.")
     by = dict(zip(found.answers, names, strict=True))
@@ -177,18 +179,23 @@ def _shared(found: Round) -> Content:
     local = sum(not answer.contender.where for answer in found.answers)
     if local < 2 or found.hidden:
         return Content("")
-    return plain("They share this machine while they write: alone, each is faster.", MUTED)
+    return plain("They share this machine: alone, each is faster.", MUTED)
 
 
 def footnote(found: Round) -> Content:
     """What to know of the figures, once they are there."""
-    return _shared(found) if found.asked and not found.busy else Content("")
+    if not found.asked or found.busy:
+        return Content("")
+    if not found.hidden and not together(found.candidates):
+        words = "Not all wrote at the same time, so their speeds do not compare."
+        return plain(f"{words} Sent again, they do.", MUTED)
+    return _shared(found)
 
 
 def sampling_line(sampling: Sampling, *, chat: bool, short: bool) -> Content:
     """The settings on one line; without a seed, each round draws its own."""
     if short:
-        parts = [f"T {sampling.temperature:g}", f"k {sampling.top_k}", f"p {sampling.top_p:g}"]
+        parts = [f"temp {sampling.temperature:g}", f"k {sampling.top_k}", f"p {sampling.top_p:g}"]
     else:
         parts = [
             f"temperature {sampling.temperature:g}",

@@ -1,9 +1,29 @@
 """A round of a comparison as Markdown: all that is needed to have it again."""
 
 import re
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from app.views.compare import Answer, Round, Summary, settings, summary
+from utils.errors import HatcheryError
+from utils.files import write_file
+
+
+def write_transcript(found: Round, folder: Path) -> Path:
+    """Write the round into a file of its own, named after this moment.
+
+    Raises:
+        HatcheryError: it cannot be written.
+    """
+    now = time.localtime()
+    path = folder / f"compare_{time.strftime('%Y_%m_%d_%H_%M_%S', now)}.md"
+    text = transcript(found, time.strftime("%Y-%m-%d %H:%M", now))
+    try:
+        write_file(path, text.encode(errors="replace"))
+    except OSError as error:
+        raise HatcheryError(f"{path} could not be written: {error.strerror}.") from error
+    return path
 
 
 def transcript(found: Round, when: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from app.settings import CONFIG_FILE
-from app.views.draft import without
+from app.views.draft import Draft, without
 from pipeline.options import Config
 from utils.config import Layer, merge, nest, read_layers, resolve
 from utils.errors import HatcheryError, UsageError
@@ -29,6 +29,18 @@ def layers() -> list[Layer]:
         UsageError: it is no strict JSON.
     """
     return read_layers(CONFIG_FILE) if CONFIG_FILE.exists() else []
+
+
+def reread(draft: Draft) -> bool:
+    """Let a draft's changes stand over the files as they are now; whether these are others than
+    before. What cannot be read changes nothing: the settings screen tells."""
+    try:
+        now = layers()
+    except UsageError:
+        return False
+    if changed := now != draft.below:
+        draft.move(now)
+    return changed
 
 
 def save_changes(changes: Mapping[str, Any], removed: Collection[str] = ()) -> None:

@@ -101,8 +101,12 @@ class Draft:
 
     def rebase(self, below: Sequence[Layer]) -> None:
         """Begin anew over other files, as after saving."""
-        self.below = list(below)
         self.changes, self.removed, self._texts = {}, set(), {}
+        self.move(below)
+
+    def move(self, below: Sequence[Layer]) -> None:
+        """Go on with the same changes over other files."""
+        self.below = list(below)
         self._settle()
 
     @property
@@ -126,6 +130,8 @@ class Draft:
         given = self._values.get(section)
         if isinstance(given, dict) and name in given:
             return _shown(field, given[name])
+        if field.default is None and not field.optional:
+            return ""
         return as_text(field, getattr(getattr(self.config, section), name))
 
     def origin(self, path: str) -> str:

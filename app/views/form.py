@@ -39,7 +39,8 @@ UNSET: Final = Unset.UNSET
 
 @dataclass(frozen=True)
 class Field:
-    """A setting: `path` is section.name, `bounds` are in words, `choices` are texts."""
+    """A setting: `path` is section.name, `bounds` are in words, `choices` are texts. `default` is
+    also None where nothing means what other things are, such as the tokenizer's vocabulary."""
 
     path: str
     label: str
@@ -86,12 +87,13 @@ def _field(section: str, name: str, info: FieldInfo) -> Field:
     elif kind == "choice":
         choices = (*([NONE] if optional else []), *map(str, get_args(inner)))
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    follows = not optional and "null:" in (info.description or "")
     return Field(
         path=f"{section}.{name}",
         label=_label(name),
         kind=kind,
         help=str(info.description or "").rstrip("."),
-        default=info.get_default(call_default_factory=True),
+        default=None if follows else info.get_default(call_default_factory=True),
         optional=optional,
         whole=inner is int,
         choices=choices,

@@ -101,7 +101,7 @@ class Desk:
         if move == "number":
             wanted = max(0, int(value) - 1)  # type: ignore[arg-type]
             found = corpus.at(wanted, go_on)
-            return found, wanted, f"there are fewer than {wanted + 1:,} documents"
+            return found, wanted, "" if found else f"there are fewer than {wanted + 1:,} documents"
         if move == "by":
             ahead = int(value) > 0  # type: ignore[arg-type]
             found = corpus.after(here) if ahead else corpus.before(here)

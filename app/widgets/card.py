@@ -37,7 +37,8 @@ _WORRY = "$warning"
 class PreflightCard(Vertical):
     """`show(config)` draws what training with `config` needs, shortly after the last change.
 
-    `probe(arguments)` times a few real steps in a child process, which goes when the card does;
+    `measured` is the speed of training here, where it was. `probe(arguments)` finds it by timing
+    a few real steps in a child process, which goes when the card does;
     `arguments` are those of the same training on a command line, without the command: for
     `main.py train --model.preset mini --batch-size 8` that is
     `["--model.preset", "mini", "--batch-size", "8"]`.
@@ -73,14 +74,15 @@ class PreflightCard(Vertical):
             super().__init__()
             self.config, self.found = config, found
 
-    def __init__(self) -> None:
+    def __init__(self, measured: Measured | None = None) -> None:
         super().__init__()
+        self.measured = measured
         self._config: Config | None = None
         self._found: Outlook | None = None
-        self._measured: Measured | None = None
         self._probing = ""  # how far the probe is; empty while there is none
         self._failed: HatcheryError | None = None
         self._timer: Timer | None = None
+        self._drawn_in = 0, 0
 
     def compose(self) -> ComposeResult:
         yield Static(plain("reckoning …", MUTED), id="lines")
@@ -96,7 +98,7 @@ class PreflightCard(Vertical):
 
     def _reckon(self) -> None:
         if self._config is not None:
-            self._look(self._config, self._measured)
+            self._look(self._config, self.measured)
 
     @work(thread=True, group="outlook", exclusive=True, exit_on_error=False)
     def _look(self, config: Config, measured: Measured | None) -> None:
@@ -110,7 +112,8 @@ class PreflightCard(Vertical):
             self._draw()
 
     def on_resize(self) -> None:
-        self._draw()
+        if self._space != self._drawn_in:  # what is drawn changes the height
+            self._draw()
 
     # The probe.
 
@@ -166,7 +169,7 @@ class PreflightCard(Vertical):
             if measured is None:
                 self._failed = HatcheryError("It does not fit into memory, so nothing was timed.")
             else:
-                self._measured, self._failed = measured, None
+                self.measured, self._failed = measured, None
 
     def _at(self, state: str) -> None:
         self._probing = state
@@ -177,8 +180,9 @@ class PreflightCard(Vertical):
     def _draw(self) -> None:
         if self._found is None or not self.is_mounted:
             return
-        found, width = self._found, max(30, self.size.width or 60)
-        brief = self._room < _ROOMY
+        found, (width, room) = self._found, self._space
+        self._drawn_in = self._space
+        brief = room < _ROOMY
         told = [self._told(line) for line in found.lines]
         if brief:
             told = [line for line in told if line.worry or line.name not in _MINOR]
@@ -191,10 +195,12 @@ class PreflightCard(Vertical):
         self._offer(found, width)
 
     @property
-    def _room(self) -> int:
-        """Rows of what the card lies in, which scrolls it where it is longer."""
+    def _space(self) -> tuple[int, int]:
+        """Cells of a line, and rows of what the card lies in, which scrolls it where it is
+        longer."""
         around = self.parent
-        return around.size.height if isinstance(around, Widget) else 0
+        rows = around.size.height if isinstance(around, Widget) else 0
+        return max(30, self.size.width or 60), rows
 
     def _told(self, line: Line) -> Line:
         if line.name == "Time" and self._probing:
@@ -225,7 +231,9 @@ class PreflightCard(Vertical):
     def choose(self, number: int) -> None:
         """Choose the remedy of that number, from 1; nothing where there is none."""
         if self._found is not None and 0 < number <= len(self._found.remedies):
-            self.post_message(self.Chosen(self._found.remedies[number - 1].changes))
+            remedy = self._found.remedies[number - 1]
+            self.post_message(self.Chosen(remedy.changes))
+            self.notify(safe(f"Taken over: {remedy.title}"), markup=False)
 
     def action_choose(self, number: int) -> None:
         self.choose(number)

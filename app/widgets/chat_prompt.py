@@ -18,6 +18,8 @@ class PromptArea(TextArea):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "send", "Send", priority=True),
+        Binding("tab", "leave", "To the texts", priority=True),
+        Binding("f1", "app.help", "Help"),
         Binding("ctrl+j,shift+enter,alt+enter", "line", "New line", show=False, key_display="^j"),
     ]
     DEFAULT_CSS = """
@@ -42,11 +44,17 @@ class PromptArea(TextArea):
             super().__init__()
             self.error = error
 
+    class Left(Message):
+        """Tab: on to what was written."""
+
     def __init__(self) -> None:
         super().__init__(classes="panel", compact=True, highlight_cursor_line=False)
 
     def get_line(self, line_index: int) -> Text:
         return Text(safe(self.document.get_line(line_index)), end="", no_wrap=True)
+
+    def action_leave(self) -> None:
+        self.post_message(self.Left())
 
     def action_send(self) -> None:
         self.call_later(self._send)  # after the keys before it, which wait in this widget's queue

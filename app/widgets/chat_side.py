@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from textual import on, work
@@ -17,7 +16,7 @@ from app.client import Model
 from app.views.chat import Conversation
 from app.views.chat_answer import short
 from app.views.draft import Draft
-from app.views.form import fields_of
+from app.views.sampling import sampling_fields
 from app.widgets.fields import FieldPanel
 from app.widgets.meter import columns, fitted
 from app.widgets.rows import RowList
@@ -31,16 +30,6 @@ _TITLES: dict[View, str] = {
     "models": "Models",
     "chats": "Conversations",
 }
-_SAMPLING = (
-    "temperature",
-    "top_k",
-    "top_p",
-    "min_p",
-    "repetition_penalty",
-    "max_length",
-    "seed",
-    "stop",
-)
 NEW = "new"
 """The key of the row that begins a conversation."""
 
@@ -82,11 +71,9 @@ class ChatSide(Vertical):
         self.view: View = "sampling"
 
     def compose(self) -> ComposeResult:
-        fields = {field.path.partition(".")[2]: field for field in fields_of("inference")}
-        shown = [replace(fields[name], essential=True) for name in _SAMPLING]
         with ContentSwitcher(initial="sampling"):
             with Vertical(id="sampling"):
-                yield FieldPanel(self._draft, [("Sampling", shown)])
+                yield FieldPanel(self._draft, [("Sampling", sampling_fields())])
             with Vertical(id="models"):
                 yield RowList(self._model_line, id="model-list")
                 yield Static(classes="facts")
@@ -116,6 +103,10 @@ class ChatSide(Vertical):
             self.query_one(FieldPanel).focus_first()
         else:
             self.query_one(f"#{self.view} RowList").focus()
+
+    def refill(self) -> None:
+        """Show the settings as they are now."""
+        self.query_one(FieldPanel).refill()
 
     def show_models(self, models: Sequence[Model], current: str) -> None:
         """The models there are, and which one answers."""

@@ -1,10 +1,11 @@
 """The panes of a comparison side by side, as many at a time as fit, and what they say together."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
-from textual import events
+from textual import events, on
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
@@ -51,6 +52,10 @@ class Pages(Static):
 class Arena(Vertical):
     """`begin` makes room for a round, `draw` shows how far it is."""
 
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left_square_bracket", "page(-1)", "Panes before", show=False, key_display="["),
+        Binding("right_square_bracket", "page(1)", "Panes after", show=False, key_display="]"),
+    ]
     DEFAULT_CSS = """
     Arena {
         height: 1fr;
@@ -109,6 +114,15 @@ class Arena(Vertical):
         first = max(0, min(first, len(self._panes) - self.per_page))
         for pane in self._panes:
             pane.display = first <= pane.place < first + self.per_page
+
+    def action_page(self, by: int) -> None:
+        self.turn(by)
+        self.focus_pane(self.current)
+
+    @on(Pages.Turned)
+    def _turned(self, event: Pages.Turned) -> None:
+        event.stop()
+        self.action_page(event.by)
 
     def focus_pane(self, place: int) -> None:
         """Go to a pane, on whatever page."""

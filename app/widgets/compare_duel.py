@@ -12,29 +12,27 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Static
-from textual.worker import Worker
 
 from app.views.compare import Answer
+from app.views.compare_asking import Asking
 from app.views.compare_choice import Contender
 from app.views.compare_match import Match
-from app.views.compare_run import Connect, answer_all
+from app.views.compare_run import Connect
 from app.views.compare_text import ruler_step, sampling_line
-from app.views.compare_transcript import transcript
+from app.views.compare_transcript import write_transcript
 from app.views.draft import Draft
-from app.widgets.compare_arena import Arena, Pages
+from app.widgets.compare_arena import Arena
 from app.widgets.compare_pane import Pane
 from app.widgets.compare_prompt import Prompt
 from app.widgets.compare_sampling import SamplingPanel
 from app.widgets.text import plain
 from pipeline import votes
 from utils.errors import HatcheryError
-from utils.files import write_file
 
 if TYPE_CHECKING:
     from app.tui import HatcheryApp
 
 _DRAW_EVERY = 0.1  # seconds; pieces may come a thousand times as often
-_HESITATION = 0.25  # seconds on a step before its checkpoint is asked
 _NOT_HIDDEN = "Vote first, or b shows the names"
 
 
@@ -61,8 +59,6 @@ class Duel(Vertical, can_focus=True):
         Binding("m", "mode", "Continue the prompt, or chat", show=False, id="compare.mode"),
         Binding("e", "export", "Export as Markdown", show=False, id="compare.export"),
         Binding("y", "copy", "Copy this answer", show=False, id="compare.copy"),
-        Binding("left_square_bracket", "page(-1)", "Panes before", show=False, key_display="["),
-        Binding("right_square_bracket", "page(1)", "Panes after", show=False, key_display="]"),
     ]
     DEFAULT_CSS = """
     Duel {
@@ -77,8 +73,8 @@ class Duel(Vertical, can_focus=True):
     def __init__(self, match: Match, draft: Draft, history: list[str], connect: Connect) -> None:
         super().__init__(id="duel")
         self.match = match
-        self._draft, self._history, self._connect = draft, history, connect
-        self._writing: Worker[None] | None = None
+        self.asking = Asking(self, match, connect, self._changed)
+        self._draft, self._history = draft, history
         self._coloured = False
 
     def compose(self) -> ComposeResult:
@@ -120,12 +116,11 @@ class Duel(Vertical, can_focus=True):
         to_ask = self.match.choose(sides)
         await self._arena.begin(len(self.match.round.answers))
         self._changed()
-        if to_ask:
-            self._ask(to_ask)
+        self.asking.all(to_ask)
 
     def draw(self) -> None:
-        """Show how far all are."""
-        if not self.display:
+        """Show how far all are, where somebody sees it."""
+        if not (self.display and self.screen.is_current):
             return
         serving = self.hatchery.serving
         died = serving.state == "died" and self.match.round.failed
@@ -150,7 +145,7 @@ class Duel(Vertical, can_focus=True):
         else:
             found = self.match.begin(event.text)
             await self._arena.begin(len(found.answers))
-            self._ask(found.answers)
+            self.asking.all(found.answers)
             self._arena.focus_pane(0)
 
     @on(Prompt.Left)
@@ -160,27 +155,6 @@ class Duel(Vertical, can_focus=True):
     @on(Prompt.Unread)
     def _unread(self, event: Prompt.Unread) -> None:
         self.hatchery.tell(event.error)
-
-    def _ask(self, answers: Sequence[Answer]) -> None:
-        self._writing = self.run_worker(self._answers(answers), group="answers")
-
-    async def _answers(self, answers: Sequence[Answer], after: float = 0.0) -> None:
-        self.refresh_bindings()
-        await answer_all(self.match.round, answers, self._connect, after=after)
-        self._changed()
-
-    def stop(self) -> bool:
-        """End what is being written; whether anything was."""
-        busy = self.match.round.busy
-        if busy:
-            self.workers.cancel_node(self)
-        return busy
-
-    def again(self) -> None:
-        """Ask again what failed."""
-        if answers := self.match.retry():
-            self._ask(answers)
-        self._changed()
 
     # Walking about.
 
@@ -196,14 +170,6 @@ class Duel(Vertical, can_focus=True):
             self.action_prompt()
         else:
             self._arena.focus_pane(to)
-
-    def action_page(self, by: int) -> None:
-        self._arena.turn(by)
-        self._arena.focus_pane(self._arena.current)
-
-    @on(Pages.Turned)
-    def _turned(self, event: Pages.Turned) -> None:
-        self.action_page(event.by)
 
     def action_scrub(self, by: int) -> None:
         place = self._arena.current
@@ -224,15 +190,13 @@ class Duel(Vertical, can_focus=True):
 
     def _step(self, place: int, step: int) -> None:
         """Show what the checkpoint at this step of the run makes of the prompt."""
-        found = self.match.round
-        if found.hidden or (self._writing is not None and self._writing.is_running):
-            self.hatchery.note(_NOT_HIDDEN if found.hidden else "Esc stops what is being written")
-            return
-        answer = self.match.scrub(place, step)
-        if answer is not None and answer.state == "waiting":
-            asked = self._answers([answer], _HESITATION)
-            self.run_worker(asked, group=f"step {place}", exclusive=True)
-        self.draw()
+        if self.match.round.hidden:
+            self.hatchery.note(_NOT_HIDDEN)
+        elif self.asking.together:
+            self.hatchery.note("Esc stops what is being written")
+        else:
+            self.asking.step(place, step)
+            self.draw()
 
     # What one does with the answers.
 
@@ -303,12 +267,18 @@ class Duel(Vertical, can_focus=True):
         self.draw()
 
     def action_settings(self) -> None:
-        self.query_one("#desk").add_class("-settings")
         self.query_one(SamplingPanel).ask()
 
     def close_settings(self) -> None:
         """The settings are as they should be."""
         self.query_one(SamplingPanel).action_close()
+
+    def take_settings(self) -> None:
+        """The settings are others, from a file."""
+        panel = self.query_one(SamplingPanel)
+        panel.refill()
+        self.match.sampling = panel.sampling
+        self.draw()
 
     @on(SamplingPanel.Changed)
     def _settings_changed(self, event: SamplingPanel.Changed) -> None:
@@ -317,7 +287,6 @@ class Duel(Vertical, can_focus=True):
 
     @on(SamplingPanel.Closed)
     def _settings_closed(self) -> None:
-        self.query_one("#desk").remove_class("-settings")
         self._arena.focus_pane(self._arena.current)
 
     def action_copy(self) -> None:
@@ -331,14 +300,9 @@ class Duel(Vertical, can_focus=True):
         if not self.match.round.asked:
             self.hatchery.note("There is nothing to export yet: Enter sends a prompt")
             return
-        path = votes.FOLDER / f"compare_{time.strftime('%Y_%m_%d_%H_%M_%S')}.md"
-        text = transcript(self.match.round, time.strftime("%Y-%m-%d %H:%M"))
         try:
-            await asyncio.to_thread(write_file, path, text.encode(errors="replace"))
-        except (HatcheryError, OSError) as error:
-            told = error if isinstance(error, HatcheryError) else HatcheryError(
-                f"{path} could not be written: {error.strerror}."
-            )  # fmt: skip
-            self.hatchery.tell(told)
+            path = await asyncio.to_thread(write_transcript, self.match.round, votes.FOLDER)
+        except HatcheryError as error:
+            self.hatchery.tell(error)
         else:
             self.hatchery.note(f"Wrote {path}")

@@ -3,7 +3,6 @@
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
-from textual.message import Message
 
 from app.widgets.chat_prompt import PromptArea
 
@@ -26,9 +25,6 @@ class Prompt(PromptArea):
     Prompt:focus { background: $surface; }
     """
 
-    class Left(Message):
-        """Tab: on to the answers."""
-
     def __init__(self, history: list[str]) -> None:
         super().__init__()
         self.remove_class("panel")
@@ -41,14 +37,15 @@ class Prompt(PromptArea):
         """Say what is to be written."""
         self.placeholder = _CHAT if chat else _CONTINUE
 
+    def on_focus(self) -> None:
+        if self._history[-1:] == [self.text]:  # it was sent, so what is typed is another
+            self.select_all()
+
     def _send(self) -> None:
         if self.text and self._history[-1:] != [self.text]:
             self._history.append(self.text)
         self._at = len(self._history)
         super()._send()
-
-    def action_leave(self) -> None:
-        self.post_message(self.Left())
 
     def action_earlier(self) -> None:
         if self.cursor_location[0] or not self._at:

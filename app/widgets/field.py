@@ -132,7 +132,7 @@ class TextLine(Input):
             self._text,
             placeholder=field.when_empty or ("none" if field.optional else ""),
             suggester=Completer(self._names, many=self._many) if completes else None,
-            compact=True,
+            validate_on=(),  # the draft knows what is wrong
             classes="field",
         )
         self.margins = Margins(self, field, draft)

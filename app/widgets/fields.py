@@ -45,7 +45,7 @@ class FieldPanel(Vertical):
     FieldPanel {
         & .fields { height: 1fr; }
         & .field { height: 1; width: 1fr; padding: 0 0 0 30; }
-        & TextLine.field { background: $surface; }
+        & TextLine.field { background: $surface; border: none; }
         & ChoiceLine:focus { background: $block-cursor-background; }
         & .fault { height: auto; color: $error; padding-left: 2; }
         & .group { height: 1; color: $text-muted; text-style: bold; }

@@ -19,7 +19,8 @@ class TooSmall(Static):
 
     def measure(self, window: Size) -> None:
         """Appear or disappear, as the window's size demands."""
-        self.set_class(window.width < _COLUMNS or window.height < _ROWS, "-shown")
-        self.update(
-            f"make the window larger\n80 x 24 is enough\n{window.width} x {window.height} now"
-        )
+        small = window.width < _COLUMNS or window.height < _ROWS
+        if small:
+            now = f"{window.width} x {window.height} now"
+            self.update(f"make the window larger\n80 x 24 is enough\n{now}")
+        self.set_class(small, "-shown")
