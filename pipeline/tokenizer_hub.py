@@ -13,6 +13,7 @@ from utils.errors import NetworkError
 _FILES = [
     "tokenizer.json",
     "tokenizer_config.json",
+    "chat_template.jinja",
     "special_tokens_map.json",
     "tokenizer.model",
     "vocab.json",

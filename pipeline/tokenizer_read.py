@@ -13,6 +13,7 @@ from utils.errors import HatcheryError, RefusedError, UsageError
 _PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 FILES = ("tokenizer.json", "tokenizer.model", *(vocab for vocab, _ in _PAIRS))
 """What may hold a vocabulary; the first that is there is read."""
+TEMPLATE = "chat_template.jinja"  # where transformers writes it since version 4.52
 _ROLE_NAMES = {
     "bos": ("<s>", "<bos>", "<|begin_of_text|>", "<|endoftext|>"),
     "eos": ("</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>"),
@@ -60,10 +61,9 @@ def read(path: Path, name: str) -> Tokenizer:
                 spec = _byte_level(spec, _merges_beside(file))
         settings = _settings(file.parent)
         roles = _roles(spec, settings) or roles
-        template = settings.get("chat_template")
         listed = map(_content, settings.get("additional_special_tokens", []))
         more = [text for text in listed if text]
-        return Tokenizer(spec, name, roles, template if isinstance(template, str) else None, more)
+        return Tokenizer(spec, name, roles, declared_template(file.parent), more)
     except HatcheryError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -72,6 +72,26 @@ def read(path: Path, name: str) -> Tokenizer:
             found=f"{type(error).__name__}: {error}",
             remedy="fetch or train it again",
         ) from error
+
+
+def declared_template(folder: Path) -> str | None:
+    """The chat template that a folder declares: in a file of its own, else among the settings; of
+    several with names, the one named "default".
+
+    Raises:
+        RefusedError: the file that should hold it is damaged.
+    """
+    file = folder / TEMPLATE
+    if file.is_file():
+        try:
+            return file.read_text("utf-8")
+        except UnicodeDecodeError as error:
+            raise RefusedError(f"{file} is not text.", found=str(error)) from error
+    template = _settings(folder).get("chat_template")
+    if isinstance(template, list):
+        named = [item for item in template if isinstance(item, dict)]
+        template = {item.get("name"): item.get("template") for item in named}.get("default")
+    return template if isinstance(template, str) else None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Text to ids and back: nothing is lost, nothing in a document becomes a control token."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,25 @@ def test_the_saved_folder_opens_everywhere_with_the_same_ids(
     assert theirs.apply_chat_template(talk * 2, tokenize=False) == turn * 2
     asked = theirs.apply_chat_template(talk[:1], tokenize=False, add_generation_prompt=True)
     assert asked == f"{begin}User: Hi\nAssistant:"
+
+
+def test_a_chat_template_is_read_where_transformers_writes_it(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    train("char", PROSE, tmp_path / "made").save(tmp_path / "ours")
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "ours")
+    theirs.chat_template = {"tool_use": "{{ tools }}", "default": "{{ messages[0]['content'] }}!"}
+    theirs.save_pretrained(tmp_path / "several")
+    theirs.chat_template = "{{ messages[0]['content'] }}?"
+    theirs.save_pretrained(tmp_path / "one")
+    assert (tmp_path / "one" / "chat_template.jinja").is_file()
+    for name, mark in (("one", "?"), ("several", "!")):
+        template = load_tokenizer(str(tmp_path / name), tmp_path).chat_template
+        assert template == "{{ messages[0]['content'] }}" + mark
+    settings = tmp_path / "ours" / "tokenizer_config.json"
+    named = [{"name": "default", "template": "{{ messages }}"}]
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"chat_template": named}))
+    assert load_tokenizer(str(tmp_path / "ours"), tmp_path).chat_template == "{{ messages }}"
 
 
 def test_forked_workers_encode_without_waiting_for_dead_threads(tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ from threading import Lock
 
 from model.checkpoint import load_config
 from model.config import parameter_count
-from model.describe import read_json_object
 from pipeline.inventory import LOOSE, Checkpoint, Run, list_runs, safe_name
 from pipeline.loading import bytes_needed
 from pipeline.options import LoadOptions
 from pipeline.runs import short_name
 from pipeline.server.errors import ApiError
 from pipeline.tokenizer import CHAT_TEMPLATE
+from pipeline.tokenizer_read import declared_template
 from utils.artefacts import read_manifest
 from utils.errors import HatcheryError
 
@@ -140,11 +140,7 @@ def _answers(folder: Path) -> bool:
     manifest = read_manifest(folder)
     if manifest is not None and manifest.kind == "checkpoint":
         return manifest.made_by.command != "train"
-    if (folder / "chat_template.jinja").is_file():
-        return True
-    settings = folder / "tokenizer_config.json"
-    template = read_json_object(settings).get("chat_template") if settings.is_file() else None
-    return template not in (None, CHAT_TEMPLATE)
+    return declared_template(folder) not in (None, CHAT_TEMPLATE)
 
 
 def _grouped(chosen: Sequence[Checkpoint]) -> list[Run]:
