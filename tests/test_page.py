@@ -70,6 +70,25 @@ def test_escape_stops_the_server_too_and_what_came_survives_a_reload(tmp_path: P
     asyncio.run(act())
 
 
+def test_a_model_that_was_taught_to_answer_is_chatted_with(tmp_path: Path) -> None:
+    async def act() -> None:
+        async with opened(tmp_path) as (person, server):
+            chosen = "document.querySelector('[name=mode]:checked').value"
+            await person.until("models.size")
+            assert await person.js(chosen) == "complete"
+            for known in server.models.values():
+                known["chat"] = True
+            await person.reload()
+            assert await person.js(chosen) == "chat"
+            await person.send("Hello?")
+            await person.sees("The end", "#chat")
+            assert server.requests[0]["messages"][-1]["content"] == "Hello?"
+            await person.click("Complete")
+            assert await person.js(chosen) == "complete"
+
+    asyncio.run(act())
+
+
 def test_an_edited_message_replaces_what_followed_and_the_conversation_goes_along(
     tmp_path: Path,
 ) -> None:
