@@ -59,6 +59,7 @@ class _Row:
 
     settings: SamplingSettings
     ids: list[int]
+    prompt: int  # how many of them were there before the first was drawn
     end: int  # length at which the row is full
     generator: torch.Generator
     slot: int
@@ -105,10 +106,10 @@ class Batch:
         drawn.
 
         Raises:
-            UsageError: the prompt is empty or holds an id outside the vocabulary.
+            UsageError: the prompt is empty, or it or a bias has an id outside the vocabulary.
         """
         context = self.reader.context
-        self._check(prompt)
+        self._check(prompt, settings)
         wanted = new_tokens_wanted(settings, len(prompt), context)
         ids = fit_prompt(prompt, wanted, context)
         end = len(ids) + wanted if settings.slide else min(len(ids) + wanted, context)
@@ -118,7 +119,7 @@ class Batch:
         slot, known = self._choose_slot(ids, settings)
         key = self._joined = self._joined + 1
         generator = torch.Generator().manual_seed(seed)
-        self._rows[key] = _Row(settings, ids, end, generator, slot, known)
+        self._rows[key] = _Row(settings, ids, len(ids), end, generator, slot, known)
         self._slots[slot].row = key
         return key
 
@@ -150,7 +151,7 @@ class Batch:
             tokens += self._draw(some, [keys[place] for place in group])
         return sorted(tokens, key=lambda token: token.row)
 
-    def _check(self, prompt: Sequence[int]) -> None:
+    def _check(self, prompt: Sequence[int], settings: SamplingSettings) -> None:
         vocabulary = self.reader.vocabulary
         if not prompt:
             raise UsageError("A prompt holds no token.", remedy="begin it with the BOS token")
@@ -159,6 +160,12 @@ class Batch:
                 f"A prompt holds an id outside the vocabulary of {vocabulary} tokens.",
                 found=f"ids from {min(prompt)} to {max(prompt)}",
                 remedy="encode it with the tokenizer that the model was trained with",
+            )
+        drawn = vocabulary if settings.vocabulary is None else settings.vocabulary
+        if unknown := [i for i, _ in settings.logit_bias if not 0 <= i < drawn]:
+            raise UsageError(
+                f"logit_bias has an id outside the vocabulary of {drawn} tokens.",
+                found=str(unknown[0]),
             )
         if not self.free:
             raise UsageError(f"All {len(self._slots)} rows are taken.")
@@ -198,9 +205,9 @@ class Batch:
 
     def _draw(self, logits: torch.Tensor, keys: Sequence[int]) -> list[NewToken]:
         rows = [self._rows[key] for key in keys]
-        drawn = draw(
-            logits, rows[0].settings, [row.generator for row in rows], [row.ids for row in rows]
-        )
+        settings, seen = rows[0].settings, [row.ids for row in rows]
+        own = [row.ids[row.prompt :] for row in rows] if settings.counts_drawn else ()
+        drawn = draw(logits, settings, [row.generator for row in rows], seen, own)
         tokens = []
         for place, (key, row) in enumerate(zip(keys, rows, strict=True)):
             token = drawn.ids[place]

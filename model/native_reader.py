@@ -1,6 +1,6 @@
 """Reads with the step in C (`model.decode_native`), prompts as well as newest tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -9,6 +9,7 @@ from model.cache import KeyValueCache
 from model.chunks import Chunk, in_portions, room_for
 from model.decode_native import NativeDecoder
 from model.gpt import GPT
+from model.scoring import logits_along
 
 _PORTION = 256  # ids a step, so that its scratch memory stays small
 
@@ -22,7 +23,7 @@ class NativeReader:
     def __init__(self, model: GPT, decoder: NativeDecoder) -> None:
         self.context = model.config.max_position_embeddings
         self.vocabulary = model.config.vocab_size
-        self._decoder = decoder
+        self._model, self._decoder = model, decoder
         self._cache = KeyValueCache(model.config, 0, 0, device=model.device, dtype=model.dtype)
 
     @torch.inference_mode()
@@ -41,3 +42,7 @@ class NativeReader:
                 logits[list(indexes)] = read
         assert logits is not None
         return logits
+
+    def logits_along(self, ids: Sequence[int]) -> Iterator[Tensor]:
+        """See `Reader`; torch computes them, since the step in C has logits for the ends only."""
+        return logits_along(self._model, ids)

@@ -1,7 +1,6 @@
 """Readers: token ids go into numbered slots, logits of what may follow come out."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from itertools import groupby
 from typing import Protocol
 
@@ -10,13 +9,14 @@ from torch import Tensor
 
 from model.cache import KeyValueCache
 from model.chunks import Chunk, room_for
-from model.config import parameter_count
 from model.decode_graph import GraphDecoder
 from model.decode_native import native_decoder
 from model.gpt import GPT
-from model.limits import SMALL_MODEL
+from model.limits import slice_length
 from model.native_reader import NativeReader
 from model.quantized import QuantizedGPT
+from model.scoring import logits_along
+from model.threads import threads_for
 
 
 class Reader(Protocol):
@@ -33,6 +33,14 @@ class Reader(Protocol):
 
     def read(self, chunks: Sequence[Chunk]) -> Tensor:
         """Take in chunks of different slots: logits (chunks, V) float32 after the end of each."""
+        ...
+
+    def logits_along(self, ids: Sequence[int]) -> Iterator[Tensor]:
+        """Logits after every one of `ids`, 1 to `context` of them, in pieces (n, V) float32.
+
+        No slot is touched, and other calls may come between two pieces. Another piece begins to be
+        computed when it is asked for; memory is given back after the last one or at `close`.
+        """
         ...
 
 
@@ -57,7 +65,7 @@ class TorchReader:
         """See `Reader`; chunks of several ids that begin at one position are read in one pass."""
         self._make_room(chunks)
         logits = torch.empty(len(chunks), self.vocabulary, device=self.model.device)
-        with _threads_for(self.model):
+        with threads_for(self.model):
             for start, group in _passes(chunks):
                 view, order = self._side_by_side([chunks[index].slot for index in group])
                 ordered = [group[place] for place in order]
@@ -65,6 +73,10 @@ class TorchReader:
                 read = self._newest(view, some) if start is None else self._pass(view, start, some)
                 logits[ordered] = read
         return logits
+
+    def logits_along(self, ids: Sequence[int]) -> Iterator[Tensor]:
+        """See `Reader`."""
+        return logits_along(self.model, ids)
 
     def _pass(self, view: KeyValueCache, start: int, chunks: Sequence[Chunk]) -> Tensor:
         """Chunks of unequal length from `start` on, filled up at the end, where nothing looks."""
@@ -140,10 +152,18 @@ class WholeReader:
         for chunk in chunks:
             held = [*self._held.get(chunk.slot, [])[: chunk.start], *chunk.ids]
             self._held[chunk.slot] = held
-            with _threads_for(self.model):
+            with threads_for(self.model):
                 hidden = self.model.hidden(torch.tensor([held], device=self.model.device))
                 rows.append(self.model.logits(hidden[:, -1]).float())
         return torch.cat(rows)
+
+    @torch.inference_mode()
+    def logits_along(self, ids: Sequence[int]) -> Iterator[Tensor]:
+        """See `Reader`; the whole text is read for the first piece."""
+        with threads_for(self.model):
+            hidden = self.model.hidden(torch.tensor([ids], device=self.model.device))[0]
+        for rows in torch.split(hidden, slice_length(self.vocabulary)):
+            yield self.model.logits(rows).float()
 
 
 def reader_for(model: GPT, *, use_cache: bool = True) -> Reader:
@@ -168,19 +188,3 @@ def _is_exact(model: GPT) -> bool:
     """See `Reader`; torch's products with quantized weights round activations, in longer chunks
     in another way."""
     return model.dtype == torch.float32 and not isinstance(model, QuantizedGPT)
-
-
-@contextmanager
-def _threads_for(model: GPT) -> Iterator[None]:
-    """One thread for a small model on a CPU, whose operators are shorter than waking a second.
-
-    On 2 cores with other work on them one thread wrote 8 x as many tokens at 6 M parameters and
-    15 x at 28 M; on a free machine large models want all of them.
-    """
-    before = torch.get_num_threads()
-    small = model.device.type == "cpu" and parameter_count(model.config) < SMALL_MODEL
-    torch.set_num_threads(1 if small else before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

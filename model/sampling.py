@@ -1,17 +1,21 @@
-"""Draws the next token from logits: temperature, top-k, top-p, min-p, repetition penalty."""
+"""Draws the next token from logits: temperature, top-k, top-p, min-p, penalties, biases."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.penalties import add_bias, penalise_drawn, penalise_repetition
 from model.summary import summary
 from utils.errors import UsageError
 
 Finish = Literal["stop", "length"]
+Alternatives: TypeAlias = tuple[tuple[int, float], ...]
+"""Likeliest first: ids and their log-probabilities in nats."""
+
 _GROUP = 64  # scores whose largest is looked at first
 _FIRST_LOOK = 1024  # likeliest tokens that top-p and min-p are tried on before all are sorted
 
@@ -25,6 +29,9 @@ class SamplingSettings:
     top_p: float | None = 0.95  # only the likeliest tokens that together have this probability
     min_p: float | None = None  # only tokens at least this share as likely as the likeliest
     repetition_penalty: float = 1.0  # above 1 makes tokens that were there before less likely
+    presence_penalty: float = 0.0  # taken from the logits of tokens drawn before
+    frequency_penalty: float = 0.0  # the same, for each time that they were drawn
+    logit_bias: tuple[tuple[int, float], ...] = ()  # ids of the vocabulary, what their logits gain
     seed: int | None = None
     max_new_tokens: int | None = None
     max_length: int | None = None  # prompt included
@@ -41,6 +48,9 @@ class SamplingSettings:
             ("top_p", self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("min_p", self.min_p is None or 0 <= self.min_p <= 1, "between 0 and 1"),
             ("repetition_penalty", self.repetition_penalty > 0, "above 0"),
+            ("presence_penalty", -2 <= self.presence_penalty <= 2, "from -2 to 2"),
+            ("frequency_penalty", -2 <= self.frequency_penalty <= 2, "from -2 to 2"),
+            ("logit_bias", all(-100 <= b <= 100 for _, b in self.logit_bias), "from -100 to 100"),
             ("max_new_tokens", (self.max_new_tokens or 0) >= 0, "at least 0"),
             ("alternatives", self.alternatives >= 0, "at least 0"),
         )
@@ -54,25 +64,32 @@ class SamplingSettings:
         return self.top_k is not None or (self.top_p or 1) < 1 or (self.min_p or 0) > 0
 
     @property
+    def counts_drawn(self) -> bool:
+        """Whether a penalty counts how often tokens were drawn; as in OpenAI's API and vLLM, those
+        of the prompt do not count."""
+        return bool(self.presence_penalty or self.frequency_penalty)
+
+    @property
     def drawing(self) -> tuple[object, ...]:
         """What decides how a token is drawn: rows in which it is equal are drawn together."""
         limits = (self.temperature, self.top_k, self.top_p, self.min_p)
-        return (*limits, self.repetition_penalty, self.vocabulary, self.alternatives)
+        penalties = (self.repetition_penalty, self.presence_penalty, self.frequency_penalty)
+        return (*limits, *penalties, self.logit_bias, self.vocabulary, self.alternatives)
 
 
 @dataclass(frozen=True)
 class NewToken:
     """One decided token of the row with this key.
 
-    `logprob` and those of the `alternatives` (id, logprob), likeliest first, are the model's own
-    in nats, before temperature and limits.
+    `logprob`, in nats, and those of the `alternatives` are the model's own, before temperature,
+    penalties and limits.
     """
 
     row: int
     id: int
     logprob: float
     finish: Finish | None
-    alternatives: tuple[tuple[int, float], ...] = ()
+    alternatives: Alternatives = ()
 
 
 @dataclass(frozen=True)
@@ -81,7 +98,7 @@ class Drawn:
 
     ids: list[int]
     logprobs: list[float]
-    alternatives: list[tuple[tuple[int, float], ...]]
+    alternatives: list[Alternatives]
 
 
 @torch.inference_mode()
@@ -90,16 +107,23 @@ def draw(
     settings: SamplingSettings,
     generators: Sequence[torch.Generator],
     seen: Sequence[Sequence[int]],
+    drawn: Sequence[Sequence[int]] = (),
 ) -> Drawn:
     """The next token of each row of logits (rows, V) float32.
 
     Every row takes one uniform number from its own generator, on the CPU whatever the device; a
-    row with temperature 0 takes none. `seen` are the ids of each row so far.
+    row with temperature 0 takes none. `seen` are the ids of each row so far, `drawn` those after
+    its prompt, which `counts_drawn` asks for.
     """
     logits = logits[:, : settings.vocabulary]
     scores = logits
     if settings.repetition_penalty != 1:
         scores = penalise_repetition(scores, seen, settings.repetition_penalty)
+    if settings.counts_drawn:
+        presence, frequency = settings.presence_penalty, settings.frequency_penalty
+        scores = penalise_drawn(scores, drawn, presence, frequency)
+    if settings.logit_bias:
+        scores = add_bias(scores, settings.logit_bias)
     likeliest_ids, total = summary(logits)
     if settings.temperature == 0:
         chosen = likeliest_ids if scores is logits else scores.argmax(dim=-1)
@@ -116,13 +140,17 @@ def draw(
     decided = logits.gather(1, chosen[:, None])[:, 0] - total
     # Both in one copy, for which a GPU's queue is waited for; float64 holds ids exactly.
     chosen_ids, logprobs = torch.stack((chosen.double(), decided.double())).tolist()
-    named: list[tuple[tuple[int, float], ...]] = [()] * len(logprobs)
+    named: list[Alternatives] = [()] * len(logprobs)
     if settings.alternatives:
         best, best_ids = likeliest(logits, min(settings.alternatives, logits.shape[1]))
-        best = best - total[:, None]
-        pairs = zip(best_ids.tolist(), best.tolist(), strict=True)
-        named = [tuple(zip(i, p, strict=True)) for i, p in pairs]
+        named = name(best_ids, best - total[:, None])
     return Drawn([int(token) for token in chosen_ids], logprobs, named)
+
+
+def name(ids: Tensor, logprobs: Tensor) -> list[Alternatives]:
+    """Ids and their log-probabilities (rows, k) in pairs."""
+    rows = zip(ids.tolist(), logprobs.tolist(), strict=True)
+    return [tuple(zip(*row, strict=True)) for row in rows]
 
 
 def keep_likely(scores: Tensor, settings: SamplingSettings) -> tuple[Tensor, Tensor]:
@@ -170,12 +198,3 @@ def _excluded(probabilities: Tensor, settings: SamplingSettings) -> Tensor:
         excluded |= probabilities < settings.min_p * probabilities[:, :1]
     excluded[:, 0] = False
     return excluded
-
-
-def penalise_repetition(scores: Tensor, seen: Sequence[Sequence[int]], penalty: float) -> Tensor:
-    """Make the ids in `seen` less likely: positive scores are divided by `penalty`, negative ones
-    multiplied (Keskar et al. 2019, CTRL, section 4.1)."""
-    mask = torch.zeros_like(scores, dtype=torch.bool)
-    for row, ids in enumerate(seen):
-        mask[row, torch.tensor(ids, device=scores.device)] = True
-    return torch.where(mask, torch.where(scores > 0, scores / penalty, scores * penalty), scores)

@@ -11,7 +11,8 @@ class Continuation:
 
     `text` is certain: it never ends in what may become a stop string or half a character.
     `tokens` are those decided; `starts` says where in the decoded text each begins, which lies
-    beyond the end of `text` for those that a stop string cut off. `finish` is None until it ends.
+    beyond the end of `text` for those that a stop string has `cut` off. `finish` is None until it
+    ends.
     """
 
     def __init__(
@@ -25,6 +26,7 @@ class Continuation:
         self.tokens: list[NewToken] = []
         self.starts: list[int] = []
         self.finish: str | None = None
+        self.cut = False
 
     def push(self, token: NewToken) -> str:
         """Take the next token: the text that has become certain. Sets `finish` where it ends."""
@@ -50,13 +52,22 @@ class Continuation:
         text = self._held + new
         found = [at for at in (text.find(stop) for stop in self._stop) if at >= 0]
         if found:
-            self.finish, self._held = "stop", ""
+            self.finish, self._held, self.cut = "stop", "", True
             said = text[: min(found)]
         else:
             keep = max((_overlap(text, stop) for stop in self._stop), default=0)
             said, self._held = text[: len(text) - keep], text[len(text) - keep :]
         self.text += said
         return said
+
+
+def starts_of(tokenizer: Tokenizer, ids: Sequence[int], after: Sequence[int]) -> list[int]:
+    """Where each of `ids` begins in their text, which continues that of `after`, in characters."""
+    decoder, length, starts = StreamDecoder(tokenizer, after), 0, []
+    for i in ids:
+        starts.append(length)
+        length += len(decoder.push(i))
+    return starts
 
 
 def _overlap(text: str, stop: str) -> int:

@@ -20,8 +20,9 @@ from utils.errors import HatcheryError, RefusedError, UsageError
 class Writer:
     """A model, its tokenizer and the name it goes by in events.
 
-    `ends` are the ids that end a text, `context` the tokens that the model sees at once, `notes`
-    sentences on what its loading found.
+    `ends` are the ids that end a text, `start` is the one that begins a document (None: there is
+    none), `context` the tokens that the model sees at once, `notes` sentences on what its loading
+    found.
 
     Raises:
         RefusedError: the tokenizer has more ids than the model.
@@ -38,6 +39,7 @@ class Writer:
         self.name, self.reader, self.tokenizer, self.notes = name, reader, tokenizer, notes
         self.ends = ends if tokenizer.eos_id is None else ends | {tokenizer.eos_id}
         self.context = reader.context
+        self.start = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
         self._told_of_sliding = False
         if tokenizer.vocab_size > reader.vocabulary:
             raise RefusedError(
@@ -97,8 +99,7 @@ class Writer:
         Raises:
             UsageError: see `write`.
         """
-        start = self.tokenizer.eos_id if self.tokenizer.bos_id is None else self.tokenizer.bos_id
-        ids = [*([] if start is None else [start]), *self.tokenizer.encode(prompt)]
+        ids = [*([] if self.start is None else [self.start]), *self.tokenizer.encode(prompt)]
         if not ids:
             raise UsageError(
                 f"{self.name} cannot begin a new document.",
@@ -149,7 +150,7 @@ class _Text:
 
     def take(self, token: NewToken, seconds: float) -> Iterator[Event]:
         """The next token, decided `seconds` after the beginning."""
-        refuse_nan(self.source, token, len(self.body.tokens))
+        refuse_nan(self.source, token.logprob, f"after {len(self.body.tokens)} new tokens")
         self.first = self.first if self.body.tokens else seconds
         self.seconds = seconds
         yield from self._piece(self.body.push(token))
@@ -196,11 +197,11 @@ class _Text:
         return result
 
 
-def refuse_nan(name: str, token: NewToken, written: int) -> None:
-    """Raise a HatcheryError where the model has computed no number."""
-    if math.isnan(token.logprob):
+def refuse_nan(name: str, logprob: float | None, where: str) -> None:
+    """Raise a HatcheryError where the model has computed no number; it says `where` that was."""
+    if logprob is not None and math.isnan(logprob):
         raise HatcheryError(
             f"{name} computes NaN: its weights are not usable.",
-            found=f"after {written} new tokens",
+            found=where,
             remedy="choose an earlier checkpoint of the run, or --precision fp32",
         )

@@ -8,7 +8,7 @@ import ctypes
 import importlib
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from model.chunks import Chunk
 from model.limits import SMALL_MODEL
 from model.reader import Reader, reader_for
 from model.sampling import SamplingSettings
+from model.scoring import piece_length
 from pipeline.llama_file import weights_file
 from pipeline.options import LoadOptions
 from utils.errors import HatcheryError, RefusedError, UsageError
@@ -141,6 +142,22 @@ class LlamaReader:
             held[chunk.start :] = chunk.ids
         return self._read(chunks)
 
+    def logits_along(self, ids: Sequence[int]) -> Iterator[Tensor]:
+        """See `Reader`; a context of its own holds the text.
+
+        Raises:
+            HatcheryError: see `read`.
+        """
+        context = self._new_context(1, _rounded(len(ids)))
+        try:
+            size = piece_length(self.vocabulary)
+            for start in range(0, len(ids), size):
+                piece = ids[start : start + size]
+                entries = [(token, start + n, 0, n) for n, token in enumerate(piece)]
+                yield self._decode(context, entries, len(piece))
+        finally:
+            self._library.llama_free(context)
+
     def _make_room(self, slots: int, positions: int) -> None:
         """A context for so many sequences and positions of each."""
         if slots <= self._slots and positions <= self._capacity:
@@ -148,18 +165,17 @@ class LlamaReader:
         if slots > self._slots:
             self._slots = max(slots, 2 * self._slots)
         if positions > self._capacity:
-            most = -(-self.context // _STEP) * _STEP
-            wanted = max(-(-positions // _STEP) * _STEP, 2 * self._capacity)
-            self._capacity = min(most, wanted)
+            wanted = max(_rounded(positions), 2 * self._capacity)
+            self._capacity = min(_rounded(self.context), wanted)
         self._free_context()
-        self._context = self._new_context()
+        self._context = self._new_context(self._slots, self._capacity)
         self._free_context = weakref.finalize(self, self._library.llama_free, self._context)
         self._read([Chunk(slot, 0, ids) for slot, ids in self._held.items() if ids])
 
-    def _new_context(self) -> Any:
+    def _new_context(self, slots: int, capacity: int) -> Any:
         settings = self._library.llama_context_default_params()
-        settings.n_ctx = self._slots * self._capacity
-        settings.n_seq_max = self._slots
+        settings.n_ctx = slots * capacity
+        settings.n_seq_max = slots
         settings.n_batch = _PIECE
         settings.n_threads = settings.n_threads_batch = self._threads
         settings.kv_unified = False
@@ -168,7 +184,7 @@ class LlamaReader:
         settings.no_perf = True
         context = self._library.llama_init_from_model(self._model, settings)
         if not context:
-            raise _failed(f"llama.cpp has no room for {self._slots} texts.")
+            raise _failed(f"llama.cpp has no room for {slots} texts.")
         return context
 
     def _read(self, chunks: Sequence[Chunk]) -> Tensor:
@@ -178,24 +194,35 @@ class LlamaReader:
             for number, chunk in enumerate(chunks)
             for place, token in enumerate(chunk.ids)
         ]
-        logits = torch.empty(len(chunks), self.vocabulary)
+        return self._decode(self._context, entries, len(chunks))
+
+    def _decode(
+        self, context: Any, entries: Sequence[tuple[int, int, int, int]], rows: int
+    ) -> Tensor:
+        """Logits (rows, V) float32 of entries: id, position, sequence, and the row that gets what
+        may follow, -1 for none."""
+        logits = torch.empty(rows, self.vocabulary)
         batch = self._batch
         for begin in range(0, len(entries), _PIECE):
             piece = entries[begin : begin + _PIECE]
             batch.n_tokens = len(piece)
-            for place, (token, position, slot, number) in enumerate(piece):
+            for place, (token, position, slot, row) in enumerate(piece):
                 batch.token[place], batch.pos[place] = token, position
                 batch.n_seq_id[place], batch.seq_id[place][0] = 1, slot
-                batch.logits[place] = number >= 0
-            code = self._library.llama_decode(self._context, batch)
+                batch.logits[place] = row >= 0
+            code = self._library.llama_decode(context, batch)
             if code:
                 raise _failed(f"llama.cpp cannot read on (code {code}).")
-            for place, (_, _, _, number) in enumerate(piece):
-                if number >= 0:
-                    row = self._library.llama_get_logits_ith(self._context, place)
-                    found = np.ctypeslib.as_array(row, (self.vocabulary,))
-                    logits[number] = torch.from_numpy(found)
+            for place, (_, _, _, row) in enumerate(piece):
+                if row >= 0:
+                    values = self._library.llama_get_logits_ith(context, place)
+                    found = np.ctypeslib.as_array(values, (self.vocabulary,))
+                    logits[row] = torch.from_numpy(found)
         return logits
+
+
+def _rounded(positions: int) -> int:
+    return -(-positions // _STEP) * _STEP
 
 
 @cache

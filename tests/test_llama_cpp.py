@@ -83,6 +83,28 @@ def test_slots_grow_rewind_and_do_not_touch_each_other(workspace: Path) -> None:
 
 
 @pytest.mark.usefixtures("installed")
+def test_logits_along_a_text_are_ours_and_its_slots_know_nothing_of_it(workspace: Path) -> None:
+    model = lively_model(1, max_position_embeddings=700)
+    theirs, ours = reader_of(model), reader_for(model)
+    begun = [Chunk(0, 0, [1, 2, 3]), Chunk(1, 0, [9])]
+    assert torch.allclose(theirs.read(begun), ours.read(begun), atol=2e-3)
+    text = [(7 * i) % 250 for i in range(700)]
+    pieces = theirs.logits_along(text)
+    found = [next(pieces)]
+    further = [Chunk(0, 3, [4]), Chunk(1, 1, [8, 7])]
+    assert torch.allclose(theirs.read(further), ours.read(further), atol=2e-3)
+    found += pieces
+    assert len(found) > 1
+    expected = torch.cat(list(ours.logits_along(text)))
+    assert torch.allclose(torch.cat(found), expected, atol=2e-3)
+    left = theirs.logits_along(text)
+    next(left)
+    left.close()  # type: ignore[attr-defined]
+    again = [Chunk(0, 4, [5])]
+    assert torch.allclose(theirs.read(again), ours.read(again), atol=2e-3)
+
+
+@pytest.mark.usefixtures("installed")
 def test_a_text_longer_than_the_context_goes_on(workspace: Path) -> None:
     save_step(RUN, 1, lively_model(2), byte_tokenizer())
     [ids] = texts(engine="llamacpp", temperature=0, max_length=100)

@@ -3,17 +3,20 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from model.batch import fit_prompt
+from model.batch import Batch, fit_prompt
 from model.cache import KeyValueCache
 from model.config import ModelConfig
 from model.gpt import GPT
+from model.penalties import penalise_drawn, penalise_repetition
+from model.reader import reader_for
 from model.sampler import generate, stream
-from model.sampling import NewToken, SamplingSettings, keep_likely, penalise_repetition
+from model.sampling import NewToken, SamplingSettings, keep_likely
 from utils.errors import UsageError
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -168,6 +171,63 @@ def test_repetition_becomes_less_likely_on_both_sides_of_zero() -> None:
     assert len(set(varied)) > len(set(plain))
 
 
+def test_what_was_drawn_loses_by_each_time_and_once_for_being_there() -> None:
+    scores = torch.tensor([[3.0, 1.0, -1.0], [3.0, 1.0, -1.0]])
+    found = penalise_drawn(scores, [[0, 0, 2], []], presence=0.5, frequency=2.0)
+    assert found.tolist() == [[-1.5, 1.0, -3.5], [3.0, 1.0, -1.0]]
+
+
+def flat() -> GPT:
+    """Every token is as likely as any other, whatever was before it."""
+    model = lively()
+    with torch.no_grad():
+        assert model.head is not None
+        model.head.weight.zero_()
+    return model
+
+
+@pytest.mark.parametrize("penalty", ["presence_penalty", "frequency_penalty"])
+def test_penalties_of_what_was_drawn_do_not_count_the_prompt(penalty: str) -> None:
+    every_other = [*range(1, 39, 2)]
+    new = generate(flat(), [every_other], greedy(max_new_tokens=20, **{penalty: 1.0}))[0][19:]
+    assert new == [*range(20)]
+    again = generate(flat(), [[1]], greedy(max_new_tokens=20, **{penalty: -0.5}))[0][1:]
+    assert again == [0] * 20
+
+
+def test_the_frequency_penalty_grows_with_every_time_and_the_other_does_not() -> None:
+    wanted = greedy(max_new_tokens=6, logit_bias=((7, 1.2),))
+    for penalty, expected in (
+        ("presence_penalty", [7, 7, 7, 7, 7, 7]),  # 1.2 - 0.5 is still the most
+        ("frequency_penalty", [7, 7, 7, 0, 1, 2]),  # 1.2, 0.7, 0.2, -0.3
+    ):
+        settings = replace(wanted, **{penalty: 0.5})
+        assert generate(flat(), [[50]], settings)[0][1:] == expected
+
+
+def test_a_bias_forces_a_token_or_forbids_it_in_its_own_row_only() -> None:
+    model = lively()
+    plain = generate(model, [[3]], greedy(max_new_tokens=8))[0]
+    best = plain[1]
+    for settings in (greedy(), SamplingSettings(seed=1, temperature=2.0)):
+        forced = replace(settings, max_new_tokens=8, logit_bias=((11, 100.0), (12, -3.0)))
+        assert generate(model, [[3]], forced)[0] == [3, *[11] * 8]
+        banned = replace(settings, max_new_tokens=8, logit_bias=((best, -100.0),))
+        assert best not in generate(model, [[3]], banned)[0]
+    batch = Batch(reader_for(model), slots=2)
+    batch.join([3], greedy(max_new_tokens=1, logit_bias=((11, 100.0),)))
+    batch.join([3], greedy(max_new_tokens=1))
+    assert [token.id for token in batch.step()] == [11, best]
+
+
+@pytest.mark.parametrize("unknown", [-1, 53, 10**12])
+def test_a_bias_for_no_token_of_the_vocabulary_is_refused(unknown: int) -> None:
+    with pytest.raises(UsageError, match="logit_bias"):
+        generate(lively(), [[1]], greedy(logit_bias=((unknown, 1.0),)))
+    with pytest.raises(UsageError, match="logit_bias"):
+        generate(lively(), [[1]], greedy(logit_bias=((40, 1.0),), vocabulary=40))
+
+
 @pytest.mark.parametrize(
     ("length", "new", "kept"), [(10, 5, 10), (40, 5, 35), (39, 0, 39), (60, 100, 20), (20, 20, 20)]
 )
@@ -216,11 +276,15 @@ def test_a_prompt_beyond_max_length_is_refused_with_both_numbers() -> None:
         {"min_p": 2.0},
         {"repetition_penalty": 0.0},
         {"temperature": float("nan")},
+        {"presence_penalty": 2.1},
+        {"frequency_penalty": -2.1},
+        {"logit_bias": ((1, 101.0),)},
+        {"logit_bias": ((1, float("nan")),)},
     ],
 )
-def test_settings_without_meaning_are_refused_by_name(wrong: dict[str, float]) -> None:
+def test_settings_without_meaning_are_refused_by_name(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):
-        SamplingSettings(**wrong)  # type: ignore[arg-type]
+        SamplingSettings(**wrong)
 
 
 def test_generate_on_the_model_takes_a_list_or_a_tensor() -> None:

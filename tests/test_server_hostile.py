@@ -60,15 +60,19 @@ def field_bodies() -> list[dict[str, Any]]:
         "echo": ["x", 1, []],
         "suffix": ["x"],
         "best_of": [2, 0],
-        "logit_bias": [{"1": 100}],
-        "presence_penalty": [0.5, "x"],
-        "frequency_penalty": [-1],
+        "logit_bias": [{"1": 101}, {"1": -101}, {"1": "1"}, {"1": None}, {"1": True}, {"": 1},
+                       {"-1": 1}, {"258": 1}, {"01": 1}, {"9" * 5000: 1}, {"\u0663": 1}, {" 1": 1},
+                       {"a": 1}, [1], "x", 1, True, {str(i): 1 for i in range(301)}],
+        "presence_penalty": [2.1, -2.1, "x", [], True, 1e300],
+        "frequency_penalty": [2.1, -2.1, "x", {}, True],
         "tools": [[{"type": "function"}]],
         "response_format": [{"type": "json_object"}, "x"],
         "temprature": [0],
         "max_token": [3],
     }  # fmt: skip
-    return [_OK | {"prompt": "a"} | {name: bad} for name, all_ in wrong.items() for bad in all_]
+    bodies = [{name: bad} for name, all_ in wrong.items() for bad in all_]
+    scored = [body | {"echo": True, "logprobs": 2} for body in bodies if "prompt" in body]
+    return [_OK | {"prompt": "a"} | body for body in [*bodies, *scored]]
 
 
 def chat_bodies() -> list[dict[str, Any]]:

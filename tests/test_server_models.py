@@ -1,7 +1,9 @@
 """Models come and go in a server: what is damaged, deleted, too large or NaN stops nobody else."""
 
+import json
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from model.batch import Batch
 from pipeline.events import Warned
 from pipeline.server import shelf
 from pipeline.server.catalogue import Catalogue, Offer
+from pipeline.tokenizer import CHAT_TEMPLATE
 
 COUNTS = "123456789012"
 
@@ -84,10 +87,14 @@ def test_only_so_many_models_stay_in_memory_and_the_least_used_goes(folder: Path
 
 
 def test_a_model_in_use_is_neither_unloaded_nor_pushed_out(folder: Path) -> None:
-    with serving(folder, models=1) as served, Held(served):
-        assert served.ask("/v1/models/unload", {"model": COUNTING})[0] == 409
-        error = refused(served, NEW, 503)
-        assert error["code"] == "models_busy"
+    with serving(folder, models=1) as served, ThreadPoolExecutor(1) as thread:
+        with Held(served):
+            assert served.ask("/v1/models/unload", {"model": COUNTING})[0] == 409
+            waiting = thread.submit(served.complete, "a", model=NEW, max_tokens=1)
+            until(lambda: served.metric("hatchery_requests_waiting") == 1)
+            assert loaded(served) == [COUNTING]
+        assert waiting.result()["model"] == f"{NEW}/step-10"
+        assert loaded(served) == [f"{NEW}/step-10"]
 
 
 def test_what_does_not_fit_into_memory_says_what_would(
@@ -208,6 +215,26 @@ def test_names_that_are_no_names_become_ids_that_are(folder: Path) -> None:
     ids = [offer.id for offer in catalogue.offers()]
     assert "a-b..-n-2f/step-1" in ids
     assert all(isinstance(catalogue.find(name), Offer) for name in ids)
+
+
+def test_what_was_taught_to_answer_is_known_by_its_files_and_by_no_name(folder: Path) -> None:
+    checkpoints = folder / "checkpoints"
+    save_step(checkpoints / "tuned", 1, lively_model(), byte_tokenizer(), command="sft")
+    save_step(checkpoints / "sft_by_name", 1, lively_model(), byte_tokenizer())
+    for name, template in (("theirs", "{{ messages }}"), ("base", None), ("ours", CHAT_TEMPLATE)):
+        other = save_step(checkpoints / "made", 1, lively_model(), byte_tokenizer())
+        other.rename(checkpoints / name)
+        (checkpoints / name / "manifest.json").unlink()
+        settings = {} if template is None else {"chat_template": template}
+        (checkpoints / name / "tokenizer_config.json").write_text(json.dumps(settings))
+    shutil.rmtree(checkpoints / "made")
+    shutil.copytree(checkpoints / "base", checkpoints / "newer")
+    (checkpoints / "newer" / "chat_template.jinja").write_text("{{ messages }}")
+    with serving(folder) as served:
+        listed = served.ask("/v1/models")[1]["data"]
+    answering = {model["id"] for model in listed if model["hatchery"]["chat"]}
+    assert answering == {"tuned/step-1", "theirs", "newer"}
+    assert len(listed) == 9
 
 
 def test_a_server_without_models_says_how_to_make_one(workspace: Path) -> None:

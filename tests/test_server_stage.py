@@ -10,16 +10,21 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+import endless_load
 import pytest
-from server_runner import COUNTING, TOKEN, make_runs, serving
+from server_runner import COUNTING, TOKEN, make_runs, serving, until
 from stage_runner import run_stage
 
+from app import jobs
+from app.job_folder import EventReader
+from app.processes import process_start
 from pipeline.events import Event, Finished, Listening, Started
 from pipeline.options import ServeOptions
 from pipeline.server.serve import choose_token
 from utils.errors import HatcheryError, UsageError
 
 MAIN = Path(__file__).parent.parent / "main.py"
+ENDLESS = Path(endless_load.__file__)
 
 
 def options(**given: Any) -> ServeOptions:
@@ -105,10 +110,10 @@ def test_too_many_connections_cost_the_slowest_its_own(workspace: Path) -> None:
 
 
 class Process:
-    """`main.py serve` in a process of its own, with our hands on its standard input."""
+    """`serve` in a process of its own, with our hands on its standard input."""
 
-    def __init__(self, *flags: str) -> None:
-        command = [sys.executable, str(MAIN), "serve", "--json", "--port", "0", *flags]
+    def __init__(self, *flags: str, program: Path = MAIN) -> None:
+        command = [sys.executable, str(program), "serve", "--json", "--port", "0", *flags]
         self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self.child.stdout is not None
         self.first: list[Any] = []
@@ -151,6 +156,52 @@ def test_a_signal_ends_a_server_in_order(workspace: Path) -> None:
     assert process.child.wait(30) == 143
     assert process.child.stdin is not None
     process.child.stdin.close()
+
+
+def load(url: str) -> HTTPConnection:
+    """A request whose model never ends loading."""
+    connection = HTTPConnection(url.removeprefix("http://"), timeout=60)
+    body = json.dumps({"model": COUNTING})
+    connection.request("POST", "/v1/models/load", body, {"Authorization": f"Bearer {TOKEN}"})
+    until(endless_load.BEGUN.exists)
+    return connection
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_does_not_wait_for_a_model_that_is_being_loaded(
+    workspace: Path, number: signal.Signals, code: int
+) -> None:
+    make_runs(workspace)
+    process = Process("--token", TOKEN, program=ENDLESS)
+    connection = load(process.first[-1]["url"])
+    process.child.send_signal(number)
+    answer = connection.getresponse()
+    assert (answer.status, json.loads(answer.read())["error"]["code"]) == (503, "stopping")
+    connection.close()
+    assert process.rest()[-1]["event"] == "finished"
+    assert process.child.wait(60) == code
+    assert process.child.stdin is not None
+    process.child.stdin.close()
+
+
+def test_a_job_that_is_stopped_while_it_loads_a_model_records_how_it_ended(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_runs(workspace)
+    monkeypatch.setattr(jobs, "PROGRAM", (sys.executable, str(ENDLESS)))
+    job = jobs.start(Path("logs"), ["serve", "--port", "0", "--token", TOKEN], "serve", None)
+    told: list[Event] = []
+    reader = EventReader(job.folder)
+    until(lambda: told.extend(reader.read()) or any(isinstance(e, Listening) for e in told))
+    [listening] = [event for event in told if isinstance(event, Listening)]
+    connection = load(listening.url)
+    jobs.interrupt(job)
+    record = job.record
+    assert record is not None
+    until(lambda: process_start(record.pid) != record.process_start)
+    ended = jobs.look(job.folder)
+    assert (ended.state, ended.exit_code) == ("stopped", 130)
+    connection.close()
 
 
 def test_a_stage_can_be_stopped_as_soon_as_it_listens(workspace: Path) -> None:

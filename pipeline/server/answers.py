@@ -3,10 +3,12 @@
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from model.sampling import NewToken
-from pipeline.server.job import Piece
+from model.scoring import Scored
+from pipeline.server.job import Piece, Placed, Prompt
 from pipeline.server.protocol import Completion, Request
 from pipeline.tokenizer import Tokenizer
 
@@ -15,7 +17,10 @@ _IMPOSSIBLE = -9999.0  # stands for minus infinity, which JSON does not have
 
 
 class Answer:
-    """The answer to one request, in the form of completions."""
+    """The answer to one request, in the form of completions.
+
+    Places of tokens are those in the text of the answer, which an echo begins with its prompt.
+    """
 
     name, chunk_name, prefix = "text_completion", "text_completion", "cmpl"
 
@@ -26,14 +31,12 @@ class Answer:
             "created": int(time.time()),
             "model": model,
         }
-        self._echo: Sequence[str] = ()
+        self._echo: Sequence[Prompt] = ()
         self._begun: set[int] = set()
-        self._texts: dict[int, list[str]] = {}
-        self._tokens: dict[int, list[tuple[NewToken, int]]] = {}
-        self._finish: dict[int, str | None] = {}
+        self._pieces: list[Piece] = []
 
-    def echo(self, prompts: Sequence[str]) -> None:
-        """Begin every text with its prompt."""
+    def echo(self, prompts: Sequence[Prompt]) -> None:
+        """Begin every text with its prompt, and its tokens where they were scored."""
         self._echo = prompts
 
     def opening(self, texts: int) -> list[Json]:
@@ -42,24 +45,21 @@ class Answer:
 
     def chunk(self, piece: Piece) -> Json | None:
         """The next chunk of a stream; None where there is nothing to tell."""
-        text = self._said(piece)
-        if not (text or piece.tokens or piece.finish):
+        piece = self._completed(piece)
+        if not (piece.text or piece.tokens or piece.finish):
             return None
-        return self._chunk(self._delta(piece, text))
+        return self._chunk(self._delta(piece))
 
     def take(self, piece: Piece) -> None:
         """Keep a piece for `whole`."""
-        self._texts.setdefault(piece.index, []).append(self._said(piece))
-        self._tokens.setdefault(piece.index, []).extend(piece.tokens)
-        self._finish[piece.index] = piece.finish
+        self._pieces.append(piece)
 
     def whole(self, usage: Json, figures: Json) -> Json:
         """The body of an answer that is not streamed."""
-        choices = [
-            self._choice(index, "".join(self._texts[index]), self._tokens[index])
-            | {"finish_reason": self._finish[index]}
-            for index in sorted(self._texts)
-        ]
+        texts: dict[int, list[Piece]] = {}
+        for piece in self._pieces:
+            texts.setdefault(piece.index, []).append(self._completed(piece))
+        choices = [self._joined(texts[index]) for index in sorted(texts)]
         return self._head | {"object": self.name, "choices": choices, "usage": usage,
                              "hatchery": figures}  # fmt: skip
 
@@ -67,41 +67,50 @@ class Answer:
         """The chunk of a stream that holds no text but what it cost."""
         return self._head | {"object": self.chunk_name, "choices": [], "usage": usage}
 
+    def _joined(self, pieces: Sequence[Piece]) -> Json:
+        text = "".join(piece.text for piece in pieces)
+        choice = self._choice(pieces[0].index, text, [t for piece in pieces for t in piece.tokens])
+        return choice | {"finish_reason": pieces[-1].finish}
+
     def _chunk(self, choice: Json) -> Json:
         return self._head | {"object": self.chunk_name, "choices": [choice]}
 
-    def _said(self, piece: Piece) -> str:
-        """The text of a piece, of the first one with the prompt."""
-        if piece.index in self._begun:
-            return piece.text
-        self._begun.add(piece.index)
-        return self._prompt(piece.index) + piece.text
+    def _completed(self, piece: Piece) -> Piece:
+        """A piece as it is told: the first of a text after its prompt."""
+        if not self._echo:
+            return piece
+        prompt = self._echo[piece.index // self._request.n]
+        text, tokens = piece.text, [(token, len(prompt.text) + at) for token, at in piece.tokens]
+        if piece.index not in self._begun:
+            self._begun.add(piece.index)
+            text, tokens = prompt.text + text, [*prompt.tokens, *tokens]
+        return replace(piece, text=text, tokens=tuple(tokens))
 
-    def _prompt(self, index: int) -> str:
-        return self._echo[index // self._request.n] if self._echo else ""
+    def _choice(self, index: int, text: str, tokens: Sequence[Placed]) -> Json:
+        return {"index": index, "text": text, "logprobs": self._logprobs(tokens)}
 
-    def _choice(self, index: int, text: str, tokens: Sequence[tuple[NewToken, int]]) -> Json:
-        return {"index": index, "text": text, "logprobs": self._logprobs(index, tokens)}
+    def _delta(self, piece: Piece) -> Json:
+        choice = self._choice(piece.index, piece.text, piece.tokens)
+        return choice | {"finish_reason": piece.finish}
 
-    def _delta(self, piece: Piece, text: str) -> Json:
-        return self._choice(piece.index, text, piece.tokens) | {"finish_reason": piece.finish}
-
-    def _logprobs(self, index: int, tokens: Sequence[tuple[NewToken, int]]) -> Json | None:
+    def _logprobs(self, tokens: Sequence[Placed]) -> Json | None:
         if self._request.alternatives is None:
             return None
-        before = len(self._prompt(index))
         return {
             "tokens": [self._tokenizer.piece(token.id) for token, _ in tokens],
             "token_logprobs": [_finite(token.logprob) for token, _ in tokens],
-            "top_logprobs": [self._named(token.alternatives) for token, _ in tokens],
-            "text_offset": [before + start for _, start in tokens],
+            "top_logprobs": [
+                None if token.logprob is None else self._named(token) for token, _ in tokens
+            ],
+            "text_offset": [start for _, start in tokens],
         }
 
-    def _named(self, alternatives: Sequence[tuple[int, float]]) -> dict[str, float]:
-        """Likeliest first; of tokens that look the same, such as halves of characters, the
-        likeliest."""
-        named: dict[str, float] = {}
-        for i, logprob in alternatives:
+    def _named(self, token: NewToken | Scored) -> dict[str, float | None]:
+        """The likeliest in falling order, then the token itself where it is none of them, as the
+        protocol has it; of those that look the same, such as halves of characters, the likeliest.
+        """
+        named: dict[str, float | None] = {}
+        for i, logprob in (*token.alternatives, (token.id, token.logprob)):
             named.setdefault(self._tokenizer.piece(i), _finite(logprob))
         return named
 
@@ -118,25 +127,27 @@ class ChatAnswer(Answer):
             for i in range(texts)
         ]
 
-    def _said(self, piece: Piece) -> str:
-        text = piece.text if piece.index in self._begun else piece.text.lstrip()
-        if text:
+    def _completed(self, piece: Piece) -> Piece:
+        if piece.index in self._begun:
+            return piece
+        piece = replace(piece, text=piece.text.lstrip())
+        if piece.text:
             self._begun.add(piece.index)
-        return text
+        return piece
 
-    def _choice(self, index: int, text: str, tokens: Sequence[tuple[NewToken, int]]) -> Json:
+    def _choice(self, index: int, text: str, tokens: Sequence[Placed]) -> Json:
         message = {"role": "assistant", "content": text}
-        return {"index": index, "message": message, "logprobs": self._logprobs(index, tokens)}
+        return {"index": index, "message": message, "logprobs": self._logprobs(tokens)}
 
-    def _delta(self, piece: Piece, text: str) -> Json:
+    def _delta(self, piece: Piece) -> Json:
         return {
             "index": piece.index,
-            "delta": {"content": text} if text else {},
-            "logprobs": self._logprobs(piece.index, piece.tokens),
+            "delta": {"content": piece.text} if piece.text else {},
+            "logprobs": self._logprobs(piece.tokens),
             "finish_reason": piece.finish,
         }
 
-    def _logprobs(self, index: int, tokens: Sequence[tuple[NewToken, int]]) -> Json | None:
+    def _logprobs(self, tokens: Sequence[Placed]) -> Json | None:
         if self._request.alternatives is None:
             return None
         content = [
@@ -146,7 +157,7 @@ class ChatAnswer(Answer):
         ]
         return {"content": content}
 
-    def _token(self, i: int, logprob: float) -> Json:
+    def _token(self, i: int, logprob: float | None) -> Json:
         text, _ = self._tokenizer.text_bytes([i], fresh=False)
         return {
             "token": self._tokenizer.piece(i),
@@ -161,5 +172,5 @@ def answer_for(request: Request, model: str, tokenizer: Tokenizer) -> Answer:
     return kind(request, model, tokenizer)
 
 
-def _finite(logprob: float) -> float:
-    return max(logprob, _IMPOSSIBLE)
+def _finite(logprob: float | None) -> float | None:
+    return None if logprob is None else max(logprob, _IMPOSSIBLE)

@@ -17,7 +17,7 @@ from pipeline.server.errors import ApiError
 from pipeline.server.guard import internal, read_body
 from pipeline.server.job import Piece
 from pipeline.server.page import page
-from pipeline.server.protocol import Chat, Completion, Named, parse, refuse_echo
+from pipeline.server.protocol import Chat, Completion, Named, parse
 from pipeline.server.service import Request, Service
 
 _T = TypeVar("_T")
@@ -49,9 +49,8 @@ def create_app(service: Service) -> FastAPI:
     @app.post("/v1/models/load")
     async def load(http: HttpRequest) -> Response:
         named = parse(Named, await read_body(http, service.options.max_body))
-        loaded = await service.shelf.lease(named.model)
-        service.shelf.release(loaded)
-        return _json(_described(loaded.offer, service))
+        offer = await _until_gone(http, service.load(named.model))
+        return _json(_described(offer, service))
 
     @app.post("/v1/models/unload")
     async def unload(http: HttpRequest) -> Response:
@@ -63,7 +62,6 @@ def create_app(service: Service) -> FastAPI:
     @app.post("/v1/completions")
     async def completions(http: HttpRequest) -> Response:
         asked = parse(Completion, await read_body(http, service.options.max_body))
-        refuse_echo(asked)
         return await _respond(service, asked, http)
 
     @app.post("/v1/chat/completions")
@@ -94,20 +92,22 @@ async def _respond(service: Service, asked: Completion | Chat, http: HttpRequest
         request = await _until_gone(http, service.ask(asked))
         if asked.stream:
             return _Stream(request, await _until_gone(http, request.next()))
-        body = await _until_gone(http, _whole(request))
+        answer = await _until_gone(http, _whole(request))
         request.close()
-        return _json(body)
+        return answer
     except BaseException:
         if request is not None:
             request.close()
         raise
 
 
-async def _whole(request: Request) -> dict[str, Any]:
+async def _whole(request: Request) -> Response:
+    """All of the answer; put into JSON in a thread: the tokens of prompts can take a second."""
     while not request.done:
         for piece in await request.next():
             request.answer.take(piece)
-    return request.answer.whole(request.usage, request.figures)
+    usage, figures = request.usage, request.figures
+    return await asyncio.to_thread(lambda: _json(request.answer.whole(usage, figures)))
 
 
 async def _until_gone(http: HttpRequest, work: Coroutine[Any, Any, _T]) -> _T:
@@ -151,20 +151,21 @@ async def _events(request: Request, first: list[Piece]) -> AsyncIterator[bytes]:
     """One event for each chunk; those of a step go out together."""
     opening = request.answer.opening(request.texts)
     yield b"".join(map(_event, opening))
-    news = first
     try:
-        while True:
-            chunks = [chunk for piece in news if (chunk := request.answer.chunk(piece))]
-            if request.done:
-                yield b"".join(map(_event, _last(request, chunks))) + b"data: [DONE]\n\n"
-                return
+        chunks = await asyncio.to_thread(_chunks, request, first)  # for the same reason
+        while not request.done:
             yield b"".join(map(_event, chunks))
-            news = await request.next()
+            chunks = _chunks(request, await request.next())
+        yield b"".join(map(_event, _last(request, chunks))) + b"data: [DONE]\n\n"
     except ApiError as error:
         yield _event(error.body)
     except Exception as error:
         yield _event(internal(error).body)
         raise
+
+
+def _chunks(request: Request, news: list[Piece]) -> list[dict[str, Any]]:
+    return [chunk for piece in news if (chunk := request.answer.chunk(piece))]
 
 
 def _last(request: Request, chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:

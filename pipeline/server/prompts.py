@@ -1,7 +1,11 @@
 """What was asked for, measured: prompts as ids, and how many new tokens may follow them."""
 
+from collections.abc import Sequence
+
+from pipeline.continuation import starts_of
 from pipeline.options import ServeOptions
 from pipeline.server.errors import bad_request, from_hatchery
+from pipeline.server.job import Prompt
 from pipeline.server.protocol import Chat, Completion
 from pipeline.server.shelf import Loaded
 from utils.errors import HatcheryError
@@ -26,21 +30,25 @@ def new_tokens(asked: Completion | Chat, options: ServeOptions) -> int:
     return options.max_tokens if wanted is None else wanted
 
 
-def encode(asked: Completion | Chat, loaded: Loaded) -> list[list[int]]:
-    """Ids of every prompt; in a thread, for a prompt may be long.
+def encode(asked: Completion | Chat, loaded: Loaded) -> list[Prompt]:
+    """Every prompt as ids; in a thread, for a prompt may be long.
+
+    Ids are taken as they are. A text begins a document: the BOS before it is ours. So what an echo
+    shows are the tokens of what was sent and nothing else, and the first of a text has a
+    log-probability, that after BOS, where the first of some ids has none.
 
     Raises:
         ApiError: the tokenizer or its chat template cannot take it.
     """
     try:
         if isinstance(asked, Chat):
-            return [loaded.chat.encode(asked.messages)]
-        return [_prompt(prompt, loaded) for prompt in asked.prompt]
+            return [Prompt(loaded.chat.encode(asked.messages))]
+        return [_prompt(prompt, asked, loaded) for prompt in asked.prompt]
     except HatcheryError as error:
         raise from_hatchery(error, code="invalid_prompt") from error
 
 
-def new_tokens_after(ids: list[int], limit: int, context: int, asked: Completion | Chat) -> int:
+def new_tokens_after(ids: Sequence[int], limit: int, context: int, asked: Completion | Chat) -> int:
     """New tokens that fit behind a prompt, `limit` at most.
 
     Raises:
@@ -57,11 +65,22 @@ def new_tokens_after(ids: list[int], limit: int, context: int, asked: Completion
     return min(limit, context - len(ids))
 
 
-def _prompt(prompt: str | list[int], loaded: Loaded) -> list[int]:
-    if isinstance(prompt, str):
-        return loaded.desk.writer.prompt_ids(prompt)
-    size = loaded.desk.writer.tokenizer.vocab_size
+def _prompt(sent: str | list[int], asked: Completion, loaded: Loaded) -> Prompt:
+    writer = loaded.desk.writer
+    if isinstance(sent, str):
+        prompt = Prompt(writer.prompt_ids(sent), added=int(writer.start is not None))
+    else:
+        _check(sent, writer.tokenizer.vocab_size)
+        prompt = Prompt(sent)
+    if asked.echo:
+        prompt.text = sent if isinstance(sent, str) else writer.tokenizer.decode(sent)
+    if asked.scored:
+        before, own = prompt.ids[: prompt.added], prompt.ids[prompt.added :]
+        prompt.starts = starts_of(writer.tokenizer, own, before)
+    return prompt
+
+
+def _check(prompt: list[int], size: int) -> None:
     if not 0 <= min(prompt) <= max(prompt) < size:
         raise bad_request(f"Token ids are from 0 to {size - 1}.", "prompt",
                           found=f"{min(prompt)} to {max(prompt)}"[:60])  # fmt: skip
-    return prompt

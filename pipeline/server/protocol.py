@@ -5,7 +5,8 @@ change the text and are not done here are refused by name, and so are misspelt o
 """
 
 import difflib
-from typing import Any, Literal, TypeVar
+import re
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import from_json
@@ -14,14 +15,12 @@ from model.sampling import SamplingSettings
 from pipeline.server.errors import bad_request
 
 _SEED_RANGE = 2**63
-_MOST_STOPS, _MOST_MESSAGES = 16, 1000
+_MOST_STOPS, _MOST_MESSAGES, _MOST_BIASES = 16, 1000, 300
+_ID = re.compile("0|[1-9][0-9]{0,8}")
 _LOOKED_AT = 32  # unknown fields: a request may have any number of them
 _NOT_DONE: dict[str, tuple[Any, ...]] = {  # and the values that ask for nothing
     "suffix": ("",),
     "best_of": (1,),
-    "logit_bias": ({},),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
     "tools": ([],),
     "tool_choice": ("none", "auto"),
     "functions": ([],),
@@ -55,6 +54,11 @@ class Request(BaseModel):
     top_k: int = Field(0, ge=-1)
     min_p: float = Field(0.0, ge=0, le=1)
     repetition_penalty: float = Field(1.0, gt=0, le=10)
+    presence_penalty: float = Field(0.0, ge=-2, le=2)
+    frequency_penalty: float = Field(0.0, ge=-2, le=2)
+    logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] = Field(
+        {}, max_length=_MOST_BIASES
+    )
     stop: list[str] = Field([], max_length=_MOST_STOPS)
     seed: int | None = Field(None, ge=-_SEED_RANGE, lt=_SEED_RANGE)
     n: int = Field(1, ge=1)
@@ -65,6 +69,14 @@ class Request(BaseModel):
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
+
+    @field_validator("logit_bias", mode="before")
+    @classmethod
+    def _by_id(cls, value: Any) -> Any:
+        """JSON has texts as keys."""
+        if isinstance(value, dict) and not all(map(_ID.fullmatch, value)):
+            raise ValueError('its keys are token ids, such as "42"')
+        return {int(i): bias for i, bias in value.items()} if isinstance(value, dict) else value
 
     @property
     def alternatives(self) -> int | None:
@@ -80,6 +92,9 @@ class Request(BaseModel):
             top_p=self.top_p if self.top_p < 1 else None,
             min_p=self.min_p or None,
             repetition_penalty=self.repetition_penalty,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            logit_bias=tuple(self.logit_bias.items()),
             seed=seed,
             stop_ids=stop_ids,
             vocabulary=vocabulary,
@@ -112,6 +127,13 @@ class Completion(Request):
     @property
     def alternatives(self) -> int | None:
         return self.logprobs
+
+    @property
+    def scored(self) -> bool:
+        """Whether the tokens of the prompts get log-probabilities too: `logprobs` begin with them,
+        as the text does with its prompt. The first has none (null), unless a BOS of ours stands
+        before it; see `pipeline.server.prompts.encode`."""
+        return self.echo and self.logprobs is not None
 
 
 class Message(BaseModel):
@@ -196,10 +218,3 @@ def _refuse_not_done(given: dict[str, Any], kind: type[BaseModel]) -> None:
         if near := difflib.get_close_matches(name[:64], fields, 1, 0.85):
             raise bad_request(f"{name} is unknown: did you mean {near[0]}?", name[:64],
                               code="unknown_parameter")  # fmt: skip
-
-
-def refuse_echo(request: Completion) -> None:
-    """Refuse log-probabilities of a prompt, which would have to be computed for every token."""
-    if request.echo and request.logprobs is not None:
-        raise bad_request("echo together with logprobs is not supported.", "echo",
-                          code="unsupported_parameter")  # fmt: skip

@@ -10,8 +10,8 @@ from typing import Any
 
 from pipeline.options import Config, ServeOptions
 from pipeline.server.answers import answer_for
-from pipeline.server.catalogue import Catalogue
-from pipeline.server.errors import ApiError
+from pipeline.server.catalogue import Catalogue, Offer
+from pipeline.server.errors import ApiError, stopping
 from pipeline.server.job import Job, Piece
 from pipeline.server.metrics import Metrics
 from pipeline.server.prompts import encode, new_tokens, new_tokens_after
@@ -51,7 +51,7 @@ class Service:
             ApiError: 429, too many wait; or it cannot be answered.
         """
         if self._stopping:
-            raise _stopping()
+            raise stopping()
         if self._waiting >= self.options.queue:
             raise ApiError(429, "Too many requests are waiting.", code="queue_full",
                            found=f"{self._waiting} requests", remedy="send it again in a moment",
@@ -63,6 +63,23 @@ class Service:
             request.close()
             raise
         return request
+
+    async def load(self, name: str) -> Offer:
+        """Have a model in memory.
+
+        Raises:
+            ApiError: see `Shelf.lease`; 408, others have not made room for it in time.
+        """
+        seconds = self.options.request_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                loaded = await self.shelf.lease(name)
+        except TimeoutError:
+            raise _expired(
+                seconds, "wait for the others, or serve with a larger --models"
+            ) from None
+        self.shelf.release(loaded)
+        return loaded.offer
 
     def enter(self, request: "Request") -> None:
         """A request waits for its first row."""
@@ -83,7 +100,7 @@ class Service:
         """Tell every open request that it ends here; the engine thread ends after its step."""
         self._stopping = True
         for request in self._open:
-            request.fail(_stopping())
+            request.fail(stopping())
         self.worker.stop()
         self.shelf.close()
         self.encoding.shutdown(wait=False, cancel_futures=True)
@@ -105,7 +122,8 @@ class Request:
         self._unfinished = 0
         self._waits = True
         seconds = service.options.request_seconds
-        self._deadline = self._loop.call_later(seconds, self.fail, _expired(seconds))
+        late = _expired(seconds, "ask for fewer tokens")
+        self._deadline = self._loop.call_later(seconds, self.fail, late)
         service.enter(self)
 
     @property
@@ -134,17 +152,19 @@ class Request:
         if isinstance(asked, Chat):
             ends, stop = ends | loaded.chat.stop_ids, [*stop, *loaded.chat.stop_texts]
         self.answer = answer_for(asked, loaded.offer.id, writer.tokenizer)
-        if isinstance(asked, Completion) and asked.echo:
-            decode = writer.tokenizer.decode
-            self.answer.echo([p if isinstance(p, str) else decode(p) for p in asked.prompt])
         self._job = job = Job(loaded.desk, time.monotonic, on_begin=self._has_row)
-        for prompt, ids in enumerate(encoded):
-            room = new_tokens_after(ids, limit, writer.context, asked)
+        if isinstance(asked, Completion) and asked.echo:
+            self.answer.echo(encoded)
+            if asked.scored:
+                job.prompts, job.alternatives = encoded, asked.alternatives or 0
+        for number, prompt in enumerate(encoded):
+            room = new_tokens_after(prompt.ids, limit, writer.context, asked)
             for index in range(asked.n):
                 settings = asked.settings(index, ends, writer.tokenizer.vocab_size)
-                job.add(prompt * asked.n + index, ids, replace(settings, max_new_tokens=room), stop)
+                settings = replace(settings, max_new_tokens=room)
+                job.add(number * asked.n + index, prompt.ids, settings, stop)
         self._unfinished = self.texts = len(job.texts)
-        self._prompt_tokens = sum(map(len, encoded))
+        self._prompt_tokens = sum(len(prompt.ids) for prompt in encoded)
         self._service.metrics.prompt_tokens.inc(self._prompt_tokens)
         self._service.worker.submit(job)
 
@@ -213,10 +233,6 @@ class Request:
             self._service.wait(-1)
 
 
-def _expired(seconds: float) -> ApiError:
+def _expired(seconds: float, remedy: str) -> ApiError:
     return ApiError(408, f"The request took longer than {seconds:g} seconds.",
-                    code="request_timeout", remedy="ask for fewer tokens")  # fmt: skip
-
-
-def _stopping() -> ApiError:
-    return ApiError(503, "The server is stopping.", code="stopping")
+                    code="request_timeout", remedy=remedy)  # fmt: skip

@@ -1,11 +1,14 @@
 """Models in memory: loaded when first asked for, the least recently used and idle one makes room.
 
-Everything but reading a checkpoint happens in the event loop, so there are no locks.
+Where all are writing, whoever wants another one waits, in order: the model that has been here
+longest takes no new requests until it is idle. So nobody waits for ever, however busy others are.
+Everything but reading a checkpoint happens in the event loop: no state needs a lock.
 """
 
 import asyncio
 import gc
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,7 +21,7 @@ from pipeline.loading import device_for, load_writer, memory_free, what_fits
 from pipeline.options import ServeOptions
 from pipeline.server.catalogue import Catalogue, Offer
 from pipeline.server.chat import ChatTemplate
-from pipeline.server.errors import ApiError, from_hatchery, out_of_memory
+from pipeline.server.errors import ApiError, from_hatchery, out_of_memory, stopping
 from pipeline.server.job import Desk
 from utils.errors import HatcheryError, OutOfMemoryError
 from utils.hardware import release_heap
@@ -30,12 +33,15 @@ _SUGGESTED = 3  # models that an error names
 
 @dataclass(eq=False)
 class Loaded:
-    """A model in memory; `users` are the requests that hold it, `used` when one last came."""
+    """A model in memory; `users` are the requests that hold it, `since` when it came and `used`
+    when a request last did. One that is `leaving` takes no new ones."""
 
     offer: Offer
     desk: Desk
+    since: float
     used: float
     users: int = 0
+    leaving: bool = False
     _chat: ChatTemplate | None = field(default=None, repr=False)
 
     @property
@@ -62,7 +68,9 @@ class Shelf:
         self._warn, self._clock = warn, clock
         self._loaded: dict[str, Loaded] = {}
         self._loads: dict[str, asyncio.Task[None]] = {}
+        self._wanted: Counter[str] = Counter()  # requests that wait for a model
         self._one_at_a_time = asyncio.Lock()
+        self._changed = asyncio.Event()
         self._reader = ThreadPoolExecutor(1, "load")
         self.device = device_for(options)
 
@@ -92,25 +100,34 @@ class Shelf:
         """The model of an id or alias, loaded if need be; given back by `release`.
 
         Raises:
-            ApiError: there is none, it is damaged, or there is no room for it.
+            ApiError: there is none, it is damaged, or there can be no memory for it.
         """
         held = self._loaded.get(name or "")
         offer = held.offer if held is not None else await asyncio.to_thread(self.find, name)
-        while (found := self._loaded.get(offer.id)) is None or found.desk.broken:
-            if offer.id not in self._loads:
-                self._loads[offer.id] = asyncio.create_task(self._load(offer))
-            await asyncio.shield(self._loads[offer.id])
-        return self._take(found)
+        self._wanted[offer.id] += 1
+        try:
+            while (found := self._open(offer)) is None:
+                if offer.id not in self._loads:
+                    self._loads[offer.id] = task = asyncio.create_task(self._load(offer))
+                    task.add_done_callback(_hear)
+                await asyncio.shield(self._loads[offer.id])
+            found.users += 1
+            found.used = self._clock()
+            return found
+        finally:
+            self._wanted[offer.id] -= 1
+            self._changed.set()
 
-    def _take(self, loaded: Loaded) -> Loaded:
-        loaded.users += 1
-        loaded.used = self._clock()
-        return loaded
+    def _open(self, offer: Offer) -> Loaded | None:
+        """The model in memory, where it takes requests."""
+        found = self._loaded.get(offer.id)
+        return None if found is None or found.desk.broken or found.leaving else found
 
     def release(self, loaded: Loaded) -> None:
         """The request that held it is over."""
         loaded.users -= 1
         loaded.used = self._clock()
+        self._changed.set()
 
     def unload(self, offer: Offer) -> None:
         """Take a model out of memory; nothing happens where it is not there.
@@ -123,25 +140,29 @@ class Shelf:
             raise ApiError(409, f"{offer.id} is in use.", code="model_busy",
                            found=f"{loaded.users} requests", retry_after=_COME_AGAIN)  # fmt: skip
         self._drop(offer.id)
+        self._changed.set()
 
     def close(self) -> None:
-        """Wait for no load that is still going on."""
+        """Wait for no load that is still going on; whoever does is told that the server stops."""
+        for load in self._loads.values():
+            load.cancel()
         self._reader.shutdown(wait=False, cancel_futures=True)
 
     async def _load(self, offer: Offer) -> None:
         try:
             async with self._one_at_a_time:
-                self._drop_broken()
-                if offer.id not in self._loaded:
-                    self._make_room(offer)
+                if await self._make_room(offer):
                     loop = asyncio.get_running_loop()
                     desk = await loop.run_in_executor(self._reader, self._read, offer)
-                    self._loaded[offer.id] = Loaded(offer, desk, self._clock())
+                    now = self._clock()
+                    self._loaded[offer.id] = Loaded(offer, desk, now, now)
                     for note in desk.writer.notes:
                         self._warn(note)
         except ApiError as error:
             self._warn(f"{error.message} {error.found}".rstrip())
             raise
+        except asyncio.CancelledError:
+            raise stopping() from None
         finally:
             del self._loads[offer.id]
 
@@ -164,22 +185,40 @@ class Shelf:
             raise ApiError(422, f"{offer.id} cannot be loaded.", code="model_unusable",
                            found=f"{type(error).__name__}: {error}"[:300]) from error  # fmt: skip
 
-    def _make_room(self, offer: Offer) -> None:
-        """Let idle models go until there is a place and memory for one more."""
-        while True:
-            full = len(self._loaded) >= self._options.models
-            if not full and offer.bytes <= self.memory_free():
-                return
-            idle = [loaded for loaded in self._loaded.values() if not loaded.users]
-            if idle:
-                self._drop(min(idle, key=lambda loaded: loaded.used).offer.id)
-            elif full:
-                raise ApiError(503, f"There is no place for {offer.id}: every model in memory is "
-                               "writing.", code="models_busy", found=f"{len(self)} models",
-                               remedy="ask again soon, or serve with a larger --models",
-                               retry_after=_COME_AGAIN)  # fmt: skip
-            else:
-                raise self._no_memory(offer, f"{human_bytes(self.memory_free())} are free")
+    async def _make_room(self, offer: Offer) -> bool:
+        """Let models go until there is a place and memory for one more. False: it is not needed any
+        more, because it has come or because nobody waits for it."""
+        try:
+            while self._wanted[offer.id] and self._open(offer) is None:
+                self._drop_broken()
+                full, free = len(self._loaded) >= self._options.models, self.memory_free()
+                if not full and offer.bytes <= free:
+                    return True
+                if offer.bytes > free + sum(loaded.offer.bytes for loaded in self._loaded.values()):
+                    raise self._no_memory(offer, f"{human_bytes(free)} are free")
+                await self._let_one_go()
+            return False
+        finally:
+            for loaded in self._loaded.values():
+                loaded.leaving = False
+
+    async def _let_one_go(self) -> None:
+        """Drop the least recently used idle model; where none is idle, wait for a change, while the
+        one that has been here longest takes no new requests. One that has just come for somebody
+        who has not taken it yet is neither idle nor in use."""
+        self._changed.clear()
+        used = [held for held in self._loaded.values() if held.users]
+        idle = [
+            held
+            for name, held in self._loaded.items()
+            if not held.users and (held.leaving or not self._wanted[name])
+        ]
+        if idle:
+            self._drop(min(idle, key=lambda held: held.used).offer.id)
+            return
+        if used:
+            min(used, key=lambda held: held.since).leaving = True
+        await self._changed.wait()
 
     def _no_memory(self, offer: Offer, found: str) -> ApiError:
         free = self.memory_free()
@@ -209,3 +248,9 @@ class Shelf:
             release_heap()
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
+
+
+def _hear(load: "asyncio.Task[None]") -> None:
+    """Whoever waited may have gone; asyncio complains of errors that nobody looks at."""
+    if not load.cancelled():
+        load.exception()

@@ -53,11 +53,14 @@ class Worker:
     def _run(self) -> None:
         while (jobs := self._next()) is not None:
             for job in jobs:
-                job.desk.waiting.extend(job.texts)
+                if job.prompts:
+                    job.desk.unscored.append(job)
+                else:
+                    job.desk.waiting.extend(job.texts)
                 self._desks[job.desk] = None
             for desk in list(self._desks):
                 self._turn(desk)
-                if not desk.texts and not desk.waiting:
+                if desk.idle:
                     del self._desks[desk]
             self._count()
 
@@ -73,6 +76,7 @@ class Worker:
         """One step of one model; whatever goes wrong ends its own texts only."""
         try:
             self._clear(desk)
+            self._score(desk)
             self._admit(desk)
             self._count()
             if desk.texts:
@@ -91,6 +95,23 @@ class Worker:
             del desk.texts[key]
         if any(text.job.cancelled for text in desk.waiting):
             desk.waiting = deque(text for text in desk.waiting if not text.job.cancelled)
+        if desk.unscored and desk.unscored[0].cancelled:
+            desk.scoring = None
+        desk.unscored = deque(job for job in desk.unscored if not job.cancelled)
+
+    def _score(self, desk: Desk) -> None:
+        """Read on in the prompts of the first job that wants them scored, a piece only, so that
+        nobody else waits long; after the last piece its texts may join."""
+        if not desk.unscored:
+            return
+        job = desk.unscored[0]
+        desk.scoring = desk.scoring or job.score()
+        piece = next(desk.scoring, None)
+        if piece is None:
+            desk.scoring = None
+            desk.waiting.extend(desk.unscored.popleft().texts)
+        else:
+            self._unusable(desk, job, float(piece.logprobs.sum()), "in a prompt")
 
     def _admit(self, desk: Desk) -> None:
         while desk.waiting and desk.batch.free:
@@ -103,7 +124,7 @@ class Worker:
             try:
                 key = desk.batch.join(text.ids, text.settings)
             except HatcheryError as error:
-                self._fail(text.job, from_hatchery(error, code="invalid_prompt"))
+                self._fail(text.job, from_hatchery(error, code="invalid_value"))
                 continue
             if key is None:
                 self._note(text, text.body.end("length"))
@@ -118,13 +139,8 @@ class Worker:
             text = desk.texts[token.row]
             if token.finish:
                 del desk.texts[token.row]
-            if text.job.cancelled:
-                continue
-            try:
-                refuse_nan(desk.writer.name, token, len(text.body.tokens))
-            except HatcheryError as error:
-                self._fail(text.job, ApiError(422, error.problem, code="model_unusable",
-                                              found=error.found, remedy=error.remedy))  # fmt: skip
+            where = f"after {len(text.body.tokens)} new tokens"
+            if text.job.cancelled or self._unusable(desk, text.job, token.logprob, where):
                 continue
             text.job.new_tokens += 1
             said = text.body.push(token)
@@ -132,6 +148,15 @@ class Worker:
             if text.body.finish and not token.finish:
                 desk.batch.leave(token.row)
                 del desk.texts[token.row]
+
+    def _unusable(self, desk: Desk, job: Job, logprob: float | None, where: str) -> bool:
+        """Whether the model has computed no number; the job has failed then."""
+        try:
+            refuse_nan(desk.writer.name, logprob, where)
+        except HatcheryError as error:
+            self._fail(job, from_hatchery(error, code="model_unusable"))
+            return True
+        return False
 
     def _break(self, desk: Desk, error: Exception) -> None:
         """A step failed: end all texts of the model, which is to be loaded anew."""
@@ -144,10 +169,12 @@ class Worker:
         else:
             failure = ApiError(503, f"{name} has failed and is loaded anew.", code="model_failed",
                                found=f"{type(error).__name__}: {error}"[:300])  # fmt: skip
-        for job in {text.job for text in [*desk.texts.values(), *desk.waiting]}:
+        for job in {text.job for text in [*desk.texts.values(), *desk.waiting]} | {*desk.unscored}:
             self._fail(job, failure)
         desk.texts.clear()
         desk.waiting.clear()
+        desk.unscored.clear()
+        desk.scoring = None
         self._tell(self._on_failure, f"{failure.message} {failure.found}")
 
     def _fail(self, job: Job, error: ApiError) -> None:
