@@ -99,9 +99,11 @@ class NativeDecoder:
         ids: Sequence[Sequence[int]],
         starts: Sequence[int],
         threads: int | None = None,
+        *,
+        every: bool = False,
     ) -> Tensor:
         """Logits (B, V) float32 after new ids of each of these rows of the cache, which stand from
-        position starts[b] on.
+        position starts[b] on; (all ids, V) after every one.
 
         A text's logits are the same to the bit whatever stands beside it, in whatever pieces its
         ids come and however many threads compute; without `threads` the number that is fastest
@@ -120,12 +122,13 @@ class NativeDecoder:
         )
         lists = [(_int * len(n))(*n) for n in (list(chain(*ids)), firsts, starts, slots)]
         batch = _Batch(*(ctypes.cast(n, _pointer) for n in lists), texts)
-        logits = torch.empty(texts, self._config.vocab_size)
+        logits = torch.empty(rows if every else texts, self._config.vocab_size)
         room = self._room(rows, cache.capacity, count)
         begin = time.perf_counter()
         self._step(
             *map(ctypes.byref, (self._model, held, room, batch)),
             _pointer(logits.data_ptr()),
+            every,
             count,
         )
         if threads is None:

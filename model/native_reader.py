@@ -9,7 +9,7 @@ from model.cache import KeyValueCache
 from model.chunks import Chunk, in_portions, room_for
 from model.decode_native import NativeDecoder
 from model.gpt import GPT
-from model.scoring import logits_along
+from model.scoring import piece_length
 
 _PORTION = 256  # ids a step, so that its scratch memory stays small
 
@@ -24,7 +24,7 @@ class NativeReader:
         self.context = model.config.max_position_embeddings
         self.vocabulary = model.config.vocab_size
         self._model, self._decoder = model, decoder
-        self._cache = KeyValueCache(model.config, 0, 0, device=model.device, dtype=model.dtype)
+        self._cache = self._new_cache(0, 0)
 
     @torch.inference_mode()
     def read(self, chunks: Sequence[Chunk]) -> Tensor:
@@ -43,6 +43,14 @@ class NativeReader:
         assert logits is not None
         return logits
 
+    @torch.inference_mode()
     def logits_along(self, ids: Sequence[int]) -> Iterator[Tensor]:
-        """See `Reader`; torch computes them, since the step in C has logits for the ends only."""
-        return logits_along(self._model, ids)
+        """See `Reader`; they are those of `read` to the bit."""
+        cache, size = self._new_cache(1, len(ids)), piece_length(self.vocabulary)
+        for start in range(0, len(ids), size):
+            piece = ids[start : start + size]
+            yield self._decoder.step(cache, [0], [piece], [start], every=True)
+
+    def _new_cache(self, rows: int, positions: int) -> KeyValueCache:
+        model = self._model
+        return KeyValueCache(model.config, rows, positions, device=model.device, dtype=model.dtype)

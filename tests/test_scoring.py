@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from test_decode import FORMS, in_form
 from test_sampler import KINDS, greedy, lively, naive_greedy
 
 from model import scoring
@@ -14,6 +15,7 @@ from model.decode_native import native_decoder
 from model.gpt import GPT
 from model.native_reader import NativeReader
 from model.reader import Reader, TorchReader, WholeReader, reader_for
+from model.sampling import SamplingSettings
 from model.scoring import Scored, score
 
 TEXT = [(7 * i * i + 3) % 53 for i in range(37)]
@@ -64,6 +66,16 @@ def test_the_likeliest_id_has_exactly_the_probability_of_the_first_alternative()
     assert all(
         one.alternatives[0] == (one.id, one.logprob) for one in scored(reader_for(model), ids)
     )
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_was_written_is_as_likely_to_the_bit(form: str) -> None:
+    reader = native(in_form(form))
+    batch = Batch(reader, slots=1)
+    batch.join(TEXT[:5], SamplingSettings(seed=1, max_new_tokens=30))
+    written = [token for _ in range(30) for token in batch.step()]
+    ids = [*TEXT[:5], *(token.id for token in written)]
+    assert [one.logprob for one in scored(reader, ids)[4:]] == [one.logprob for one in written]
 
 
 def test_ids_beyond_the_tokenizers_have_no_part_in_it() -> None:

@@ -78,9 +78,9 @@ static void one_layer(const Model *m, int number, const Cache *cache, const Scra
     product(&layer->down, in, room->x, layer->down.outputs, 1);
 }
 
-/* logits (B, V) after the last new token of each text. */
+/* logits (B, V) after the last new token of each text, or (N, V) after every one. */
 void decode_step(const Model *m, const Cache *cache, const Scratch *room, const Batch *batch,
-                 float *logits, int32_t threads) {
+                 float *logits, int32_t every, int32_t threads) {
     int rows = batch->firsts[batch->texts];
     size_t C = m->embedding.inputs;
     for (int b = 0; b < batch->texts; b++)
@@ -88,12 +88,12 @@ void decode_step(const Model *m, const Cache *cache, const Scratch *room, const 
             embed(m, room->x + n * C, batch->ids[n], batch->starts[b] + n - batch->firsts[b]);
 #pragma omp parallel num_threads(threads)
     {
-        Inputs in = inputs_of(room, rows, rows), last = inputs_of(room, batch->texts, rows);
+        Inputs in = inputs_of(room, rows, rows), last = inputs_of(room, every ? rows : batch->texts, rows);
         for (int number = 0; number < m->count; number++)
             one_layer(m, number, cache, room, batch, in);
-        for (int b = last.first; b < last.last; b++) {
-            float *x = last.x + b * C;
-            normalise(room->x + (batch->firsts[b + 1] - 1) * C, x, C, m->norm, m->eps, m->layer_norm);
+        for (int i = last.first; i < last.last; i++) {
+            float *x = last.x + i * C, *row = room->x + (every ? i : batch->firsts[i + 1] - 1) * C;
+            normalise(row, x, C, m->norm, m->eps, m->layer_norm);
             for (size_t c = 0; c < C; c++) x[c] *= m->logit_scale;
         }
         product(&m->head, last, logits, m->head.outputs, 0);
