@@ -1,10 +1,10 @@
 """Weights in 8 or 4 bits: a model that only reads, in a quarter of the memory or less.
 
-Activations stay numbers of the model's dtype; only what is stored changes. Decoding waits for
-memory, so fewer bytes per weight are more tokens per second. int8 has one scale per output
-channel; int4 has a scale and a zero per group of inputs (Dettmers & Zettlemoyer 2022, "The case
-for 4-bit precision", on why groups). The token table and the head are int8 in both forms, and one
-table where they are tied.
+Activations stay numbers of the model's dtype between products, in which torch's kernels round them
+to bfloat16 and `model/native_code` to 16 bit integers. Decoding waits for memory, so fewer bytes
+per weight are more tokens per second. int8 has one scale per output channel; int4 has a scale and a
+zero per group of inputs (Dettmers & Zettlemoyer 2022, "The case for 4-bit precision", on why
+groups). The token table and the head are int8 in both forms, and one table where they are tied.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ GROUP = 32
 """Inputs that share a scale and a zero in int4, which with both makes 5 bits a weight."""
 
 _INT8_INPUTS = 16  # torch's kernel for CPUs reads past the end of rows that are no multiple of it
-_INT4_OUTPUTS = 16  # rows that its int4 kernel packs together
+_INT4_OUTPUTS = 16  # rows that torch's int4 kernel packs together
 _MANY_ROWS = 32  # from here on a product in bfloat16 with the weights in full is faster
 
 _aten = torch.ops.aten

@@ -180,7 +180,8 @@ def _reading(size: int, device: torch.device) -> Task:
 
 
 def _multiplied_in(model: GPT, dtype: torch.dtype) -> torch.dtype:
-    """bfloat16 where the weights are quantized: the kernels round activations to it."""
+    """bfloat16 where the weights are quantized: torch's kernels round activations to it, and for
+    the 16 bit integers of our own it is the nearest whose ceiling torch can measure."""
     return torch.bfloat16 if isinstance(model, QuantizedGPT) else dtype
 
 

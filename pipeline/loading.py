@@ -64,7 +64,8 @@ def device_for(options: LoadOptions) -> torch.device:
 def dtype_for(precision: str, device: torch.device) -> torch.dtype:
     """The number format of weights that are not quantized, and of activations.
 
-    "auto" is bf16 only where memory bandwidth makes it faster; on a CPU float32 repeats to the bit.
+    "auto" is float32 on a CPU, although bf16 is up to twice as fast there: the text is then that of
+    the weights as they were saved.
     """
     wanted = "fp32" if precision == "auto" and device.type != "cuda" else precision
     return devices.pick_dtype(wanted, device)

@@ -14,7 +14,7 @@ from pipeline.server import shelf as module
 from pipeline.server.catalogue import Catalogue, Offer
 from pipeline.server.errors import ApiError
 from pipeline.server.service import Service
-from pipeline.server.shelf import Shelf
+from pipeline.server.shelf import Loaded, Shelf
 
 NAMES = [COUNTING, f"{NEW}/step-10", f"{NEW}/step-20"]
 
@@ -49,6 +49,12 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
+async def leaving(model: Loaded) -> None:
+    """Until it takes no new requests."""
+    while not model.leaving:
+        await asyncio.sleep(0)
+
+
 def test_who_wants_another_model_comes_before_those_who_want_more_of_a_busy_one(
     folder: Path,
 ) -> None:
@@ -56,8 +62,7 @@ def test_who_wants_another_model_comes_before_those_who_want_more_of_a_busy_one(
         held = shelf(folder, models=1)
         first, busy = await held.lease(COUNTING), await held.lease(COUNTING)
         other = asyncio.create_task(held.lease(NEW))
-        while not first.leaving:
-            await asyncio.sleep(0)
+        await leaving(first)
         more = asyncio.create_task(held.lease(COUNTING))
         held.release(first)
         await settled()
@@ -79,8 +84,7 @@ def test_who_waited_and_went_away_keeps_nobody_out_and_has_nothing_loaded(folder
         held = shelf(folder, models=1)
         first = await held.lease(COUNTING)
         other = asyncio.create_task(held.lease(NEW))
-        while not first.leaving:
-            await asyncio.sleep(0)
+        await leaving(first)
         other.cancel()
         await settled()
         assert (await held.lease(COUNTING)) is first
@@ -124,8 +128,7 @@ def test_what_can_never_fit_makes_no_room_for_itself(
         assert len(held) == 2
         monkeypatch.setattr(module, "memory_free", lambda _: size // 2)
         waits = asyncio.create_task(held.lease(f"{NEW}/step-20"))
-        while not first.leaving:  # the idle one was not enough
-            await asyncio.sleep(0)
+        await leaving(first)  # the idle one was not enough
         monkeypatch.setattr(module, "memory_free", lambda _: 2 * size)
         held.release(first)
         assert (await waits).offer.id == f"{NEW}/step-20"
@@ -138,8 +141,7 @@ def test_a_shelf_that_closes_tells_those_who_wait(folder: Path) -> None:
         held = shelf(folder, models=1)
         first = await held.lease(COUNTING)
         other = asyncio.create_task(held.lease(NEW))
-        while not first.leaving:
-            await asyncio.sleep(0)
+        await leaving(first)
         held.close()
         with pytest.raises(ApiError) as refused:
             await other
