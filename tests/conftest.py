@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -35,6 +36,15 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder that is the working directory, as a user's would be."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def frozen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Noon UTC on 21 November 2026 on an unchanging machine; see tests/snapshots.py."""
+    import snapshots  # loads textual
+
+    with snapshots.frozen(monkeypatch):
+        yield
 
 
 WORDS = [

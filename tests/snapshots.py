@@ -1,17 +1,23 @@
 """Pictures of screens, compared with those kept in tests/snapshots.
 
-What differs from machine to machine is frozen: the clock, the machine's load, blinking, random
-names. HATCHERY_SNAPSHOTS=update writes the pictures anew: look at them before committing.
+What differs from machine to machine is frozen: every clock but the monotonic one, the machine's
+load, blinking, random names. HATCHERY_SNAPSHOTS=update writes the pictures anew: look at them
+before committing.
 """
 
 import difflib
 import os
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
+import time_machine
 from textual.app import App
 from textual.pilot import Pilot
 from textual.widgets import Input, TextArea
@@ -40,11 +46,9 @@ _CLIPPED = re.compile(r' clip-path="url\(#[\w-]*line-\d+\)"')
 _NAMES = re.compile(r"terminal-[\w-]*?(?=-(?:matrix|title|r\d|line|clip|body))")
 
 
-def freeze(patch: pytest.MonkeyPatch) -> None:
-    """Stop whatever differs between two runs."""
-    patch.setenv("TZ", "UTC")
-    time.tzset()
-    patch.setattr(time, "time", lambda: NOW)
+@contextmanager
+def frozen(patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Stop whatever differs between two runs, while this context lasts."""
     patch.setattr(SystemReader, "read", lambda self: MACHINE)
     patch.setattr("pipeline.planning.target.machine", lambda folder=None: _HARDWARE)
     patch.setattr("pipeline.planning.target.multiplies_bf16", lambda: False)
@@ -56,6 +60,8 @@ def freeze(patch: pytest.MonkeyPatch) -> None:
             self.cursor_blink = False
 
         patch.setattr(widget, "__init__", still)
+    with time_machine.travel(datetime.fromtimestamp(NOW, ZoneInfo("UTC")), tick=False):
+        yield
 
 
 async def check(pilot: Pilot[Any], name: str) -> None:

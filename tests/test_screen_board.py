@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from pilot import NARROW, WIDE, opened, play, shown, until
-from snapshots import NOW, check, freeze
+from snapshots import NOW, check
 from textual.widgets import OptionList
 
 from app.job_folder import Record
@@ -48,10 +48,9 @@ def _job(stage: str, state: Any, started: float, ended: float | None = None, **m
 
 @pytest.fixture
 def stage_set(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
+    workspace: Path, frozen: None, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[dict[str, Product], list[Job]], None]:
     """Products and jobs that the app finds, instead of those of this folder."""
-    freeze(monkeypatch)
 
     def set_up(products: dict[str, Product], jobs: list[Job]) -> None:
         def survey(config: Config) -> dict[str, Product]:

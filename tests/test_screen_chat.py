@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from fake_models import MODELS, ONE, FakeClient, FakeServing
 from pilot import NARROW, WIDE, opened, play, shown, until
-from snapshots import NOW, check, freeze
+from snapshots import NOW, check
 from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Input
@@ -542,9 +542,8 @@ def test_tab_goes_from_the_prompt_to_the_texts_and_back(workspace: Path) -> None
 
 @pytest.mark.parametrize("size", [WIDE, NARROW])
 def test_the_screen_looks_as_it_did(
-    size: tuple[int, int], workspace: Path, monkeypatch: pytest.MonkeyPatch
+    size: tuple[int, int], workspace: Path, frozen: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    freeze(monkeypatch)
     monkeypatch.setattr("app.chat_desk.secrets.randbelow", lambda top: 7)
     monkeypatch.setattr("app.views.chat_answer.Answer.speed", 120.0)
     fake = FakeClient()
@@ -568,8 +567,9 @@ def test_the_screen_looks_as_it_did(
     assert time.time() == NOW
 
 
-def test_the_light_theme_looks_as_it_did(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    freeze(monkeypatch)
+def test_the_light_theme_looks_as_it_did(
+    workspace: Path, frozen: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("app.chat_desk.secrets.randbelow", lambda top: 7)
 
     async def act(desk: Desk) -> None:

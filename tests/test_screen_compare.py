@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fake_models import MODELS, ONE, TWO, FakeClient, FakeServing
 from pilot import NARROW, WIDE, opened, play, shown, until
-from snapshots import check, freeze
+from snapshots import check
 
 from app.client import Endpoint, Model
 from app.screens.compare import CompareScreen
@@ -462,9 +462,8 @@ async def _voted(stage: Stage) -> None:
 @pytest.mark.parametrize("size", [WIDE, NARROW])
 @pytest.mark.parametrize("name", ["choosing", "streaming", "voted"])
 def test_the_screen_looks_as_it_did(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, name: str, size: tuple[int, int]
+    workspace: Path, frozen: None, monkeypatch: pytest.MonkeyPatch, name: str, size: tuple[int, int]
 ) -> None:
-    freeze(monkeypatch)
     models = [*BEST, f"{ONE}/400"] if name != "choosing" else None
 
     async def scene() -> None:

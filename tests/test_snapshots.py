@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from pilot import NARROW, WIDE, opened, play, shown, until
 from run_folders import finished_run
-from snapshots import NOW, check, freeze
+from snapshots import NOW, check
 from textual.pilot import Pilot
 
 from app.job_folder import Exit, Record
@@ -33,9 +33,8 @@ Scene = Callable[[HatcheryApp, Pilot[None]], Awaitable[None]]
 
 
 @pytest.fixture
-def world(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def world(workspace: Path, frozen: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two raw articles, a finished run and three jobs, all of a fixed moment."""
-    freeze(monkeypatch)
     raw = Path("data/raw/wikipedia")
     raw.mkdir(parents=True)
     rows = [
