@@ -7,9 +7,9 @@ if __name__ == "__main__":
 
     environment.ensure()
     if len(sys.argv) > 1:
-        from app import cli
+        from app.cli.main import main
 
-        cli.main()
+        main()
     else:
         from app import launcher  # its child draws at once; the command line's parser costs 0.1 s
 

@@ -63,10 +63,10 @@ def obstacle(environment: Mapping[str, str], encoding: str, *, terminal: bool) -
 
 
 def _refuse(problem: str) -> NoReturn:
-    from app import cli
+    from app.cli.main import main as command_line
 
     with suppress(SystemExit):
-        cli.main(())
+        command_line(())
     if sys.stderr is not None:
         sys.stderr.write(f"\n{problem}\n")
     sys.exit(_USAGE)
@@ -77,7 +77,7 @@ def open_app() -> int:
     try:
         sys.stderr.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
         gc.disable()  # nothing that is made before the first frame is garbage
-        from app.tui import run
+        from app.tui.app import run
 
         return run()
     except KeyboardInterrupt:  # before the app listens for keys
@@ -141,9 +141,9 @@ def _mend(terminal: int, before: list[Any]) -> None:
 
 def _tell_death(number: int) -> None:
     """How the app died, and which jobs go on."""
-    from app.layout import Console
-    from app.leaving import say_farewell
-    from app.settings import load_config
+    from app.commands.settings import load_config
+    from app.terminal.layout import Console
+    from app.tui.shutdown import say_farewell
     from utils.errors import HatcheryError
 
     with suppress(OSError):
@@ -151,7 +151,7 @@ def _tell_death(number: int) -> None:
         try:
             logs = load_config({}).paths.logs_dir
         except HatcheryError:
-            from pipeline.options import Config
+            from pipeline.options.config import Config
 
             logs = Config().paths.logs_dir
         say_farewell(logs)

@@ -154,8 +154,8 @@ def flood(job: Path, run: Path, lines: int, seconds: float) -> None:
 @contextmanager
 def flooding(folder: Path, lines: int, seconds: float) -> Iterator[None]:
     """A running job in the folder that writes `lines` a second."""
-    from app.job_folder import Record, write_record
-    from app.processes import process_start
+    from app.jobs.folder import Record, write_record
+    from app.jobs.processes import process_start
 
     job = folder / "logs" / "jobs" / "2026_01_01_00_00_00-train-ab12"
     run = folder / "checkpoints" / RUN
@@ -246,7 +246,7 @@ def attach_here(run: str) -> None:
     """Open the run in this process and print the seconds until its chart is drawn."""
     import asyncio
 
-    from app.tui import HatcheryApp
+    from app.tui.app import HatcheryApp
 
     async def scene() -> None:
         app = HatcheryApp()

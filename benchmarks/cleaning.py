@@ -20,11 +20,11 @@ import msgspec
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.peers import RECORDS
-from pipeline import records
-from pipeline.clean_file import Report, Task, clean_unit
-from pipeline.documents import expand_inputs
-from pipeline.lines import Line, read_lines
-from pipeline.raw import as_input
+from pipeline.cleaner import records
+from pipeline.cleaner.worker import Report, Task, clean_unit
+from pipeline.sources.documents import expand_inputs
+from pipeline.sources.lines import Line, read_lines
+from pipeline.sources.raw import as_input
 
 
 def main() -> None:

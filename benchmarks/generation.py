@@ -55,10 +55,10 @@ def build(size: str) -> "GPT":
 def ours(model: "GPT", form: str) -> Write:
     import torch
 
-    from model.batch import Batch
-    from model.quantized import QuantizedGPT
-    from model.reader import reader_for
-    from model.sampling import SamplingSettings
+    from model.generation.batch import Batch
+    from model.generation.reader import reader_for
+    from model.generation.sampling import SamplingSettings
+    from model.quantization.model import QuantizedGPT
 
     if form in ("int8", "int4"):
         device, state = torch.device("cpu"), dict(model.state_dict())
@@ -83,8 +83,8 @@ def transformers(model: "GPT", words: Sequence[str]) -> Write:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from model.huggingface import state_to_hf
-    from model.huggingface_config import config_to_hf
+    from model.huggingface.config_out import config_to_hf
+    from model.huggingface.weights import state_to_hf
 
     theirs = LlamaForCausalLM(LlamaConfig(**config_to_hf(model.config))).eval()
     theirs.load_state_dict(state_to_hf(model), strict=False)
@@ -108,9 +108,9 @@ def llama_cpp(model: "GPT", form: str) -> Write:
     """llama.cpp called with ids, the likeliest token taken here: nothing but its decoding."""
     import llama_cpp as library
 
-    from model.chunks import Chunk
+    from model.generation.chunks import Chunk
     from pipeline.export.gguf_model import GgufModel
-    from pipeline.llama_cpp import LlamaReader, _listener
+    from pipeline.inference.llama_cpp import LlamaReader, _listener
 
     library.llama_log_set(_listener(), None)
     with tempfile.TemporaryDirectory() as folder:

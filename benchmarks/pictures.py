@@ -18,8 +18,8 @@ sys.path.insert(0, str(ROOT))
 
 from textual.pilot import Pilot  # noqa: E402
 
-from app.tui import HatcheryApp  # noqa: E402
-from pipeline.inventory import list_runs  # noqa: E402
+from app.tui.app import HatcheryApp  # noqa: E402
+from pipeline.runs.inventory import list_runs  # noqa: E402
 
 SIZE = (120, 36)
 LARGEST = 80_000  # bytes

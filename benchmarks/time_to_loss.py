@@ -47,7 +47,7 @@ def ours(text: str, compiled: bool) -> Callable[[], tuple[float, float]]:
     from model.device import pick_dtype
     from model.gpt import GPT
     from model.optimizer import build_optimizer
-    from pipeline.loop import Trainer
+    from pipeline.train.trainer import Trainer
     from utils.scheduler import multiplier
 
     train, held_out, vocabulary = _tokens(text)

@@ -51,7 +51,7 @@ def _ours(words: list[str], data: "Tensor") -> Step:
     from model.device import pick_dtype
     from model.gpt import GPT
     from model.optimizer import build_optimizer
-    from pipeline.loop import Trainer
+    from pipeline.train.trainer import Trainer
 
     class Batches:
         def batch(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:

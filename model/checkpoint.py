@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from model.config import ModelConfig
-from model.describe import read_json_object, read_model_config
 from model.gpt import GPT
-from model.huggingface import refuse_mismatch, state_from_hf, state_to_hf
-from model.huggingface_config import config_to_hf
-from model.parsing import parse_model_config
-from model.quantization import Form
-from model.quantized import QuantizedGPT
+from model.huggingface.config_out import config_to_hf
+from model.huggingface.describe import read_json_object, read_model_config
+from model.huggingface.merge_parsing import parse_model_config
+from model.huggingface.weights import refuse_mismatch, state_from_hf, state_to_hf
+from model.quantization.layers import Form
+from model.quantization.model import QuantizedGPT
 from model.tensors import read_pickled, read_tensors, total_bytes, write_tensors
 from utils.artefacts import MANIFEST, Source, build_folder, read_manifest, verify
 from utils.errors import RefusedError

@@ -15,14 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from model.activations import activate
-from model.attention import Kernel, attend, causal_mask, choose_kernel
-from model.cache import KeyValueCache
 from model.config import GATED, ModelConfig
-from model.describe import read_model_config
-from model.loss import mean_loss, token_losses
-from model.norm import rms_norm
-from model.rope import RotaryEmbedding, rotate
+from model.huggingface.describe import read_model_config
+from model.layers.activations import activate
+from model.layers.attention import Kernel, attend, causal_mask, choose_kernel
+from model.layers.cache import KeyValueCache
+from model.layers.loss import mean_loss, token_losses
+from model.layers.norm import rms_norm
+from model.layers.rope import RotaryEmbedding, rotate
 from utils.errors import UsageError
 
 
@@ -305,10 +305,10 @@ class GPT(nn.Module):
         """Continue each prompt to at most `max_length` ids in all, the prompt included.
 
         ids: one prompt or several, or a tensor (T,) or (B, T). temperature 0 takes the likeliest
-        token. `settings` are the further fields of `model.sampling.SamplingSettings`.
+        token. `settings` are the further fields of `model.generation.sampling.SamplingSettings`.
         """
-        from model.sampler import generate  # the sampler imports this module
-        from model.sampling import SamplingSettings
+        from model.generation.sampler import generate  # the sampler imports this module
+        from model.generation.sampling import SamplingSettings
 
         rows: list[Any] = ids.tolist() if isinstance(ids, Tensor) else list(ids)
         prompts = rows if rows and not isinstance(rows[0], int) else [rows]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from model.device import fast_half
 from model.gpt import GPT
-from model.huggingface import refuse_mismatch
+from model.huggingface.weights import refuse_mismatch
 
 # Quintic whose fifth iterate maps singular values from (0, 1] to about 0.7 ... 1.2
 # (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks").

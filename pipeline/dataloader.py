@@ -15,11 +15,11 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 import torch
 
-from pipeline.batches import DeviceBatches, HostBatches, Loader
-from pipeline.options import Config
-from pipeline.order import Indices, training_order, validation_order
-from pipeline.tokens import GPU_SHARE, RAM_SHARE, TokenSet, open_tokens
-from pipeline.windows import Windows
+from pipeline.options.config import Config
+from pipeline.tokens.batches import DeviceBatches, HostBatches, Loader
+from pipeline.tokens.order import Indices, training_order, validation_order
+from pipeline.tokens.token_set import GPU_SHARE, RAM_SHARE, TokenSet, open_tokens
+from pipeline.tokens.windows import Windows
 from utils.errors import UsageError
 from utils.hardware import machine
 from utils.units import human_bytes, human_count

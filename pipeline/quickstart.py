@@ -10,12 +10,13 @@ from threading import Event as StopSignal
 from typing import Any
 
 from model.config import ModelConfig, parameter_count
-from pipeline import runs, stages
+from pipeline import stages
 from pipeline.events import Event, Finished, Progress, Saved, Started, Warned
-from pipeline.inner import inner_events, revised
-from pipeline.metadata import Metadata, read_metadata
-from pipeline.options import Config, QuickstartOptions
-from pipeline.train_setup import read_record
+from pipeline.nested import inner_events, revised
+from pipeline.options.config import Config, QuickstartOptions
+from pipeline.runs import folders
+from pipeline.tokens.metadata import Metadata, read_metadata
+from pipeline.train.setup import read_record
 from utils.artefacts import read_manifest
 from utils.errors import UsageError
 
@@ -191,7 +192,7 @@ def _model(size: tuple[int, int], tokens: Metadata) -> ModelConfig:
 def _can_go_on(config: Config, name: str) -> bool:
     """Whether there is a run of that name on exactly these tokens."""
     try:
-        run = runs.find_run(config.paths.checkpoints_dir, name)
+        run = folders.find_run(config.paths.checkpoints_dir, name)
     except UsageError:
         return False
     tokens = read_manifest(config.tokens_dir(SOURCE, test=False))

@@ -15,7 +15,7 @@ Run: TypeAlias = Callable[[Any, Any, StopSignal], Iterator[Event]]
 class Stage:
     """One row: what the user types, what it is for, what it reads and makes.
 
-    `section` names its options in `pipeline.options.Config` and config.json; `entry` is
+    `section` names its options in `pipeline.options.config.Config` and config.json; `entry` is
     `module:function`, imported only when the stage runs. `also` is a second section whose
     options it takes, and `tool` says that it is no step of the pipeline.
     """
@@ -56,7 +56,7 @@ STAGES: tuple[Stage, ...] = (
         "download",
         (),
         "raw",
-        "pipeline.sources:run",
+        "pipeline.sources.stage:run",
     ),
     Stage(
         "cleanup",
@@ -65,7 +65,7 @@ STAGES: tuple[Stage, ...] = (
         "cleanup",
         ("raw",),
         "cleaned",
-        "pipeline.cleaner:run",
+        "pipeline.cleaner.stage:run",
     ),
     Stage(
         "tokenize",
@@ -74,7 +74,7 @@ STAGES: tuple[Stage, ...] = (
         "tokenize",
         ("cleaned",),
         "tokenizer",
-        "pipeline.tokenizer_stage:run",
+        "pipeline.tokenizer.stage:run",
     ),
     Stage(
         "prepare",
@@ -83,7 +83,7 @@ STAGES: tuple[Stage, ...] = (
         "prepare",
         ("cleaned", "tokenizer"),
         "tokens",
-        "pipeline.dataset_prep:run",
+        "pipeline.prep.stage:run",
     ),
     Stage(
         "train",
@@ -92,7 +92,7 @@ STAGES: tuple[Stage, ...] = (
         "train",
         ("tokens",),
         "run",
-        "pipeline.train:run",
+        "pipeline.train.stage:run",
         uses_torch=True,
     ),
     Stage(
@@ -102,7 +102,7 @@ STAGES: tuple[Stage, ...] = (
         "inference",
         ("run",),
         "text",
-        "pipeline.inference:run",
+        "pipeline.inference.stage:run",
         uses_torch=True,
     ),
     Stage(
@@ -112,7 +112,7 @@ STAGES: tuple[Stage, ...] = (
         "serve",
         ("run",),
         "answers",
-        "pipeline.server.serve:run",
+        "pipeline.server.stage:run",
         uses_torch=True,
     ),
     Stage(
@@ -132,7 +132,7 @@ STAGES: tuple[Stage, ...] = (
         "bench",
         (),
         "speeds",
-        "pipeline.bench:run",
+        "pipeline.benchmark.stage:run",
         uses_torch=True,
         tool=True,
     ),
@@ -154,7 +154,7 @@ STAGES: tuple[Stage, ...] = (
         "rehearse",
         (),
         "verdicts",
-        "pipeline.rehearsal.rehearse:run",
+        "pipeline.rehearsal.stage:run",
         uses_torch=True,
         also="train",
         tool=True,

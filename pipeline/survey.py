@@ -11,14 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from pipeline import inventory, runs
-from pipeline.source_table import SOURCES
+from pipeline.runs import folders, inventory
+from pipeline.sources.source_table import SOURCES
 from utils.artefacts import Manifest, Source, read_manifest
 from utils.errors import HatcheryError
 from utils.units import human_bytes, human_count
 
 if TYPE_CHECKING:  # the app's first frame need not wait 0.1 s for all settings
-    from pipeline.options import Config
+    from pipeline.options.config import Config
 
 State: TypeAlias = Literal["fresh", "stale", "missing", "damaged"]
 
@@ -114,7 +114,7 @@ def _tokenizer(config: "Config") -> Product:
 
 
 def _newest_tokenizer(config: "Config") -> Path | None:
-    from pipeline.tokenizer_load import newest  # the tokenizers library, 60 ms
+    from pipeline.tokenizer.load import newest  # the tokenizers library, 60 ms
 
     try:
         return newest(config.paths.tokenizers_dir)
@@ -153,12 +153,12 @@ def _run(config: "Config") -> Product:
     figure += f", val {best.val_loss:.3f}" if best.val_loss is not None else ""
     why = _trained_on_others(folder) if (folder / "run.json").is_file() else ""
     state: State = "stale" if why else "fresh"
-    title = runs.short_name(newest.name)
+    title = folders.short_name(newest.name)
     return Product(state, title, figure, folder, newest.modified, why)
 
 
 def _trained_on_others(run: Path) -> str:
-    from pipeline.train_setup import read_record  # numpy, 0.12 s that a first paint need not wait
+    from pipeline.train.setup import read_record  # numpy, 0.12 s that a first paint need not wait
 
     record = read_record(run)
     manifest = read_manifest(Path(record.data))

@@ -8,7 +8,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from stage_runner import run_stage
+
+from tests.support.stage_runner import run_stage
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,8 +41,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def frozen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Noon UTC on 21 November 2026 on an unchanging machine; see tests/snapshots.py."""
-    import snapshots  # loads textual
+    """Noon UTC on 21 November 2026 on an unchanging machine; see tests/support/snapshots.py."""
+    from tests.support import snapshots  # loads textual
 
     with snapshots.frozen(monkeypatch):
         yield

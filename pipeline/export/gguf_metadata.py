@@ -9,7 +9,7 @@ import gguf
 
 from model.config import ModelConfig
 from pipeline.export.gguf_tokenizer import Vocabulary
-from pipeline.tokenizer import Tokenizer
+from pipeline.tokenizer.tokenizer import Tokenizer
 
 _FILE_TYPES = {
     "f32": gguf.LlamaFileType.ALL_F32,

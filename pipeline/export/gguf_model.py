@@ -15,14 +15,14 @@ import torch
 from gguf import GGMLQuantizationType as Format
 from torch import Tensor
 
-from model.architecture import architecture
 from model.config import ModelConfig
 from model.gpt import GPT
-from model.huggingface import state_to_hf
-from model.rope import inverse_wavelengths
+from model.huggingface.architecture import architecture
+from model.huggingface.weights import state_to_hf
+from model.layers.rope import inverse_wavelengths
 from pipeline.export.gguf_metadata import describe_model, describe_squared_relu, describe_tokenizer
 from pipeline.export.gguf_tokenizer import Vocabulary
-from pipeline.tokenizer import Tokenizer
+from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.errors import RefusedError
 
 _ARCHITECTURES = {

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.tokenizer import Tokenizer
-from pipeline.tokenizer_spec import PREFIXED, SPACE, UNPREFIXED, Spec, byte_marks, marks_spaces
-from pipeline.tokenizer_spec import parts as steps_of
+from pipeline.tokenizer.spec import PREFIXED, SPACE, UNPREFIXED, Spec, byte_marks, marks_spaces
+from pipeline.tokenizer.spec import parts as steps_of
+from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.errors import RefusedError
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # gguf.TokenType

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from model.checkpoint import CONFIG, WEIGHTS
 from model.gpt import GPT
-from model.huggingface import state_to_hf
-from model.huggingface_config import config_to_hf
+from model.huggingface.config_out import config_to_hf
+from model.huggingface.weights import state_to_hf
 from model.tensors import write_tensors
-from pipeline.options import InferenceOptions
-from pipeline.tokenizer import Tokenizer
+from pipeline.options.config import InferenceOptions
+from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.artefacts import FolderBuilder
 from utils.files import write_json
 

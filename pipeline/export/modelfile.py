@@ -6,13 +6,13 @@ Syntax: github.com/ollama/ollama, docs/modelfile.md and docs/template.md.
 import json
 import re
 
-from pipeline.options import InferenceOptions
-from pipeline.tokenizer import CHAT_TEMPLATE, Tokenizer
+from pipeline.options.config import InferenceOptions
+from pipeline.tokenizer.tokenizer import CHAT_TEMPLATE, Tokenizer
 
 _PLAIN = re.compile(r"[^\"{}\n]*")
 
-# One turn after the other as `pipeline.tokenizer.CHAT_TEMPLATE` writes them. llama.cpp puts BOS in
-# front of the first itself; after an answer a new turn begins with one.
+# One turn after the other as `pipeline.tokenizer.tokenizer.CHAT_TEMPLATE` writes them. llama.cpp
+# puts BOS in front of the first itself; after an answer a new turn begins with one.
 _TEMPLATE = """\
 {{- range $i, $message := .Messages }}
 {{- $last := eq (len (slice $.Messages $i)) 1 }}

@@ -1,7 +1,7 @@
 """The export stage: a checkpoint becomes a folder that other programs open.
 
-What they lack is folded into the weights where that is exact (model/folding.py) and refused by name
-where it is not; nothing is approximated silently.
+What they lack is folded into the weights where that is exact (`model.huggingface.folding`) and
+refused by name where it is not; nothing is approximated silently.
 """
 
 from collections.abc import Iterator
@@ -12,20 +12,20 @@ from typing import Any
 
 import torch
 
-from model.architecture import architecture
 from model.checkpoint import load_config, load_weights
 from model.config import ModelConfig
-from model.folding import folded, folded_config
 from model.gpt import GPT
-from pipeline import inventory
+from model.huggingface.architecture import architecture
+from model.huggingface.folding import folded, folded_config
 from pipeline.events import Event, Finished, Progress, Saved, Started, Warned
 from pipeline.export.hf import DTYPES, HfModel
 from pipeline.export.modelfile import modelfile, speaks_our_chat
-from pipeline.inventory import Checkpoint
-from pipeline.options import Config, ExportOptions
-from pipeline.pretrained import declared_ends
-from pipeline.tokenizer import Tokenizer
-from pipeline.tokenizer_load import tokenizer_beside, tokenizer_of
+from pipeline.options.config import Config, ExportOptions
+from pipeline.runs import inventory
+from pipeline.runs.inventory import Checkpoint
+from pipeline.runs.pretrained import declared_ends
+from pipeline.tokenizer.load import tokenizer_beside, tokenizer_of
+from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.artefacts import FolderBuilder, Source, build_folder, is_current, source, verify
 from utils.errors import UsageError
 from utils.files import raise_disk_error, require_space

@@ -10,7 +10,7 @@ value heads, D channels per head, F width of the MLP, S the square of scores: N 
 from typing import Literal, NamedTuple
 
 from model.config import GATED, ModelConfig, matrix_parameters
-from model.limits import MATH_UP_TO
+from model.layers.limits import MATH_UP_TO
 
 Kind = Literal["cpu", "cuda", "mps"]
 SINGLE = 4  # bytes of a float32

@@ -9,12 +9,12 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from model.config import CHINCHILLA_RATIO, ModelConfig, flops_per_token, parameter_count
-from pipeline.options import TrainOptions
+from pipeline.options.config import TrainOptions
 from pipeline.planning.activations import Shape
 from pipeline.planning.memory import Memory, optimizer_bytes, peak_memory
 from pipeline.planning.target import Target, in_half
-from pipeline.tokens import GPU_SHARE, RAM_SHARE
-from pipeline.train_setup import MOST_VALIDATION_BATCHES, length, validation_interval
+from pipeline.tokens.token_set import GPU_SHARE, RAM_SHARE
+from pipeline.train.setup import MOST_VALIDATION_BATCHES, length, validation_interval
 
 Verdict: TypeAlias = Literal["balanced", "overfitting", "undertrained", "small"]
 

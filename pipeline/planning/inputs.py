@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from model.config import ModelConfig
-from pipeline import runs
-from pipeline.options import Config, TrainOptions
+from pipeline.options.config import Config, TrainOptions
 from pipeline.planning.estimate import Corpus, Estimate, estimate
 from pipeline.planning.target import Target, find_target
-from pipeline.tokens import TokenSet
-from pipeline.train_setup import open_inputs, read_record, settings_to_resume
+from pipeline.runs import folders
+from pipeline.tokens.token_set import TokenSet
+from pipeline.train.setup import open_inputs, read_record, settings_to_resume
 from utils.errors import UsageError
 
 
@@ -75,16 +75,16 @@ def _run_to_resume(config: Config, options: TrainOptions) -> tuple[Path, int]:
     assert options.resume is not None
     folder = Path(options.resume)
     if options.resume == "auto":
-        folder = runs.find_run(config.paths.checkpoints_dir, options.name)
+        folder = folders.find_run(config.paths.checkpoints_dir, options.name)
     elif not folder.exists():
-        folder = runs.find_run(config.paths.checkpoints_dir, options.resume)
+        folder = folders.find_run(config.paths.checkpoints_dir, options.resume)
     folder = folder.resolve() if folder.is_symlink() else folder
     if (folder.parent / "run.json").is_file():
-        return folder.parent, runs.step_of(folder)
-    saved = runs.step_folders(folder)
+        return folder.parent, folders.step_of(folder)
+    saved = folders.step_folders(folder)
     if not saved:
         raise UsageError(
             f"{folder} has no checkpoint to go on from.",
             remedy="give a run under checkpoints/, or --resume auto",
         )
-    return folder, runs.step_of(saved[-1])
+    return folder, folders.step_of(saved[-1])

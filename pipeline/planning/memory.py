@@ -8,7 +8,7 @@ moment, so that they add up to the peak.
 from typing import Literal, NamedTuple, TypeAlias
 
 from model.config import GATED, ModelConfig, matrix_parameters, parameter_count
-from model.limits import slice_length
+from model.layers.limits import slice_length
 from pipeline.planning.activations import (
     SINGLE,
     Shape,

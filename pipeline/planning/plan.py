@@ -12,7 +12,7 @@ import msgspec
 
 from model.config import CHINCHILLA_RATIO
 from pipeline.events import Event, Finished, Progress, Started, Warned
-from pipeline.options import Config, PlanOptions
+from pipeline.options.config import Config, PlanOptions
 from pipeline.planning.deadline import optimal_size, seconds_until, steps_that_fit
 from pipeline.planning.estimate import Estimate
 from pipeline.planning.inputs import Inputs, read_inputs

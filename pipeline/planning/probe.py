@@ -13,9 +13,9 @@ from model.config import ModelConfig
 from model.gpt import create_model
 from model.optimizer import build_optimizer
 from pipeline.dataloader import train_val_loaders
-from pipeline.loop import Batches, Trainer
-from pipeline.options import Config, TrainOptions
-from pipeline.train_setup import open_inputs
+from pipeline.options.config import Config, TrainOptions
+from pipeline.train.setup import open_inputs
+from pipeline.train.trainer import Batches, Trainer
 
 _WARM_UP, _TIMED = 2, 5
 _ENOUGH_SECONDS = 20.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline.options_data import Device, Precision
+from pipeline.options.data import Device, Precision
 from pipeline.planning.activations import Kind
 from utils.hardware import machine, multiplies_bf16
 

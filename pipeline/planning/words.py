@@ -4,7 +4,7 @@ import shlex
 from typing import Any, NamedTuple
 
 from model.config import CHINCHILLA_RATIO
-from pipeline.options import Config
+from pipeline.options.config import Config
 from pipeline.planning.estimate import Estimate
 from pipeline.planning.memory import Memory
 from utils.units import human_bytes, human_count, human_seconds

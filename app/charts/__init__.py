@@ -1,0 +1,1 @@
+"""Charts of braille characters, for the terminal and the app."""

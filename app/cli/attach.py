@@ -1,0 +1,74 @@
+"""Following a job from a terminal until it ends."""
+
+import time
+
+from app.jobs import lifecycle
+from app.jobs.folder import EventReader, output_tail
+from app.jobs.lifecycle import ACTIVE, Job
+from app.terminal.event_renderers import Face, TerminalFace
+from app.terminal.layout import report_failure
+from pipeline.events import Failed, Finished
+from utils.errors import ExitCode, HatcheryError
+
+_POLL_SECONDS = 0.1
+
+
+def follow(job: Job, face: Face) -> int:
+    """Show the past in short and the present live, until the job ends."""
+    reader = EventReader(job.folder)
+    past, left_out = reader.replay()
+    if left_out and isinstance(face, TerminalFace):
+        face.note(f"... {left_out:,} earlier notes")
+    final: Finished | Failed | None = None
+    for event in past:
+        face.show(event)
+        final = event if isinstance(event, Finished | Failed) else final
+    if job.waits_for and isinstance(face, TerminalFace):
+        face.note(f"waits for {', '.join(job.waits_for)}")
+    while True:
+        running = lifecycle.look(job.folder).state in ACTIVE  # before reading, so nothing is missed
+        for event in reader.read():
+            face.show(event)
+            final = event if isinstance(event, Finished | Failed) else final
+        if not running:
+            break
+        time.sleep(_POLL_SECONDS)
+    return _verdict(job, face, told=final is not None)
+
+
+def _verdict(job: Job, face: Face, *, told: bool) -> int:
+    """The job's exit code; says how it ended where no event of its own does."""
+    now = lifecycle.look(job.folder)
+    if now.state in ("died", "killed"):
+        gone = not job.folder.is_dir()
+        problem = "has vanished with its folder" if gone else now.state
+        failed = Failed(
+            f"Job {job.id} {problem}." if gone else f"Job {job.id} ({job.stage}) {problem}.",
+            output_tail(job.folder) or "no output",
+            f"what it had saved is intact; python main.py jobs why {job.id} says more",
+            now.exit_code or ExitCode.FAILED,
+        )
+        face.show(failed)
+        return failed.exit_code
+    if not told and now.exit_code:
+        report_failure(HatcheryError(f"Job {job.id} ended with exit code {now.exit_code}."))
+    return now.exit_code or ExitCode.DONE
+
+
+def wait_for_end(job: Job, timeout: float, *, silent: bool) -> bool:
+    """Wait for the end of a job that was asked to stop; False when `timeout` seconds pass."""
+    deadline = time.monotonic() + timeout
+    reader = EventReader(job.folder)
+    reader.read()
+    with TerminalFace() as face:
+        if not silent:
+            face.note(f"waiting for job {job.id} to finish its step and save")
+        running = True
+        while running and time.monotonic() < deadline:
+            running = lifecycle.look(job.folder).state in ACTIVE
+            for event in reader.read():
+                if not silent and not isinstance(event, Finished | Failed):
+                    face.show(event)
+            if running:
+                time.sleep(_POLL_SECONDS)
+    return not running

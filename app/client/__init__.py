@@ -1,0 +1,1 @@
+"""A client of any server that speaks the OpenAI protocol, and our own server as a child."""

@@ -1,0 +1,105 @@
+"""What is asked of a model server, and what it offers and says, as plain data."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that a server offers; what the server does not say is None or empty.
+
+    `val_loss` is nats per token, `context` tokens, `bytes` the memory of its weights; `chat` says
+    that it was taught to answer, `loaded` that it is in memory already.
+    """
+
+    id: str
+    run: str = ""
+    step: int | None = None
+    val_loss: float | None = None
+    best: bool = False
+    latest: bool = False
+    parameters: int | None = None
+    context: int | None = None
+    bytes: int | None = None
+    chat: bool = False
+    loaded: bool = False
+
+
+def _default(name: str) -> Callable[[], Any]:
+    """The default of the inference stage's option `name`, read when it is first needed."""
+
+    def of_inference() -> Any:
+        from pipeline.options.config import InferenceOptions
+
+        return InferenceOptions.model_fields[name].default
+
+    return of_inference
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen; fields and defaults are those of the inference stage."""
+
+    temperature: float = field(default_factory=_default("temperature"))
+    top_k: int = field(default_factory=_default("top_k"))
+    top_p: float = field(default_factory=_default("top_p"))
+    min_p: float = field(default_factory=_default("min_p"))
+    repetition_penalty: float = field(default_factory=_default("repetition_penalty"))
+    max_tokens: int = field(default_factory=_default("max_length"))
+    seed: int | None = field(default_factory=_default("seed"))
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One question: a text to continue, or a conversation as messages of `role` and `content`."""
+
+    model: str
+    prompt: str | None = None
+    messages: tuple[dict[str, str], ...] | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    logprobs: bool = False
+
+    @property
+    def path(self) -> str:
+        """The route that answers it."""
+        return "/v1/completions" if self.messages is None else "/v1/chat/completions"
+
+    def body(self) -> dict[str, Any]:
+        """The request as the protocol has it."""
+        chosen = self.sampling
+        body: dict[str, Any] = {
+            "model": self.model,
+            "max_tokens": chosen.max_tokens,
+            "temperature": chosen.temperature,
+            "top_p": chosen.top_p,
+            "top_k": chosen.top_k,
+            "min_p": chosen.min_p,
+            "repetition_penalty": chosen.repetition_penalty,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if self.messages is None:
+            body["prompt"] = self.prompt or ""
+        else:
+            body["messages"] = list(self.messages)
+        if chosen.seed is not None:
+            body["seed"] = chosen.seed
+        if chosen.stop:
+            body["stop"] = list(chosen.stop)
+        if self.logprobs:
+            body["logprobs"] = 1 if self.messages is None else True
+        return body
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of an answer. `tokens` are (text, log-probability in nats), where the server gives
+    them. The last piece has `finish` and `figures`: new_tokens, seconds, first_token_ms and
+    tokens_per_second, measured here where the server does not say."""
+
+    text: str
+    tokens: tuple[tuple[str, float], ...] = ()
+    finish: str | None = None
+    figures: dict[str, float] | None = None

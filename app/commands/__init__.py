@@ -1,0 +1,1 @@
+"""A command line as data: parsed, laid over settings, typed again."""

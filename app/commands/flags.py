@@ -1,0 +1,187 @@
+"""Options models as command-line flags, and typed flags as a layer of settings.
+
+A stage's own fields are flags of their bare name; every field of every section can also be typed
+with its dotted path (`--model.hidden-size 384`).
+"""
+
+import inspect
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from cyclopts import Group, Parameter, convert
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from app.commands.settings import load_config
+from pipeline.options.config import Config
+from pipeline.stages import Stage
+from utils.config import nested_model, valid_names
+from utils.errors import UsageError
+
+EVERYWHERE = Group("Everywhere", sort_key=90)
+_OPTIONS = Group("Options", sort_key=1)
+_OTHER_SECTIONS = Group("Other sections of config.json", sort_key=80)
+
+Invocation = tuple[Stage, Config, bool]
+"""What a stage's command line means: the stage, its settings, and whether to print JSON."""
+
+
+def stage_command(stage: Stage, arguments: Sequence[str]) -> Callable[..., Invocation]:
+    """A function whose signature is the flags of `stage` and the dotted ones in `arguments`."""
+
+    def command(*positional: Any, **typed: Any) -> Invocation:
+        typed |= dict(zip(inspect.signature(command).parameters, positional, strict=False))
+        as_json, file = bool(typed.pop("json", False)), typed.pop("config", None)
+        flat = {name.replace("__", "."): value for name, value in typed.items()}
+        return stage, load_config(flat, file), as_json
+
+    parameters = {
+        f"{section}__{name}": _parameter([section, name], field, f"--{_kebab(name)}")
+        for section in filter(None, (stage.section, stage.also))
+        for name, field in section_model(section).model_fields.items()
+    }
+    for path, field in _dotted(arguments):
+        name = "__".join(path)
+        bare = [f"--{_kebab(path[1])}"] if name in parameters else []
+        parameters[name] = _parameter(path, field, *bare, _flag(path))
+    everywhere = (
+        ("config", Path | None, "Settings stronger than config.json"),
+        ("json", bool | None, "Print every event as a line of JSON"),
+    )
+    for name, annotation, text in everywhere:
+        described = Parameter(name=f"--{name}", help=text, group=EVERYWHERE, negative=())
+        parameters[name] = inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[annotation, described],
+        )
+    ordered = sorted(parameters.values(), key=lambda parameter: parameter.kind)
+    command.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in ordered}
+    command.__doc__ = stage.purpose + "."
+    return command
+
+
+def section_model(section: str) -> type[BaseModel]:
+    """The options model of a section of config.json."""
+    model = nested_model(Config.model_fields[section].annotation)
+    assert model is not None
+    return model
+
+
+def _parameter(path: Sequence[str], field: FieldInfo, *flags: str) -> inspect.Parameter:
+    """The flag of one field; None as default only means "not typed", since typed ones arrive."""
+    extra = field.json_schema_extra
+    positional = isinstance(extra, dict) and bool(extra.get("positional"))
+    default = field.get_default(call_default_factory=True)
+    annotation, as_json = _typed(field.annotation)
+    described = Parameter(
+        name=flags,
+        help=_help(field, default),
+        group=_OPTIONS if not flags[0].startswith("--" + path[0] + ".") else _OTHER_SECTIONS,
+        show_default=False,
+        show_choices=False,
+        consume_multiple=True,
+        negative=None if isinstance(default, bool) else (),
+        converter=_from_json if as_json else _or_null if default is None else None,
+    )
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if positional else inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(
+        "__".join(path), kind, default=None, annotation=Annotated[annotation, described]
+    )
+
+
+def _typed(annotation: Any) -> tuple[Any, bool]:
+    """The type to read a flag as, and whether it is written as JSON: nested models and dicts."""
+    parts = [annotation, *get_args(annotation)]
+    nested = nested_model(annotation) is not None
+    if nested or any(part is dict or get_origin(part) is dict for part in parts):
+        return Any, True
+    return annotation | None, False
+
+
+def _from_json(_type: Any, tokens: Sequence[Any]) -> Any:
+    try:
+        return json.loads(tokens[0].value)
+    except ValueError as error:
+        raise ValueError("It is written as JSON, such as null or {...}.") from error
+
+
+def _or_null(kind: Any, tokens: Sequence[Any]) -> Any:
+    """A value as cyclopts reads it; null takes back what config.json says, also of a text."""
+    return None if [token.value for token in tokens] == ["null"] else convert(kind, tokens)
+
+
+def _help(field: FieldInfo, default: Any) -> str:
+    notes = []
+    literals = [part for part in _parts(field.annotation) if get_origin(part) is Literal]
+    if literals:
+        notes.append(", ".join(str(choice) for choice in get_args(literals[0])))
+    if default not in (None, "") and not isinstance(default, bool):
+        notes.append(f"default: {default}")
+    text = str(field.description).rstrip(".")
+    return f"{text} [{'; '.join(notes)}]" if notes else text
+
+
+def _parts(annotation: Any) -> Iterable[Any]:
+    """An annotation and the members of its union."""
+    return (annotation, *get_args(annotation))
+
+
+def _dotted(arguments: Sequence[str]) -> Iterable[tuple[list[str], FieldInfo]]:
+    """Paths and fields of the flags such as --model.hidden-size.
+
+    Raises:
+        UsageError: no setting has that path; says the valid names and the closest one.
+    """
+    for argument in arguments:
+        flag = argument.partition("=")[0]
+        if not flag.startswith("--") or "." not in flag or not flag[2:3].isalpha():
+            continue
+        path = flag[2:].replace("-", "_").split(".")
+        field = _find(path)
+        if field is None:
+            path[-1] = path[-1].removeprefix("no_")
+            field = _find(path)
+        if field is None:
+            raise _unknown(flag, path)
+        yield path, field
+
+
+def _find(path: Sequence[str]) -> FieldInfo | None:
+    model: Any = Config
+    field: FieldInfo | None = None
+    for part in path:
+        field = model.model_fields.get(part) if model is not None else None
+        if field is None:
+            return None
+        model = nested_model(field.annotation)
+    return field if len(path) > 1 else None
+
+
+def _unknown(flag: str, path: Sequence[str]) -> UsageError:
+    import difflib
+
+    known = path[:-1]
+    while known and not valid_names(Config, known):
+        known = known[:-1]
+    valid = valid_names(Config, known)
+    close = difflib.get_close_matches(path[len(known)], valid, n=1, cutoff=0.5)
+    meant = [*known, *close, *path[len(known) + 1 :]]
+    where = ".".join(known) or "config.json"
+    return UsageError(
+        f"Unknown option {flag}.",
+        found=f"{where} knows {', '.join(_kebab(name) for name in valid)}",
+        remedy=f"did you mean {_flag(meant)}?" if close else f"leave out {flag}",
+    )
+
+
+def _flag(path: Sequence[str]) -> str:
+    return "--" + ".".join(_kebab(part) for part in path)
+
+
+def _kebab(name: str) -> str:
+    return name.replace("_", "-")

@@ -1,0 +1,1 @@
+"""Why a job ended as it did, and what helps."""

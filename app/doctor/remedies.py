@@ -1,0 +1,273 @@
+"""What may help a job that ended badly, as commands that can be started with one key.
+
+The values come from the job's own command and from what the stage itself advised.
+"""
+
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+from app.commands.flags import section_model
+from app.doctor.merge_advice import advised
+from app.doctor.merge_space import largest, short
+from app.jobs.lifecycle import Job
+from app.jobs.retry import command_again, command_of, run_folder, stage_of
+from pipeline.events import Failed
+from pipeline.options.config import Config
+from pipeline.stages import Stage
+from utils.errors import HatcheryError
+from utils.units import human_bytes
+
+
+class Cause(StrEnum):
+    """What went wrong, in words for a heading."""
+
+    MEMORY = "out of memory"
+    NAN = "the numbers broke down"
+    DISK = "the disk is full"
+    MISSING = "something is missing"
+    MISMATCH = "things do not belong together"
+    BUSY = "in use by another process"
+    SETTINGS = "a setting is wrong"
+    NETWORK = "the network"
+    KILLED = "ended from outside"
+    KILLED_BY_YOU = "killed by you"
+    RESTARTED = "the machine was restarted"
+    TERMINAL = "its terminal was closed"
+    TERMINATED = "told to end"
+    STOPPED = "stopped by you"
+    MISTAKE = "a mistake in Hatchery"
+    OTHER = "it could not go on"
+    ACTIVE = "it has not ended"
+    NONE = "nothing is wrong"
+
+
+class Remedy(NamedTuple):
+    """Something that may help. `command` is a stage and its arguments that take the job's place,
+    empty for what is done by hand; `first` is an earlier stage that has to be done before. `edit`
+    says that the command makes sense only once the user has changed it."""
+
+    label: str
+    why: str
+    command: tuple[str, ...] = ()
+    first: tuple[str, ...] = ()
+    edit: bool = False
+
+
+class Case(NamedTuple):
+    """A job with its command understood: `stage` and `typed` arguments, the settings they resolve
+    to (None where they are not valid), and the run a training can go on with."""
+
+    job: Job
+    stage: Stage
+    typed: tuple[str, ...]
+    config: Config | None
+    run: Path | None
+    failed: Failed | None
+
+    def again(self, *more: str) -> tuple[str, ...]:
+        """The command, going on where it stopped, with `more`."""
+        return tuple(command_again(self.job, more))
+
+    def anew(self, *more: str) -> tuple[str, ...]:
+        """The command from the beginning, with `more`."""
+        from app.commands.arguments import overlaid, without
+
+        fresh = without(self.stage, self.typed, "resume")
+        return (self.stage.command, *overlaid(self.stage, fresh, more))
+
+
+def remedies(cause: Cause, job: Job, failed: Failed | None) -> list[Remedy]:
+    """What may help, the most promising first."""
+    if cause in (Cause.ACTIVE, Cause.NONE):
+        return []
+    try:
+        case = _case(job, failed)
+    except HatcheryError as error:
+        return [Remedy(error.remedy or "Start it anew", error.problem)]
+    found = list(_FOR.get(cause, _general)(case))
+    commands = {remedy.command for remedy in found if remedy.command and not remedy.first}
+    if case.again() not in commands and cause is not Cause.SETTINGS:
+        found.append(_again(case))
+    found.append(Remedy("Change its settings", "opens its form", case.again(), edit=True))
+    return found
+
+
+def _case(job: Job, failed: Failed | None) -> Case:
+    from app.cli.main import parse_stage
+
+    command, *typed = command_of(job)
+    stage = stage_of(command)
+    try:
+        config = parse_stage([command, *typed])[1]
+    except HatcheryError:
+        config = None
+    return Case(job, stage, tuple(typed), config, run_folder(job), failed)
+
+
+def _again(case: Case) -> Remedy:
+    if case.run is not None:
+        return Remedy("Go on where it stopped", f"the last checkpoint in {case.run}", case.again())
+    keeps = "from the beginning" if case.stage.command == "train" else "what is done is kept"
+    return Remedy("Run it again", keeps, case.again())
+
+
+def _general(case: Case) -> Iterator[Remedy]:
+    """The advice of the stage: commands first, else its words."""
+    commands = list(advised(case.failed)) if case.failed else []
+    for words in (_same_source(case, words) for words in commands):
+        typed = " ".join(words)
+        if words[0] == case.stage.command:
+            yield Remedy(f"Run {typed}", "as it advises itself", words)
+        elif "--list" not in words:
+            yield Remedy(f"First {typed}", "then this job again", case.again(), first=words)
+    if case.failed and case.failed.remedy and not commands:
+        yield Remedy(_capital(case.failed.remedy), "as it advises itself")
+
+
+def _same_source(case: Case, words: tuple[str, ...]) -> tuple[str, ...]:
+    """Advice names no source where the stage could not know it; then it is the job's own."""
+    source = getattr(_options(case), "source", None)
+    taken = "source" in section_model(stage_of(words[0]).section).model_fields
+    return (*words, "--source", source) if source and taken and "--source" not in words else words
+
+
+def _capital(text: str) -> str:
+    return text if text.startswith("python ") else text[:1].upper() + text[1:]
+
+
+# What is known to help.
+
+
+def _mismatch(case: Case) -> Iterator[Remedy]:
+    yield from _general(case)
+    if case.config is not None and case.stage.command == "train" and "--resume" in case.typed:
+        yield Remedy("Start a new run", "with the data there is now", case.anew())
+    elif hasattr(_options(case), "force"):
+        yield Remedy("Do it all again", "what it made before is replaced", case.again("--force"))
+
+
+def _options(case: Case) -> object:
+    return getattr(case.config, case.stage.section, None)
+
+
+_LESS: tuple[tuple[str, int, int, str], ...] = (
+    ("workers", 100, 1, "one process holds less than several"),
+    ("shard_tokens", 4, 1024, "a worker holds one shard"),
+    ("train_mib", 2, 1, "it learns from less text"),
+    ("samples", 256, 1, "it writes one text at a time"),
+)
+"""Settings of other stages that cost memory: what to divide them by, the least value, and why."""
+
+
+def _memory(case: Case) -> Iterator[Remedy]:
+    if case.config is not None and case.stage.command == "train":
+        yield from _smaller_training(case, case.config)
+        return
+    for name, by, least, why in _LESS:
+        value = getattr(_options(case), name, None)
+        if value is not None and (less := max(least, value // by)) < value:
+            flag = f"--{name.replace('_', '-')}"
+            command = case.again(flag, str(less))
+            yield Remedy(f"Run it with {flag} {less}", f"{why}; it was {value:,}", command)
+
+
+def _smaller_training(case: Case, config: Config) -> Iterator[Remedy]:
+    checkpointing = "--gradient-checkpointing"
+    why = "it keeps less for the backward pass, and takes about a third longer"
+    if not config.train.gradient_checkpointing and case.run is not None:
+        yield Remedy("Go on with gradient checkpointing", why, case.again(checkpointing))
+    batch, parts = config.train.batch_size, config.train.gradient_accumulation_steps
+    if batch > 1:
+        half, more = str(batch // 2), str(parts * (batch // (batch // 2)))
+        yield Remedy(
+            f"Half the batch: {half} windows, {more} times per step",
+            "learns the same per step" + (", but in a new run" if case.run else ""),
+            case.anew("--batch-size", half, "--gradient-accumulation-steps", more),
+        )
+    if not config.train.gradient_checkpointing and case.run is None:
+        yield Remedy("Gradient checkpointing", why, case.again(checkpointing))
+    if smaller := _smaller_model(case, config):
+        yield smaller
+
+
+def _smaller_model(case: Case, config: Config) -> Remedy | None:
+    """The largest preset, or else half the layers, that makes the model a good part smaller."""
+    from app.cli.main import parse_stage
+    from model.config import PRESETS, ModelConfig, parameter_count
+
+    now = parameter_count(config.model)
+    own = [name for name in PRESETS if not name.startswith("gpt2")]
+    sizes = {n: parameter_count(ModelConfig.model_validate({"preset": n})) for n in own}
+    names = sorted(own, key=lambda name: -sizes[name])
+    ways = [("--model.preset", name) for name in names if sizes[name] < now]
+    ways.append(("--model.num-layers", str(max(1, config.model.num_layers // 2))))
+    for flag, value in ways:
+        command = case.anew(flag, value)
+        try:
+            model = parse_stage(command)[1].model
+        except HatcheryError:  # it contradicts what was typed
+            continue
+        # What was typed beside a preset is stronger: the preset may then change next to nothing.
+        taken = value not in PRESETS or model.hidden_size == PRESETS[value]["hidden_size"]
+        size = parameter_count(model)
+        if taken and size < 0.8 * now:
+            label = f"A smaller model: {flag.rpartition('.')[2].replace('-', ' ')} {value}"
+            return Remedy(label, f"{size / now:.0%} of the parameters, in a new run", command)
+    return None
+
+
+def _nan(case: Case) -> Iterator[Remedy]:
+    if case.config is None or case.stage.command != "train":
+        yield from _general(case)
+        return
+    options, go_on = case.config.train, "Go on" if case.run else "Begin again"
+    rates = {"--learning-rate": options.learning_rate}
+    if options.optimizer == "muon":
+        rates["--matrix-learning-rate"] = options.matrix_learning_rate
+    for share, name in ((2, "half"), (4, "a quarter of")):
+        lower = [word for flag, rate in rates.items() for word in (flag, f"{rate / share:g}")]
+        yield Remedy(f"{go_on} with {name} the learning rate", " ".join(lower), case.again(*lower))
+    if options.precision == "fp16":
+        wider = ("--precision", "bf16")
+        yield Remedy(f"{go_on} in bf16", "it has a wider range than fp16", case.again(*wider))
+    yield Remedy("Look at the batch", "bad_batch_step_*.json in the run's folder holds its text")
+
+
+def _disk(case: Case) -> Iterator[Remedy]:
+    if case.config is not None:
+        paths = case.config.paths
+        home = Path(case.job.record.cwd) if case.job.record else Path()
+        taken = largest(home / paths.data_dir, home / paths.checkpoints_dir)
+        listed = ", ".join(f"{short(path, home)} {human_bytes(size)}" for path, size in taken)
+        if listed:
+            yield Remedy("Free some room", f"the largest folders here: {listed}")
+        if case.stage.command == "train" and case.config.train.keep_checkpoints > 1:
+            few = ("--keep-checkpoints", "1")
+            why = "and the best one; older ones are deleted as it goes on"
+            yield Remedy("Keep only the newest checkpoint", why, case.again(*few))
+
+
+def _sudden(case: Case) -> Iterator[Remedy]:
+    """Going on is likeliest to help; where it dies again, memory was why."""
+    yield _again(case)
+    for remedy in _memory(case):
+        yield remedy._replace(why=f"if it dies again: {remedy.why}")
+
+
+def _by_hand_first(case: Case) -> Iterator[Remedy]:
+    yield _again(case)
+    yield from _general(case)
+
+
+_FOR: dict[Cause, Callable[[Case], Iterator[Remedy]]] = {
+    Cause.MEMORY: _memory,
+    Cause.NAN: _nan,
+    Cause.DISK: _disk,
+    Cause.MISMATCH: _mismatch,
+    Cause.KILLED: _sudden,
+    Cause.NETWORK: _by_hand_first,
+    Cause.BUSY: _by_hand_first,
+    Cause.MISTAKE: _by_hand_first,
+}

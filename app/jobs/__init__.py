@@ -1,0 +1,1 @@
+"""Jobs: stage commands that outlive their terminal."""

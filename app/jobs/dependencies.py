@@ -1,0 +1,164 @@
+"""Jobs that wait for others: who waits for whom, and the waiting itself.
+
+There is no supervisor: every job waits in a process of its own, by reading the folders of those
+before it. A retry of a failed job stands in for it, so a chain goes on once the retry is done.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from threading import Event as StopSignal
+from typing import TYPE_CHECKING, NamedTuple
+
+from app.jobs.folder import ACTIVE, Record, failure, job_id, read_record, record_began
+from pipeline.events import Warned
+from utils.errors import HatcheryError, RefusedError
+
+if TYPE_CHECKING:
+    from app.jobs.lifecycle import Job
+
+_POLL_SECONDS = 0.3
+_RECORD_SECONDS = 20.0
+
+
+class Open(NamedTuple):
+    """A job that is still waited for, by the id in job.json; `job` stands for it now, None where
+    its folder is gone."""
+
+    id: str
+    job: "Job | None"
+
+    @property
+    def blocked(self) -> bool:
+        """Whether it has ended and only a retry helps."""
+        return self.job is None or self.job.state not in ACTIVE
+
+
+def still_open(record: Record, jobs: Sequence["Job"]) -> list[Open]:
+    """What a job with this record waits for, given all jobs."""
+    if record.queued:
+        by_id = {job.id: job for job in jobs}
+        waited = [Open(wanted, by_id.get(wanted)) for wanted in record.after]
+        return [open for open in waited if not open.blocked]
+    waited = [Open(wanted, stand_in(wanted, jobs)) for wanted in record.after]
+    return [open for open in waited if open.job is None or open.job.state != "done"]
+
+
+def stand_in(wanted: str, jobs: Sequence["Job"]) -> "Job | None":
+    """Who stands for the job of an id: of it, its retries and theirs one that is done, else one
+    that is under way, else the newest."""
+    retries = [job for job in jobs if job.record is not None and job.record.retry_of]
+    family, found = {wanted}, 0
+    while len(family) > found:
+        found = len(family)
+        family |= {job.id for job in retries if job.record and job.record.retry_of in family}
+    members = sorted((job for job in jobs if job.id in family), key=lambda job: -job.started)
+    for states in (("done",), ACTIVE):
+        for job in members:
+            if job.state in states:
+                return job
+    return members[0] if members else None
+
+
+def blockers(job: "Job", jobs: Sequence["Job"]) -> list[Open]:
+    """What keeps a waiting job from ever going on by itself."""
+    if job.record is None or job.state != "waiting":
+        return []
+    return [open for open in still_open(job.record, jobs) if open.blocked]
+
+
+def circle(own: str, jobs: Sequence["Job"]) -> list[str]:
+    """The ids of jobs that wait for each other with `own` among them, empty where none do."""
+    waiting = {job.id: job.record for job in jobs if job.state == "waiting" and job.record}
+    ways = [[own]]
+    seen = {own}
+    while ways:
+        way = ways.pop()
+        record = waiting.get(way[-1])
+        for open in still_open(record, jobs) if record else []:
+            if open.job is not None and open.job.id == own:
+                return [*way, own]
+            if open.job is not None and open.job.id not in seen:
+                seen.add(open.job.id)
+                ways.append([*way, open.job.id])
+    return []
+
+
+def own_record(folder: Path) -> Record | None:
+    """The job.json of this process, which its starter writes a moment after starting it; None when
+    the starter never does."""
+    deadline = time.monotonic() + _RECORD_SECONDS
+    while time.monotonic() < deadline:
+        if record := read_record(folder):
+            return record
+        time.sleep(0.01)
+    return None
+
+
+def wait_turn(
+    folder: Path, record: Record, stop: StopSignal, look: Callable[[], list["Job"]]
+) -> Iterator[Warned]:
+    """Return when all jobs before this one are done, or a stop is requested; yields once for each
+    that ended badly.
+
+    Raises:
+        RefusedError: the jobs wait for each other.
+        HatcheryError: the job's own folder is gone.
+    """
+    own, settled, said = job_id(folder), set[str](), set[tuple[str, str]]()
+    while not stop.is_set():
+        jobs = look()
+        waited = [open for open in still_open(record, jobs) if open.id not in settled]
+        settled |= set(record.after).difference(open.id for open in waited)
+        if not folder.is_dir():
+            raise HatcheryError(f"The folder of job {own} is gone.", remedy="start it again")
+        if not waited:
+            record_began(folder)
+            return
+        if way := circle(own, jobs):
+            raise RefusedError(
+                "These jobs wait for each other.",
+                found=" → ".join(way),
+                remedy="stop them, and start them again in the order they need",
+            )
+        for open in waited:
+            standing = (open.job.id, open.job.state) if open.job else (open.id, "gone")
+            if standing not in said and (note := _told(open, own)):
+                yield note
+            said.add(standing)
+        stop.wait(_POLL_SECONDS)
+
+
+def _told(open: Open, own: str) -> Warned | None:
+    """What the user should know about a job that is waited for."""
+    job = open.job
+    if job is None:
+        return Warned(
+            f"This job waits for {open.id}, whose folder is gone: nobody knows if it was done.",
+            f"python main.py jobs stop {own}, then python main.py jobs retry {own} does not wait "
+            "for it",
+        )
+    if job.state == "elsewhere" and job.record:
+        return Warned(
+            f"{job.stage} {job.id} runs on {job.record.host}: only its folder tells when it is "
+            "done.",
+            f"python main.py jobs stop {own} ends the waiting",
+        )
+    if not open.blocked:
+        return None
+    failed = failure(job.folder)
+    why = f": {failed.problem.rstrip('.')}" if failed and job.state == "failed" else ""
+    return Warned(
+        f"This job waits, because {job.stage} {job.id} {IN_WORDS[job.state]}{why}.",
+        f"python main.py jobs why {job.id} says what helps; once a retry of it is done, this job "
+        "goes on by itself",
+    )
+
+
+IN_WORDS = {
+    "failed": "failed",
+    "died": "died",
+    "killed": "was killed",
+    "stopped": "was stopped",
+}
+"""How a job ended, after its name."""

@@ -1,0 +1,243 @@
+"""Runs one stage to its end: signals in, events out, an exit code at last.
+
+The first Ctrl-C (or SIGTERM, SIGHUP) asks the stage to finish its step, save and leave; the second
+leaves at once. A reader that left, or a terminal that closed, counts as the first.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from app.jobs.dependencies import own_record, wait_turn
+from app.jobs.folder import JOB_FOLDER, record_exit
+from app.jobs.processes import STOP_SIGNALS
+from app.terminal.event_renderers import Face, JobFace, JsonFace, TerminalFace
+from pipeline.events import Event, Failed, Finished
+from pipeline.options.config import Config
+from pipeline.stages import Stage
+from utils.errors import ExitCode, HatcheryError
+from utils.files import disk_error
+from utils.hardware import keep_heap
+
+_SHOW_CURSOR = "\x1b[?25h"
+_CLEAR_LINE = "\r\x1b[2K"
+_GRACE = 0.8  # seconds that the threads of a stopped stage have to end
+
+
+class StopRequest(threading.Event):
+    """Set by a signal; remembers which exit code that signal asks for."""
+
+    def __init__(self, job: Path | None = None) -> None:
+        super().__init__()
+        # A signal arrives between any two instructions, so also while this thread holds the
+        # event's own lock: a plain one would wait for itself for ever.
+        self._cond = threading.Condition(threading.RLock())
+        self._job = job
+        self._process = os.getpid()
+        self.exit_code = ExitCode.INTERRUPTED
+        self.signal: str | None = None
+
+    def on_signal(self, number: int, _frame: FrameType | None) -> None:
+        code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED
+        if os.getpid() != self._process:  # a forked worker: its parent says when it is enough
+            if self.is_set() or number != signal.SIGINT:
+                os._exit(code)
+            self.set()
+            return
+        if self.is_set():
+            self._leave(code)
+        self.exit_code = code
+        self.signal = signal.Signals(number).name
+        self.set()
+        _tell("stopping: this step is finished and saved; Ctrl-C again leaves at once\n")
+
+    def _leave(self, code: ExitCode) -> None:
+        _tell("")
+        if self._job is not None:
+            record_exit(self._job, code, signal=self.signal)
+        os._exit(code)
+
+
+def _tell(text: str) -> None:
+    """Write to the terminal past Rich, whose locks a signal handler must not wait for."""
+    terminal = sys.stderr.isatty()
+    note = f"{_CLEAR_LINE}{_SHOW_CURSOR}{text and '  '}{text}" if terminal else text
+    try:
+        os.write(2, note.encode())
+    except OSError:
+        return  # the terminal is gone: that is what the signal says
+
+
+@contextmanager
+def _listening(job: Path | None) -> Iterator[StopRequest]:
+    """A stop request that the process's signals set, until the block ends."""
+    stop = StopRequest(job)
+    names = ["SIGINT", "SIGTERM"]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        names.append("SIGHUP")  # whoever typed nohup wants it to go on
+    before = {n: signal.signal(getattr(signal, n), stop.on_signal) for n in names}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # a job is started with them blocked
+    try:
+        yield stop
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+
+
+class Audience:
+    """A face whose reader may leave: then it is muted, and the stage asked to save and stop."""
+
+    def __init__(self, face: Face, stop: StopRequest) -> None:
+        self._face = face
+        self._stop = stop
+        self.gone = False
+
+    def show(self, event: Event) -> None:
+        if self.gone:
+            return
+        try:
+            self._face.show(event)
+        except OSError as error:
+            if isinstance(disk_error(error, Path()), HatcheryError):
+                raise
+            self.gone = True
+            if not self._stop.is_set():
+                self._stop.exit_code = ExitCode.TERMINATED
+                self._stop.set()
+
+    def close(self) -> None:
+        try:
+            self._face.close()
+        except OSError:
+            self.gone = True
+
+
+def run_stage(stage: Stage, config: Config, *, as_json: bool = False) -> int:
+    """Run `stage` in this process and return its exit code."""
+    folder = os.environ.pop(JOB_FOLDER, None)  # children of this process are not the job
+    job = Path(folder) if folder else None
+    record = own_record(job) if job else None
+    if job and record is None:
+        return ExitCode.FAILED  # whoever started it died before anybody could know of this job
+    face: Face = JobFace(job) if job else JsonFace() if as_json else TerminalFace()
+    with _listening(job) as stop:
+        audience = Audience(face, stop)
+        try:
+            if job and record and record.after:
+                from app.jobs.lifecycle import Watch
+
+                for note in wait_turn(job, record, stop, Watch(job.parent.parent).look):
+                    audience.show(note)
+            code = _run(stage, config, face, audience, stop)
+        except Exception as error:
+            failure = describe(error)
+            code = failure.exit_code
+            audience.show(failure)
+        finally:
+            audience.close()
+        if audience.gone:
+            leave_quietly()
+            code = code or ExitCode.FAILED
+    if job is not None:
+        record_exit(job, code, signal=stop.signal)
+    if stop.is_set() and threading.active_count() > 1:
+        _leave_soon(code)
+    return code
+
+
+def _leave_soon(code: int) -> None:
+    """End the process a moment from now, however far its threads are: the interpreter would wait
+    for them, such as for one that reads a large model."""
+
+    def leave() -> None:
+        time.sleep(_GRACE)
+        os._exit(code)
+
+    threading.Thread(target=leave, name="leave", daemon=True).start()
+
+
+def _run(stage: Stage, config: Config, face: Face, audience: Audience, stop: StopRequest) -> int:
+    if stop.is_set():  # before there was anything to save
+        audience.show(Finished(stopped=True))
+        return stop.exit_code
+    if stage.uses_torch:
+        keep_heap()
+        face.waiting("loading torch")
+    run = stage.load()
+    return _consume(run(config, getattr(config, stage.section), stop), audience, stop)
+
+
+def fail_job(error: HatcheryError) -> None:
+    """Record in this process's job folder, where there is one, why its command never ran."""
+    folder = os.environ.pop(JOB_FOLDER, None)
+    if folder and own_record(Path(folder)):
+        with JobFace(Path(folder)) as face:
+            face.show(describe(error))
+        record_exit(Path(folder), error.exit_code)
+
+
+def _consume(events: Iterable[Event], audience: Audience, stop: StopRequest) -> int:
+    """Show every event; the exit code is that of the last final one."""
+    code: int | None = None
+    for event in events:
+        if isinstance(event, Finished):
+            code = stop.exit_code if event.stopped else ExitCode.DONE
+        elif isinstance(event, Failed):
+            code = event.exit_code
+        audience.show(event)
+    if code is None:
+        raise RuntimeError("the stage ended without a final event")
+    return code
+
+
+def leave_quietly() -> None:
+    """Send what is still buffered nowhere, so that the interpreter's last flush cannot fail."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
+
+
+def explained(error: OSError) -> HatcheryError:
+    """A failure of the system, such as a full disk or a missing right, with a remedy."""
+    path = Path(str(error.filename or "a file"))
+    mended = disk_error(error, path)
+    if isinstance(mended, HatcheryError):
+        return mended
+    return HatcheryError(f"{path}: {error.strerror}.", remedy="check the path and its rights")
+
+
+def describe(error: Exception) -> Failed:
+    """The final event of a stage that raised; the traceback only of what is our own mistake."""
+    kind = type(error).__name__
+    if isinstance(error, OSError) and error.errno:
+        error = explained(error)
+        kind = kind if type(error) is HatcheryError else type(error).__name__
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+        kind = "MemoryError"
+        error = HatcheryError(
+            "This machine's memory is used up.",
+            found=str(error),
+            remedy="use a smaller --batch-size or model, or close other programs",
+        )
+    if kind == "OutOfMemoryError" and not isinstance(error, HatcheryError):  # torch's
+        error = HatcheryError(
+            "The memory of the GPU is used up.",
+            found=str(error).split(". ")[0],
+            remedy="use a smaller model or text, --device cpu, or close other programs",
+        )
+    if isinstance(error, HatcheryError):
+        return Failed(error.problem, error.found, error.remedy, error.exit_code, kind=kind)
+    return Failed(
+        f"A mistake in Hatchery itself: {type(error).__name__}: {error}",
+        found="".join(traceback.format_exception(error)).rstrip(),
+        remedy="please report it with the lines above; what was saved is safe",
+        exit_code=ExitCode.FAILED,
+        kind=kind,
+    )

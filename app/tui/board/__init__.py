@@ -1,0 +1,1 @@
+"""The board: the pipeline, its jobs, the machine, the next step."""

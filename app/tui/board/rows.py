@@ -1,0 +1,112 @@
+"""What the board says: a row per stage, and the one thing to do next. Knows no widgets."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from app.jobs.lifecycle import ACTIVE, FAILED, Job
+from pipeline.stages import STAGES, Stage
+from pipeline.survey import MISSING, Product
+
+STEPS = tuple(stage for stage in STAGES if not stage.tool)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A row that leads to a screen of its own; `command` is its name in `app.tui.navigation`."""
+
+    command: str
+    title: str
+    purpose: str
+    needs: tuple[str, ...] = ("run",)
+    makes: str = "answers"
+
+
+_PLACES = (
+    Place("chat", "Chat", "Talk to a model, or let it go on with a text"),
+    Place("compare", "Compare", "Several checkpoints side by side on one prompt"),
+)
+_AFTER = 1 + [stage.command for stage in STEPS].index("train")
+ROWS: tuple[Stage | Place, ...] = (*STEPS[:_AFTER], *_PLACES, *STEPS[_AFTER:])
+"""The pipeline from top to bottom; the first ten have a digit for a key."""
+
+IN_WORDS = {
+    "raw": "raw text",
+    "cleaned": "clean documents",
+    "tokenizer": "a tokenizer",
+    "tokens": "tokens",
+    "run": "a checkpoint",
+}
+
+
+class Row(NamedTuple):
+    """One stage or place. `state` is one of the marks of `app.tui.widgets.text`; `since` is when it
+    was made or began, in seconds since 1970; `job` is the one that runs or went wrong."""
+
+    stage: Stage | Place
+    state: str
+    title: str
+    figure: str
+    since: float | None
+    product: Product = MISSING
+    job: Job | None = None
+
+
+class Next(NamedTuple):
+    """What to do: a row by its number, and a sentence."""
+
+    row: int
+    sentence: str
+
+
+def rows(products: Mapping[str, Product], jobs: Sequence[Job]) -> list[Row]:
+    """The pipeline from top to bottom."""
+    makers = {stage.makes: stage for stage in STEPS if stage.command in products}
+    there = {kind for kind, maker in makers.items() if products[maker.command].state != "missing"}
+    return [_row(stage, products, there, jobs) for stage in ROWS]
+
+
+def _row(
+    stage: Stage | Place, products: Mapping[str, Product], there: set[str], jobs: Sequence[Job]
+) -> Row:
+    product = products.get(stage.command, MISSING)
+    job = next((job for job in jobs if job.stage == stage.command), None)
+    name = (job.record.name if job is not None and job.record else None) or product.title
+    if job is not None and job.state in ACTIVE:
+        share = f"{job.percent:.0f} %" if job.percent is not None else ""
+        return Row(stage, job.state, name, share or job.state, job.started, product, job)
+    if job is not None and job.state in FAILED and (job.ended or 0) > (product.made or 0):
+        return Row(stage, job.state, name, f"{job.state}: d says why", job.ended, product, job)
+    if product.state != "missing":
+        figure = f"{product.figure}  {product.why}".strip()
+        return Row(stage, product.state, product.title, figure, product.made, product)
+    lacking = [kind for kind in stage.needs if kind not in there]
+    figure = f"needs {IN_WORDS[lacking[0]]}" if lacking else "ready"
+    return Row(stage, "missing", "" if lacking else product.title, figure, None, product)
+
+
+def what_next(table: Sequence[Row]) -> Next:
+    """The one thing to do, which Enter does."""
+    for number, row in enumerate(table):
+        if row.state == "running":
+            return Next(number, f"watch {row.stage.title} (Enter); it goes on if you leave")
+    for number, row in enumerate(table):
+        if row.state in FAILED:
+            return Next(number, f"see why {row.stage.title} {row.state} (Enter), and mend it")
+    steps = [(number, row) for number, row in enumerate(table) if row.stage.command != "quickstart"]
+    made = [row for _, row in steps if row.state == "fresh" and row.since is not None]
+    if not made and not any(row.state in ("stale", "damaged") for _, row in steps):
+        return Next(
+            0, "press Enter to raise a first model from Python's own library, about 5 minutes"
+        )
+    for number, row in steps:
+        if row.state in ("stale", "damaged"):
+            return Next(number, f"{row.stage.title} again, because {row.product.why}")
+        if row.state == "missing" and row.stage.makes in IN_WORDS:
+            return Next(number, f"{row.stage.title}: {_lower(row.stage.purpose)}")
+    chat = next(number for number, row in enumerate(table) if row.stage.command == "chat")
+    return Next(chat, "your model is ready: talk to it (Enter)")
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,266 @@
+"""Home: the pipeline from top to bottom, the jobs, the machine, and the one thing to do next."""
+
+import time
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from app.jobs.lifecycle import FAILED, Job
+from app.tui.board.rows import IN_WORDS, Next, Place, Row, rows, what_next
+from app.tui.board.system_panel import SystemPanel, in_one_line
+from app.tui.screen import HatcheryScreen
+from app.tui.system import Reading
+from app.tui.widgets.meter import columns
+from app.tui.widgets.text import MUTED, joined, mark, plain
+from utils.units import ago, human_seconds
+
+_JOBS_SHOWN = 8
+_KEYS = 10  # rows that a digit opens
+
+
+class Stages(OptionList):
+    """The list of stages; Enter is in the footer, since it is the way in."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select", "Open")]
+
+
+class BoardScreen(HatcheryScreen):
+    """The way to everything."""
+
+    HELP = (
+        "Every row is a stage that turns files into files, from raw text at the top to a model "
+        "that writes at the bottom. Enter opens a stage's settings; started, it runs as a job of "
+        "its own, which goes on when this app is closed. The line below names the next step.\n\n"
+        "● there and fresh   ◐ running   ◷ waiting   ○ not yet   ↻ an input has changed since   "
+        "✕ failed   ■ stopped"
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "run_stage", "Run as set", id="board.run"),
+        Binding("j", "app.jobs", "Jobs", id="board.jobs"),
+        Binding("c", "app.runs", "Runs", id="board.runs"),
+        Binding("p", "app.peek", "Data", id="board.peek"),
+        Binding("b", "app.results", "Results", id="board.results"),
+        Binding("d", "doctor", "Why it failed", id="board.doctor"),
+        Binding("s", "app.settings", "Settings", id="board.settings"),
+        Binding("q", "app.quit", "Leave", id="board.leave"),
+        *(Binding(str(n), f"stage({n})", show=False) for n in range(_KEYS)),
+    ]
+
+    def content(self) -> ComposeResult:
+        with Horizontal(id="board"):
+            with Vertical(id="pipeline", classes="panel"):
+                yield Stages(id="stages", compact=True)
+                yield Static(id="detail")
+            with Vertical(id="side"):
+                with Vertical(id="system", classes="panel"):
+                    yield SystemPanel()
+                with Vertical(id="jobs", classes="panel"):
+                    yield OptionList(id="job-list", compact=True)
+        yield Static(id="next")
+
+    def on_mount(self) -> None:
+        titles = {"#pipeline": "Pipeline", "#system": "System", "#jobs": "Jobs"}
+        for selector, title in titles.items():
+            self.query_one(selector).border_title = title
+        self._rows: list[Row] = []
+        self._next = Next(0, "")
+        self._chosen = False  # once the user has moved the cursor, it stays where it is
+        app = self.hatchery
+        app.jobs_changed.subscribe(self, lambda _: self._show())
+        app.surveyed.subscribe(self, lambda _: self._show())
+        app.system_read.subscribe(self, self._system_read)
+        self.query_one("#stages").focus()
+        self.set_interval(10.0, self._show)
+        if app.reading is not None:
+            self._system_read(app.reading)
+        self._show()
+
+    def on_screen_resume(self) -> None:
+        self._show()
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._show)
+
+    def _system_read(self, reading: Reading) -> None:
+        self.query_one(SystemPanel).show(reading)
+        self.header.fact(in_one_line(reading))
+
+    def _show(self) -> None:
+        app = self.hatchery
+        if not app.products:
+            self.query_one("#next", Static).update(plain("looking at what there is …", "italic"))
+            return
+        self._rows = rows(app.products, app.jobs)
+        self._next = what_next(self._rows)
+        stages = self.query_one("#stages", OptionList)
+        width = (stages.size.width or self.size.width) - 2
+        titles = max(len(row.title) for row in self._rows)
+        lines = [_stage_line(n, row, width, titles) for n, row in enumerate(self._rows)]
+        _replace(stages, lines)
+        if not self._chosen or stages.highlighted is None:
+            with self.prevent(OptionList.OptionHighlighted):
+                stages.highlighted = self._next.row
+        self._describe()
+        jobs = self.query_one("#job-list", OptionList)
+        shown = app.jobs[:_JOBS_SHOWN]
+        width = (jobs.size.width or 36) - 2
+        _replace(
+            jobs,
+            [_job_line(job, width) for job in shown] or [plain("what you start shows here", MUTED)],
+        )
+        self.query_one("#next", Static).update(
+            joined(("Next: ", "bold $accent"), self._next.sentence)
+        )
+        self.refresh_bindings()
+
+    @on(OptionList.OptionHighlighted, "#stages")
+    def _moved(self) -> None:
+        self._chosen = True
+        self._describe()
+
+    def _describe(self) -> None:
+        row = self.chosen
+        if row is not None:
+            self.query_one("#detail", Static).update(_detail(row))
+
+    @on(OptionList.OptionSelected, "#stages")
+    def _opened(self, event: OptionList.OptionSelected) -> None:
+        self._open(event.option_index)
+
+    @on(OptionList.OptionSelected, "#job-list")
+    def _opened_job(self, event: OptionList.OptionSelected) -> None:
+        if event.option_index < len(self.hatchery.jobs):
+            self.hatchery.open_job(self.hatchery.jobs[event.option_index])
+
+    def _open(self, number: int) -> None:
+        if number >= len(self._rows):
+            return
+        row = self._rows[number]
+        if isinstance(row.stage, Place):
+            self.hatchery.open_place(row.stage.command)
+        elif row.job is not None and row.state in ("running", "waiting"):
+            self.hatchery.open_job(row.job)
+        elif row.job is not None and row.state != "elsewhere":
+            self.hatchery.open_doctor(row.job)
+        else:
+            self.hatchery.open_stage(row.stage.command)
+
+    @property
+    def chosen(self) -> Row | None:
+        """The row under the cursor."""
+        number = self.query_one("#stages", OptionList).highlighted
+        return self._rows[number] if number is not None and number < len(self._rows) else None
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "doctor":
+            return self._failed() is not None
+        return action != "back"
+
+    def _failed(self) -> Job | None:
+        row = self.chosen if self.is_mounted else None
+        if row is not None and row.job is not None and row.state in FAILED:
+            return row.job
+        return next((job for job in self.hatchery.jobs if job.state in FAILED), None)
+
+    def action_stage(self, number: int) -> None:
+        self._open(number)
+
+    def action_run_stage(self) -> None:
+        row = self.chosen
+        if row is None:
+            return
+        if isinstance(row.stage, Place):
+            self.hatchery.open_place(row.stage.command)
+            return
+        if row.state in ("running", "waiting"):
+            self.hatchery.note(f"{row.stage.title} runs already: Enter shows it")
+            return
+        from app.tui.stage.stage_form import (
+            StageForm,  # what the form would start, without the form
+        )
+
+        form = StageForm(row.stage, products=self.hatchery.products)
+        if form.fault is not None:
+            self.hatchery.tell(form.fault)
+        elif self.hatchery.start_job(row.stage, form.arguments, name=form.name) is not None:
+            self.hatchery.note(f"{form.line} runs as a job")
+
+    def action_doctor(self) -> None:
+        job = self._failed()
+        if job is not None:
+            self.hatchery.open_doctor(job)
+
+
+def _replace(target: OptionList, lines: list[Content]) -> None:
+    """Change the lines in place, so that cursor and scroll position stay."""
+    if target.option_count != len(lines):
+        highlighted = target.highlighted
+        target.clear_options()
+        target.add_options([Option(line) for line in lines])
+        if highlighted is not None and lines:
+            target.highlighted = min(highlighted, len(lines) - 1)
+        return
+    for number, line in enumerate(lines):
+        if target.get_option_at_index(number).prompt != line:
+            target.replace_option_prompt_at_index(number, line)
+
+
+def _stage_line(number: int, row: Row, width: int, titles: int) -> Content:
+    age = ""
+    if row.since is not None:
+        passed = max(0.0, time.time() - row.since)
+        age = human_seconds(passed) if row.state == "running" else ago(passed)
+    quiet = MUTED if row.state == "missing" else ""
+    title = max(8, min(titles, width // 4))
+    rest = max(8, width - 1 - 1 - 10 - title - 10 - 2 * 5)
+    return columns(
+        [
+            plain(number if number < _KEYS else "", MUTED),
+            mark(row.state),
+            plain(row.stage.title, "bold" if row.state != "missing" else ""),
+            plain(row.title, quiet),
+            plain(row.figure, quiet),
+            plain(age, MUTED),
+        ],
+        [1, 1, 10, title, rest, -10],
+    )
+
+
+def _detail(row: Row) -> Content:
+    """What the highlighted stage is for, and what it has made."""
+    stage, product = row.stage, row.product
+    needs = [IN_WORDS[kind] for kind in stage.needs]
+    makes = IN_WORDS.get(stage.makes, stage.makes)
+    lines = [
+        joined((stage.title, "bold $accent"), "  ", stage.purpose),
+        joined((f"{' and '.join(needs) or 'nothing'} → {makes}", MUTED)),
+    ]
+    if product.path is not None:
+        lines += [plain(""), plain(product.title, "bold"), plain(product.figure)]
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(product.made))
+        lines.append(joined((f"{product.path}  made {when}", MUTED)))
+    if product.why:
+        lines.append(joined(mark(product.state), f" {product.why}"))
+    if row.job is not None:
+        lines.append(joined(mark(row.job.state), f" job {row.job.id} {row.job.state}"))
+    if not isinstance(stage, Place):
+        lines += [plain(""), joined(("$ ", MUTED), f"python main.py {stage.command}")]
+    return Content("\n").join(lines)
+
+
+def _job_line(job: Job, width: int) -> Content:
+    name = job.record.name if job.record else None
+    if job.state == "running":
+        state = f"{job.percent:.0f} %" if job.percent is not None else "running"
+    else:
+        state = job.state
+    return columns(
+        [mark(job.state), plain(f"{job.stage} {name or job.id}"), plain(state, MUTED)],
+        [1, max(8, width - 1 - 10 - 4), -10],
+    )

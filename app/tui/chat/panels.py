@@ -1,0 +1,180 @@
+"""Beside a conversation: how tokens are chosen, which model, and the conversations of before."""
+
+import time
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import ContentSwitcher, Static
+
+from app.client.client import Model
+from app.tui.chat.conversation import Conversation
+from app.tui.chat.merge_chat_answer import short
+from app.tui.chat.storage import ChatStore, Kept
+from app.tui.forms.draft import Draft
+from app.tui.forms.field_panel import FieldPanel
+from app.tui.forms.sampling import sampling_fields
+from app.tui.widgets.meter import columns, fitted
+from app.tui.widgets.text import MUTED, joined, plain
+from app.tui.widgets.virtual_list import RowList
+from utils.units import ago, human_bytes, human_count
+
+View: TypeAlias = Literal["sampling", "models", "chats"]
+
+_TITLES: dict[View, str] = {
+    "sampling": "Sampling",
+    "models": "Models",
+    "chats": "Conversations",
+}
+NEW = "new"
+"""The key of the row that begins a conversation."""
+
+
+class ChatSide(Vertical):
+    """One of three panels; posts what was chosen."""
+
+    DEFAULT_CSS = """
+    ChatSide {
+        width: 42; height: 1fr;
+        & ContentSwitcher { height: 1fr; }
+        & Vertical { height: 1fr; }
+        & RowList { height: 1fr; }
+        & .facts { height: auto; max-height: 9; border-top: solid $panel; color: $text-muted; }
+        & FieldPanel .field { padding: 0 0 0 21; }
+    }
+    """
+
+    class Picked(Message):
+        """A model."""
+
+        def __init__(self, model: Model) -> None:
+            super().__init__()
+            self.model = model
+
+    class Opened(Message):
+        """A conversation; one without turns is new."""
+
+        def __init__(self, name: str, talk: Conversation) -> None:
+            super().__init__()
+            self.name, self.talk = name, talk
+
+    def __init__(self, draft: Draft, store: ChatStore) -> None:
+        super().__init__(classes="panel")
+        self._draft, self._store = draft, store
+        self._models: dict[str, Model] = {}
+        self._kept: dict[str, Kept] = {}
+        self._current = ""
+        self.view: View = "sampling"
+
+    def compose(self) -> ComposeResult:
+        with ContentSwitcher(initial="sampling"):
+            with Vertical(id="sampling"):
+                yield FieldPanel(self._draft, [("Sampling", sampling_fields())])
+            with Vertical(id="models"):
+                yield RowList(self._model_line, id="model-list")
+                yield Static(classes="facts")
+            with Vertical(id="chats"):
+                yield RowList(self._chat_line, id="chat-list")
+
+    def on_mount(self) -> None:
+        self.turn("sampling")
+
+    @property
+    def has_cursor(self) -> bool:
+        """Whether what is focused is in here."""
+        focused = self.screen.focused
+        return focused is not None and self in focused.ancestors
+
+    def turn(self, view: View) -> None:
+        """Show one of the panels."""
+        self.view = view
+        if view == "chats":
+            self.list_chats()
+        self.border_title = _TITLES[view]
+        self.query_one(ContentSwitcher).current = view
+
+    def enter(self) -> None:
+        """Put the cursor into the panel that is shown."""
+        if self.view == "sampling":
+            self.query_one(FieldPanel).focus_first()
+        else:
+            self.query_one(f"#{self.view} RowList").focus()
+
+    def refill(self) -> None:
+        """Show the settings as they are now."""
+        self.query_one(FieldPanel).refill()
+
+    def show_models(self, models: Sequence[Model], current: str) -> None:
+        """The models there are, and which one answers."""
+        self._models = {model.id: model for model in models}
+        self._current = current
+        self.query_one("#model-list", RowList).show(list(self._models))
+        self._describe()
+
+    @work(thread=True, group="chats", exclusive=True, exit_on_error=False)
+    def list_chats(self) -> None:
+        """Look for the conversations there are."""
+        self.app.call_from_thread(self._listed, self._store.recent())
+
+    def _listed(self, kept: Sequence[Kept]) -> None:
+        self._kept = {one.name: one for one in kept}
+        self.query_one("#chat-list", RowList).show([NEW, *self._kept])
+
+    def _model_line(self, key: str, width: int) -> Content:
+        model = self._models[key]
+        chosen = ("▸ ", "bold $accent") if key == self._current else "  "
+        mark = ("▲ ", "$success") if model.best else ("● ", "$secondary") if model.latest else "  "
+        loss = f"{model.val_loss:.3f}" if model.val_loss is not None else ""
+        size = human_bytes(model.bytes) if model.bytes is not None else ""
+        name = joined(chosen, mark, (short(key), "" if model.loaded else MUTED))
+        return columns([name, plain(loss), plain(size, MUTED)], [max(8, width - 5 - 8 - 4), -5, -8])
+
+    def _chat_line(self, key: str, width: int) -> Content:
+        if key == NEW:
+            return plain("+ a new one", "bold $accent")
+        kept = self._kept[key]
+        age = plain(ago(max(0.0, time.time() - kept.time)), MUTED)
+        return columns([fitted(kept.title, width), age], [max(8, width - 2 - 10), -10])
+
+    @on(RowList.Moved)
+    def _describe(self) -> None:
+        model = self._models.get(self.query_one("#model-list", RowList).current or "")
+        if model is not None:
+            self.query_one(".facts", Static).update(_facts(model))
+
+    @on(RowList.Chosen)
+    def _chosen(self, event: RowList.Chosen) -> None:
+        event.stop()
+        key = self.query_one(f"#{self.view} RowList", RowList).current or ""
+        if self.view == "models" and key in self._models:
+            self.post_message(self.Picked(self._models[key]))
+        elif self.view == "chats":
+            self._load(key)
+
+    @work(thread=True, group="chats", exclusive=True, exit_on_error=False)
+    def _load(self, key: str) -> None:
+        if key == NEW:
+            self.post_message(self.Opened(self._store.new_name(), Conversation()))
+        else:
+            self.post_message(self.Opened(key, self._store.load(key)))
+
+
+def _facts(model: Model) -> Content:
+    """What is known of a model."""
+    parts = [f"step {model.step:,}"] if model.step is not None else []
+    parts += [f"{human_count(model.parameters)} parameters"] if model.parameters else []
+    parts += [f"{model.context:,} tokens of context"] if model.context else []
+    roles: list[tuple[object, str]] = [("▲ best", "$success")] if model.best else []
+    roles += [("● latest", "$secondary")] if model.latest else []
+    memory = f"{human_bytes(model.bytes)} " if model.bytes is not None else ""
+    lines = [plain(model.id, "bold"), plain(" · ".join(parts))]
+    if model.val_loss is not None:
+        lines.append(joined(f"validation loss {model.val_loss:.4f}"))
+    lines.append(plain(f"{memory}in memory" if model.loaded else f"{memory}to be loaded"))
+    if roles:
+        lines.append(joined(*(part for role in roles for part in (role, "  "))))
+    return Content("\n").join(line for line in lines if line.plain)

@@ -1,0 +1,122 @@
+"""Conversations on disk: logs/chats/*.jsonl, one turn a line, written as soon as it is whole."""
+
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from app.tui.chat.conversation import Conversation, Turn, as_markdown
+from utils.errors import HatcheryError
+from utils.files import AppendLog, disk_error, write_file
+
+_SHOWN = 200  # conversations that are listed
+_HEAD = 16384  # bytes read of each to name it
+_NAME = re.compile(r"\d{4}(_\d\d){5}-[0-9a-f]{4}")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A conversation in the list; `time` is its last change, seconds since 1970."""
+
+    name: str
+    title: str
+    model: str
+    time: float
+
+
+class ChatStore:
+    """The folder of conversations. Turns are written by one thread, in order."""
+
+    def __init__(self, logs: Path) -> None:
+        self._folder = logs / "chats"
+        self._writer = ThreadPoolExecutor(1, "chats")
+
+    @staticmethod
+    def new_name() -> str:
+        """A name for a conversation that no other has."""
+        return f"{time.strftime('%Y_%m_%d_%H_%M_%S')}-{secrets.token_hex(2)}"
+
+    def append(self, name: str, turn: Turn) -> "Future[None]":
+        """Keep a turn; the future fails with a HatcheryError where that is not possible."""
+        return self._writer.submit(self._append, name, turn)
+
+    def _append(self, name: str, turn: Turn) -> None:
+        path = self._folder / f"{name}.jsonl"
+        try:
+            log = AppendLog(path)
+            try:
+                log.write(msgspec.json.encode(turn))
+            finally:
+                log.close()
+        except OSError as error:
+            raise _unkept(error, path) from error
+
+    def load(self, name: str) -> Conversation:
+        """A conversation; lines that are torn or of a newer version are left out."""
+        try:
+            data = (self._folder / f"{name}.jsonl").read_bytes()
+        except OSError:
+            return Conversation()
+        return Conversation(_turns(data))
+
+    def recent(self) -> list[Kept]:
+        """The conversations, newest first."""
+        found: list[tuple[float, Path]] = []
+        for path in self._folder.glob("*.jsonl"):
+            try:
+                found.append((path.stat().st_mtime, path))
+            except OSError:
+                continue
+        found.sort(reverse=True)
+        return [
+            kept
+            for modified, path in found[:_SHOWN]
+            if (kept := _named(path, modified)) is not None
+        ]
+
+    def save(self, name: str, conversation: Conversation) -> Path:
+        """Write the shown path as Markdown beside the log.
+
+        Raises:
+            HatcheryError: it cannot be written.
+        """
+        path = self._folder / f"{name}.md"
+        date = time.strftime("%Y-%m-%d %H:%M", time.localtime(time.time()))
+        try:
+            write_file(path, as_markdown(conversation, date))
+        except OSError as error:
+            raise _unkept(error, path) from error
+        return path
+
+
+def _unkept(error: OSError, path: Path) -> HatcheryError:
+    meant = disk_error(error, path)
+    if isinstance(meant, HatcheryError):
+        return meant
+    return HatcheryError("The conversation is not kept.", found=f"{path}: {error.strerror}")
+
+
+def _turns(data: bytes) -> Iterator[Turn]:
+    for line in data.split(b"\n"):
+        try:
+            yield msgspec.json.decode(line, type=Turn)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue
+
+
+def _named(path: Path, modified: float) -> Kept | None:
+    if not _NAME.fullmatch(path.stem):
+        return None
+    try:
+        with path.open("rb") as handle:
+            head = Conversation(_turns(handle.read(_HEAD)))
+    except OSError:
+        return None
+    models = [turn.model for turn in head.turns.values() if turn.model]
+    title = head.title or path.stem
+    return Kept(path.stem, title, models[-1] if models else "", modified)

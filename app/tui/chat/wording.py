@@ -1,0 +1,141 @@
+"""The sentences of the chat screen. Knows no widgets beyond styled text."""
+
+from collections.abc import Sequence
+
+from textual.content import Content
+
+from app.client.client import Model
+from app.tui.chat.conversation import Conversation, Mode, Turn
+from app.tui.chat.merge_chat_answer import Answer, short
+from app.tui.widgets.text import MUTED, block, joined, plain
+from app.tui.widgets.token_colours import CLASSES, percent
+from utils.errors import HatcheryError
+from utils.units import human_bytes
+
+HELP = (
+    "A base model goes on with a text: write its beginning, and Enter lets it continue; Enter "
+    "on nothing begins a new document. A model tuned to answer takes messages; Ctrl+B changes "
+    "between the two. FILE:path sends the text of a file.\n\n"
+    "Tab or a click goes to the texts, where ↑ and ↓ choose one: e edits what was asked and "
+    "asks again, and what was there before stays, [ and ] show it. p colours every token by "
+    "its probability; ← and → walk through them and say the number. Everything is kept in "
+    "logs/chats/, F2 lists it.\n\n"
+    "The models live in a server of the app's own, which ends with it."
+)
+_NOTHING = (
+    "There is no checkpoint to talk to yet.\n\n"
+    "Esc leads back to the board: 5 trains a model on your text, 0 raises a first one from "
+    "Python's own library in a few minutes. F5 looks again."
+)
+
+
+def loading(model: Model) -> str:
+    """What is waited for while a model comes into memory."""
+    if model.loaded:
+        return ""
+    size = f", {human_bytes(model.bytes)}" if model.bytes is not None else ""
+    return f"loading {short(model.id)}{size}"
+
+
+def facts(model: Model | None) -> Content:
+    """The model that answers, in the header."""
+    if model is None:
+        return plain("")
+    loss = f" · val {model.val_loss:.3f}" if model.val_loss is not None else ""
+    role: str | tuple[object, str] = ""
+    role = ("▲ ", "$success") if model.best else ("● ", "$secondary") if model.latest else role
+    return joined(role, f"{short(model.id)}{loss}")
+
+
+def hint(mode: Mode, talk: Conversation) -> str:
+    """What an empty prompt says."""
+    if mode == "chat":
+        return "Enter sends, Ctrl+J begins a new line" + ", Ctrl+N starts anew" * bool(talk.turns)
+    if talk.turns:
+        return "Enter begins another text, Ctrl+G goes on, Ctrl+N starts anew"
+    return "Enter lets the model go on; Enter on nothing begins a document"
+
+
+def welcome(models: Sequence[Model] | None, model: Model | None, mode: Mode) -> Content:
+    """What an empty conversation says."""
+    if models is not None and not models:
+        return block(_NOTHING)
+    name = short(model.id) if model is not None else "the model"
+    if mode == "chat":
+        first = f"Write a message below, and {name} answers."
+    else:
+        first = f"Write the beginning of a text below, and {name} goes on with it."
+    lines = [
+        joined(first),
+        plain(""),
+        joined(("Ctrl+L", "$accent"), "  another model, or another checkpoint of the run"),
+        joined(("Ctrl+O", "$accent"), "  how tokens are chosen"),
+        joined(("Ctrl+B", "$accent"), "  a chat, or a text that goes on"),
+        joined(("F2", "$accent"), "      earlier conversations"),
+    ]
+    return Content("\n").join(lines)
+
+
+def status(
+    answer: Answer | None,
+    fault: HatcheryError | None,
+    waits: str,
+    editing: Turn | None,
+    shading: tuple[str, float | None] | bool,
+) -> Content:
+    """What goes on, or what went wrong; `shading` is the token under the cursor, or whether
+    tokens are coloured."""
+    if answer is not None:
+        return _writing(answer, waits)
+    if fault is not None:
+        return _failed(fault)
+    if waits:
+        return joined(("◐ ", "$accent"), f"{waits} …")
+    if editing is not None:
+        return joined(
+            ("✎ ", "$accent"), "Enter asks this instead, and keeps what was; Esc leaves it"
+        )
+    if shading:
+        return _token(shading)
+    return plain("")
+
+
+def _writing(answer: Answer, waits: str) -> Content:
+    model = short(answer.ask.model)
+    if not answer.tokens:
+        return joined(("◐ ", "$accent"), f"{waits or f'{model} reads'} …", ("  Esc stops", MUTED))
+    speed = f" · {answer.speed:,.0f} tokens/s" if answer.speed else ""
+    return joined(
+        ("◐ ", "$accent"),
+        f"{model} writes · {answer.tokens:,} tokens{speed}",
+        ("  Esc stops", MUTED),
+    )
+
+
+def _failed(fault: HatcheryError) -> Content:
+    lines = [joined(("✕ ", "$error"), fault.problem)]
+    lines += [block(fault.found, MUTED)] if fault.found else []
+    lines += [joined(("→ ", "$accent"), fault.remedy)] if fault.remedy else []
+    return Content("\n").join([*lines, joined(("F5", "$accent"), " tries again")])
+
+
+def _token(shading: tuple[str, float | None] | bool) -> Content:
+    """The token under the cursor with its number, and the legend."""
+    parts: list[str | tuple[object, str]] = []
+    for _, name, words in CLASSES:
+        parts += [(f" {words} ", SHADES[name]), "  "]
+    legend = joined(*parts, ("← → walk", MUTED))
+    if not isinstance(shading, tuple):
+        return legend
+    text, logprob = shading
+    token = joined(("token ", MUTED), (repr(text), "bold"), "  ", percent(logprob))
+    return Content("\n").join([token, legend])
+
+
+SHADES = {
+    "likely": "$foreground on $success 18%",
+    "open": "underline $foreground on $warning 20%",
+    "unlikely": "underline italic $foreground on $warning 45%",
+    "surprising": "bold underline $foreground on $error 45%",
+}
+"""The look of each class of probability, no two of which differ by colour alone."""

@@ -1,0 +1,1 @@
+"""Compare: several models answer one prompt."""

@@ -1,0 +1,1 @@
+"""Data: documents, rejects, tokens and training windows."""

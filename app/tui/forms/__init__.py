@@ -1,0 +1,1 @@
+"""Settings as forms: fields, drafts, command lines."""

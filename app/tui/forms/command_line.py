@@ -1,0 +1,108 @@
+"""Changed settings as the command line that means the same, and such a line as changes."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic_core import to_jsonable_python
+
+from app.tui.forms.field_spec import Field, fields_of
+from pipeline.options.config import Config
+from pipeline.stages import Stage
+
+PROGRAM = "python main.py"
+
+
+class Typed(NamedTuple):
+    """What arguments say: settings by section.name as JSON would hold them, and `--config`."""
+
+    changes: dict[str, Any]
+    file: Path | None = None
+
+
+def arguments(stage: Stage, typed: Mapping[str, Any], file: Path | None = None) -> list[str]:
+    """The arguments after the stage's command that set exactly `typed`.
+
+    A stage's own options have bare names, those of other sections their path.
+    """
+    words: list[str] = []
+    bare = [section for section in (stage.section, stage.also) if section]
+    for section in dict.fromkeys([*bare, *Config.model_fields]):
+        for field in fields_of(section):
+            if field.path in typed:
+                said = _said(field, typed[field.path], bare=section in bare)
+                words = said + words if _is_positional(said) else words + said
+    return [*words, *([f"--config={file}"] if file is not None else [])]
+
+
+def shell_line(stage: Stage, words: Sequence[str]) -> str:
+    """The whole command, quoted for a shell."""
+    return f"{PROGRAM} {shlex.join([stage.command, *words])}"
+
+
+def _said(field: Field, value: Any, *, bare: bool) -> list[str]:
+    section, _, name = field.path.partition(".")
+    name = name.replace("_", "-")
+    prefix = "" if bare else f"{section.replace('_', '-')}."
+    if field.kind == "switch":
+        return [f"--{prefix}{'' if value else 'no-'}{name}"]
+    flag = f"--{prefix}{name}"
+    if isinstance(value, list):
+        return _listed(flag, [str(item) for item in value], paths=field.kind == "paths")
+    text = "null" if value is None else json.dumps(value) if field.kind == "json" else str(value)
+    if isinstance(value, float):
+        text = text.removesuffix(".0")
+    if field.positional and bare and text and not text.startswith("-"):
+        return [text]
+    return [f"{flag}={text}"] if text.startswith("-") else [flag, text]
+
+
+def _listed(flag: str, items: Sequence[str], *, paths: bool) -> list[str]:
+    """One flag for all, where none of them could be taken for another flag, or a path for JSON."""
+    if paths:
+        items = [f"./{item}" if item.startswith(("-", "[", "{")) else item for item in items]
+    if any(item.startswith("-") for item in items):
+        return [f"{flag}={item}" for item in items]
+    return [flag, *items]
+
+
+def _is_positional(said: Sequence[str]) -> bool:
+    return len(said) == 1 and not said[0].startswith("-")
+
+
+def understood(stage: Stage, words: Sequence[str]) -> Typed:
+    """What arguments of `stage` say, as the command line itself understands them.
+
+    Raises:
+        UsageError: there is no such flag, or a value is not valid.
+    """
+    if not words:
+        return Typed({})
+    from app.cli.main import parse_stage  # cyclopts, 100 ms
+
+    plain, file = _without_file(words)
+    _, config, _ = parse_stage([stage.command, *plain])
+    changes = {}
+    for section in Config.model_fields:
+        values = getattr(config, section)
+        for name in sorted(config.typed(section)):
+            outer = name.partition(".")[0]
+            given = getattr(values, outer) if outer in values.model_fields_set else None
+            changes[f"{section}.{outer}"] = to_jsonable_python(given)
+    return Typed(changes, file)
+
+
+def _without_file(words: Sequence[str]) -> tuple[list[str], Path | None]:
+    """Arguments without `--config FILE`, and that file."""
+    kept, file = [], None
+    rest = iter(words)
+    for word in rest:
+        if word == "--config":
+            file = Path(next(rest, ""))
+        elif word.startswith("--config="):
+            file = Path(word.removeprefix("--config="))
+        else:
+            kept.append(word)
+    return kept, file

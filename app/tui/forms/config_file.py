@@ -1,0 +1,127 @@
+"""config.json as the app changes it: the settings in it one by one, or its text as a whole."""
+
+import json
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from app.commands.settings import CONFIG_FILE
+from app.tui.forms.draft import Draft, without
+from pipeline.options.config import Config
+from utils.config import Layer, merge, nest, read_layers, resolve
+from utils.errors import HatcheryError, UsageError
+from utils.files import write_file
+from utils.strict_json import parse_json_object, read_json_object
+
+
+class Place(NamedTuple):
+    """A place in a text, both counted from 0."""
+
+    line: int
+    column: int
+
+
+def layers() -> list[Layer]:
+    """What config.json and the files it extends say, weakest first; none where it is not there.
+
+    Raises:
+        UsageError: it is no strict JSON.
+    """
+    return read_layers(CONFIG_FILE) if CONFIG_FILE.exists() else []
+
+
+def reread(draft: Draft) -> bool:
+    """Let a draft's changes stand over the files as they are now; whether these are others than
+    before. What cannot be read changes nothing: the settings screen tells."""
+    try:
+        now = layers()
+    except UsageError:
+        return False
+    if changed := now != draft.below:
+        draft.move(now)
+    return changed
+
+
+def save_changes(changes: Mapping[str, Any], removed: Collection[str] = ()) -> None:
+    """Write settings (by section.name) into config.json, leaving the rest as it is, in its order.
+
+    A preset or depth starts its section anew, as it does on the command line.
+
+    Raises:
+        UsageError: the file is broken, or would be no valid configuration.
+        HatcheryError: it cannot be written.
+    """
+    values = read_json_object(CONFIG_FILE) if CONFIG_FILE.exists() else {}
+    kept = without(values, set(removed))
+    new, _ = merge([Layer("", kept), Layer("", nest(changes))])
+    _check(new)
+    _write(json.dumps(new, indent=2, allow_nan=False, ensure_ascii=False))
+
+
+def save_text(text: str) -> None:
+    """Replace config.json by a text that is valid.
+
+    Raises:
+        UsageError: it is not.
+        HatcheryError: it cannot be written.
+    """
+    check_text(text)
+    _write(text)
+
+
+def _write(text: str) -> None:
+    path = CONFIG_FILE.resolve()  # a link stays a link
+    try:
+        write_file(path, text.rstrip("\n") + "\n")
+    except OSError as error:
+        raise HatcheryError(
+            f"{CONFIG_FILE} could not be written: {error.strerror}.",
+            remedy=f"check the rights of {path.parent}",
+        ) from error
+
+
+def check_text(text: str) -> Config:
+    """The configuration that a text would be.
+
+    Raises:
+        UsageError: it is no strict JSON, or holds a setting that is not valid.
+    """
+    return _check(parse_json_object(text, CONFIG_FILE))
+
+
+def _check(values: dict[str, Any]) -> Config:
+    parent = values.get("extends")
+    if parent is not None and not isinstance(parent, str):
+        raise UsageError('"extends" must be a file name.', found=json.dumps(parent)[:80])
+    below = read_layers(CONFIG_FILE.parent / parent) if parent else []
+    if any(os.path.realpath(layer.origin) == os.path.realpath(CONFIG_FILE) for layer in below):
+        raise UsageError(f"{CONFIG_FILE} extends itself.", remedy='remove one "extends"')
+    own = {name: value for name, value in values.items() if name != "extends"}
+    return resolve(Config, [*below, Layer(str(CONFIG_FILE), own)])
+
+
+def read_text() -> str:
+    """The text of config.json whatever it is; bytes that are no UTF-8 become U+FFFD.
+
+    Empty where there is none or it cannot be read.
+    """
+    try:
+        return Path(CONFIG_FILE).read_bytes().decode("utf-8-sig", errors="replace")
+    except OSError:
+        return ""
+
+
+def place_of(error: UsageError, text: str, paths: Collection[str] = ()) -> Place:
+    """Where in the text the fault is: as the JSON parser says, else at the setting's name."""
+    cause = error.__cause__
+    if isinstance(cause, json.JSONDecodeError):
+        return Place(cause.lineno - 1, cause.colno - 1)
+    for path in paths:
+        at = 0
+        for name in path.split("."):
+            at = max(at, text.find(json.dumps(name), at))
+        if at:
+            before = text[:at]
+            return Place(before.count("\n"), at - (before.rfind("\n") + 1))
+    return Place(0, 0)

@@ -1,0 +1,60 @@
+"""The names that a setting may have here: sources, tokenizers, runs. Knows no widgets."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from app.tui.forms.field_spec import Field
+from pipeline.options.config import Config
+from pipeline.runs import folders as runs
+from pipeline.sources.source_table import SOURCES
+
+
+def namer(field: Field) -> Callable[[Config], list[str]] | None:
+    """What lists the names for a setting, reading folders; None where it takes no names."""
+    name = field.path.rpartition(".")[2]
+    return _BY_PATH.get(field.path) or _BY_NAME.get(name)
+
+
+def _sources(config: Config) -> list[str]:
+    """Those we know, then those that only have a folder."""
+    known = [source.name for source in SOURCES]
+    there = [path.name for path in _folders(config.paths.data_dir / "raw")]
+    return _printable(dict.fromkeys(known + there))
+
+
+def _tokenizers(config: Config) -> list[str]:
+    folders = _folders(config.paths.tokenizers_dir)
+    return _printable({path.name: None for path in folders if (path / "tokenizer.json").is_file()})
+
+
+def _runs(config: Config) -> list[str]:
+    """Newest first."""
+    try:
+        return _printable({run.name: None for run in runs.runs(config.paths.checkpoints_dir)})
+    except OSError:
+        return []
+
+
+def _resumable(config: Config) -> list[str]:
+    found = _runs(config)
+    return ["auto", *found] if found else []
+
+
+def _folders(parent: Path) -> list[Path]:
+    try:
+        return sorted(path for path in parent.iterdir() if path.is_dir())
+    except OSError:
+        return []
+
+
+def _printable(names: dict[str, None]) -> list[str]:
+    """What can be typed: a name with control characters cannot."""
+    return [name for name in names if name.isprintable() and not name.startswith(".")]
+
+
+_BY_NAME = {"source": _sources, "tokenizer": _tokenizers, "checkpoint": _runs, "init_from": _runs}
+_BY_PATH = {
+    "download.name": _sources,
+    "tokenize.load": _tokenizers,
+    "train.resume": _resumable,
+}

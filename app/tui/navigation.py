@@ -1,0 +1,105 @@
+"""The way to every screen. Each is imported when it is first opened."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from textual.app import App
+from textual.screen import Screen
+
+from app.jobs.lifecycle import Job
+from pipeline.stages import find
+
+ScreenType = TypeVar("ScreenType", bound=Screen[Any])
+
+
+class Places(App[None]):
+    """What opens the screens of the app, for keys, rows and the palette."""
+
+    def _on_top(self, kind: type[ScreenType]) -> ScreenType:
+        """The one screen of a kind, which one comes back to as one left it."""
+        if not self.is_screen_installed(kind.__name__):
+            self.install_screen(kind(), kind.__name__)
+        screen = self.get_screen(kind.__name__, kind)
+        if screen not in self.screen_stack:
+            self.push_screen(screen)
+        while self.screen is not screen:
+            self.pop_screen()
+        return screen
+
+    def open_stage(
+        self, command: str, preset: Sequence[str] = (), *, retry_of: str | None = None
+    ) -> None:
+        """The form of a stage; `preset` are arguments as typed, shown as changes in it. What is
+        started from it stands in for the job `retry_of`."""
+        from app.tui.stage.screen import StageScreen
+
+        self.push_screen(StageScreen(find(command), preset, retry_of=retry_of))
+
+    def open_job(self, job: Job) -> None:
+        """A job, live or over."""
+        from app.tui.watch.screen import WatchScreen
+
+        self.push_screen(WatchScreen(job=job))
+
+    def open_run(self, folder: Path) -> None:
+        """A training run, whoever started it."""
+        from app.tui.watch.screen import WatchScreen
+
+        self.push_screen(WatchScreen(run=folder))
+
+    def open_doctor(self, job: Job) -> None:
+        """Why a job failed, and what helps."""
+        from app.tui.jobs.doctor_screen import DoctorScreen
+
+        self.push_screen(DoctorScreen(job))
+
+    def open_jobs(self) -> None:
+        """All jobs."""
+        from app.tui.jobs.screen import JobsScreen
+
+        self.push_screen(JobsScreen())
+
+    def open_runs(self) -> None:
+        """All runs and their checkpoints."""
+        from app.tui.runs.screen import RunsScreen
+
+        self.push_screen(RunsScreen())
+
+    def open_chat(self, model: str | None = None) -> None:
+        """Talk to a model: one of the server's ids, or a run; else the one before, or the best of
+        the newest run."""
+        from app.tui.chat.screen import ChatScreen
+
+        self._on_top(ChatScreen).want(model)
+
+    def open_compare(self, models: Sequence[str] = ()) -> None:
+        """Several models side by side, by the server's ids; without any, those that were."""
+        from app.tui.compare.screen import CompareScreen
+
+        self._on_top(CompareScreen).want(models)
+
+    def open_results(self) -> None:
+        """What was measured, side by side."""
+        from app.tui.runs.results_screen import ResultsScreen
+
+        self.push_screen(ResultsScreen())
+
+    def open_peek(self) -> None:
+        """The data, before and after each stage."""
+        from app.tui.data.screen import PeekScreen
+
+        self.push_screen(PeekScreen())
+
+    def open_settings(self) -> None:
+        """config.json."""
+        from app.tui.settings.screen import SettingsScreen
+
+        self.push_screen(SettingsScreen())
+
+    def open_place(self, command: str) -> None:
+        """A row of the board that is no stage."""
+        {"chat": self.open_chat, "compare": self.open_compare}[command]()
+
+    action_jobs, action_runs, action_results = open_jobs, open_runs, open_results
+    action_peek, action_settings = open_peek, open_settings

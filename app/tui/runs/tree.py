@@ -1,0 +1,143 @@
+"""Runs and their checkpoints as the lines of a tree. Knows no widgets."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from pipeline.runs import inventory
+from pipeline.runs.damaged import Fault, faults
+from pipeline.runs.inventory import LOOSE, Checkpoint, Run
+
+Kind: TypeAlias = Literal["run", "checkpoint", "fault"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line: a run, a checkpoint below one, or something unusable, which `why` explains.
+
+    `loss` is nats per token, `size` bytes, `modified` seconds since 1970; `writing` says that a
+    process is at work in the run.
+    """
+
+    kind: Kind
+    path: Path
+    run: str
+    name: str
+    step: int | None = None
+    loss: float | None = None
+    size: int = 0
+    modified: float = 0.0
+    best: bool = False
+    latest: bool = False
+    writing: bool = False
+    open: bool = False
+    why: str = ""
+
+    @property
+    def top(self) -> bool:
+        """Whether it stands for a whole run."""
+        return self.kind == "run"
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """What lies in the folder of runs; `writing` are the runs that a process is at work in."""
+
+    folder: Path
+    runs: tuple[Run, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    writing: frozenset[str] = frozenset()
+
+
+def look(checkpoints_dir: Path) -> Shelf:
+    """Read names, links and small files; never fails."""
+    try:
+        runs = tuple(inventory.list_runs(checkpoints_dir))
+    except OSError:
+        runs = ()
+    found = tuple(faults(checkpoints_dir))
+    names = {run.name for run in runs} | {fault.path.name for fault in found if fault.run is None}
+    writing = frozenset(name for name in names if _is_writing(checkpoints_dir / name))
+    return Shelf(checkpoints_dir, runs, found, writing)
+
+
+def _is_writing(run: Path) -> bool:
+    """Whether the process that last locked a run still lives; the lock itself is not touched, or
+    a training that starts now would find it taken."""
+    import psutil  # 30 ms
+
+    lock = run / ".lock"
+    try:
+        pid = int(lock.read_bytes().split(b" ", 1)[0])
+        return bool(psutil.Process(pid).create_time() <= lock.stat().st_mtime + 1)
+    except (OSError, ValueError, psutil.Error):
+        return False
+
+
+def rows(shelf: Shelf, closed: Collection[str] = (), words: str = "") -> list[Row]:
+    """The lines of the tree, newest run first; `closed` runs show none of their checkpoints, and
+    only runs whose name holds `words` are shown."""
+    wanted = words.casefold()
+    found: list[Row] = []
+    listed = {run.name for run in shelf.runs}
+    bare = [f for f in shelf.faults if f.run is None and f.path.name not in listed]
+    inside = {f.run for f in shelf.faults if f.run is not None}
+    tops: list[tuple[float, Run | Fault]] = [(run.modified, run) for run in shelf.runs]
+    tops += [(fault.modified, fault) for fault in bare]
+    tops.sort(key=lambda top: (_is_loose(top[1]), -top[0]))
+    for _, top in tops:
+        name = top.name if isinstance(top, Run) else top.path.name
+        if wanted not in name.casefold():
+            continue
+        broken = [fault for fault in shelf.faults if fault.run == name]
+        closable = isinstance(top, Run) or name in inside
+        found.append(_top(shelf, top, broken, is_open=closable and name not in closed))
+        if name not in closed:
+            checkpoints: Sequence[Checkpoint] = top.checkpoints if isinstance(top, Run) else ()
+            found += _below(checkpoints, broken, name)
+    return found
+
+
+def _is_loose(top: Run | Fault) -> bool:
+    return isinstance(top, Run) and top.name == LOOSE
+
+
+def _top(shelf: Shelf, top: Run | Fault, broken: Sequence[Fault], *, is_open: bool) -> Row:
+    if isinstance(top, Fault):
+        writing = top.path.name in shelf.writing
+        why = "running, nothing saved yet" if writing else top.why
+        name = top.path.name
+        kind: Kind = "fault" if name.startswith(".") else "run"
+        return Row(
+            kind, top.path, name, name, size=top.size, modified=top.modified,
+            writing=writing, open=is_open, why=why,
+        )  # fmt: skip
+    losses = [c.val_loss for c in top.checkpoints if c.val_loss is not None]
+    return Row(
+        "run",
+        shelf.folder if top.name == LOOSE else shelf.folder / top.name,
+        top.name,
+        top.name,
+        step=max((c.step for c in top.checkpoints if c.step is not None), default=None),
+        loss=min(losses, default=None),
+        size=sum(c.size for c in top.checkpoints) + sum(fault.size for fault in broken),
+        modified=top.modified,
+        writing=top.name in shelf.writing,
+        open=is_open,
+    )
+
+
+def _below(checkpoints: Sequence[Checkpoint], broken: Sequence[Fault], run: str) -> Iterator[Row]:
+    unusable = {fault.path: fault for fault in broken}
+    for c in checkpoints:
+        fault = unusable.pop(c.path, None)
+        yield Row(
+            "checkpoint", c.path, run, c.name, c.step, c.val_loss, c.size, c.modified,
+            c.best, c.latest, why=fault.why if fault else "",
+        )  # fmt: skip
+    for fault in unusable.values():
+        yield Row(
+            "fault", fault.path, run, fault.path.name,
+            size=fault.size, modified=fault.modified, why=fault.why,
+        )  # fmt: skip

@@ -1,0 +1,1 @@
+"""config.json, setting by setting or as text."""

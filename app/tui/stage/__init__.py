@@ -1,0 +1,1 @@
+"""A stage before it starts: form, flow, pre-flight card."""

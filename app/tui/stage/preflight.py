@@ -1,0 +1,112 @@
+"""What the pre-flight card says: an estimate, remedies, and what a probe of this machine gave.
+
+Reads a few small files, loads neither torch nor widgets.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from model.config import flops_per_token, parameter_count
+from pipeline.options.config import Config
+from pipeline.planning.estimate import Estimate
+from pipeline.planning.inputs import Inputs, read_inputs
+from pipeline.planning.remedies import Remedy, remedies
+from pipeline.planning.words import Line, lines
+from utils.errors import HatcheryError
+from utils.units import human_bytes, human_count
+
+# What the speed depends on, beside model and window.
+_SPEED = ("batch_size", "optimizer", "precision", "gradient_checkpointing", "device", "threads")
+
+
+class Measured(NamedTuple):
+    """What a probe found: tokens and floating-point operations per second, the most bytes in use,
+    the steps it timed, and the settings it was made with."""
+
+    tokens_per_second: float
+    flops_per_second: float
+    memory: int
+    steps: int
+    settings: tuple[object, ...]
+
+
+class Outlook(NamedTuple):
+    """The card's contents: lines, the estimate they are from, changes to offer; `problem` where
+    training would refuse to start."""
+
+    lines: list[Line]
+    plan: Estimate | None
+    remedies: list[Remedy]
+    problem: HatcheryError | None
+
+
+def outlook(config: Config, measured: Measured | None = None) -> Outlook:
+    """What training with `config` would need; never raises: what is wrong becomes its problem."""
+    try:
+        inputs = read_inputs(config)
+        plan = _estimated(config, inputs, measured)
+        return Outlook(_lines(inputs, plan, measured), plan, remedies(inputs, plan), None)
+    except HatcheryError as error:
+        problem = error
+    except (OSError, ValueError) as error:  # a file that changes while it is read
+        problem = HatcheryError("The estimate cannot be made.", found=str(error))
+    return Outlook([_model_alone(config)], None, [], problem)
+
+
+def understood(numbers: Mapping[str, Any], settings: tuple[object, ...]) -> Measured | None:
+    """The measurement in the `numbers` of the plan stage; None where nothing was timed."""
+    probe, seconds = numbers.get("probe"), numbers.get("seconds")
+    if not isinstance(probe, dict) or not seconds:
+        return None
+    return Measured(
+        float(probe["tokens_per_second"]),
+        float(numbers["flops"]) / float(seconds),
+        int(probe["memory"]),
+        int(probe["steps"]),
+        settings,
+    )
+
+
+def speed_settings(config: Config) -> tuple[object, ...]:
+    """The settings on which the speed of training depends."""
+    train = config.train
+    return (config.model, train.window, *(getattr(train, name) for name in _SPEED))
+
+
+def _estimated(config: Config, inputs: Inputs, measured: Measured | None) -> Estimate:
+    """The estimate, at the measured speed; of other settings at the same arithmetic a second."""
+    speed = None
+    if measured is not None:
+        speed = measured.tokens_per_second
+        if measured.settings != speed_settings(config):
+            each = flops_per_token(inputs.model, inputs.corpus.window)
+            speed = measured.flops_per_second / each
+    return inputs.estimated(tokens_per_second=speed, price_per_hour=config.plan.price_per_hour)
+
+
+def _lines(inputs: Inputs, plan: Estimate, measured: Measured | None) -> list[Line]:
+    found = lines(plan)
+    for number, line in enumerate(found):
+        if line.name == "Time":
+            found[number] = _time(line, plan, measured)
+    return found
+
+
+def _time(line: Line, plan: Estimate, measured: Measured | None) -> Line:
+    if measured is None:
+        return line._replace(figure="not measured yet", remark="p times a few real steps here")
+    if plan.tokens_per_second != measured.tokens_per_second:
+        figure = f"about {line.figure}"
+        return line._replace(figure=figure, remark="by a probe of other settings: p probes again")
+    return line._replace(
+        remark=f"{measured.tokens_per_second:,.0f} tokens/s in {measured.steps} real steps, which "
+        f"took {human_bytes(measured.memory)}"
+    )
+
+
+def _model_alone(config: Config) -> Line:
+    """The model without the data that its vocabulary comes from."""
+    model = config.model
+    count = human_count(parameter_count(model, embeddings=False))
+    shape = f"{model.num_layers} layers × {model.hidden_size}"
+    return Line("Model", f"{count} parameters", f"{shape}, without its vocabulary")

@@ -1,0 +1,1 @@
+"""A job or run while it happens."""

@@ -1,0 +1,53 @@
+"""A question before something is destroyed."""
+
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Button, Static
+
+from app.tui.widgets.text import plain
+
+
+class Question(ModalScreen[bool]):
+    """Says what would go; y does it, Esc and n do not. Nothing is chosen beforehand but no."""
+
+    CSS = """
+    Question.question { align: center middle; background: $background 60%; }
+    Question > Vertical {
+        width: 72; max-width: 90%; height: auto; max-height: 80%;
+        border: round $error; background: $surface; padding: 1 2;
+        Static { height: auto; max-height: 12; }
+        Horizontal { height: 3; margin-top: 1; align: right middle; }
+        Button { margin-left: 2; }
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "answer(True)", "Yes"),
+        Binding("n,escape", "answer(False)", "No"),
+    ]
+
+    def __init__(self, text: Content, yes: str) -> None:
+        super().__init__(classes="question")
+        self._text, self._yes = text, yes
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield Static(self._text)
+            with Horizontal():
+                yield Button(plain("No (n)"), id="no", compact=True)
+                yield Button(plain(f"{self._yes} (y)"), id="yes", variant="error", compact=True)
+
+    def on_mount(self) -> None:
+        self.query_one("#no").focus()
+
+    @on(Button.Pressed)
+    def _pressed(self, event: Button.Pressed) -> None:
+        self.dismiss(event.button.id == "yes")
+
+    def action_answer(self, yes: bool) -> None:
+        self.dismiss(yes)

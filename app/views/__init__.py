@@ -1,1 +1,0 @@
-"""What screens show, worked out without widgets."""

@@ -1,0 +1,1 @@
+"""Token ids in, likely next ids out."""

@@ -1,0 +1,200 @@
+"""Draws the next token from logits: temperature, top-k, top-p, min-p, penalties, biases."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.generation.merge_penalties import add_bias, penalise_drawn, penalise_repetition
+from model.native.argmax_logsumexp import summary
+from utils.errors import UsageError
+
+Finish = Literal["stop", "length"]
+Alternatives: TypeAlias = tuple[tuple[int, float], ...]
+"""Likeliest first: ids and their log-probabilities in nats."""
+
+_GROUP = 64  # scores whose largest is looked at first
+_FIRST_LOOK = 1024  # likeliest tokens that top-p and min-p are tried on before all are sorted
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How the next token is drawn, and when to end. None switches a limit off."""
+
+    temperature: float = 0.8  # 0 takes the likeliest token
+    top_k: int | None = 50  # only the k likeliest tokens
+    top_p: float | None = 0.95  # only the likeliest tokens that together have this probability
+    min_p: float | None = None  # only tokens at least this share as likely as the likeliest
+    repetition_penalty: float = 1.0  # above 1 makes tokens that were there before less likely
+    presence_penalty: float = 0.0  # taken from the logits of tokens drawn before
+    frequency_penalty: float = 0.0  # the same, for each time that they were drawn
+    logit_bias: tuple[tuple[int, float], ...] = ()  # ids of the vocabulary, what their logits gain
+    seed: int | None = None
+    max_new_tokens: int | None = None
+    max_length: int | None = None  # prompt included
+    stop_ids: frozenset[int] = frozenset()
+    slide: bool = False  # go on when the context is full, with its newer half in sight
+    vocabulary: int | None = None  # only ids below this: a padded head has more than the tokenizer
+    alternatives: int = 0  # likeliest tokens to name beside the chosen one
+    use_cache: bool = True
+
+    def __post_init__(self) -> None:
+        limits = (
+            ("temperature", self.temperature >= 0, "at least 0"),
+            ("top_k", self.top_k is None or self.top_k >= 1, "at least 1"),
+            ("top_p", self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("min_p", self.min_p is None or 0 <= self.min_p <= 1, "between 0 and 1"),
+            ("repetition_penalty", self.repetition_penalty > 0, "above 0"),
+            ("presence_penalty", -2 <= self.presence_penalty <= 2, "from -2 to 2"),
+            ("frequency_penalty", -2 <= self.frequency_penalty <= 2, "from -2 to 2"),
+            ("logit_bias", all(-100 <= b <= 100 for _, b in self.logit_bias), "from -100 to 100"),
+            ("max_new_tokens", (self.max_new_tokens or 0) >= 0, "at least 0"),
+            ("alternatives", self.alternatives >= 0, "at least 0"),
+        )
+        for name, holds, meaning in limits:
+            if not holds:
+                raise UsageError(f"{name} must be {meaning}.", found=str(getattr(self, name)))
+
+    @property
+    def limited(self) -> bool:
+        """Whether any token may be left out."""
+        return self.top_k is not None or (self.top_p or 1) < 1 or (self.min_p or 0) > 0
+
+    @property
+    def counts_drawn(self) -> bool:
+        """Whether a penalty counts how often tokens were drawn; as in OpenAI's API and vLLM, those
+        of the prompt do not count."""
+        return bool(self.presence_penalty or self.frequency_penalty)
+
+    @property
+    def drawing(self) -> tuple[object, ...]:
+        """What decides how a token is drawn: rows in which it is equal are drawn together."""
+        limits = (self.temperature, self.top_k, self.top_p, self.min_p)
+        penalties = (self.repetition_penalty, self.presence_penalty, self.frequency_penalty)
+        return (*limits, *penalties, self.logit_bias, self.vocabulary, self.alternatives)
+
+
+@dataclass(frozen=True)
+class NewToken:
+    """One decided token of the row with this key.
+
+    `logprob`, in nats, and those of the `alternatives` are the model's own, before temperature,
+    penalties and limits.
+    """
+
+    row: int
+    id: int
+    logprob: float
+    finish: Finish | None
+    alternatives: Alternatives = ()
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Ids and their log-probabilities of a step, one a row; see `NewToken`."""
+
+    ids: list[int]
+    logprobs: list[float]
+    alternatives: list[Alternatives]
+
+
+@torch.inference_mode()
+def draw(
+    logits: Tensor,
+    settings: SamplingSettings,
+    generators: Sequence[torch.Generator],
+    seen: Sequence[Sequence[int]],
+    drawn: Sequence[Sequence[int]] = (),
+) -> Drawn:
+    """The next token of each row of logits (rows, V) float32.
+
+    Every row takes one uniform number from its own generator, on the CPU whatever the device; a
+    row with temperature 0 takes none. `seen` are the ids of each row so far, `drawn` those after
+    its prompt, which `counts_drawn` asks for.
+    """
+    logits = logits[:, : settings.vocabulary]
+    scores = logits
+    if settings.repetition_penalty != 1:
+        scores = penalise_repetition(scores, seen, settings.repetition_penalty)
+    if settings.counts_drawn:
+        presence, frequency = settings.presence_penalty, settings.frequency_penalty
+        scores = penalise_drawn(scores, drawn, presence, frequency)
+    if settings.logit_bias:
+        scores = add_bias(scores, settings.logit_bias)
+    likeliest_ids, total = summary(logits)
+    if settings.temperature == 0:
+        chosen = likeliest_ids if scores is logits else scores.argmax(dim=-1)
+    else:
+        candidates, ids = scores / settings.temperature, None
+        if settings.limited:
+            candidates, ids = keep_likely(candidates, settings)
+        cumulative = candidates.softmax(dim=-1).cumsum(dim=-1)
+        draws = torch.cat([torch.rand(1, generator=generator) for generator in generators])
+        wanted = draws.to(scores.device)[:, None] * cumulative[:, -1:]
+        place = torch.searchsorted(cumulative, wanted, right=True)
+        place.clamp_(max=candidates.shape[1] - 1)
+        chosen = (place if ids is None else ids.gather(1, place))[:, 0]
+    decided = logits.gather(1, chosen[:, None])[:, 0] - total
+    # Both in one copy, for which a GPU's queue is waited for; float64 holds ids exactly.
+    chosen_ids, logprobs = torch.stack((chosen.double(), decided.double())).tolist()
+    named: list[Alternatives] = [()] * len(logprobs)
+    if settings.alternatives:
+        best, best_ids = likeliest(logits, min(settings.alternatives, logits.shape[1]))
+        named = name(best_ids, best - total[:, None])
+    return Drawn([int(token) for token in chosen_ids], logprobs, named)
+
+
+def name(ids: Tensor, logprobs: Tensor) -> list[Alternatives]:
+    """Ids and their log-probabilities (rows, k) in pairs."""
+    rows = zip(ids.tolist(), logprobs.tolist(), strict=True)
+    return [tuple(zip(*row, strict=True)) for row in rows]
+
+
+def keep_likely(scores: Tensor, settings: SamplingSettings) -> tuple[Tensor, Tensor]:
+    """The scores (rows, n) that top-k, top-p and min-p allow, and their ids, likeliest first.
+
+    Excluded candidates within n have score -inf; the likeliest always stays. Holtzman et al. 2020
+    (top-p), Nguyen et al. 2024 (min-p).
+    """
+    vocabulary = scores.shape[-1]
+    count = min(settings.top_k or vocabulary, vocabulary)
+    if settings.top_k is None and count > _FIRST_LOOK:
+        best, ids = scores.topk(_FIRST_LOOK, dim=-1)
+        probabilities = (best - scores.logsumexp(dim=-1, keepdim=True)).exp()
+        excluded = _excluded(probabilities, settings)
+        if excluded[:, -1].all():  # and so are all that come after
+            return best.masked_fill(excluded, float("-inf")), ids
+    best, ids = likeliest(scores, count)
+    excluded = _excluded(best.softmax(dim=-1), settings)
+    return best.masked_fill(excluded, float("-inf")), ids
+
+
+def likeliest(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` largest of scores (rows, n) in falling order, and where they are.
+
+    They are in those groups of 64 whose largest are the largest: a fifth of `topk`'s time on a CPU.
+    """
+    groups = -(-scores.shape[1] // _GROUP)
+    if scores.device.type != "cpu" or 2 * count > groups:
+        return scores.topk(count, dim=-1)
+    missing = groups * _GROUP - scores.shape[1]
+    padded = F.pad(scores, (0, missing), value=float("-inf")) if missing else scores.contiguous()
+    grouped = padded.view(len(scores), groups, _GROUP)
+    chosen = grouped.amax(dim=2).topk(count, dim=1).indices  # (rows, count)
+    members = grouped.gather(1, chosen[:, :, None].expand(-1, -1, _GROUP)).flatten(1)
+    best, place = members.topk(count, dim=1)
+    return best, chosen.gather(1, place // _GROUP) * _GROUP + place % _GROUP
+
+
+def _excluded(probabilities: Tensor, settings: SamplingSettings) -> Tensor:
+    """Which of the likeliest, in falling order, top-p and min-p leave out; never the first."""
+    excluded = torch.zeros_like(probabilities, dtype=torch.bool)
+    if settings.top_p is not None:
+        excluded |= probabilities.cumsum(dim=-1) - probabilities >= settings.top_p
+    if settings.min_p is not None:
+        excluded |= probabilities < settings.min_p * probabilities[:, :1]
+    excluded[:, 0] = False
+    return excluded

@@ -1,0 +1,1 @@
+"""Our models as Hugging Face models and back."""

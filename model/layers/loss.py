@@ -1,0 +1,85 @@
+"""Output head and cross-entropy in one, a slice of the tokens at a time.
+
+With 32,016 ids and 16,384 tokens a step the float32 logits alone are 2 GB, and their gradient as
+much again. Here a slice's logits become its gradients in place and are gone before the next slice.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from model.layers.limits import slice_length
+
+IGNORED = -100
+"""The target of a position that does not count."""
+
+
+def _slices(tensor: Tensor, size: int) -> tuple[Tensor, ...]:
+    return torch.split(tensor, size)
+
+
+def token_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of each token in nats, without gradients.
+
+    hidden (N, C), weight (V, C), targets (N,) int64 -> (N,) float32, zero where ignored.
+    """
+    parts = []
+    with torch.no_grad():
+        size = slice_length(len(weight))
+        for rows, wanted in zip(_slices(hidden, size), _slices(targets, size), strict=True):
+            logits = (rows @ weight.T).float()
+            parts.append(
+                torch.nn.functional.cross_entropy(
+                    logits, wanted, ignore_index=IGNORED, reduction="none"
+                )
+            )
+    return torch.cat(parts)
+
+
+def mean_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy in nats over the targets that are not `IGNORED`; zero if all are.
+
+    hidden (N, C), weight (V, C), targets (N,) int64 -> () float32. Differentiable once.
+    """
+    loss: Tensor = _HeadLoss.apply(hidden, weight, targets)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _HeadLoss(torch.autograd.Function):
+    """The gradients are computed with the loss; backward only scales them."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        valid = targets != IGNORED
+        count = valid.sum().clamp(min=1)
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        hidden_gradients = []
+        weight_gradient = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
+        size = slice_length(len(weight))
+        for rows, wanted, counted in zip(
+            _slices(hidden, size), _slices(targets, size), _slices(valid, size), strict=True
+        ):
+            index = wanted.clamp(min=0)[:, None]
+            scores = (rows @ weight.T).float().log_softmax(dim=-1)  # (n, V)
+            total = total - (scores.gather(1, index)[:, 0] * counted).sum()
+            gradient = scores.exp_()
+            gradient.scatter_add_(1, index, gradient.new_full((len(index), 1), -1.0))
+            gradient = gradient.mul_(counted[:, None]).to(hidden.dtype)
+            hidden_gradients.append(gradient @ weight)
+            weight_gradient += gradient.T @ rows
+        ctx.save_for_backward(torch.cat(hidden_gradients), weight_gradient, count)
+        ctx.weight_dtype = weight.dtype
+        return total / count
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, None]:
+        hidden_gradient, weight_gradient, count = ctx.saved_tensors
+        scale = upstream / count
+        return (
+            hidden_gradient * scale.to(hidden_gradient.dtype),
+            (weight_gradient * scale).to(ctx.weight_dtype),
+            None,
+        )

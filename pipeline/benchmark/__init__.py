@@ -1,0 +1,1 @@
+"""The bench stage, and votes between answers."""

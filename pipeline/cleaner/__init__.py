@@ -1,0 +1,1 @@
+"""The cleanup stage: raw files to clean documents."""

@@ -1,0 +1,238 @@
+"""The cleanup stage: raw records become clean documents, one per line.
+
+A unit of work is one large file or a bundle of small ones; each is cleaned in one process into a
+scratch folder and moved into the artefact when it is whole. A rerun after any interruption does
+only the units that are missing.
+"""
+
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from threading import Event as StopSignal
+from typing import Any
+
+import msgspec
+
+from pipeline.cleaner import rules
+from pipeline.cleaner.worker import Report, Tally, Task, Tick, clean_unit
+from pipeline.events import Event, Finished, Progress, Rejected, Saved, Started, Warned
+from pipeline.options.config import CleanupOptions, Config
+from pipeline.sources.raw import Input
+from pipeline.sources.source_table import find_source
+from pipeline.sources.stage import raw_inputs
+from pipeline.workers import run_tasks
+from utils import artefacts
+from utils.artefacts import FolderBuilder, Manifest, build_folder, is_current, read_manifest
+from utils.errors import HatcheryError
+from utils.files import sync_folder
+from utils.units import human_count
+
+_BUNDLE = 4 * 1024 * 1024
+_TICK = 0.15  # seconds between progress events
+_ROWS = ("rows", "json", "parquet")
+
+
+class _StoppedError(Exception):
+    """The user asked to stop; finished units stay."""
+
+
+def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[Event]:
+    """Clean a source into `cleaned_*` and `rejected_*` files with a manifest.
+
+    Raises:
+        UsageError: unknown source, or no input.
+        RefusedError: the output folder holds something else, or is being written.
+        HatcheryError: a worker died, the disk is full, or no document survived.
+    """
+    name = source_name(config, options)
+    inputs = raw_inputs(find_source(name), config, options.input)
+    target = options.output or config.cleaned_dir(name, test=options.test)
+    sources = [artefacts.source(item.path) for item in inputs]
+    settings: dict[str, Any] = {
+        "source": name,
+        "format": options.format,
+        "min_words": options.min_words,
+        "test": options.test,
+        "rules": rules.VERSION,
+    }
+    current = is_current(target, "cleanup", settings, sources)
+    if current is not None and not options.force:
+        yield _finished(target, current, skipped=True)
+        return
+    work = _Work(plan_tasks(inputs, name, options))
+    try:
+        with build_folder(
+            target, kind="cleaned", command="cleanup", options=settings, inputs=sources
+        ) as builder:
+            yield Started(
+                stage="cleanup", title=f"Clean {name}", total=work.total_bytes, unit="bytes"
+            )
+            yield from work.run(builder, options.workers, stop)
+    except _StoppedError:
+        yield Finished(
+            summary={"units_done": len(work.finished), "units": len(work.tasks)}, stopped=True
+        )
+        return
+    manifest = read_manifest(target)
+    assert manifest is not None
+    yield Saved(kind="cleaned", path=str(target), facts=_summary(manifest))
+    if work.tally.rejected.get("truncated_gzip") or work.tally.rejected.get("unreadable"):
+        yield Warned(
+            message="Some input files are cut or damaged; what could be read of them was.",
+            remedy=f"Look into {target}/rejected_*.jsonl, fetch those files again and rerun.",
+        )
+    yield _finished(target, manifest)
+
+
+def source_name(config: Config, options: CleanupOptions) -> str:
+    """Which source is meant: the one typed, else the configured one where it can take `--input`,
+    else `files`."""
+    if options.source is not None:
+        return options.source
+    configured = config.dataset.source
+    return "files" if options.input and find_source(configured).embedded else configured
+
+
+def plan_tasks(inputs: Sequence[Input], source: str, options: CleanupOptions) -> list[Task]:
+    """Units of work: each large file or file of rows alone, small texts in bundles of 4 MiB."""
+    units: list[list[Input]] = []
+    size = _BUNDLE
+    for item in inputs:
+        alone = item.form in _ROWS or item.bytes >= _BUNDLE
+        if alone or size + item.bytes > _BUNDLE:
+            units.append([])
+            size = 0
+        units[-1].append(item)
+        size += _BUNDLE if alone else item.bytes
+    names: dict[str, int] = {}
+    tasks = []
+    for number, unit in enumerate(units, 1):
+        name = _stem(unit[0].name) if len(unit) == 1 else f"{_stem(source)}_{number:05d}"
+        names[name] = names.get(name, 0) + 1
+        if names[name] > 1:
+            name = f"{name}_{number:05d}"
+        tasks.append(Task(name, Path(), unit, options.format, options.min_words, options.test))
+    return tasks
+
+
+def _stem(name: str) -> str:
+    """A file name from a document name: no suffix, no separators, nothing a shell would mind."""
+    stem = re.sub(r"\.(?:jsonl|json|parquet|txt|md|py)(?:\.gz)?$", "", name, flags=re.IGNORECASE)
+    return re.sub(r"[^\w.-]+", "_", stem)[:150] or "text"
+
+
+class _Work:
+    """The units of one run and how far they are."""
+
+    def __init__(self, tasks: list[Task]) -> None:
+        self.tasks = tasks
+        self.total_bytes = sum(task.bytes for task in tasks)
+        self.finished: dict[str, Tally] = {}
+        self._sizes = {task.name: task.bytes for task in tasks}
+        self._running: dict[str, Tick] = {}
+        self._raw_before = 0
+        self._start = time.monotonic()
+
+    @property
+    def tally(self) -> Tally:
+        """The counts of all finished units."""
+        total = Tally()
+        for tally in self.finished.values():
+            total.add(tally)
+        return total
+
+    def run(self, builder: FolderBuilder, workers: int, stop: StopSignal) -> Iterator[Event]:
+        """Do the missing units; the artefact's facts are complete at the end."""
+        for scrap in builder.path.glob("scratch-*"):  # of a run that was killed
+            shutil.rmtree(scrap, ignore_errors=True)
+        scratch = Path(tempfile.mkdtemp(prefix="scratch-", dir=builder.path))
+        try:
+            self._recall(builder)
+            missing = [
+                msgspec.structs.replace(task, folder=scratch)
+                for task in self.tasks
+                if task.name not in self.finished
+            ]
+            yield self._progress()
+            shown = time.monotonic()
+            for message in run_tasks(clean_unit, missing, workers, stop):
+                if isinstance(message, Report):
+                    self._publish(message, scratch, builder)
+                    for place in message.damage:
+                        yield Rejected(rule=place.reason, where=place.where, detail=place.detail)
+                else:
+                    self._running[message.unit] = message
+                if time.monotonic() - shown >= _TICK:
+                    shown = time.monotonic()
+                    yield self._progress()
+            if len(self.finished) < len(self.tasks):
+                raise _StoppedError
+            yield self._progress()
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        builder.facts = {**msgspec.to_builtins(self.tally), "units": len(self.tasks)}
+
+    def _recall(self, builder: FolderBuilder) -> None:
+        """Take over the units that an interrupted run finished."""
+        for name, unit in builder.units.items():
+            self.finished[name] = msgspec.convert(unit.facts, Tally)
+        self._raw_before = self.tally.raw_bytes
+
+    def _publish(self, report: Report, scratch: Path, builder: FolderBuilder) -> None:
+        """Move a finished unit out of the scratch folder and record it.
+
+        A worker that outlives a killed parent by a moment still writes into its own scratch
+        folder, so it can never disturb the run that goes on with the work.
+        """
+        for file in report.files:
+            (scratch / file).replace(builder.path / file)
+        sync_folder(builder.path)
+        builder.commit(report.unit, report.files, msgspec.to_builtins(report.tally))
+        self.finished[report.unit] = report.tally
+        self._running.pop(report.unit, None)
+
+    def _progress(self) -> Progress:
+        tally, running = self.tally, self._running.values()
+        read = tally.read + sum(tick.read for tick in running)
+        raw = tally.raw_bytes + sum(tick.raw_bytes for tick in running)
+        done = sum(self._sizes[name] for name in self.finished)
+        done += sum(tick.done for tick in running)
+        seconds = max(time.monotonic() - self._start, 1e-3)
+        return Progress(
+            done=min(done, self.total_bytes),
+            total=self.total_bytes,
+            unit="bytes",
+            figures={
+                "articles": human_count(read),
+                "raw": f"{raw / 1e6:.0f} MB",
+                "speed": f"{(raw - self._raw_before) / 1e6 / seconds:.0f} MB/s",
+                "files": f"{len(self.finished)}/{len(self.tasks)}",
+            },
+        )
+
+
+def _summary(manifest: Manifest) -> dict[str, Any]:
+    """The counts of a cleaned folder; its manifest has the removed characters too."""
+    facts = dict(manifest.facts)
+    facts["removed_spans"] = {rule: spans for rule, (spans, _) in facts.pop("removed", {}).items()}
+    return facts
+
+
+def _finished(target: Path, manifest: Manifest, *, skipped: bool = False) -> Finished:
+    """The last event, unless nothing survived.
+
+    Raises:
+        HatcheryError: no document was kept.
+    """
+    facts = _summary(manifest)
+    if not facts["kept"]:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in facts["rejected"].items())
+        raise HatcheryError(
+            "No document survived cleaning.",
+            found=f"{facts['read']} read; rejected: {reasons or 'none'}",
+            remedy=f"look into {target}/rejected_*.jsonl; --min-words 0 keeps short texts",
+        )
+    return Finished(summary=facts, path=str(target), skipped=skipped)

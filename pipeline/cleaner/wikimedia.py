@@ -1,0 +1,172 @@
+"""Wikimedia Enterprise structured contents: from a nested record to an article in reading order.
+
+The kinds of 2024-03 to 2025-11 are accepted: `sections` or `article_sections`, as parts or as a
+JSON string, `has_parts` likewise, `value` as text or as a list of runs, explicit nulls.
+"""
+
+import re
+
+from pipeline.cleaner.records import Part, Record, RejectedError, as_parts
+from pipeline.cleaner.rules import WIKI, Removed, clean, count
+
+_APPARATUS = frozenset(
+    {
+        *("references", "notes", "footnotes", "citations", "notes and references"),
+        *("references and notes", "explanatory notes", "general references", "works cited"),
+        *("sources", "further reading", "external links", "see also"),
+        *("références", "notes et références", "voir aussi", "liens externes", "bibliographie"),
+        *("einzelnachweise", "weblinks", "siehe auch", "literatur"),
+    }
+)
+_LEFT_OUT = frozenset({"infobox", "image", "table", "field", "reference", "citation"})
+_REDIRECT = re.compile(r"\s*#?REDIRECT\b")
+_AMBIGUOUS = re.compile(r"\b(?:may|can|could|might) (?:also )?(?:refer|stand for)(?: to)?:?\s*$")
+_NO_TABLE = re.compile(r"(?:(?:Sources?|Source for [^:\n]{1,60}|References?|Notes?): *){1,6}")
+
+
+def article(record: Record, removed: Removed) -> tuple[str, str]:
+    """Title and text (title line, lead, headings, paragraphs, list items) of an article.
+
+    Raises:
+        RejectedError: redirect, disambiguation, no_text.
+        UnstableMarkupError: see `rules.clean`.
+    """
+    title = plain(record.name or record.title)
+    lead = record.abstract or ""
+    if _REDIRECT.match(lead):
+        raise RejectedError("redirect", lead[:200])
+    parts = as_parts(record.sections or record.article_sections)
+    blocks = Walk(parts, lead, removed).blocks()
+    if not blocks:
+        raise RejectedError("no_text", "no lead and no section with text")
+    if _REDIRECT.match(blocks[0].removeprefix("- ")):
+        raise RejectedError("redirect", blocks[0][:200])
+    if (
+        title.endswith("(disambiguation)")
+        or record.description == "Topics referred to by the same term"
+        or _AMBIGUOUS.search(blocks[0][:500])
+    ):
+        raise RejectedError("disambiguation", title)
+    text = clean("\n\n".join([title, *blocks] if title else blocks), WIKI, removed)
+    if not text:
+        raise RejectedError("no_text", "nothing is left after cleaning")
+    return (text[: text.find("\n")] if title and "\n" in text else title), text
+
+
+class Walk:
+    """A section tree in reading order: headings, paragraphs and whole lists, one string each.
+
+    It keeps its own stack, so no depth of nesting is too much, and holds a heading back until
+    something stands under it.
+    """
+
+    def __init__(self, parts: list[Part], lead: str, removed: Removed) -> None:
+        self._parts = parts
+        self._lead = lead
+        self._removed = removed
+        self._out: list[str] = []
+        self._headings: list[str] = []
+        self._items: list[str] = []
+
+    def blocks(self) -> list[str]:
+        """The blocks; what is left out is counted."""
+        parts, headings = self._parts, self._headings
+        if not (parts and _is_abstract(parts[0]) and _has_text(parts[0])):
+            self._open_with(list(filter(None, map(str.strip, self._lead.split("\n")))))
+        # A level: its parts, how deep in lists it is, and how many headings stood above it.
+        stack = [(iter(parts), 0, 0)]
+        while stack:
+            level, depth, above = stack[-1]
+            for part in level:
+                if part.type == "section" or part.type in _LEFT_OUT:
+                    before = len(headings)
+                    if self._enter(part, root=len(stack) == 1) and part.has_parts:
+                        stack.append((iter(as_parts(part.has_parts)), 0, before))
+                        break
+                    self._leave(before)
+                    continue
+                text = plain(part.value)
+                if text:
+                    self._place(text, depth, listed=part.type == "list_item")
+                if part.has_parts:
+                    inside = depth + 1 if part.type == "list" else depth
+                    stack.append((iter(as_parts(part.has_parts)), inside, len(headings)))
+                    break
+            else:
+                stack.pop()
+                self._leave(above)
+        self._end_list()
+        return self._out
+
+    def _open_with(self, lead: list[str]) -> None:
+        """Take the record's own lead, where no section repeats it."""
+        self._out += lead
+
+    def _enter(self, part: Part, *, root: bool) -> bool:
+        """Whether a section belongs to the article; its heading is noted."""
+        heading = plain(part.name)
+        reason = self._left_out(part, heading, root=root)
+        if reason is not None:
+            count(self._removed, reason)
+            return False
+        if heading and not (root and heading == "Abstract"):
+            self._headings.append(heading)
+        return True
+
+    def _left_out(self, part: Part, heading: str, *, root: bool) -> str | None:
+        """The rule that leaves `part` out with all it holds, None where it stays."""
+        if part.type != "section":
+            return part.type or ""
+        if root and heading == "Abstract":
+            return None if part is self._parts[0] else "repeated_abstract"
+        return "apparatus_section" if heading.lower() in _APPARATUS else None
+
+    def _leave(self, above: int) -> None:
+        """A section ends; when its heading is still held back, nothing stood under it."""
+        if len(self._headings) > above:
+            del self._headings[above:]
+            count(self._removed, "empty_section")
+
+    def _place(self, text: str, depth: int, *, listed: bool) -> None:
+        """Put a paragraph or list item under the headings held back."""
+        if text[-1] == ":" and _NO_TABLE.fullmatch(text):
+            count(self._removed, "caption_of_nothing", 1, len(text))
+            return
+        if self._headings or not listed:
+            self._end_list()
+            self._out += self._headings
+            self._headings.clear()
+        if listed:
+            self._items.append(f"{'  ' * (depth - 1)}- {text}")
+        else:
+            self._out.append(text)
+
+    def _end_list(self) -> None:
+        if self._items:
+            self._out.append("\n".join(self._items))
+            self._items.clear()
+
+
+def _is_abstract(part: Part) -> bool:
+    return part.type == "section" and part.name == "Abstract"
+
+
+def _has_text(part: Part) -> bool:
+    stack = [part]
+    while stack:
+        part = stack.pop()
+        if plain(part.value):
+            return True
+        stack += as_parts(part.has_parts)
+    return False
+
+
+def plain(value: object) -> str:
+    """A value as one line; a list of runs is joined."""
+    if isinstance(value, str):
+        text = value.strip()
+        return text.replace("\n", " ") if "\n" in text else text
+    if isinstance(value, list):
+        runs = (r.get("value") or r.get("text") if isinstance(r, dict) else r for r in value)
+        return " ".join(run.strip() for run in runs if isinstance(run, str)).strip()
+    return ""

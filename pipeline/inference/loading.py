@@ -1,0 +1,151 @@
+"""From what a user named to something that writes: checkpoint, tokenizer, device, form of the
+weights and engine, and how much memory that takes.
+
+One place for every face that writes text, so that all load the same things in the same way.
+"""
+
+from pathlib import Path
+
+import torch
+
+from model import device as devices
+from model.checkpoint import load_config, load_weights
+from model.config import parameter_count
+from model.generation.reader import Reader, reader_for
+from model.quantization.model import weight_bytes
+from pipeline.inference.quantized_loading import load_smaller
+from pipeline.inference.writer import Writer
+from pipeline.options.config import LoadOptions
+from pipeline.runs.inventory import Checkpoint
+from pipeline.runs.pretrained import declared_ends
+from pipeline.tokenizer.load import tokenizer_of
+from utils.errors import HatcheryError, OutOfMemoryError, UsageError
+from utils.hardware import machine, release_heap
+from utils.units import human_bytes
+
+
+def load_writer(path: Path, name: str, options: LoadOptions, tokenizers_dir: Path) -> Writer:
+    """A checkpoint folder, Hugging Face folder or `.pt` file with its tokenizer, ready to write.
+
+    `name` is what the writer goes by in events; its `notes` say what the form of the weights
+    costs.
+
+    Raises:
+        UsageError: there is no tokenizer; device, precision or engine is not to be had here.
+        RefusedError: see `model.checkpoint.load_weights`; model and tokenizer do not fit.
+        OutOfMemoryError: says which forms of the weights would fit.
+    """
+    tokenizer = tokenizer_of(path, options.tokenizer, tokenizers_dir)
+    try:
+        reader, notes = _reader(path, name, options)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not _is_about_memory(error):
+            raise
+        raise _out_of_memory(path, name, options, error) from error
+    return Writer(name, reader, tokenizer, declared_ends(path), notes)
+
+
+def device_for(options: LoadOptions) -> torch.device:
+    """Where the weights will be.
+
+    Raises:
+        UsageError: it is not there, or the engine computes elsewhere only.
+    """
+    if options.engine == "torch":
+        return devices.pick_device(options.device)
+    if options.device not in ("auto", "cpu"):
+        raise UsageError(
+            f"The engine llamacpp computes on the CPU, not on {options.device}.",
+            remedy="use --device cpu, or --engine torch",
+        )
+    return torch.device("cpu")
+
+
+def dtype_for(precision: str, device: torch.device) -> torch.dtype:
+    """The number format of weights that are not quantized, and of activations.
+
+    "auto" is float32 on a CPU, although bf16 is up to twice as fast there: the text is then that of
+    the weights as they were saved.
+    """
+    wanted = "fp32" if precision == "auto" and device.type != "cuda" else precision
+    return devices.pick_dtype(wanted, device)
+
+
+def bytes_needed(checkpoint: Checkpoint, options: LoadOptions) -> int:
+    """Memory that a checkpoint's weights need in the form asked for; of a `.pt` file, at most.
+
+    Raises:
+        UsageError, RefusedError: device or precision is not there; the checkpoint is not whole.
+    """
+    if not checkpoint.path.is_dir():
+        return checkpoint.size
+    config = load_config(checkpoint.path)
+    dtype = dtype_for(options.precision, device_for(options))
+    if options.quantize == "none":
+        return parameter_count(config) * dtype.itemsize
+    return weight_bytes(config, options.quantize, dtype)
+
+
+def memory_free(device: torch.device) -> int:
+    """Bytes that are free for weights on `device`."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return machine().memory_available
+
+
+def what_fits(path: Path, options: LoadOptions, free: int) -> str:
+    """The next thing to try for weights that need more than `free` bytes: smaller forms of them,
+    each with its size, as far as they fit."""
+    if not path.is_dir():
+        return "choose a smaller checkpoint, or --quantize int8"
+    config = load_config(path)
+    now = dtype_for(options.precision, device_for(options))
+    needed = weight_bytes(config, None if options.quantize == "none" else options.quantize, now)
+    smaller = {
+        "--precision bf16": weight_bytes(config, None, torch.bfloat16),
+        "--quantize int8": weight_bytes(config, "int8", now),
+        "--quantize int4": weight_bytes(config, "int4", now),
+    }
+    fitting = [
+        f"{flags} ({human_bytes(size)})"
+        for flags, size in smaller.items()
+        if size <= free and size < needed
+    ]
+    return f"{', '.join(fitting)} would fit" if fitting else "choose a smaller checkpoint"
+
+
+def _reader(path: Path, name: str, options: LoadOptions) -> tuple[Reader, tuple[str, ...]]:
+    """What computes, and notes on it."""
+    device = device_for(options)
+    dtype = dtype_for(options.precision, device)
+    if options.engine == "llamacpp":
+        from pipeline.inference.llama_cpp import llama_reader  # an extra that need not be there
+
+        return llama_reader(path, name, options, dtype)
+    if options.quantize == "none":
+        whole = load_weights(path, device, dtype)
+        release_heap()  # what the file was read into
+        return reader_for(whole), ()
+    model, notes = load_smaller(path, name, options.quantize, device, dtype, memory_free(device))
+    return reader_for(model), notes
+
+
+def _is_about_memory(error: Exception) -> bool:
+    text = str(error)
+    named = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return named or "not enough memory" in text or "can't allocate memory" in text
+
+
+def _out_of_memory(
+    path: Path, name: str, options: LoadOptions, error: Exception
+) -> OutOfMemoryError:
+    free = memory_free(device_for(options))
+    try:
+        remedy = what_fits(path, options, free)
+    except HatcheryError:
+        remedy = "choose a smaller checkpoint"
+    return OutOfMemoryError(
+        f"There is not enough memory for {name}.",
+        found=f"{human_bytes(free)} free; {str(error).splitlines()[0] if str(error) else ''}",
+        remedy=remedy,
+    )

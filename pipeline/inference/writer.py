@@ -1,0 +1,207 @@
+"""One checkpoint in memory and the texts it writes; knows nothing of runs, faces or files of
+prompts."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from threading import Event as StopSignal
+
+from model.generation.batch import Batch, fit_prompt
+from model.generation.reader import Reader
+from model.generation.sampling import NewToken, SamplingSettings
+from pipeline.events import Delta, Event, Sample, Warned
+from pipeline.inference.stop_strings import Continuation
+from pipeline.options.config import InferenceOptions
+from pipeline.tokenizer.tokenizer import Tokenizer
+from utils.errors import HatcheryError, RefusedError, UsageError
+
+
+class Writer:
+    """A model, its tokenizer and the name it goes by in events.
+
+    `ends` are the ids that end a text, `start` is the one that begins a document (None: there is
+    none), `context` the tokens that the model sees at once, `notes` sentences on what its loading
+    found.
+
+    Raises:
+        RefusedError: the tokenizer has more ids than the model.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        reader: Reader,
+        tokenizer: Tokenizer,
+        ends: frozenset[int] = frozenset(),
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.name, self.reader, self.tokenizer, self.notes = name, reader, tokenizer, notes
+        self.ends = ends if tokenizer.eos_id is None else ends | {tokenizer.eos_id}
+        self.context = reader.context
+        self.start = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
+        self._told_of_sliding = False
+        if tokenizer.vocab_size > reader.vocabulary:
+            raise RefusedError(
+                f"{name} and its tokenizer do not belong together.",
+                found=f"the tokenizer {tokenizer.name} has {tokenizer.vocab_size:,} ids, the model "
+                f"knows {reader.vocabulary:,}",
+                remedy="give the one that it was trained with: --tokenizer NAME",
+            )
+
+    def write(
+        self,
+        prompt: str,
+        options: InferenceOptions,
+        *,
+        seed: int,
+        stop: StopSignal,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> Iterator[Event]:
+        """Continue `prompt` `options.samples` times together; sample r draws with seed + r.
+
+        Yields a `Delta` for every piece of text and a `Sample` when one is complete. On `stop`
+        every text ends where it is, with the finish "interrupted".
+
+        Raises:
+            UsageError: the prompt is not text, or empty where the tokenizer cannot begin one.
+            HatcheryError: the model computes NaN.
+        """
+        whole = self.prompt_ids(prompt)
+        ids = fit_prompt(whole, options.max_length, self.context)
+        yield from self._notes(len(whole), len(ids), options.max_length)
+        batch = Batch(self.reader, options.samples)
+        texts: dict[int | None, _Text] = {}
+        for index in range(options.samples):
+            yield Delta("", prompt=prompt, source=self.name, index=index)
+            settings = replace(self._settings(options), seed=seed + index)
+            shown = seed + index if options.temperature else None
+            body = Continuation(self.tokenizer, ids, options.stop or ())
+            texts[batch.join(ids, settings)] = _Text(
+                self.name, prompt, len(ids), index, shown, body
+            )
+        seconds = 0.0  # of computing: what the reader does in between is not the model's time
+        while batch and not stop.is_set():
+            begin = clock()
+            step = batch.step()
+            seconds += clock() - begin
+            for token in step:
+                yield from texts[token.row].take(token, seconds)
+                if texts[token.row].body.finish:
+                    batch.leave(token.row)
+        for text in texts.values():
+            if text.body.finish is None:
+                yield from text.end("interrupted")
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """What the model reads for a text that begins a document.
+
+        Raises:
+            UsageError: see `write`.
+        """
+        ids = [*([] if self.start is None else [self.start]), *self.tokenizer.encode(prompt)]
+        if not ids:
+            raise UsageError(
+                f"{self.name} cannot begin a new document.",
+                found=f"its tokenizer {self.tokenizer.name} has no token that begins or ends one",
+                remedy="give a prompt that is not empty",
+            )
+        return ids
+
+    def _notes(self, whole: int, kept: int, wanted: int) -> Iterator[Warned]:
+        if kept < whole:
+            yield Warned(
+                f"{self.name} reads the last {kept:,} of the prompt's {whole:,} tokens: the first "
+                f"{whole - kept:,} do not fit into its context of {self.context:,}."
+            )
+        if kept + wanted > self.context and not self._told_of_sliding:
+            self._told_of_sliding = True
+            yield Warned(
+                f"{self.name} sees {self.context:,} tokens at once: past them it goes on with the "
+                "newer half in sight."
+            )
+
+    def _settings(self, options: InferenceOptions) -> SamplingSettings:
+        return SamplingSettings(
+            temperature=options.temperature,
+            top_k=options.top_k or None,
+            top_p=options.top_p,
+            min_p=options.min_p or None,
+            repetition_penalty=options.repetition_penalty,
+            max_new_tokens=options.max_length,
+            stop_ids=self.ends,
+            slide=True,
+            vocabulary=self.tokenizer.vocab_size,
+        )
+
+
+@dataclass
+class _Text:
+    """A text being written and what was measured, as events."""
+
+    source: str
+    prompt: str
+    prompt_tokens: int
+    index: int
+    seed: int | None
+    body: Continuation
+    first: float = 0.0
+    seconds: float = 0.0
+
+    def take(self, token: NewToken, seconds: float) -> Iterator[Event]:
+        """The next token, decided `seconds` after the beginning."""
+        refuse_nan(self.source, token.logprob, f"after {len(self.body.tokens)} new tokens")
+        self.first = self.first if self.body.tokens else seconds
+        self.seconds = seconds
+        yield from self._piece(self.body.push(token))
+        if self.body.finish is not None:
+            yield self._sample(self.body.finish)
+
+    def end(self, finish: str) -> Iterator[Event]:
+        """The text ends here for a reason that is not its own."""
+        yield from self._piece(self.body.end(finish))
+        yield self._sample(finish)
+
+    def _piece(self, text: str) -> Iterator[Delta]:
+        if text:
+            yield Delta(text, source=self.source, index=self.index)
+
+    def _sample(self, finish: str) -> Sample:
+        return Sample(
+            self.body.text,
+            prompt=self.prompt,
+            source=self.source,
+            index=self.index,
+            token_ids=[token.id for token in self.body.tokens],
+            statistics=self._statistics(finish),
+        )
+
+    def _statistics(self, finish: str) -> dict[str, float | str | None]:
+        logprobs = [token.logprob for token in self.body.tokens]
+        count = len(logprobs)
+        result: dict[str, float | str | None] = {
+            "new_tokens": count,
+            "prompt_tokens": self.prompt_tokens,
+            "seconds": self.seconds,
+            "finish": finish,
+        }
+        if count:
+            result |= {
+                "tokens_per_second": count / self.seconds if self.seconds else 0.0,
+                "first_token_ms": 1000 * self.first,
+                "mean_probability": sum(map(math.exp, logprobs)) / count,
+                "perplexity": math.exp(-sum(logprobs) / count),
+            }
+        if self.seed is not None:
+            result["seed"] = str(self.seed)  # as text: JSON numbers lose digits
+        return result
+
+
+def refuse_nan(name: str, logprob: float | None, where: str) -> None:
+    """Raise a HatcheryError where the model has computed no number; it says `where` that was."""
+    if logprob is not None and math.isnan(logprob):
+        raise HatcheryError(
+            f"{name} computes NaN: its weights are not usable.",
+            found=where,
+            remedy="choose an earlier checkpoint of the run, or --precision fp32",
+        )

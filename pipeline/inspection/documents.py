@@ -1,0 +1,195 @@
+"""Raw documents one by one, and what cleaning makes of each. Nothing is written."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from pipeline.cleaner.records import RejectedError, convert, decode
+from pipeline.cleaner.rules import CODE, PLAIN
+from pipeline.cleaner.worker import clean_item
+from pipeline.inspection.pages import HeldPage, Page, Place, open_page
+from pipeline.inspection.trace import Mark, Places, Trace, traced
+from pipeline.inspection.trace_article import traced_article
+from pipeline.options.config import Config
+from pipeline.sources.lines import Damage
+from pipeline.sources.raw import Input, Item
+from pipeline.sources.source_table import find_source
+from pipeline.sources.stage import raw_inputs
+from utils.artefacts import read_manifest
+
+_HELD_AT_ONCE = 4  # files
+_SEARCHED = 20_000  # documents looked through for a title at a time
+
+
+class Spot(NamedTuple):
+    """A document: the number of its file, from 0, and where it lies in it."""
+
+    file: int
+    place: Place
+
+
+class Look(NamedTuple):
+    """A raw document, what cleaning makes of it (also where it is `rejected`, which says why),
+    and which spans went by which rule; `origin` is where each character of `text` came from."""
+
+    title: str
+    raw: str
+    text: str
+    marks: list[Mark]
+    origin: Places
+    rejected: str
+
+
+def raw_files(config: Config) -> list[Input]:
+    """The raw files of the configured source; of `files`, those that cleanup last read.
+
+    Raises:
+        UsageError: there are none; names the command that fetches them.
+    """
+    source, given = find_source(config.dataset.source), config.cleanup.input
+    if given is None and source.where == "yours":
+        for test in (False, True):
+            manifest = read_manifest(config.cleaned_dir(source.name, test=test))
+            there = [Path(i.path) for i in manifest.inputs] if manifest else []
+            if there := [path for path in there if path.exists()]:
+                return raw_inputs(source, config, there)
+    return raw_inputs(source, config, given)
+
+
+class Corpus:
+    """The documents of some raw files in order."""
+
+    def __init__(self, files: Sequence[Input]) -> None:
+        self.files = files
+        self._pages: dict[int, Page] = {}
+
+    def _page(self, file: int) -> Page:
+        if file not in self._pages:
+            held = [number for number, page in self._pages.items() if isinstance(page, HeldPage)]
+            if len(held) >= _HELD_AT_ONCE:
+                del self._pages[held[0]]
+            self._pages[file] = open_page(self.files[file])
+        return self._pages[file]
+
+    def at(self, number: int, go_on: Callable[[], bool] = lambda: True) -> Spot | None:
+        """Document `number` of all, from 0; None where there are fewer, or `go_on` said no."""
+        for file in range(len(self.files)):
+            found = self._page(file).at(number, go_on)
+            if isinstance(found, Place):
+                return Spot(file, found)
+            number -= found
+            if not go_on():
+                return None
+        return None
+
+    def after(self, spot: Spot) -> Spot | None:
+        """The next document, None behind the last."""
+        place: Place | None = spot.place
+        for file in range(spot.file, len(self.files)):
+            if place := self._page(file).after(place):
+                return Spot(file, place)
+        return None
+
+    def before(self, spot: Spot) -> Spot | None:
+        """The document before, None before the first."""
+        place: Place | None = spot.place
+        for file in range(spot.file, -1, -1):
+            if place := self._page(file).before(place):
+                return Spot(file, place)
+        return None
+
+    def anywhere(self, random: Random) -> Spot | None:
+        """Some document; larger files come up more often."""
+        weights = [source.bytes for source in self.files]
+        if not sum(weights):
+            return None
+        [file] = random.choices(range(len(weights)), weights)
+        place = self._page(file).anywhere(random)
+        return Spot(file, place) if place else None
+
+    def titled(
+        self, words: str, spot: Spot, go_on: Callable[[], bool] = lambda: True
+    ) -> tuple[Spot, bool]:
+        """The next document behind `spot` whose title holds `words`, and True; or the last of
+        the 20,000 documents looked through in vain, and False."""
+        for _ in range(_SEARCHED):
+            following = self.after(spot) if go_on() else None
+            if following is None:
+                break
+            spot = following
+            if words.casefold() in self.title(spot).casefold():
+                return spot, True
+        return spot, False
+
+    def item(self, spot: Spot) -> Item | Damage:
+        """What lies at `spot`."""
+        return self._page(spot.file).item(spot.place)
+
+    def title(self, spot: Spot) -> str:
+        """The title of a document, or its file's name."""
+        item, name = self.item(spot), self.files[spot.file].name
+        if isinstance(item, Damage):
+            return name
+        if not item.is_row:
+            return item.title or name
+        try:
+            record = decode(item.content) if isinstance(item.content, bytes) else None
+        except RejectedError:
+            return name
+        if record is None:
+            return str(_row(item).get("name") or _row(item).get("title") or name)
+        return record.name or record.title or name
+
+    def where(self, spot: Spot) -> str:
+        """File and offset, as in `rejected_*.jsonl`."""
+        return f"{self.files[spot.file].name}:{spot.place.offset}"
+
+    def find(self, where: str, detail: str = "") -> Spot | None:
+        """The document at FILE:OFFSET; of several there, the one that `detail` names."""
+        name, _, offset = where.rpartition(":")
+        for file, source in enumerate(self.files):
+            if source.name == name and offset.isdigit():
+                place = self._page(file).near(int(offset), detail)
+                return Spot(file, place) if place else None
+        return None
+
+    def look(self, spot: Spot, min_words: int) -> Look:
+        """The document at `spot` beside what cleaning makes of it."""
+        item, source = self.item(spot), self.files[spot.file]
+        trace, rejected = _traced(item, source), ""
+        text, origin = trace.text, trace.origin
+        try:
+            text = clean_item(item, source, min_words, {}).text
+        except RejectedError as error:
+            rejected = f"{error.reason}: {error.detail}" if error.detail else error.reason
+        if text != trace.text:  # cleaning looks again only at lines that changed: one in thousands
+            origin = np.linspace(0, len(trace.raw), len(text), dtype=np.int64)
+        return Look(self.title(spot), trace.raw, text, trace.marks, origin, rejected)
+
+
+def _row(item: Item) -> dict[str, Any]:
+    if not isinstance(item.content, bytes):
+        return item.content
+    row = msgspec.json.decode(item.content)
+    return row if isinstance(row, dict) else {}
+
+
+def _traced(item: Item | Damage, source: Input) -> Trace:
+    """What the rules do to an item; one that cannot be read is shown as it is."""
+    if isinstance(item, Damage):
+        return Trace(item.detail, "", [], np.empty(0, np.int64))
+    try:
+        if not item.is_row:
+            assert isinstance(item.content, bytes)
+            return traced(item.content.decode(), CODE if source.form == "code" else PLAIN)
+        record = decode(item.content) if isinstance(item.content, bytes) else convert(item.content)
+        if record.structured:
+            return traced_article(record, _row(item))
+        return traced(record.text if record.text is not None else record.content or "", PLAIN)
+    except (RejectedError, UnicodeDecodeError):
+        content = item.content if isinstance(item.content, bytes) else str(item.content).encode()
+        return Trace(content.decode(errors="replace"), "", [], np.empty(0, np.int64))

@@ -1,0 +1,28 @@
+"""Stages run as parts of another stage, with settings filled in by it."""
+
+from collections.abc import Iterator
+from threading import Event as StopSignal
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from pipeline import stages
+from pipeline.events import Event
+from pipeline.options.config import Config
+
+Section = TypeVar("Section", bound=BaseModel)
+
+
+def revised(section: Section, **update: Any) -> Section:
+    """A copy of `section` in which `update` counts as given."""
+    return section.model_copy(update=update)
+
+
+def inner_events(command: str, config: Config, stop: StopSignal) -> Iterator[Event]:
+    """The events of the stage `command` with its section of `config`.
+
+    Raises:
+        HatcheryError: whatever the stage raises.
+    """
+    stage = stages.find(command)
+    return stage.load()(config, getattr(config, stage.section), stop)

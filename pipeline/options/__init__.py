@@ -1,0 +1,1 @@
+"""Every setting: one model per stage and config.json section."""

@@ -1,1 +1,0 @@
-"""Looking at the data: documents, rejects, tokens, windows."""

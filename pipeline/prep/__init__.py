@@ -1,0 +1,1 @@
+"""The prepare stage: clean documents to token shards."""

@@ -1,0 +1,235 @@
+"""prepare: clean documents become token shards, once, for any window and any validation share.
+
+Files are taken in groups; a group is one worker's task and a shard one unit of the build: after a
+kill the finished shards stay and the work goes on behind them. Groups, shards and their order
+depend on the input alone, so any number of workers writes the same bytes.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event as StopSignal
+from typing import Any
+
+import msgspec
+
+from pipeline.events import Event, Finished, Rejected, Saved, Started, Warned
+from pipeline.options.config import Config, PrepareOptions
+from pipeline.prep.merge_prep_progress import Tally
+from pipeline.prep.plan import in_groups, input_paths, lineage, open_tokenizer, sample_limits
+from pipeline.prep.worker import ShardDone, Task, encode_group
+from pipeline.sources.documents import cleaned_files
+from pipeline.tokens.metadata import METADATA, Metadata, ShardRecord, TokenizerRecord, read_metadata
+from pipeline.tokens.shards import SPLIT_SEED, token_dtype
+from pipeline.tokens.windows import count_windows
+from pipeline.workers import run_tasks
+from utils.artefacts import FolderBuilder, Manifest, Source, build_folder, is_current, read_manifest
+from utils.errors import UsageError
+
+_SHOWN_REJECTS = 100  # as events; all are counted
+_LAYOUT = ("source", "test", "split", "shard_tokens")  # options that decide the shards' bytes
+
+
+class _StoppedError(Exception):
+    """Leaves the build without publishing it."""
+
+
+def run(config: Config, options: PrepareOptions, stop: StopSignal) -> Iterator[Event]:
+    """Encode the clean documents of a source.
+
+    Raises:
+        UsageError: no documents or no tokenizer; names the command that makes them.
+        HatcheryError: a damaged input, a full disk, a worker that died.
+    """
+    build = _Build(config, options)
+    current = is_current(build.target, "prepare", build.plan, build.inputs)
+    if current and not options.force and _intact(build.target, current):
+        yield Finished(summary=current.facts, path=str(build.target), skipped=True)
+        return
+    try:
+        with build_folder(
+            build.target,
+            kind="tokens",
+            command="prepare",
+            options=build.plan,
+            inputs=build.inputs,
+        ) as builder:
+            yield from build.fill(builder, stop)
+    except _StoppedError:
+        yield Finished(summary=build.tally.figures(), stopped=True)
+        return
+    yield Saved(kind="tokens", path=str(build.target), facts=builder.facts)
+    yield Finished(summary=builder.facts | build.tally.figures(), path=str(build.target))
+
+
+class _Build:
+    """One run of the stage: what it reads, and the plan that a rerun is compared with."""
+
+    def __init__(self, config: Config, options: PrepareOptions) -> None:
+        self._config, self._options = config, options
+        self._name = options.source or config.dataset.source
+        self.target = options.output or config.tokens_dir(self._name, test=options.test)
+        inputs = input_paths(config, options)
+        self._groups = list(in_groups(cleaned_files(inputs)))
+        self._tokenizer, self._where = open_tokenizer(config, options)
+        self.inputs: list[Source] = lineage(inputs, self._tokenizer, self._where)
+        chosen = options.model_dump(include={"test", "window", "split", "shard_tokens"})
+        self._stride = options.stride or max(1, options.window // 2)
+        self.plan: dict[str, Any] = chosen | {"source": self._name, "stride": self._stride}
+        self.tally = Tally(self._groups)
+
+    def fill(self, builder: FolderBuilder, stop: StopSignal) -> Iterator[Event]:
+        """Make everything in the folder: reuse the target's shards, or encode what is missing."""
+        old = self._same_shards()
+        if old is not None:
+            yield Warned(message="Only the window changed: the shards stay as they are.")
+            files = {name: done for name, done in old.files.items() if name != METADATA}
+            for name in files:
+                (builder.path / name).unlink(missing_ok=True)
+                os.link(self.target / name, builder.path / name)
+            builder.commit("shards", files)
+            before = read_metadata(self.target, old)
+            self._describe(builder, before.shards, before.read, before.rejected)
+            return
+        done = [
+            msgspec.convert(unit.facts, ShardDone)
+            for name, unit in builder.units.items()
+            if name.startswith("shard ")
+        ]
+        yield from self._encode(builder, done, stop)
+        done.sort(key=lambda shard: shard.name)
+        rejected: dict[str, int] = {}
+        for shard in done:
+            for rule, count in shard.rejected.items():
+                rejected[rule] = rejected.get(rule, 0) + count
+        records = [_record(shard) for shard in done if shard.tokens]
+        self._describe(builder, records, sum(shard.read for shard in done), rejected)
+
+    def _same_shards(self) -> Manifest | None:
+        """The target's manifest if its shards are the ones wanted, only seen by other windows."""
+        old = read_manifest(self.target)
+        if old is None or self._options.force or not _intact(self.target, old):
+            return None
+        wanted = [self.plan[key] for key in _LAYOUT]
+        same = [old.made_by.options.get(key) for key in _LAYOUT] == wanted
+        return old if same and old.inputs == self.inputs else None
+
+    def _encode(
+        self, builder: FolderBuilder, done: list[ShardDone], stop: StopSignal
+    ) -> Iterator[Event]:
+        """Encode what `done` lacks and add it there."""
+        limits = sample_limits(self._groups) if self._options.test else None
+        self.tally.restore(done, limits)
+        yield Started(
+            stage="prepare",
+            title=f"Prepare {self._name}",
+            total=self.tally.total,
+            unit=self.tally.unit,
+        )
+        tasks = [
+            self._task(builder, group, [shard for shard in done if shard.group == group], limits)
+            for group in range(len(self._groups))
+            if not any(shard.last for shard in done if shard.group == group)
+        ]
+        shown = 0
+        for message in run_tasks(encode_group, tasks, self._options.workers, stop):
+            if isinstance(message, Rejected):
+                shown += 1
+                if shown <= _SHOWN_REJECTS:
+                    yield message
+                continue
+            if isinstance(message, ShardDone):
+                facts = msgspec.to_builtins(message)
+                builder.commit(f"shard {message.name}", message.files, facts)
+                done.append(message)
+            yield from self.tally.add(message)
+        if sum(shard.last for shard in done) < len(self._groups):
+            raise _StoppedError
+        yield self.tally.progress()
+
+    def _task(
+        self, builder: FolderBuilder, group: int, done: list[ShardDone], limits: list[int] | None
+    ) -> Task:
+        return Task(
+            group=group,
+            files=[str(file) for file in self._groups[group]],
+            folder=str(builder.path),
+            tokenizer=str(self._where),
+            tokenizers_dir=str(self._config.paths.tokenizers_dir),
+            fingerprint=self._tokenizer.fingerprint,
+            by_hash=self._options.split == "document",
+            shard_tokens=self._options.shard_tokens,
+            batch=self._options.batch,
+            skip=max((shard.upto for shard in done), default=0),
+            part=len(done),
+            limit=None if limits is None else limits[group],
+        )
+
+    def _describe(
+        self,
+        builder: FolderBuilder,
+        shards: list[ShardRecord],
+        read: int,
+        rejected: dict[str, int],
+    ) -> None:
+        """Write metadata.json, and the summary into the manifest."""
+        documents = sum(shard.documents for shard in shards)
+        tokens = sum(shard.tokens for shard in shards)
+        text_bytes = sum(shard.text_bytes for shard in shards)
+        assert read == documents + sum(rejected.values()), "a document was lost or doubled"
+        if not tokens:
+            raise UsageError(
+                "Nothing is left to train on.",
+                found=f"{read} documents read, rejected: {rejected or 'none'}",
+                remedy="give other text: python main.py prepare --input FILE_OR_FOLDER",
+            )
+        tokenizer = self._tokenizer
+        window = self._options.window
+        metadata = Metadata(
+            source=self._name,
+            tokenizer=TokenizerRecord(
+                name=tokenizer.name,
+                path=str(self._where),
+                fingerprint=tokenizer.fingerprint,
+                vocab_size=tokenizer.vocab_size,
+                bos_id=tokenizer.bos_id,
+                eos_id=tokenizer.eos_id,
+            ),
+            dtype=token_dtype(tokenizer.vocab_size).name,
+            documents=documents,
+            tokens=tokens,
+            text_bytes=text_bytes,
+            bytes_per_token=text_bytes / tokens,
+            window=window,
+            stride=self._stride,
+            windows=sum(count_windows(s.tokens, window, self._stride) for s in shards),
+            split=self._options.split,
+            split_seed=SPLIT_SEED,
+            read=read,
+            rejected=rejected,
+            shards=shards,
+        )
+        builder.write(METADATA, msgspec.json.format(msgspec.json.encode(metadata)) + b"\n")
+        shown = ("documents", "tokens", "text_bytes", "bytes_per_token", "windows", "window")
+        facts = {key: getattr(metadata, key) for key in (*shown, "read", "rejected")}
+        builder.facts = facts | {"shards": len(shards), "tokenizer": tokenizer.name}
+
+
+def _record(shard: ShardDone) -> ShardRecord:
+    return ShardRecord(
+        name=shard.name,
+        tokens=shard.tokens,
+        documents=shard.documents,
+        text_bytes=shard.text_bytes,
+        largest_id=shard.largest_id,
+        sha256=shard.files[f"tokens_{shard.name}.npy"].sha256,
+        read=shard.read,
+        rejected=shard.rejected,
+        inputs=shard.inputs,
+    )
+
+
+def _intact(folder: Path, manifest: Manifest) -> bool:
+    """Whether every file is there in full length; their content is checked when they are used."""
+    paths = ((folder / name, done.bytes) for name, done in manifest.files.items())
+    return all(path.is_file() and path.stat().st_size == size for path, size in paths)

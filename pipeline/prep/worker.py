@@ -1,0 +1,193 @@
+"""The work of one worker of `prepare`: some files of clean documents into finished shards."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.events import Rejected
+from pipeline.sources.documents import Document, read_cleaned
+from pipeline.tokenizer.load import load_tokenizer
+from pipeline.tokenizer.tokenizer import Tokenizer
+from pipeline.tokens.shards import Shard
+from utils.errors import RefusedError
+from utils.files import Written
+
+Ids: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
+
+_CHUNK_BYTES = 1 << 19  # encoded at a time: a few messages a second, and the stop signal is seen
+
+
+class Task(msgspec.Struct, frozen=True):
+    """Files to encode into `folder`, from record `skip` to `limit`, as shards `part` and on."""
+
+    group: int
+    files: list[str]
+    folder: str
+    tokenizer: str
+    tokenizers_dir: str
+    fingerprint: str
+    by_hash: bool
+    shard_tokens: int
+    batch: int
+    skip: int = 0
+    part: int = 0
+    limit: int | None = None
+
+
+class Advance(msgspec.Struct, frozen=True):
+    """Work done since the message before."""
+
+    group: int
+    documents: int
+    tokens: int
+    text_bytes: int
+
+
+class ShardDone(msgspec.Struct, frozen=True):
+    """A shard is durable, or a group has ended (`last`), then possibly with nothing in it.
+
+    `read` documents of the files `inputs` came in, up to record `upto` of the group.
+    """
+
+    group: int
+    name: str
+    files: dict[str, Written]
+    tokens: int
+    documents: int
+    text_bytes: int
+    largest_id: int
+    read: int
+    rejected: dict[str, int]
+    inputs: list[str]
+    upto: int
+    last: bool
+
+
+Message: TypeAlias = Advance | Rejected | ShardDone
+
+
+class _Filling:
+    """The shard being filled, and what was read for it."""
+
+    def __init__(self, vocab_size: int) -> None:
+        self.shard = Shard(vocab_size)
+        self.read = 0
+        self.rejected: dict[str, int] = {}
+        self.inputs: dict[str, None] = {}
+
+
+def encode_group(task: Task) -> Iterator[Message]:
+    """Encode the files of `task`; a shard ends before the document that would overfill it.
+
+    A document longer than a whole shard has a shard of its own.
+
+    Raises:
+        HatcheryError: a damaged input file, an id outside the vocabulary, or a full disk.
+    """
+    tokenizer, exact = _opened(task.tokenizer, task.tokenizers_dir, task.fingerprint)
+    filling, upto, part = _Filling(tokenizer.vocab_size), task.skip, task.part
+    for chunk in _chunks(islice(_records(task.files), task.skip, task.limit), task.batch):
+        tokens = text_bytes = 0
+        encoded = tokenizer.encode_documents([document.text for _, document in chunk])
+        for (file, document), ids in zip(chunk, encoded, strict=True):
+            data = document.text.encode()
+            size = len(ids)
+            rule = "" if data.strip() else "empty"
+            if not rule and not exact(ids, data):
+                rule = "not_exact"
+            if (
+                not rule
+                and filling.shard.tokens
+                and filling.shard.tokens + size > task.shard_tokens
+            ):
+                yield _finish(task, filling, part, upto, last=False)
+                filling, part = _Filling(tokenizer.vocab_size), part + 1
+            upto += 1
+            filling.read += 1
+            filling.inputs[file] = None
+            if rule:
+                filling.rejected[rule] = filling.rejected.get(rule, 0) + 1
+                yield Rejected(rule=rule, where=file, detail=document.id)
+                continue
+            filling.shard.add(ids, document.id, len(data))
+            tokens, text_bytes = tokens + size, text_bytes + len(data)
+        yield Advance(task.group, len(chunk), tokens, text_bytes)
+    yield _finish(task, filling, part, upto, last=True)
+
+
+@lru_cache(maxsize=1)
+def _opened(where: str, tokenizers_dir: str, fingerprint: str) -> "tuple[Tokenizer, _RoundTrip]":
+    """The tokenizer of the plan, opened once per process: it learns what words come often."""
+    tokenizer = load_tokenizer(where, Path(tokenizers_dir))
+    if tokenizer.fingerprint != fingerprint:
+        raise RefusedError(
+            f"The tokenizer {where} changed while its tokens were made.",
+            found=f"fingerprint {tokenizer.fingerprint[:16]}…, at the start {fingerprint[:16]}…",
+            remedy="run the same command again",
+        )
+    return tokenizer, _RoundTrip(tokenizer)
+
+
+def _records(files: list[str]) -> Iterator[tuple[str, Document]]:
+    for file in files:
+        for document in read_cleaned(Path(file)):
+            yield file, document
+
+
+def _chunks(
+    records: Iterator[tuple[str, Document]], most: int
+) -> Iterator[list[tuple[str, Document]]]:
+    chunk: list[tuple[str, Document]] = []
+    characters = 0
+    for record in records:
+        chunk.append(record)
+        characters += len(record[1].text)
+        if characters >= _CHUNK_BYTES or len(chunk) == most:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
+
+
+class _RoundTrip:
+    """Whether ids give back the very bytes of their text, at 100 MB/s."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        pieces = [tokenizer.text_bytes([i], fresh=False)[0] for i in range(tokenizer.vocab_size)]
+        self._pieces = np.empty(len(pieces), dtype=object)
+        self._pieces[:] = pieces
+        # SentencePiece puts a space before a text, which decoding takes off again.
+        self._prefix = self._joined(tokenizer.encode_batch(["a"])[0]).removesuffix(b"a")
+
+    def __call__(self, ids: Ids, data: bytes) -> bool:
+        return self._joined(ids) == self._prefix + data
+
+    def _joined(self, ids: Ids) -> bytes:
+        return b"".join(self._pieces[ids].tolist())
+
+
+def _finish(task: Task, filling: _Filling, part: int, upto: int, *, last: bool) -> ShardDone:
+    shard, rejected = filling.shard, filling.rejected
+    assert filling.read == shard.documents + sum(rejected.values()), "a document was lost"
+    name = f"{task.group:05d}_{part:03d}"
+    files = shard.write(Path(task.folder), name, by_hash=task.by_hash) if shard.tokens else {}
+    return ShardDone(
+        group=task.group,
+        name=name,
+        files=files,
+        tokens=shard.tokens,
+        documents=shard.documents,
+        text_bytes=shard.text_bytes,
+        largest_id=shard.largest_id,
+        read=filling.read,
+        rejected=rejected,
+        inputs=list(filling.inputs),
+        upto=upto,
+        last=last,
+    )

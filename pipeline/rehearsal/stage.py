@@ -1,0 +1,126 @@
+"""The rehearse stage: every stage on a sliver of the user's own text, before the hours it takes.
+
+Each step runs the real stage with the user's settings in a temporary folder and ends with a
+verdict; what comes after a step that failed is tried with other inputs where there are any.
+"""
+
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
+from threading import Event as StopSignal
+
+import msgspec
+
+from pipeline.events import Event, Failed, Finished, Judged, Progress, Started
+from pipeline.options.config import Config, RehearseOptions
+from pipeline.rehearsal import data_stages
+from pipeline.rehearsal.context import NotTriedError, Rehearsal, StoppedError, Trial
+from pipeline.rehearsal.verdicts import failed, row
+from pipeline.rehearsal.workspace import Room, rehearsal_room
+from pipeline.sources.source_table import find_source
+from utils.errors import HatcheryError
+from utils.files import disk_error
+from utils.units import human_seconds
+
+Step = tuple[str, Callable[[Rehearsal], Trial]]
+
+
+def run(config: Config, options: RehearseOptions, stop: StopSignal) -> Iterator[Event]:
+    """Try every stage; the table of verdicts comes last, and a failure where a stage would fail.
+
+    Raises:
+        UsageError: there is no such source.
+        HatcheryError: nothing can be written where the data is.
+    """
+    find_source(Rehearsal(config, options, Path(), stop).source)
+    with rehearsal_room(config.paths.data_dir) as room:
+        rehearsal = Rehearsal(config, options, room.path, stop)
+        title = f"Rehearse every stage on a sliver of {rehearsal.source}"
+        yield Started("rehearse", title)
+        verdicts: list[Judged] = []
+        try:
+            for name, trial in _steps():
+                verdict = yield from _tried(name, trial, rehearsal)
+                verdicts.append(verdict)
+                yield verdict
+        except StoppedError:
+            yield Finished({"verdicts": [row(verdict) for verdict in verdicts]}, stopped=True)
+            return
+        yield from _conclusion(verdicts, room)
+
+
+def _steps() -> Sequence[Step]:
+    """The steps in order, each with the name of its command."""
+    from pipeline.rehearsal import model_stages  # torch, which a wrong source need not wait for
+
+    return (
+        ("cleanup", data_stages.clean),
+        ("tokenize", data_stages.tokenize),
+        ("prepare", data_stages.prepare),
+        ("train", model_stages.train),
+        ("resume", model_stages.resume),
+        ("inference", model_stages.generate),
+    )
+
+
+def _tried(
+    name: str, trial: Callable[[Rehearsal], Trial], rehearsal: Rehearsal
+) -> Generator[Event, None, Judged]:
+    """The verdict of one step, with the time it took.
+
+    Raises:
+        StoppedError: the user asked to stop.
+    """
+    if rehearsal.stop.is_set():
+        raise StoppedError
+    yield Progress(0, message=name)
+    begin = time.monotonic()
+    try:
+        verdict = yield from trial(rehearsal)
+    except StoppedError:
+        raise
+    except NotTriedError as reason:
+        return Judged(stage=name, verdict="not tried", detail=str(reason))
+    except Exception as error:
+        return failed(name, _meaning(error))
+    took = human_seconds(time.monotonic() - begin)
+    return msgspec.structs.replace(verdict, detail=f"{verdict.detail} ({took})")
+
+
+def _meaning(error: Exception) -> HatcheryError:
+    """What a stage ended with, in words; our own mistakes with the place where they happened."""
+    if isinstance(error, OSError) and error.errno:
+        error = disk_error(error, Path(str(error.filename or "a file")))
+    if isinstance(error, HatcheryError):
+        return error
+    if isinstance(error, OSError) and error.errno:
+        return HatcheryError(
+            f"{error.filename or 'a file'}: {error.strerror}.",
+            remedy="check the path and its rights",
+        )
+    if isinstance(error, MemoryError):
+        return HatcheryError(
+            "This machine's memory is used up.",
+            found=str(error),
+            remedy="use a smaller --batch-size or model, or close other programs",
+        )
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return HatcheryError(
+        f"A mistake in Hatchery itself: {type(error).__name__}: {error}",
+        found=f"{place.filename}:{place.lineno}, in {place.name}",
+        remedy="please report it with this line",
+    )
+
+
+def _conclusion(verdicts: Sequence[Judged], room: Room) -> Iterator[Event]:
+    """The table, and where a stage failed what to do first and where to look."""
+    yield Finished({"verdicts": [row(verdict) for verdict in verdicts]})
+    broken = [verdict for verdict in verdicts if verdict.verdict == "fails"]
+    if broken:
+        room.kept = True
+        yield Failed(
+            f"Not ready: {', '.join(v.stage for v in broken)} would fail.",
+            found=f"what was tried is kept until the next rehearsal in {room.described}",
+            remedy=broken[0].remedy or f"see {broken[0].stage} above",
+        )

@@ -1,0 +1,257 @@
+"""What can be loaded: runs and the checkpoints in them, our own and those of older layouts.
+
+Looks at names, links and small JSON files only; weights are not read and torch is not imported.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.runs import folders, pretrained
+from utils.errors import UsageError
+
+LOOSE = "(no run)"
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+_OURS = re.compile(r"checkpoint_step_\d+$")
+_NUMBER = re.compile(r"(\d+)")
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_TRAIN = "train one: python main.py quickstart, or python main.py train"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Something that can be loaded. `size` is bytes on disk, `modified` seconds since 1970;
+    `val_loss` is nats per token, None where it is not recorded."""
+
+    path: Path
+    run: str
+    name: str
+    step: int | None
+    val_loss: float | None
+    size: int
+    modified: float
+    best: bool = False
+    latest: bool = False
+
+    @property
+    def label(self) -> str:
+        """Run and checkpoint in a few words."""
+        return self.name if self.run == LOOSE else f"{self.run} {self.name}"
+
+    @property
+    def id(self) -> str:
+        """The same for programs: RUN/step-500."""
+        counted = self.step is not None and self.name == f"step {self.step:,}"
+        name = safe_name(f"step-{self.step}" if counted else self.name)
+        return name if self.run == LOOSE else f"{safe_name(self.run)}/{name}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder of checkpoints, newest first."""
+
+    name: str
+    checkpoints: tuple[Checkpoint, ...]
+
+    @property
+    def modified(self) -> float:
+        return max(checkpoint.modified for checkpoint in self.checkpoints)
+
+    @property
+    def default(self) -> Checkpoint:
+        """The best, else the latest, else the newest checkpoint."""
+        ranked = sorted(self.checkpoints, key=lambda c: (c.best, c.latest), reverse=True)
+        return ranked[0]
+
+
+def safe_name(name: str) -> str:
+    """Letters, digits, dot, dash and underscore; never the name of a folder above."""
+    return _UNSAFE.sub("-", name).strip("-.") or "unnamed"
+
+
+def list_runs(checkpoints_dir: Path) -> list[Run]:
+    """All runs that hold a checkpoint, newest first; last, as one more, what is in no run."""
+    found: list[Run] = []
+    loose: list[Checkpoint] = []
+    for entry in _entries(checkpoints_dir):
+        if _weights(entry) is not None and (entry.is_file() or _is_checkpoint(entry)):
+            loose += _described([entry], LOOSE)
+        elif entry.is_dir() and (checkpoints := checkpoints_in(entry)):
+            found.append(Run(entry.name, checkpoints))
+    found.sort(key=lambda run: run.modified, reverse=True)
+    return [*found, Run(LOOSE, _newest_first(loose))] if loose else found
+
+
+def checkpoints_in(run: Path) -> tuple[Checkpoint, ...]:
+    """The checkpoints of a run folder, newest first."""
+    folders.step_folders(run)  # finishes what a kill interrupted
+    entries = [entry for entry in _entries(run) if not _links_beside(entry)]
+    marks = {which: folders.pointed(run, which) for which in ("best", "latest")}
+    return _newest_first(
+        [
+            replace(
+                checkpoint,
+                best=checkpoint.best or checkpoint.path == marks["best"],
+                latest=checkpoint.latest or checkpoint.path == marks["latest"],
+            )
+            for checkpoint in _described(entries, run.name)
+        ]
+    )
+
+
+def val_loss_of(checkpoint: Path) -> float | None:
+    """The recorded validation loss of a checkpoint, nats per token."""
+    return _val_loss(_state(checkpoint))
+
+
+def resolve(where: str, checkpoints_dir: Path) -> Checkpoint:
+    """What the user typed: a checkpoint folder, a `.pt` file, a run by folder or name, or a model
+    of the Hugging Face hub (gpt2, owner/name, owner/name@revision), which is fetched once.
+
+    A run stands for its best checkpoint, else its latest.
+
+    Raises:
+        UsageError: there is nothing of that name, or no checkpoint in it.
+        NetworkError: a model of the hub is not here and cannot be fetched.
+    """
+    path = Path(where).expanduser()
+    if not path.exists():
+        identity = pretrained.hub_id(where)
+        if identity is None or is_run(where, checkpoints_dir):
+            return _run_called(where, checkpoints_dir).default
+        [fetched] = _described([pretrained.fetch(identity)], LOOSE)
+        return replace(fetched, name=where)
+    real = path.resolve() if path.is_symlink() else path
+    inside = checkpoints_in(real) if real.is_dir() and not _is_checkpoint(real) else ()
+    if inside:
+        return Run(real.name, inside).default
+    in_run = real.name.startswith("checkpoint")
+    described = list(_described([real], real.absolute().parent.name if in_run else LOOSE))
+    if not described:
+        content = sorted(e.name for e in real.iterdir()) if real.is_dir() else [real.name]
+        raise UsageError(
+            f"{path} holds no checkpoint.",
+            found=", ".join(content[:8]) or "an empty folder",
+            remedy="choose a run, a checkpoint folder with config.json and model.safetensors, or "
+            "a .pt file",
+        )
+    return described[0]
+
+
+def newest(checkpoints_dir: Path) -> Checkpoint:
+    """The best checkpoint of the newest run.
+
+    Raises:
+        UsageError: there is no run; names the command that makes one.
+    """
+    known = list_runs(checkpoints_dir)
+    if not known:
+        raise UsageError(f"There is no trained model in {checkpoints_dir} yet.", remedy=_TRAIN)
+    return known[0].default
+
+
+def is_run(name: str, checkpoints_dir: Path) -> bool:
+    """Whether a run goes by that name."""
+    return any(folders.is_called(run.name, name) for run in list_runs(checkpoints_dir))
+
+
+def _run_called(name: str, checkpoints_dir: Path) -> Run:
+    known = list_runs(checkpoints_dir)
+    for run in known:
+        if folders.is_called(run.name, name):
+            return run
+    raise UsageError(
+        f"There is no checkpoint or run {name}.",
+        found=f"in {checkpoints_dir}: {', '.join(run.name for run in known[:8]) or 'no runs'}",
+        remedy="give one of these, a folder or a .pt file" if known else _TRAIN,
+    )
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What lies in `folder`, without hidden names and checkpoints set aside as corrupt; nothing
+    where there is no folder (any more)."""
+    found = sorted(folder.glob("[!.]*")) if folder.is_dir() else []
+    return [entry for entry in found if entry.suffix != ".corrupt"]
+
+
+def _links_beside(entry: Path) -> bool:
+    """Whether it is only another name of something in the same folder."""
+    return entry.is_symlink() and entry.resolve().parent == entry.parent.resolve()
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    """Whether it is one checkpoint, not a run: by its files, or by the name of an old layout."""
+    return _is_hugging_face(folder) or (
+        folder.name.startswith("checkpoint") and bool(list(folder.glob("*.pt")))
+    )
+
+
+def _is_hugging_face(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and any((folder / n).is_file() for n in _WEIGHTS)
+
+
+def _weights(entry: Path) -> Path | None:
+    """What to load for `entry`: a folder, a `.pt` file, or the one inside a folder."""
+    if entry.is_file():
+        return entry if entry.suffix == ".pt" else None
+    if _is_hugging_face(entry):
+        return entry
+    inside = sorted(entry.glob("*.pt"), key=lambda path: ("model" not in path.stem, path.name))
+    return inside[0] if inside else None
+
+
+def _described(entries: Sequence[Path], run: str) -> Iterator[Checkpoint]:
+    for entry in entries:
+        try:
+            path = _weights(entry)
+            if path is None:
+                continue
+            files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+            size = sum(file.stat().st_size for file in files)
+            modified = path.stat().st_mtime
+        except FileNotFoundError:
+            continue  # deleted while we looked
+        state = _state(entry)
+        stem = entry.stem if entry.is_file() else entry.name
+        step = state["step"] if isinstance(state.get("step"), int) else _step(stem)
+        words = re.split(r"[^a-z]", stem)
+        yield Checkpoint(
+            path=path,
+            run=run,
+            name=stem if step is None or not _OURS.match(stem) else f"step {step:,}",
+            step=step,
+            val_loss=_val_loss(state),
+            size=size,
+            modified=modified,
+            best="best" in words,
+            latest="latest" in words,
+        )
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    """state.json of a checkpoint of ours; empty where there is none or it is damaged, which
+    loading will say."""
+    try:
+        found = json.loads((folder / "state.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _val_loss(state: dict[str, Any]) -> float | None:
+    loss = state.get("val_loss")
+    if loss is None and "step" in state and state["step"] == state.get("best_step"):
+        loss = state.get("best_loss")
+    return loss if isinstance(loss, float) else None
+
+
+def _step(stem: str) -> int | None:
+    numbers = _NUMBER.findall(stem)
+    return int(numbers[-1]) if numbers else None
+
+
+def _newest_first(checkpoints: Sequence[Checkpoint]) -> tuple[Checkpoint, ...]:
+    return tuple(sorted(checkpoints, key=lambda c: (c.step or 0, c.modified), reverse=True))

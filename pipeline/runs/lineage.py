@@ -1,0 +1,108 @@
+"""What a run is: how it was set, what it learned from, where it branched off and what from it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model.config import ModelConfig
+from pipeline.options.config import TrainOptions
+from pipeline.runs.results import newest_state, parameters_of
+from pipeline.train.setup import RunRecord, read_record
+from utils.artefacts import read_manifest
+from utils.errors import HatcheryError
+
+_NO_SETTINGS = frozenset(("name", "resume", "data", "test"))
+_FROM_DATA = frozenset(("vocab_size",))
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A run's record beside what became of its surroundings.
+
+    `changed` are settings that are not the default; `data_fault` says what became of the tokens;
+    `branches` are runs that began from one of its checkpoints. `fault` says why there is no record.
+    """
+
+    created: str = ""
+    version: str = ""
+    parameters: int | None = None
+    data: str = ""
+    data_fault: str = ""
+    tokenizer: str = ""
+    parent: str = ""
+    branches: tuple[str, ...] = ()
+    changed: tuple[tuple[str, str], ...] = ()
+    steps: int | None = None
+    tokens: int | None = None
+    seconds: float | None = None
+    fault: str = ""
+
+
+def facts_of(run: Path, checkpoints_dir: Path) -> Facts:
+    """All that is known of `run` without reading weights; never fails."""
+    try:
+        record = read_record(run)
+    except HatcheryError as error:
+        return Facts(fault=error.problem)
+    fault, tokenizer = _data(record)
+    state = newest_state(run)
+    numbers = {k: v for k, v in state.items() if isinstance(v, int | float)}
+    return Facts(
+        created=record.created,
+        version=record.version,
+        parameters=parameters_of(record.model),
+        data=record.data,
+        data_fault=fault,
+        tokenizer=tokenizer,
+        parent=_place(record.parent) if record.parent else "",
+        branches=tuple(_branches(run, checkpoints_dir)),
+        changed=tuple(_changed(record)),
+        steps=int(numbers["step"]) if "step" in numbers else None,
+        tokens=int(numbers["tokens"]) if "tokens" in numbers else None,
+        seconds=float(numbers["seconds"]) if "seconds" in numbers else None,
+    )
+
+
+def _data(record: RunRecord) -> tuple[str, str]:
+    """What is wrong with the tokens of a run, and the name of their tokenizer."""
+    known = record.fingerprints.get("tokenizer", "")[:8]
+    try:
+        manifest = read_manifest(Path(record.data))
+    except HatcheryError:
+        return "damaged", known
+    except OSError as error:
+        return str(error.strerror), known
+    if manifest is None:
+        return "not there any more", known
+    if manifest.fingerprint != record.fingerprints.get("data"):
+        return "stale: made anew since", known
+    return "", Path(manifest.inputs[-1].path).name if manifest.inputs else known
+
+
+def _place(checkpoint: str) -> str:
+    """'run, step' of a checkpoint's path."""
+    path = Path(checkpoint)
+    step = path.name.removeprefix("checkpoint_step_").lstrip("0")
+    return f"{path.parent.name}, step {step}" if step.isdigit() else checkpoint
+
+
+def _branches(run: Path, checkpoints_dir: Path) -> Iterator[str]:
+    for other in sorted(checkpoints_dir.glob("*/run.json")):
+        try:
+            parent = read_record(other.parent).parent
+        except HatcheryError:
+            continue
+        if parent is not None and Path(parent).parent.name == run.name:
+            yield other.parent.name
+
+
+def _changed(record: RunRecord) -> Iterator[tuple[str, str]]:
+    for prefix, given, default, passed in (
+        ("", record.options, TrainOptions(), _NO_SETTINGS),
+        ("model.", record.model, ModelConfig(), _FROM_DATA),
+    ):
+        usual: dict[str, Any] = default.model_dump(mode="json")
+        for name, value in given.items():
+            if name not in passed and (name not in usual or usual[name] != value):
+                yield prefix + name.replace("_", "-"), str(value)

@@ -1,0 +1,1 @@
+"""Models, queues and answers, without HTTP."""

@@ -1,0 +1,153 @@
+"""Conversations to token ids by the tokenizer's own Jinja template.
+
+Control tokens come from the template and never from what somebody wrote: before rendering, each
+content gets a pair of guard characters at both ends, and in place of every control token that it
+spells out its number between them, so that only the template's own are found in the result.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, NoReturn
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from pipeline.server.engine.protocol import Message
+from pipeline.server.errors import bad_request
+from pipeline.tokenizer.tokenizer import Tokenizer
+from utils.errors import UsageError
+
+_GUARDS = range(0xF0000, 0x10FFFE)  # private use: a template has no business with them
+_LONGEST_MARK = 40  # characters of a text that begins a turn
+
+
+class ChatTemplate:
+    """The template of one tokenizer.
+
+    `stop_ids` and `stop_texts` are what follows an answer in it: a model that was never taught to
+    end writes on with the next turn.
+
+    Raises:
+        UsageError: the template cannot be read.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._source = tokenizer.chat_template
+        named = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id}
+        named |= {"pad_token": tokenizer.pad_id, "unk_token": tokenizer.unk_id}
+        self._tokens = {k: "" if i is None else tokenizer.piece(i) for k, i in named.items()}
+        self._controls = {tokenizer.piece(i): i for i in tokenizer.controls}
+        longest_first = sorted(filter(None, self._controls), key=len, reverse=True)
+        self._control = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+        try:
+            self._template = _environment().from_string(self._source)
+        except jinja2.TemplateError as error:
+            raise UsageError(
+                f"The chat template of {tokenizer.name} cannot be read: {error}.",
+                remedy="use /v1/completions, or mend chat_template in tokenizer_config.json",
+            ) from error
+        self.stop_ids, self.stop_texts = self._ends()
+
+    def encode(self, messages: Sequence[Message]) -> list[int]:
+        """Ids of the conversation, up to where the next answer begins.
+
+        Raises:
+            ApiError: the template does not take these messages.
+        """
+        guards = _unused([self._source, *(message.content for message in messages)])
+        turns = [
+            {"role": message.role, "content": self._guarded(message.content, *guards)}
+            for message in messages
+        ]
+        ids: list[int] = []
+        for text, control in self._split(self._render(turns)):
+            ids += self._tokenizer.encode(self._unguarded(text, *guards)) if text else []
+            ids += [] if control is None else [control]
+        return ids
+
+    def _guarded(self, content: str, left: str, right: str) -> str:
+        """`content` with guards inside its outer white space, which a template may trim, and
+        with numbers for its control tokens."""
+        core = content.strip()
+        begin = content.find(core)
+        safe = self._control.sub(lambda m: f"{left}{self._controls[m[0]]}{right}", core)
+        edge = left + right
+        return f"{content[:begin]}{edge}{safe}{edge}{content[begin + len(core) :]}"
+
+    def _unguarded(self, text: str, left: str, right: str) -> str:
+        piece = self._tokenizer.piece
+        whole = re.sub(f"{left}([0-9]+){right}", lambda m: piece(int(m[1])), text)
+        return whole.replace(left, "").replace(right, "")
+
+    def _split(self, rendered: str) -> Iterator[tuple[str, int | None]]:
+        """Texts and the control token after each; none after the last."""
+        at = 0
+        for match in self._control.finditer(rendered):
+            yield rendered[at : match.start()], self._controls[match[0]]
+            at = match.end()
+        yield rendered[at:], None
+
+    def _render(self, turns: Sequence[Mapping[str, str]], *, prompt: bool = True) -> str:
+        try:
+            return self._template.render(
+                messages=turns, add_generation_prompt=prompt, **self._tokens
+            )
+        except Exception as error:  # a template is a program that came with the model
+            raise bad_request(
+                "The model's chat template does not take these messages.",
+                "messages",
+                code="chat_template",
+                found=str(error)[:300],
+                remedy="let user and assistant take turns, the user first",
+            ) from error
+
+    def _ends(self) -> tuple[frozenset[int], tuple[str, ...]]:
+        """What the template puts between an answer and the next question."""
+        question, answer, next_question = (chr(code) for code in _GUARDS[:3])
+        turns = [
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": answer},
+            {"role": "user", "content": next_question},
+        ]
+        try:
+            rendered = self._render(turns, prompt=False)
+        except Exception:  # it takes no such conversation: its models end by themselves
+            return frozenset(), ()
+        between = rendered.partition(answer)[2].partition(next_question)[0]
+        parts = list(self._split(between))
+        first = [control for _, control in parts if control is not None][:1]
+        mark = parts[-1][0].strip()
+        distinct = bool(re.search(r"[^\w\s]", mark)) and len(mark) <= _LONGEST_MARK
+        return frozenset(first), (f"\n{mark}",) if distinct else ()
+
+
+def _unused(texts: Sequence[str]) -> tuple[str, str]:
+    """Two characters that are in none of the texts."""
+    taken = set().union(*texts)
+    free = islice((chr(code) for code in _GUARDS if chr(code) not in taken), 2)
+    try:
+        left, right = free
+    except ValueError:
+        raise bad_request("The messages use all private characters.", "messages") from None
+    return left, right
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    """Jinja as chat templates expect it, without a way out to Python."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _refuse
+    return environment
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)

@@ -1,0 +1,220 @@
+"""Requests of the OpenAI protocol: which fields there are, what they mean, what is refused.
+
+Fields that nobody knows are passed over, as the protocol's clients expect; those that would
+change the text and are not done here are refused by name, and so are misspelt ones.
+"""
+
+import difflib
+import re
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import from_json
+
+from model.generation.sampling import SamplingSettings
+from pipeline.server.errors import bad_request
+
+_SEED_RANGE = 2**63
+_MOST_STOPS, _MOST_MESSAGES, _MOST_BIASES = 16, 1000, 300
+_ID = re.compile("0|[1-9][0-9]{0,8}")
+_LOOKED_AT = 32  # unknown fields: a request may have any number of them
+_NOT_DONE: dict[str, tuple[Any, ...]] = {  # and the values that ask for nothing
+    "suffix": ("",),
+    "best_of": (1,),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "audio": (),
+    "prediction": (),
+    "web_search_options": (),
+    "guided_json": (),
+    "guided_regex": (),
+    "guided_grammar": (),
+}
+
+
+class StreamOptions(BaseModel):
+    """What a stream ends with."""
+
+    model_config = ConfigDict(strict=True)
+    include_usage: bool = False
+
+
+class Request(BaseModel):
+    """What both kinds of request have; defaults are those of the protocol."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+    model: str | None = Field(None, max_length=1000)
+    max_tokens: int | None = Field(None, ge=0)
+    temperature: float = Field(1.0, ge=0, le=100)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=-1)
+    min_p: float = Field(0.0, ge=0, le=1)
+    repetition_penalty: float = Field(1.0, gt=0, le=10)
+    presence_penalty: float = Field(0.0, ge=-2, le=2)
+    frequency_penalty: float = Field(0.0, ge=-2, le=2)
+    logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] = Field(
+        {}, max_length=_MOST_BIASES
+    )
+    stop: list[str] = Field([], max_length=_MOST_STOPS)
+    seed: int | None = Field(None, ge=-_SEED_RANGE, lt=_SEED_RANGE)
+    n: int = Field(1, ge=1)
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("logit_bias", mode="before")
+    @classmethod
+    def _by_id(cls, value: Any) -> Any:
+        """JSON has texts as keys."""
+        if isinstance(value, dict) and not all(map(_ID.fullmatch, value)):
+            raise ValueError('its keys are token ids, such as "42"')
+        return {int(i): bias for i, bias in value.items()} if isinstance(value, dict) else value
+
+    @property
+    def alternatives(self) -> int | None:
+        """Likeliest tokens to name beside each; None where no log-probabilities are asked for."""
+        raise NotImplementedError
+
+    def settings(self, index: int, stop_ids: frozenset[int], vocabulary: int) -> SamplingSettings:
+        """How the text `index` of a prompt is drawn: with the seed + index."""
+        seed = None if self.seed is None else (self.seed + index) % _SEED_RANGE
+        return SamplingSettings(
+            temperature=self.temperature,
+            top_k=self.top_k if self.top_k > 0 else None,
+            top_p=self.top_p if self.top_p < 1 else None,
+            min_p=self.min_p or None,
+            repetition_penalty=self.repetition_penalty,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            logit_bias=tuple(self.logit_bias.items()),
+            seed=seed,
+            stop_ids=stop_ids,
+            vocabulary=vocabulary,
+            alternatives=self.alternatives or 0,
+        )
+
+
+class Completion(Request):
+    """`/v1/completions`. A prompt is text or ids; without one a new document begins."""
+
+    prompt: list[str | list[int]] = Field([""], min_length=1)
+    echo: bool = False
+    logprobs: int | None = Field(None, ge=0, le=20)
+
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _prompts(cls, value: Any) -> list[Any]:
+        if isinstance(value, str):
+            return [value]
+        if isinstance(value, list) and value:
+            if all(type(item) is int for item in value):
+                return [value]
+            if all(isinstance(item, str) for item in value):
+                return value
+            lists = all(isinstance(item, list) and item for item in value)
+            if lists and all(type(i) is int for item in value for i in item):
+                return value
+        raise ValueError("a prompt is a text, token ids, or a list of texts or of lists of ids")
+
+    @property
+    def alternatives(self) -> int | None:
+        return self.logprobs
+
+    @property
+    def scored(self) -> bool:
+        """Whether the tokens of the prompts get log-probabilities too: `logprobs` begin with them,
+        as the text does with its prompt. The first has none (null), unless a BOS of ours stands
+        before it; see `pipeline.server.engine.prompts.encode`."""
+        return self.echo and self.logprobs is not None
+
+
+class Message(BaseModel):
+    """One turn of a conversation. Content may come in parts, all of them text."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+    @field_validator("role", mode="before")
+    @classmethod
+    def _role(cls, value: Any) -> Any:
+        return "system" if value == "developer" else value
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        parts = [part for part in value if isinstance(part, dict) and part.get("type") == "text"]
+        texts = [part["text"] for part in parts if isinstance(part.get("text"), str)]
+        if len(texts) != len(value):
+            raise ValueError('parts are {"type": "text", "text": "..."}: this model reads text')
+        return "".join(texts)
+
+
+class Chat(Request):
+    """`/v1/chat/completions`."""
+
+    messages: list[Message] = Field(min_length=1, max_length=_MOST_MESSAGES)
+    max_completion_tokens: int | None = Field(None, ge=0)
+    logprobs: bool = False
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+
+    @property
+    def alternatives(self) -> int | None:
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+
+class Named(BaseModel):
+    """The model that is to be loaded or unloaded."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+    model: str = Field(max_length=1000)
+
+
+R = TypeVar("R", bound=BaseModel)
+
+
+def parse(kind: type[R], body: bytes) -> R:
+    """The request in `body`.
+
+    Raises:
+        ApiError: not a JSON object, a field that is wrong, misspelt or not done here; names it.
+    """
+    try:
+        value = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise bad_request(f"The body is not JSON: {error}.", code="invalid_json") from None
+    if not isinstance(value, dict):
+        raise bad_request("The body is not a JSON object.", code="invalid_json")
+    given = {name: item for name, item in value.items() if item is not None}
+    _refuse_not_done(given, kind)
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        param = ".".join(map(str, first["loc"]))
+        said = first["msg"].removeprefix("Value error, ")
+        raise bad_request(f"{param}: {said}.", param) from None
+
+
+def _refuse_not_done(given: dict[str, Any], kind: type[BaseModel]) -> None:
+    for name, harmless in _NOT_DONE.items():
+        if name in given and given[name] not in harmless:
+            if name == "best_of" and given[name] == given.get("n", 1):
+                continue
+            raise bad_request(f"{name} is not supported.", name, code="unsupported_parameter")
+    fields = kind.model_fields
+    unknown = sorted(given.keys() - fields.keys() - _NOT_DONE.keys())
+    for name in unknown[:_LOOKED_AT]:
+        if near := difflib.get_close_matches(name[:64], fields, 1, 0.85):
+            raise bad_request(f"{name} is unknown: did you mean {near[0]}?", name[:64],
+                              code="unknown_parameter")  # fmt: skip

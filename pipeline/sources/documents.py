@@ -1,0 +1,207 @@
+"""Documents: what the stages between raw text and tokens hand to each other.
+
+A cleaned folder holds `cleaned_*.jsonl` (one `Document` per line) or `cleaned_*.txt` (one per
+line, newlines flattened). They are ours, so damage in them is an error, never skipped.
+"""
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from pipeline.sources.lines import MAX_LINE, Damage, Line, read_lines, read_pieces
+from utils.artefacts import MANIFEST
+from utils.errors import HatcheryError, UsageError
+
+ROWS = (".jsonl", ".json", ".parquet")
+TEXTS = (".txt", ".md", ".py")
+
+
+class Document(msgspec.Struct, frozen=True):
+    """One text: a stable id (the split is made by its hash), a title, and the text itself."""
+
+    id: str
+    title: str
+    text: str
+
+
+_document = msgspec.json.Decoder(Document)
+
+
+def kind_of(path: Path) -> str:
+    """The suffix that says how to read `path`, without .gz; empty when it is none of ours."""
+    name = path.name.lower()
+    suffix = Path(name.removesuffix(".gz")).suffix
+    if suffix == ".parquet" and name.endswith(".gz"):
+        return ""
+    return suffix if suffix in ROWS + TEXTS else ""
+
+
+def expand_inputs(paths: Sequence[Path]) -> list[Path]:
+    """The files meant by files, folders (searched to any depth) and globs, sorted, each once.
+
+    In folders only known suffixes count (.txt .md .py .jsonl .json, plain or .gz, and .parquet);
+    hidden entries and manifests are passed over, and so is a README beside files of rows, which
+    describes them. Symbolic links are followed once.
+
+    Raises:
+        UsageError: nothing of the kind is there; says what was looked for and what was found.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        matches = _matches(path)
+        if not matches:
+            raise UsageError(
+                f"There is nothing to read at {path}.",
+                found=_describe(path),
+                remedy="give files, folders or globs of .txt, .md, .py, .jsonl, .json (plain or "
+                ".gz) or .parquet",
+            )
+        for match in matches:
+            found.setdefault(match.resolve(), match)
+    files = sorted(found.values())
+    if files and not any(file.stat().st_size for file in files):
+        raise UsageError(
+            f"The input is empty: {', '.join(map(str, paths))}.",
+            found=f"{len(files)} file{'s' * (len(files) != 1)} of 0 bytes",
+            remedy="give files that hold text",
+        )
+    return files
+
+
+def _matches(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path] if kind_of(path) else []
+    if path.is_dir():
+        return list(_walk(path))
+    found: list[Path] = []
+    if glob.has_magic(str(path)):
+        for match in map(Path, glob.iglob(str(path), recursive=True)):  # noqa: PTH207 (absolute globs)
+            found += [match] if match.is_file() and kind_of(match) else []
+    return found
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Readable files under `folder`; a folder reached twice (a symlink loop) is read once."""
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        files = [Path(place, name) for name in names if not name.startswith(".")]
+        files = [file for file in files if kind_of(file) and file.is_file()]
+        beside_rows = any(kind_of(file) in ROWS and file.name != MANIFEST for file in files)
+        for file in files:
+            described = beside_rows and file.name.lower().startswith("readme.")
+            if file.name != MANIFEST and not described:
+                yield file
+
+
+def _describe(path: Path) -> str:
+    if path.is_dir():
+        others = sorted(entry.name for entry in path.iterdir())
+        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+        return f"only {', '.join(others[:5])}{more}" if others else "an empty folder"
+    if path.is_file():
+        return f"a file of a kind that is not read here ({path.suffix or 'no suffix'})"
+    if path.is_symlink():
+        return "a symbolic link that leads nowhere"
+    return "no file, folder or match of that name"
+
+
+def cleaned_files(paths: Path | Sequence[Path]) -> list[Path]:
+    """Files with clean documents: of a folder its `cleaned_*`, or everything readable in one
+    that cleanup did not make; never rejects or manifests.
+
+    Raises:
+        UsageError: there are none.
+    """
+    files: dict[Path, None] = {}
+    for path in [paths] if isinstance(paths, Path) else paths:
+        ours = sorted(p for s in ("jsonl", "txt") for p in path.glob(f"cleaned_*.{s}"))
+        if not ours and not path.exists() and not glob.has_magic(str(path)):
+            raise UsageError(
+                f"There are no clean documents at {path}.",
+                found="nothing of that name",
+                remedy="make them: python main.py cleanup",
+            )
+        found = ours or [p for p in expand_inputs([path]) if not p.name.startswith("rejected_")]
+        files |= dict.fromkeys(found)
+    if not files:
+        raise UsageError(
+            f"There are no clean documents at {paths}.",
+            found="only rejected ones",
+            remedy="make them: python main.py cleanup",
+        )
+    return list(files)
+
+
+def read_cleaned(path: Path, max_line: int = MAX_LINE) -> Iterator[Document]:
+    """The documents of one file, in order, in bounded memory.
+
+    A .jsonl line is a `Document`, a line of `cleaned_*.txt` a text; any other .txt, .md or .py is
+    read as it is, a long one in pieces of about 32 KiB.
+
+    Raises:
+        HatcheryError: a damaged line; names the file and line.
+    """
+    kind = kind_of(path)
+    if kind in TEXTS and not path.name.startswith("cleaned_"):
+        for item in read_pieces(path):
+            text = _decoded(path, item)
+            yield Document(f"{path.name}#{_line(path, item).number:05d}", path.stem, text)
+    elif kind in (".jsonl", ".txt"):
+        for item in read_lines(path, max_line):
+            line = _line(path, item)
+            if kind == ".txt":
+                text = _decoded(path, item)
+                yield Document(f"{path.name}:{line.number}", text[:80], text)
+            elif line.data:
+                yield _parsed(path, line)
+    else:
+        raise HatcheryError(
+            f"{path} does not hold clean documents.",
+            found=f"a {path.suffix or 'file without a suffix'}, where .jsonl or .txt is read",
+            remedy=f"clean it first: python main.py cleanup --input {path}",
+        )
+
+
+def _line(path: Path, item: Line | Damage) -> Line:
+    if isinstance(item, Line):
+        return item
+    raise HatcheryError(
+        f"{path} is damaged at byte {item.offset}: {item.reason}.",
+        found=item.detail,
+        remedy="run cleanup with --force to write it again",
+    )
+
+
+def _decoded(path: Path, item: Line | Damage) -> str:
+    line = _line(path, item)
+    try:
+        return line.data.decode()
+    except UnicodeDecodeError as error:
+        raise HatcheryError(
+            f"{path}:{line.number} is not UTF-8.",
+            found=f"byte {line.data[error.start]:#04x} at {line.offset + error.start}",
+            remedy=f"clean it first: python main.py cleanup --input {path}",
+        ) from error
+
+
+def _parsed(path: Path, line: Line) -> Document:
+    try:
+        document = _document.decode(line.data)
+        document.text.encode()  # JSON may hold lone surrogates, UTF-8 cannot
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise HatcheryError(
+            f"{path}:{line.number} is not a clean document.",
+            found=str(error),
+            remedy="run cleanup with --force, or clean this file first: python main.py cleanup "
+            f"--input {path}",
+        ) from error
+    return document

@@ -1,0 +1,170 @@
+"""Raw files as a stream of items to clean: rows of JSON or Parquet, texts, code.
+
+Each item knows where it was found. Memory is bounded by a line, a piece or a row group, except
+for a .json file, which is one value and must fit whole.
+"""
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
+
+import msgspec
+
+from pipeline.sources.documents import kind_of
+from pipeline.sources.lines import (
+    MAX_LINE,
+    PIECE,
+    Damage,
+    Line,
+    is_wikitext_title,
+    open_raw,
+    read_lines,
+    read_pieces,
+)
+
+MAX_JSON = 1 << 30
+_WHOLE = 1 << 20
+_COLUMNS = (
+    *("name", "identifier", "abstract", "description", "sections", "article_sections"),
+    *("id", "url", "title", "text", "content"),
+)
+
+Form: TypeAlias = Literal["rows", "json", "parquet", "text", "code", "topics"]
+
+
+class Input(msgspec.Struct, frozen=True):
+    """A raw file, the name its documents are known by, and how it is read."""
+
+    path: Path
+    name: str
+    form: Form
+    bytes: int
+
+
+class Item(NamedTuple):
+    """Something to clean: a JSON line, a row of Python values, or a text with id and title.
+
+    `offset` counts bytes of the uncompressed file, in Parquet rows; `number` counts from 1.
+    """
+
+    offset: int
+    number: int
+    content: bytes | dict[str, Any]
+    is_row: bool
+    id: str = ""
+    title: str = ""
+
+
+def as_input(path: Path, name: str) -> Input:
+    """How a file is read by its suffix."""
+    forms: dict[str, Form] = {".jsonl": "rows", ".json": "json", ".parquet": "parquet"}
+    form = forms.get(kind_of(path), "code" if kind_of(path) == ".py" else "text")
+    return Input(path, name, form, path.stat().st_size)
+
+
+def read_items(source: Input, max_line: int = MAX_LINE) -> Iterator[Item | Damage]:
+    """Everything in a raw file, in order; what cannot be read is yielded as damage."""
+    if source.form == "rows":
+        return _rows(source.path, max_line)
+    if source.form == "json":
+        return _json(source.path, max_line)
+    if source.form == "parquet":
+        return _parquet(source.path)
+    if source.form == "topics":
+        return _topics(source)
+    return _texts(source)
+
+
+def _rows(path: Path, max_line: int) -> Iterator[Item | Damage]:
+    for item in read_lines(path, max_line):
+        if isinstance(item, Damage):
+            yield item
+        elif item.data and not item.data.isspace():
+            yield Item(item.offset, item.number, item.data, True)
+
+
+def _json(path: Path, max_line: int) -> Iterator[Item | Damage]:
+    """One object, an array of objects (an API answer), or JSON lines under another name."""
+    first = next(read_lines(path, max_line), None)
+    if isinstance(first, Line) and first.data.startswith(b"{") and _is_object(first.data):
+        yield from _rows(path, max_line)
+        return
+    try:
+        with open_raw(path) as handle:
+            data = handle.read(MAX_JSON + 1)
+        if len(data) > MAX_JSON:
+            yield Damage("too_long_line", 0, f"one JSON value of more than {MAX_JSON} bytes")
+            return
+        array = data.lstrip()[:1] == b"["
+        values = msgspec.json.decode(data, type=list[msgspec.Raw]) if array else [data]
+    except UnicodeDecodeError as error:
+        yield Damage("not_utf8", 0, str(error))
+    except RecursionError:
+        yield Damage("too_deep", 0, "nested deeper than any article")
+    except (msgspec.DecodeError, EOFError, OSError) as error:
+        reason = "truncated_gzip" if isinstance(error, EOFError) else "not_json"
+        yield Damage(reason, 0, str(error))
+    else:
+        offset = 0
+        for number, value in enumerate(values, 1):
+            content = bytes(value)
+            offset = data.index(content, offset)
+            yield Item(offset, number, content, True)
+            offset += len(content)
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
+def _parquet(path: Path) -> Iterator[Item | Damage]:
+    import pyarrow as pa  # 0.2 s to load, and few inputs are Parquet
+    from pyarrow import parquet as pq
+
+    number = 0
+    try:
+        with pq.ParquetFile(path) as table:
+            columns = [name for name in _COLUMNS if name in table.schema_arrow.names]
+            for batch in table.iter_batches(batch_size=64, columns=columns):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield Item(number, number, cast(dict[str, Any], row), True)
+    except (pa.ArrowException, OSError) as error:
+        yield Damage("unreadable", number, f"after row {number}: {error}")
+
+
+def _texts(source: Input) -> Iterator[Item | Damage]:
+    """A short text or program whole, a long text in pieces, WikiText by article."""
+    code = source.form == "code"
+    first = _head(source.path)
+    titled = not code and any(is_wikitext_title(line) for line in first[:3])
+    pieced = titled or kind_of(source.path) == ".txt"
+    for item in read_pieces(source.path, PIECE if pieced else _WHOLE, titled=titled):
+        if isinstance(item, Damage):
+            yield item
+            continue
+        single = item.number == 1 and (not pieced or len(item.data) == source.bytes)
+        name = source.name if single else f"{source.name}#{item.number:05d}"
+        heading = item.data.lstrip().split(b"\n", 1)[0] if titled else b""
+        title = heading.strip(b"= \r").decode(errors="replace") or source.name
+        yield Item(item.offset, item.number, item.data, False, name, title)
+
+
+def _head(path: Path) -> list[bytes]:
+    """The first lines, as far as they can be read."""
+    lines = []
+    for item, _ in zip(read_lines(path, PIECE), range(3), strict=False):
+        lines.append(item.data if isinstance(item, Line) else b"")
+    return lines
+
+
+def _topics(source: Input) -> Iterator[Item | Damage]:
+    """The language reference that ships with Python as a module of texts, one per topic."""
+    topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
+    for number, (topic, text) in enumerate(sorted(topics.items()), 1):
+        yield Item(0, number, text.encode(), False, f"{source.name}#{topic}", topic)

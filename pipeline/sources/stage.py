@@ -1,0 +1,108 @@
+"""Where text comes from: the raw files of a source, and the download stage."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from threading import Event as StopSignal
+
+from pipeline.events import Event, Finished
+from pipeline.options.config import Config, DownloadOptions
+from pipeline.sources import fetch
+from pipeline.sources.documents import expand_inputs
+from pipeline.sources.python_library import library_inputs
+from pipeline.sources.raw import Input, as_input
+from pipeline.sources.source_table import SOURCES, Source, find_source
+from utils.artefacts import read_manifest
+from utils.errors import HatcheryError, UsageError
+
+
+def raw_inputs(source: Source, config: Config, given: Sequence[Path] | None) -> list[Input]:
+    """The raw files of a source, or those `given` in its place, with stable names.
+
+    Names are relative to the folder that holds all files, so that ids, and with them the split,
+    do not change when that folder moves.
+
+    Raises:
+        UsageError: there are none, or the source takes none.
+    """
+    if source.embedded:
+        if given:
+            raise UsageError(
+                f"The source {source.name} is embedded and takes no --input.",
+                remedy="clean your own texts with --source files --input PATH",
+            )
+        return library_inputs()
+    if not given:
+        folder = config.raw_dir(source.name)
+        if not folder.is_dir():
+            raise UsageError(
+                f"There is no raw text of {source.name} at {folder}.",
+                found="no such folder",
+                remedy="name your texts with --input PATH"
+                if source.where == "yours"
+                else f"python main.py download {source.name}, or put the files there, or name "
+                "them with --input PATH",
+            )
+        given = [folder]
+    files = expand_inputs(given)
+    common = Path(os.path.commonpath([file.absolute().parent for file in files]))
+    return [as_input(file, file.absolute().relative_to(common).as_posix()) for file in files]
+
+
+def is_here(source: Source, config: Config) -> bool:
+    """Whether cleanup could start on the source now."""
+    folder = config.raw_dir(source.name)
+    if source.embedded:
+        return True
+    return folder.is_dir() and any(not e.name.startswith(".") for e in folder.iterdir())
+
+
+def run(config: Config, options: DownloadOptions, stop: StopSignal) -> Iterator[Event]:
+    """List the sources, or fetch one into its raw folder.
+
+    Raises:
+        UsageError: no such source, or none named.
+        HatcheryError: it cannot be fetched, or is not what it should be.
+    """
+    if options.list or options.name is None:
+        if not options.list:
+            raise UsageError(
+                "Which source?",
+                found="no name",
+                remedy="python main.py download --list shows them",
+            )
+        yield Finished(summary={"sources": [_row(source, config) for source in SOURCES]})
+        return
+    source = find_source(options.name)
+    folder = config.raw_dir(source.name)
+    if source.embedded:
+        count = len(library_inputs())
+        yield Finished(summary={"files": count, "note": "embedded: nothing to fetch"}, skipped=True)
+        return
+    if source.where == "yours":
+        raise UsageError(
+            "Your own files need no download.",
+            remedy="python main.py cleanup --source files --input PATH",
+        )
+    manifest = read_manifest(folder) if folder.is_dir() else None
+    if manifest is not None and not options.force:
+        yield Finished(summary={"files": len(manifest.files)}, path=str(folder), skipped=True)
+        return
+    if manifest is None and is_here(source, config):
+        raise HatcheryError(
+            f"{folder} already holds files that download did not put there.",
+            found=", ".join(sorted(entry.name for entry in folder.iterdir())[:5]),
+            remedy=f"clean them as they are: python main.py cleanup --source {source.name}, or "
+            "move them away first",
+        )
+    yield from fetch.fetch(source, folder, options, stop)
+
+
+def _row(source: Source, config: Config) -> dict[str, str | bool]:
+    return {
+        "name": source.name,
+        "what": source.what,
+        "size": source.size,
+        "license": source.license,
+        "here": is_here(source, config),
+    }

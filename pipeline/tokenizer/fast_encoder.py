@@ -1,0 +1,189 @@
+"""Text to ids at several times the library's speed, with the same ids.
+
+A chunk is a run of whitespace and the word after it. Where no piece of a vocabulary has
+whitespace after anything else, the ids of a text are the ids of its chunks one after the other,
+and a chunk seen before is looked up instead of tokenized. Measured on 0.7 MB of web text with
+32,000 ids: 13.6 MB/s on one core once its chunks are known, against the library's 4.5 on two;
+3.1 when all of them are new.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from pipeline.tokenizer.spec import PREFIXED, SPACE, UNPREFIXED, Kind, Spec, parts
+from utils.errors import RefusedError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+# Whitespace beyond space, tab and newline as either regex engine sees it. A whitespace run that
+# holds one stays inside its chunk: the engines disagree on which of them separate words.
+_RARE = "\x0b\x0c\r\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_ANY, _WORD = f"[ \\n\\t{_RARE}]", f"[^ \\n\\t{_RARE}]"
+_CHUNK = re.compile(f"{_ANY}*{_WORD}+(?:[ \\n\\t]*[{_RARE}]{_ANY}*{_WORD}*)*|{_ANY}+")
+_CROSSING = re.compile(f"{_WORD}[ \\n\\t]")
+_KNOWN_CHUNKS = 1 << 18  # about 50 MB
+_GROUP = 1 << 20  # characters
+_LONGEST_KNOWN = 48  # characters; longer ones hardly ever come again
+
+
+class Encoder:
+    """Encodes texts for one vocabulary; safe to share between threads."""
+
+    def __init__(self, spec: Spec, kind: Kind, dtype: "npt.DTypeLike") -> None:
+        from tokenizers import Tokenizer as Engine  # 40 ms
+
+        _survive_forks()
+        self._dtype = dtype
+        self._prefix, self._escape = "", b""
+        plain = all(token["special"] for token in spec["added_tokens"])
+        marked = plain and kind == "byte-fallback" and not spec.get("pre_tokenizer")
+        if marked and spec.get("normalizer") in (PREFIXED, UNPREFIXED):
+            # The mark for a space would swallow a literal U+2581: that one goes byte by byte.
+            self._prefix = " " if spec["normalizer"] == PREFIXED else ""
+            vocab = spec["model"]["vocab"]
+            self._escape = self._pack([vocab[f"<0x{b:02X}>"] for b in SPACE.encode()])
+            spec = spec | {"normalizer": UNPREFIXED}
+        self._split = plain and _chunks_are_exact(spec, kind, bool(self._escape))
+        try:
+            self._engine = Engine.from_str(json.dumps(spec))
+        except Exception as error:  # the library raises nothing more specific
+            raise RefusedError(
+                "This tokenizer's parts do not fit together.",
+                found=str(error),
+                remedy="fetch or train it again",
+            ) from error
+        self._engine.encode_special_tokens = True  # a literal </s> is text
+        self._known: dict[str, bytes] = {}
+        self._lock = Lock()
+
+    def encode(
+        self, texts: Sequence[str], before: Sequence[int] = (), after: Sequence[int] = ()
+    ) -> "list[npt.NDArray[np.unsignedinteger[Any]]]":
+        """Ids of each text, between those of `before` and `after`.
+
+        Raises:
+            UsageError: a text holds a lone surrogate, which no UTF-8 can.
+        """
+        import numpy as np  # 60 ms
+
+        head, tail = self._pack(before), self._pack(after)
+        packed: list[bytearray] = []
+        for group in _groups(texts):
+            chunks = [self._chunks(text) for text in group]
+            with self._lock:
+                new = self._learn(chunks, group)
+                find = self._known.__getitem__
+                packed += [bytearray().join((head, *map(find, c), tail)) for c in chunks]
+                self._forget(new)
+        return [np.frombuffer(ids, self._dtype) for ids in packed]
+
+    def _chunks(self, text: str) -> list[str]:
+        text = self._prefix + text if text else ""
+        return _CHUNK.findall(text) if self._split else [text]
+
+    def _learn(self, chunks: list[list[str]], texts: Sequence[str]) -> list[str]:
+        """Make every chunk known; returns those that were not."""
+        new = list(set().union(*chunks).difference(self._known))
+        # One string per part between literal marks; nearly always one per chunk.
+        pieces = [chunk.split(SPACE) if self._escape else [chunk] for chunk in new]
+        flat = [piece for split in pieces for piece in split]
+        try:
+            encoded = iter(self._engine.encode_batch_fast(flat, add_special_tokens=False))
+        except TypeError:
+            _explain(texts)
+            raise
+        for chunk, split in zip(new, pieces, strict=True):
+            packed = (self._pack(next(encoded).ids) for _ in split)
+            self._known[chunk] = self._escape.join(packed)
+        return new
+
+    def _forget(self, new: list[str]) -> None:
+        """Keep what is likely to come again; early comers are the frequent ones."""
+        full = len(self._known) > _KNOWN_CHUNKS
+        for chunk in new:
+            if full or len(chunk) > _LONGEST_KNOWN:
+                del self._known[chunk]
+
+    def _pack(self, ids: Sequence[int]) -> bytes:
+        import numpy as np
+
+        return np.array(ids, dtype=self._dtype).tobytes()
+
+
+def _chunks_are_exact(spec: Spec, kind: Kind, marked: bool) -> bool:
+    """Whether the ids of a text are those of its chunks in a row.
+
+    Pieces are cut by a pattern that never joins whitespace to what stands before it, or, without
+    any pattern, no piece of the vocabulary does.
+    """
+    if kind == "byte-level":
+        if spec.get("normalizer") or spec["model"].get("ignore_merges"):
+            return False
+        steps = [_without_offsets(part) for part in parts(spec.get("pre_tokenizer"))]
+        return steps == [GPT2_SPLIT]
+    if spec.get("pre_tokenizer") or not (marked or not spec.get("normalizer")):
+        return False
+    mark = SPACE if marked else " "
+    return not any(_CROSSING.search(p.replace(mark, " ")) for p in spec["model"]["vocab"])
+
+
+def _without_offsets(step: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in step.items() if key != "trim_offsets"}
+
+
+# Cuts words from the white space before them. Ours are cut so too: of the patterns that other
+# programs compute it is the one with which chunks are exact, at 3 % more tokens on Python source
+# than one of our own had, and none more on web text.
+GPT2_SPLIT = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+
+
+def _groups(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Runs of `texts` of about a million characters: chunks take ten times the room of text."""
+    start = size = 0
+    for end, text in enumerate(texts, 1):
+        size += len(text)
+        if size >= _GROUP or end == len(texts):
+            yield texts[start:end]
+            start, size = end, 0
+
+
+def _explain(texts: Sequence[str]) -> None:
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                "This text is not Unicode: it holds half of a surrogate pair.",
+                found=f"U+{ord(text[error.start]):04X} at character {error.start}",
+                remedy="clean it first: python main.py cleanup",
+            ) from None
+
+
+@cache
+def _survive_forks() -> None:
+    """A forked child has none of the library's threads: it must not wait for them.
+
+    The library reads the variable at each batch; a value set by the user is left alone.
+    """
+    if not hasattr(os, "register_at_fork"):
+        return
+    name, ours = "TOKENIZERS_PARALLELISM", []
+
+    def before() -> None:
+        if name not in os.environ:
+            os.environ[name] = "false"
+            ours.append(True)
+
+    def in_parent() -> None:
+        if ours:
+            ours.pop()
+            os.environ.pop(name, None)
+
+    os.register_at_fork(before=before, after_in_parent=in_parent)

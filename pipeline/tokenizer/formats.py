@@ -1,0 +1,172 @@
+"""Reads a tokenizer's files: tokenizer.json, SentencePiece's model, GPT-2's pair of files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline.tokenizer.sentencepiece import convert
+from pipeline.tokenizer.spec import Spec
+from pipeline.tokenizer.tokenizer import Tokenizer
+from utils.artefacts import MANIFEST, read_manifest, verify
+from utils.errors import HatcheryError, RefusedError, UsageError
+
+_PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
+FILES = ("tokenizer.json", "tokenizer.model", *(vocab for vocab, _ in _PAIRS))
+"""What may hold a vocabulary; the first that is there is read."""
+TEMPLATE = "chat_template.jinja"  # where transformers writes it since version 4.52
+_ROLE_NAMES = {
+    "bos": ("<s>", "<bos>", "<|begin_of_text|>", "<|endoftext|>"),
+    "eos": ("</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>"),
+    "pad": ("<pad>",),
+    "unk": ("<unk>",),
+}
+
+
+def main_file(path: Path) -> Path:
+    """The file of `path` that holds the vocabulary.
+
+    Raises:
+        UsageError: a folder without one.
+    """
+    if path.is_file():
+        return path
+    for name in FILES:
+        if (path / name).is_file():
+            return path / name
+    inside = sorted(entry.name for entry in path.iterdir())
+    raise UsageError(
+        f"{path} does not hold a tokenizer.",
+        found=", ".join(inside[:6]) + (" …" if len(inside) > 6 else "") or "an empty folder",
+        remedy=f"it should hold one of {', '.join(FILES)}",
+    )
+
+
+def read(path: Path, name: str) -> Tokenizer:
+    """Read a folder or file; the manifest is verified where there is one.
+
+    Raises:
+        UsageError: not a tokenizer, or of a kind that cannot give text back.
+        RefusedError: damaged.
+    """
+    file = main_file(path)
+    if path.is_dir() and (path / MANIFEST).is_file() and read_manifest(path):
+        verify(path, [file.name])
+    roles: dict[str, str] = {}
+    try:
+        if file.name.endswith(".model"):
+            spec, roles = convert(file.read_bytes())
+        else:
+            spec = _read_json(file)
+            if not isinstance(spec.get("model"), dict):  # "model" is also a word of GPT-2
+                spec = _byte_level(spec, _merges_beside(file))
+        settings = _settings(file.parent)
+        roles = _roles(spec, settings) or roles
+        listed = map(_content, settings.get("additional_special_tokens", []))
+        more = [text for text in listed if text]
+        return Tokenizer(spec, name, roles, declared_template(file.parent), more)
+    except HatcheryError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RefusedError(
+            f"{file} is not a whole tokenizer.",
+            found=f"{type(error).__name__}: {error}",
+            remedy="fetch or train it again",
+        ) from error
+
+
+def declared_template(folder: Path) -> str | None:
+    """The chat template that a folder declares: in a file of its own, else among the settings; of
+    several with names, the one named "default".
+
+    Raises:
+        RefusedError: the file that should hold it is damaged.
+    """
+    file = folder / TEMPLATE
+    if file.is_file():
+        try:
+            return file.read_text("utf-8")
+        except UnicodeDecodeError as error:
+            raise RefusedError(f"{file} is not text.", found=str(error)) from error
+    template = _settings(folder).get("chat_template")
+    if isinstance(template, list):
+        named = [item for item in template if isinstance(item, dict)]
+        template = {item.get("name"): item.get("template") for item in named}.get("default")
+    return template if isinstance(template, str) else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise RefusedError(
+            f"{path} is damaged: it is not JSON.", found=str(error), remedy="fetch it again"
+        ) from error
+    if not isinstance(value, dict):
+        raise RefusedError(f"{path} is not a tokenizer.", found=f"a JSON {type(value).__name__}")
+    return value
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """What the files beside the vocabulary say; the more specific file wins."""
+    settings: dict[str, Any] = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        if (folder / name).is_file():
+            known = _read_json(folder / name)
+            settings |= {key: value for key, value in known.items() if value is not None}
+    return settings
+
+
+def _roles(spec: Spec, settings: dict[str, Any]) -> dict[str, str]:
+    """The tokens that begin and end documents, as declared, else by their usual names."""
+    exist = spec["model"]["vocab"].keys() | {t["content"] for t in spec.get("added_tokens") or []}
+    special = {t["content"] for t in spec.get("added_tokens") or [] if t["special"]}
+    roles: dict[str, str] = {}
+    for role, usual in _ROLE_NAMES.items():
+        text = _content(settings.get(f"{role}_token"))
+        if text is not None and text in exist:
+            roles[role] = text
+        elif role != "pad" and (known := [name for name in usual if name in special]):
+            roles[role] = known[0]
+    return roles
+
+
+def _content(token: Any) -> str | None:
+    """The text of a token written as a string or as an object; None where there is none."""
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) else None
+
+
+def _merges_beside(vocab: Path) -> list[list[str]]:
+    names = dict(_PAIRS)
+    path = vocab.with_name(names.get(vocab.name, "merges.txt"))
+    if not path.is_file():
+        raise UsageError(
+            f"{vocab} has no merges beside it.",
+            found=f"no {path.name} in {vocab.parent}",
+            remedy=f"put {path.name} there, or give a tokenizer.json",
+        )
+    lines = path.read_bytes().decode().split("\n")
+    pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
+    if wrong := [line for line in pairs if len(line) != 2]:
+        raise RefusedError(f"{path} is damaged.", found=f"the merge {' '.join(wrong[0])[:80]!r}")
+    return pairs
+
+
+def _byte_level(vocab: dict[str, int], merges: list[list[str]]) -> Spec:
+    """GPT-2's pipeline around a vocabulary and its merges."""
+    step = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    special = {"special": True, "normalized": False}
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
+    return {
+        "version": "1.0",
+        "added_tokens": [
+            {"id": vocab[text], "content": text} | special | flags
+            for text in ("<|endoftext|>",)
+            if text in vocab
+        ],
+        "normalizer": None,
+        "pre_tokenizer": step | {"use_regex": True},
+        "post_processor": None,
+        "decoder": step | {"use_regex": True},
+        "model": {"type": "BPE", "vocab": vocab, "merges": merges},
+    }

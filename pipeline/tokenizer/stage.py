@@ -1,0 +1,221 @@
+"""The tokenize stage: train or fetch a tokenizer, encode and decode with it, measure it."""
+
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from threading import Event as StopSignal
+from typing import Any, NamedTuple
+
+from pipeline.events import Event, Finished, Progress, Saved, Started, Warned
+from pipeline.options.config import Config, TokenizeOptions
+from pipeline.sources.documents import cleaned_files
+from pipeline.tokenizer import load as loading
+from pipeline.tokenizer import train as training
+from pipeline.tokenizer.formats import read
+from pipeline.tokenizer.report import measure, sample
+from pipeline.tokenizer.tokenizer import Tokenizer
+from utils.artefacts import Source, is_current, read_manifest, source
+from utils.errors import UsageError
+
+
+class Outcome(NamedTuple):
+    """A tokenizer in its folder; `fresh` says that this run made it."""
+
+    tokenizer: Tokenizer
+    path: Path
+    facts: dict[str, Any]
+    fresh: bool
+
+
+Making = Generator[Event, None, Outcome]
+
+
+def run(config: Config, options: TokenizeOptions, stop: StopSignal) -> Iterator[Event]:
+    """Train or fetch a tokenizer; encode, decode and measure with it."""
+    _refuse_contradictions(options)
+    yield Started(stage="tokenize", title="Tokenizer")
+    try:
+        if options.train:
+            made = yield from _train(config, options, stop)
+        elif options.load:
+            made = yield from _load(config, options)
+        else:
+            made = yield from _use(config, options)
+    except training.StoppedError:
+        yield Finished(summary={"learned": False}, stopped=True)
+        return
+    answer = _answer(made.tokenizer, options)
+    facts = {"tokenizer": made.tokenizer.name, **made.facts}
+    yield Finished(
+        summary={**answer, **facts},  # an answer is the result, else the folder is
+        path=None if answer else str(made.path),
+        skipped=not made.fresh and not answer and bool(options.train or options.load),
+    )
+
+
+def _refuse_contradictions(options: TokenizeOptions) -> None:
+    if options.train and options.load:
+        raise UsageError(
+            "--train and --load exclude each other.",
+            found=f"--train {options.train} and --load {options.load}",
+            remedy="give one of them",
+        )
+    name = options.name
+    if name is not None and (not name.strip() or name.startswith(".") or Path(name).name != name):
+        raise UsageError(
+            "The name of a tokenizer is the name of one folder.",
+            found=f"--name {name!r}",
+            remedy="use letters, digits, _ and -",
+        )
+
+
+def _train(config: Config, options: TokenizeOptions, stop: StopSignal) -> Making:
+    assert options.train is not None
+    files, inputs = _corpus(config, options)
+    target = config.paths.tokenizers_dir / (options.name or f"{options.train}_tokenizer")
+    settings: dict[str, Any] = {"train": options.train, "train_mib": options.train_mib}
+    if options.train == "bpe":
+        settings["vocab_size"] = options.vocab_size
+    if not options.force and (done := is_current(target, "tokenize", settings, inputs)):
+        return Outcome(read(target, target.name), target, done.facts, fresh=False)
+    feed = training.Feed(files, options.train_mib << 20, stop)
+    spec = yield from training.learn(options.train, options.vocab_size, feed, stop)
+    tokenizer = Tokenizer(spec, target.name, training.ROLES)
+    if options.train == "bpe" and tokenizer.vocab_size < options.vocab_size:
+        yield Warned(
+            message=f"Only {tokenizer.vocab_size} of {options.vocab_size} ids were learned: no "
+            f"pair of pieces is left to join in {feed.bytes:,} bytes of text.",
+            remedy="give more text, or a smaller --vocab-size",
+        )
+    learned = {"learned_from_bytes": feed.bytes, "learned_from_documents": feed.documents}
+    figures = yield from _measure(config, tokenizer, files)
+    return (yield from _save(tokenizer, target, settings, inputs, learned | figures))
+
+
+def _load(config: Config, options: TokenizeOptions) -> Making:
+    assert options.load is not None
+    folder = config.paths.tokenizers_dir
+    found = loading.find(options.load, folder, refetch=options.force)
+    if found.saved and options.name in (None, found.name):
+        return (yield from _measured(config, options, found.open(), found.saved))
+    target = folder / (options.name or found.name)
+    settings, inputs = {"load": options.load}, [found.origin()]
+    if not options.force and is_current(target, "tokenize", settings, inputs):
+        return (yield from _measured(config, options, read(target, target.name), target))
+    yield Progress(done=0, message=f"fetching {options.load}")
+    tokenizer = found.open()
+    tokenizer.name = target.name
+    figures = yield from _measure(config, tokenizer, _files_to_measure(config, options))
+    return (yield from _save(tokenizer, target, settings, inputs, figures))
+
+
+def _use(config: Config, options: TokenizeOptions) -> Making:
+    folder = config.paths.tokenizers_dir
+    path = folder / options.name if options.name else loading.newest(folder)
+    found = loading.find(path, folder)
+    return (yield from _measured(config, options, found.open(), path))
+
+
+def _measured(config: Config, options: TokenizeOptions, tokenizer: Tokenizer, path: Path) -> Making:
+    """A tokenizer that exists: its known facts, or figures on the input that was asked for."""
+    answers = options.encode is not None or options.decode is not None
+    manifest = read_manifest(path) if path.is_dir() and not answers else None
+    facts = dict(manifest.facts) if manifest else _identity(tokenizer)
+    if options.input or not (answers or options.load):
+        facts |= yield from _measure(config, tokenizer, _files_to_measure(config, options))
+    return Outcome(tokenizer, path, facts, fresh=False)
+
+
+def _save(
+    tokenizer: Tokenizer,
+    target: Path,
+    settings: dict[str, Any],
+    inputs: Sequence[Source],
+    figures: dict[str, Any],
+) -> Making:
+    facts = _identity(tokenizer) | figures
+    tokenizer.save(target, options=settings, inputs=inputs, facts=facts)
+    yield Saved(kind="tokenizer", path=str(target), facts=facts)
+    return Outcome(tokenizer, target, facts, fresh=True)
+
+
+def _identity(tokenizer: Tokenizer) -> dict[str, Any]:
+    return {"vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint}
+
+
+def _corpus(config: Config, options: TokenizeOptions) -> tuple[list[Path], list[Source]]:
+    """Files to learn from, and the artefacts or files they are, for lineage."""
+    folder = config.cleaned_dir(options.source or config.dataset.source)
+    places = options.input or [folder]
+    if not options.input and not folder.is_dir():
+        raise UsageError(
+            f"There are no clean documents of {folder.name} yet.",
+            found=f"no folder {folder}",
+            remedy=f"make them: python main.py cleanup --source {folder.name}",
+        )
+    files = cleaned_files(places)
+    whole = [place for place in places if place.is_dir() and read_manifest(place)]
+    single = [file for file in files if file.parent not in whole]
+    return files, [source(path) for path in (*whole, *single)]
+
+
+def _files_to_measure(config: Config, options: TokenizeOptions) -> list[Path]:
+    """The input, else the cleaned source where there is one."""
+    folder = config.cleaned_dir(options.source or config.dataset.source)
+    if options.input or options.source or folder.is_dir():
+        return cleaned_files(options.input or [folder])
+    return []
+
+
+def _measure(
+    config: Config, tokenizer: Tokenizer, files: Sequence[Path]
+) -> Generator[Event, None, dict[str, Any]]:
+    if not files:
+        return {}
+    yield Progress(done=0, message="measuring")
+    gpt2 = config.paths.tokenizers_dir / loading.KNOWN["gpt2"][1]
+    other = read(gpt2, gpt2.name) if gpt2.is_dir() else None
+    figures = measure(tokenizer, sample(files), other)
+    if figures and figures["exact_round_trips"] < figures["sample_documents"]:
+        lost = figures["sample_documents"] - figures["exact_round_trips"]
+        yield Warned(
+            message=f"{lost} of {figures['sample_documents']} documents do not come back exactly: "
+            f"{tokenizer.name} rewrites text before it cuts it.",
+            remedy="train your own where every character counts",
+        )
+    return figures
+
+
+def _answer(tokenizer: Tokenizer, options: TokenizeOptions) -> dict[str, Any]:
+    answer: dict[str, Any] = {}
+    if options.encode is not None:
+        ids = tokenizer.encode(options.encode)
+        size = len(options.encode.encode())
+        answer |= {
+            "ids": ids,
+            "tokens": [tokenizer.piece(i) for i in ids],
+            "count": len(ids),
+            "text_bytes": size,
+            "text_bytes_per_token": round(size / len(ids), 4) if ids else None,
+        }
+    if options.decode is not None:
+        ids = _parse_ids(options.decode)
+        pieces = [tokenizer.piece(i) for i in ids]
+        answer |= {"text": tokenizer.decode(ids), "decoded_tokens": pieces}
+    return answer
+
+
+def _parse_ids(text: str) -> list[int]:
+    """Ids from "1,2 3" or "[1, 2, 3]".
+
+    Raises:
+        UsageError: something else than whole numbers.
+    """
+    parts = text.strip().strip("[]").replace(",", " ").split()
+    wrong = [part for part in parts if not (part.isascii() and part.isdigit() and len(part) < 19)]
+    if wrong or not parts:
+        raise UsageError(
+            "These are not token ids.",
+            found=repr(wrong[0][:40]) if wrong else "nothing",
+            remedy='give numbers, as in --decode "123,456"',
+        )
+    return [int(part) for part in parts]

@@ -1,0 +1,1 @@
+"""Token sets: what is in them and how they are read."""

@@ -1,0 +1,246 @@
+"""Open a token set: everything checked before anything is allocated or computed.
+
+A token set is a folder made by `prepare`: shards (`pipeline.tokens.shards`), `metadata.json`, and
+the manifest that says it is complete. The share held out for validation and the window are chosen
+here, at each use, not when the tokens are written.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.tokens.metadata import METADATA, Metadata, ShardRecord, read_metadata, remake
+from pipeline.tokens.shards import DOCUMENT, token_dtype
+from pipeline.tokens.windows import Stretch, Windows
+from utils.artefacts import Manifest, read_manifest, verify
+from utils.errors import RefusedError, UsageError
+from utils.hardware import usable_cores
+
+GPU_SHARE, RAM_SHARE = 0.25, 0.5
+"""Of the memory that is free, what tokens may take: the model and its optimizer come later."""
+
+
+class _Identified(Protocol):
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def vocab_size(self) -> int: ...
+
+
+class TokenSet:
+    """An open token set; `train` and `val` never share a token."""
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        metadata: Metadata,
+        shards: list[npt.NDArray[Any]],
+        train: Windows,
+        val: Windows,
+    ) -> None:
+        self.folder, self.metadata = folder, metadata
+        self.fingerprint = manifest.fingerprint
+        self._manifest = manifest
+        self.shards, self.train, self.val = shards, train, val
+
+    @property
+    def bytes(self) -> int:
+        """Size of all tokens."""
+        return sum(shard.nbytes for shard in self.shards)
+
+    def check_tokenizer(self, tokenizer: _Identified) -> None:
+        """Refuse a tokenizer other than the one that made these tokens.
+
+        Raises:
+            RefusedError: the fingerprints differ, even where the vocabulary sizes agree.
+        """
+        ours = self.metadata.tokenizer
+        if tokenizer.fingerprint != ours.fingerprint:
+            raise RefusedError(
+                f"The tokens in {self.folder} were made by another tokenizer.",
+                found=f"they are of {ours.name} ({ours.vocab_size} ids, fingerprint "
+                f"{ours.fingerprint[:16]}…); given is one of {tokenizer.vocab_size} ids, "
+                f"fingerprint {tokenizer.fingerprint[:16]}…",
+                remedy=f"put theirs back at {ours.path}, or " + remake(self.folder, self._manifest),
+            )
+
+    def into_memory(self) -> None:
+        """Read every shard into RAM, so that no batch waits for the disk."""
+        self.shards[:] = [np.array(shard) for shard in self.shards]
+
+
+def open_tokens(
+    folder: Path,
+    *,
+    window: int | None = None,
+    stride: int | None = None,
+    val_split: float,
+    check: Literal["full", "sizes"] = "full",
+) -> TokenSet:
+    """Open `folder` for training, holding out `val_split` of it.
+
+    `window` is T, by default the one given to prepare; `stride` the distance of training windows,
+    by default half of T. `check="full"` compares every byte with the manifest's SHA-256 (about
+    0.7 GB/s per core); "sizes" only lengths, for looking at a set.
+
+    Raises:
+        UsageError: there is no token set, or it is too small for the window or the split.
+        RefusedError: it is incomplete or damaged.
+    """
+    manifest = _complete(folder)
+    metadata = read_metadata(folder, manifest)
+    _check_files(folder, manifest, check)
+    shards = [_mapped(folder / f"tokens_{s.name}.npy") for s in metadata.shards]
+    tables = [_mapped(folder / f"documents_{s.name}.npy") for s in metadata.shards]
+    _check_shards(folder, metadata, shards, tables)
+    if window is None:
+        window, stride = metadata.window, stride or metadata.stride
+    stride = stride or max(1, window // 2)
+    _check_choice(window, stride, val_split)
+    cuts = [_cut(metadata, i, tables[i], val_split) for i in range(len(shards))]
+    starts = [table["start"] for table in tables]
+
+    def windows(stretches: Sequence[Stretch], stride: int, moved_back: bool) -> Windows:
+        size = sum(_text_bytes(tables[s.shard], metadata.shards[s.shard], s) for s in stretches)
+        return Windows(
+            shards,
+            starts,
+            stretches,
+            window=window,
+            stride=stride,
+            moved_back=moved_back,
+            text_bytes=size,
+        )
+
+    train = windows([train for train, _ in cuts], stride, True)
+    val = windows([val for _, val in cuts], window, False)
+    _check_sizes(folder, metadata, train, val, val_split)
+    return TokenSet(folder, manifest, metadata, shards, train, val)
+
+
+def _complete(folder: Path) -> Manifest:
+    manifest = read_manifest(folder)
+    if manifest is not None and METADATA in manifest.files:
+        return manifest
+    if not folder.is_dir():
+        raise UsageError(
+            f"There is no token set at {folder}.",
+            found="no such folder",
+            remedy=f"make it: python main.py prepare --output {folder}",
+        )
+    missing = "manifest.json" if manifest is None else METADATA
+    raise RefusedError(
+        f"{folder} is not a complete token set: it has no {missing}.",
+        found=", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "an empty folder",
+        remedy=f"move it away, then make it: python main.py prepare --output {folder}",
+    )
+
+
+def _check_files(folder: Path, manifest: Manifest, check: Literal["full", "sizes"]) -> None:
+    """Refuse missing, cut or altered files; cut ones at once, before any is read whole."""
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != expected.bytes:
+            _verify(folder, name)
+    if check == "full":
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            list(pool.map(partial(_verify, folder), manifest.files))
+
+
+def _verify(folder: Path, name: str) -> None:
+    try:
+        verify(folder, only=[name])
+    except RefusedError as error:
+        raise RefusedError(error.problem, found=error.found, remedy=_again(folder)) from error
+
+
+def _again(folder: Path) -> str:
+    manifest = read_manifest(folder)
+    assert manifest is not None  # the set was found complete before
+    return remake(folder, manifest)
+
+
+def _mapped(path: Path) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (ValueError, OSError) as error:
+        raise RefusedError(f"{path} is damaged: {error}.", remedy=_again(path.parent)) from error
+
+
+def _check_shards(
+    folder: Path,
+    metadata: Metadata,
+    shards: list[npt.NDArray[Any]],
+    tables: list[npt.NDArray[Any]],
+) -> None:
+    vocab_size = metadata.tokenizer.vocab_size
+    for record, tokens, table in zip(metadata.shards, shards, tables, strict=True):
+        if (
+            tokens.dtype != token_dtype(vocab_size)
+            or table.dtype != DOCUMENT
+            or (len(tokens), len(table)) != (record.tokens, record.documents)
+            or record.largest_id >= vocab_size
+        ):
+            raise RefusedError(
+                f"Shard {record.name} in {folder} contradicts its metadata.json.",
+                found=f"{len(tokens)} tokens of {tokens.dtype} in {len(table)} documents, largest "
+                f"id {record.largest_id}, vocabulary {vocab_size}",
+                remedy=_again(folder),
+            )
+
+
+def _check_choice(window: int, stride: int, val_split: float) -> None:
+    if window < 2 or stride < 1 or not 0 < val_split < 1:
+        raise UsageError(
+            "Windows of at least 2 tokens, a stride of at least 1 and a validation share between "
+            "0 and 1 are needed.",
+            found=f"--window {window}, stride {stride}, --val-split {val_split}",
+        )
+
+
+def _cut(
+    metadata: Metadata, shard: int, table: npt.NDArray[Any], val_split: float
+) -> tuple[Stretch, Stretch]:
+    """The training and validation stretches of a shard."""
+    end = metadata.shards[shard].tokens
+    if metadata.split == "tail":
+        border = end - round(end * val_split)
+        return Stretch(shard, 0, border), Stretch(shard, border, end)
+    held_out = int(np.searchsorted(table["hash"], np.uint64(int(val_split * 2.0**64))))
+    border = int(table["start"][held_out]) if held_out < len(table) else end
+    return Stretch(shard, border, end), Stretch(shard, 0, border)
+
+
+def _text_bytes(table: npt.NDArray[Any], record: ShardRecord, stretch: Stretch) -> float:
+    """UTF-8 bytes of the text in a stretch; a document cut in two counts in proportion."""
+    ends = np.append(table["start"][1:], np.uint64(record.tokens)).astype(np.float64)
+    total = np.concatenate(([0.0], np.cumsum(table["bytes"], dtype=np.float64)))
+    until = np.interp([stretch.begin, stretch.end], np.concatenate(([0.0], ends)), total)
+    return float(until[1] - until[0])
+
+
+def _check_sizes(
+    folder: Path, metadata: Metadata, train: Windows, val: Windows, val_split: float
+) -> None:
+    advice = "add more data, or choose a smaller --window"
+    if train.tokens <= train.window:
+        raise UsageError(
+            f"{folder} is too small: {train.tokens} training tokens do not fill one window of "
+            f"{train.window} + 1.",
+            found=f"{metadata.tokens} tokens, of which --val-split {val_split} leaves "
+            f"{train.tokens} for training",
+            remedy=f"{advice} or --val-split",
+        )
+    if not len(val):
+        tail = "" if metadata.split == "tail" else ", or prepare with --split tail"
+        raise UsageError(
+            f"--val-split {val_split} leaves {val.tokens} tokens of {folder} for validation.",
+            found=f"{metadata.tokens} tokens in {metadata.documents} documents",
+            remedy=f"choose a larger --val-split, add more data{tail}",
+        )

@@ -1,0 +1,125 @@
+"""The train stage: runs the loop, and sees that nothing it learns is lost.
+
+Everything the run says goes to the face and to the run's own events.jsonl. Saves happen only
+between optimizer steps; a stop request finishes the step, saves and leaves.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from threading import Event as StopSignal
+
+import torch
+
+from model import device as devices
+from model.config import parameter_count
+from model.huggingface.folding import folded_config
+from pipeline.events import Event, Finished, Progress, Started, Warned, to_json
+from pipeline.options.config import Config, TrainOptions
+from pipeline.runs import pretrained
+from pipeline.train.session import Session
+from pipeline.train.setup import Setup, prepare_run, write_record
+from pipeline.train.trainer import NonFiniteError
+from utils.errors import OutOfMemoryError, RefusedError
+from utils.files import AppendLog, FolderLock
+from utils.units import human_count
+
+_PROGRESS_INTERVAL = 0.1
+
+
+def run(config: Config, options: TrainOptions, stop: StopSignal) -> Iterator[Event]:
+    """Train a model, or go on with a run; yields what happens and returns when it is over.
+
+    Raises:
+        HatcheryError: see `prepare_run`; NaN, out of memory, a disk that stays full.
+    """
+    devices.pick_device(options.device)  # refused before anything is read or made
+    if options.resume is None and (model := pretrained.lacking(options.init_from)) is not None:
+        yield Progress(0, message=f"fetching {model}")
+    setup = prepare_run(config, options)
+    with ExitStack() as stack:
+        stack.enter_context(FolderLock(setup.folder))
+        log = AppendLog(setup.folder / "events.jsonl")
+        stack.callback(log.close)
+        write_record(setup)
+        for event in _train(config, setup, stop):
+            if not isinstance(event, Progress):
+                log.write(to_json(event))
+            yield event
+
+
+def _train(config: Config, setup: Setup, stop: StopSignal) -> Iterator[Event]:
+    yield Started("train", f"Train {setup.folder.name}", setup.total_steps, "steps")
+    yield from _announcements(setup)
+    try:
+        with closing(Session(config, setup)) as session:
+            yield from _run_session(session, setup, stop)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        raise _out_of_memory(error, setup) from error
+
+
+def _run_session(session: Session, setup: Setup, stop: StopSignal) -> Iterator[Event]:
+    total = setup.total_steps
+    if session.step >= total:
+        yield Warned(
+            f"This run has done {session.step:,} steps already, of {total:,} asked for.",
+            remedy="--max-steps or --epochs with a larger value lets it go on.",
+        )
+        yield Finished({"steps": session.step}, str(setup.folder), skipped=True)
+        return
+    yield from session.opening()
+    try:
+        yield from _steps(session, total, stop)
+    except NonFiniteError as error:
+        session.dump_batch(error.step)
+        raise
+    yield from session.closing(stopped=stop.is_set())
+
+
+def _steps(session: Session, total: int, stop: StopSignal) -> Iterator[Event]:
+    shown = 0.0
+    for _ in range(session.step, total):
+        yield from session.advance(last=session.step + 1 == total)
+        now = time.monotonic()
+        if now - shown >= _PROGRESS_INTERVAL or session.step == total:
+            shown = now
+            yield Progress(session.step, total, "steps", figures=session.figures())
+        if stop.is_set() or session.given_up:
+            break
+
+
+def _announcements(setup: Setup) -> Iterator[Event]:
+    """What the user should know before the first step."""
+    options, device = setup.options, devices.pick_device(setup.options.device)
+    for note in setup.notes:
+        yield Warned(note)
+    if device.type == "cpu" and options.device == "auto":
+        yield Warned("No GPU was found: training on the CPU.", remedy="--device cpu silences this.")
+    try:
+        folded_config(setup.model)
+    except RefusedError as error:
+        yield Warned(f"Only Hatchery computes such a model, export will refuse it: {error.found}.")
+    tokens, parameters = setup.data.train.tokens, parameter_count(setup.model)
+    if tokens * options.epochs < parameters and options.max_steps is None:
+        yield Warned(
+            f"{human_count(tokens)} training tokens are few for {human_count(parameters)} "
+            "parameters: expect the model to learn them by heart."
+        )
+
+
+def _out_of_memory(error: Exception, setup: Setup) -> Exception:
+    """`error`, or what it means when memory ran out."""
+    text = str(error)
+    if not isinstance(error, torch.OutOfMemoryError | MemoryError) and (
+        "not enough memory" not in text and "can't allocate memory" not in text
+    ):
+        return error
+    batch = setup.options.batch_size
+    halved = max(1, batch // 2)
+    return OutOfMemoryError(
+        f"Out of memory with a batch of {batch} windows of {setup.data.train.window} tokens.",
+        found=text.splitlines()[0] if text else type(error).__name__,
+        remedy=f"--batch-size {halved} --gradient-accumulation-steps "
+        f"{setup.options.gradient_accumulation_steps * (batch // halved)} learns the same; "
+        "--gradient-checkpointing and a smaller model need less too",
+    )

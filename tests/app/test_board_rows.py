@@ -1,0 +1,98 @@
+"""The board's words: what is there, what is missing, and the one thing to do next."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.jobs.lifecycle import Job, State
+from app.tui.board.rows import ROWS, Place, rows, what_next
+from pipeline.stages import STAGES
+from pipeline.survey import MISSING, Product
+
+_MADE = ("cleanup", "tokenize", "prepare", "train")
+
+
+def products(**there: Product) -> dict[str, Product]:
+    nothing = dict.fromkeys(_MADE, MISSING) | {"download": Product("fresh", "python")}
+    return nothing | there
+
+
+def fresh(*commands: str) -> dict[str, Product]:
+    return {command: Product("fresh", "x", "figure", Path("x"), 100.0) for command in commands}
+
+
+def job(stage: str, state: State, ended: float | None = None, **more: Any) -> Job:
+    facts = {"percent": None, "started": 50.0, "ended": ended, "exit_code": None} | more
+    return Job(
+        id="ab12", folder=Path(f"logs/jobs/t-{stage}-ab12"), record=None, state=state, **facts
+    )
+
+
+def test_every_stage_of_the_registry_has_a_row() -> None:
+    table = rows(products(), [])
+    stages = [row.stage for row in table if not isinstance(row.stage, Place)]
+    assert stages == [stage for stage in STAGES if not stage.tool]
+
+
+def test_chat_and_compare_follow_the_training_that_they_need() -> None:
+    table = {row.stage.command: row for row in rows(products(), [])}
+    names = list(table)
+    assert names[names.index("train") + 1 :][:2] == ["chat", "compare"]
+    assert table["chat"].figure == "needs a checkpoint"
+    there = rows(products(**fresh("train")), [])
+    assert [row.figure for row in there if isinstance(row.stage, Place)] == ["ready", "ready"]
+
+
+def test_a_newcomer_is_led_to_a_first_model() -> None:
+    number, sentence = what_next(rows(products(), []))
+    assert ROWS[number].command == "quickstart"
+    assert "Enter" in sentence
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        (_MADE[:1], "tokenize"),
+        (_MADE[:2], "prepare"),
+        (_MADE[:3], "train"),
+        (_MADE, "chat"),
+    ],
+)
+def test_each_step_leads_to_the_next(there: tuple[str, ...], expected: str) -> None:
+    assert ROWS[what_next(rows(products(**fresh(*there)), [])).row].command == expected
+
+
+def test_a_stage_says_what_it_lacks() -> None:
+    table = {row.stage.command: row for row in rows(products(), [])}
+    assert table["train"].figure == "needs tokens"
+    assert table["cleanup"].figure == "ready"
+    assert table["inference"].figure == "needs a checkpoint"
+
+
+def test_stale_comes_before_missing_and_says_why() -> None:
+    stale = Product("stale", "x", "figure", Path("x"), 100.0, "first has changed since")
+    number, sentence = what_next(rows(products(**fresh("cleanup"), tokenize=stale), []))
+    assert ROWS[number].command == "tokenize"
+    assert "first has changed since" in sentence
+
+
+def test_what_runs_is_to_be_watched() -> None:
+    table = rows(products(**fresh("cleanup")), [job("cleanup", "running", percent=42.4)])
+    number, sentence = what_next(table)
+    assert (ROWS[number].command, table[number].figure) == ("cleanup", "42 %")
+    assert sentence.startswith("watch")
+
+
+def test_a_failure_counts_until_the_stage_has_worked_since() -> None:
+    failed = job("cleanup", "failed", ended=200.0)
+    table = rows(products(**fresh("cleanup")), [failed])
+    assert ROWS[what_next(table).row].command == "cleanup"
+    later = Product("fresh", "x", "figure", Path("x"), 300.0)
+    table = rows(products(cleanup=later), [failed])
+    assert ROWS[what_next(table).row].command == "tokenize"
+
+
+def test_only_the_newest_job_of_a_stage_counts() -> None:
+    jobs = [job("cleanup", "done", ended=400.0), job("cleanup", "failed", ended=200.0)]
+    assert {row.state for row in rows(products(), jobs)} == {"fresh", "missing"}

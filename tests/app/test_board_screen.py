@@ -1,0 +1,231 @@
+"""The board, used as a person uses it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.widgets import OptionList
+
+from app.jobs.folder import Record
+from app.jobs.lifecycle import Job
+from app.tui.app import HatcheryApp
+from app.tui.board.rows import ROWS
+from app.tui.board.screen import BoardScreen
+from app.tui.help import HelpScreen
+from pipeline.options.config import Config
+from pipeline.survey import MISSING, Product
+from tests.support.pilot import NARROW, WIDE, opened, play, shown, until
+from tests.support.snapshots import NOW, check
+
+_FULL = {
+    "download": Product("fresh", "python", "embedded in this Python"),
+    "cleanup": Product("fresh", "python", "511 documents of 522", Path("data/cleaned"), NOW - 7200),
+    "tokenize": Product(
+        "fresh", "first", "4,096 ids, 3.70 bytes per token", Path("tokenizers/first"), NOW - 7100
+    ),
+    "prepare": Product(
+        "stale",
+        "python",
+        "2.44 M tokens, 19,030 windows of 256",
+        Path("data/tokens"),
+        NOW - 7000,
+        "first has changed since",
+    ),
+    "train": Product("fresh", "first", "step 1,361, val 3.272", Path("checkpoints/x"), NOW - 600),
+}
+_EMPTY = dict.fromkeys(_FULL, MISSING) | {"download": _FULL["download"]}
+
+
+def _job(stage: str, state: Any, started: float, ended: float | None = None, **more: Any) -> Job:
+    record = Record(
+        ["main.py", stage], stage, more.pop("name", None), 1, "", "here", ".", started, {}
+    )
+    facts = {"percent": None, "exit_code": None if ended is None else 1} | more
+    folder = Path(f"logs/jobs/2026-{stage}-ab12")
+    return Job("ab12", folder, record, state, started=started, ended=ended, **facts)
+
+
+@pytest.fixture
+def stage_set(
+    workspace: Path, frozen: None, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[dict[str, Product], list[Job]], None]:
+    """Products and jobs that the app finds, instead of those of this folder."""
+
+    def set_up(products: dict[str, Product], jobs: list[Job]) -> None:
+        def survey(config: Config) -> dict[str, Product]:
+            return products
+
+        monkeypatch.setattr("pipeline.survey.survey", survey)
+        monkeypatch.setattr("app.jobs.lifecycle.Watch.look", lambda self: jobs)
+
+    return set_up
+
+
+_RUNNING = [
+    _job("train", "running", NOW - 432, percent=62.4, name="exp1"),
+    _job("prepare", "failed", NOW - 900, NOW - 800),
+    _job("cleanup", "done", NOW - 2000, NOW - 1900),
+]
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW])
+@pytest.mark.parametrize(
+    ("name", "products", "jobs"),
+    [("board_empty", _EMPTY, []), ("board_busy", _FULL, _RUNNING), ("board_stale", _FULL, [])],
+)
+def test_the_board_looks_as_it_did(
+    stage_set: Callable[..., None],
+    size: tuple[int, int],
+    name: str,
+    products: dict[str, Product],
+    jobs: list[Job],
+) -> None:
+    stage_set(products, jobs)
+
+    async def scene() -> None:
+        async with opened(size) as (app, pilot):
+            await until(pilot, lambda: app.jobs == jobs)
+            await check(pilot, name)
+
+    play(scene)
+
+
+def _chosen(app: HatcheryApp) -> str:
+    assert isinstance(app.screen, BoardScreen)
+    row = app.screen.chosen
+    assert row is not None
+    return row.stage.command
+
+
+def test_the_cursor_waits_on_the_next_step_until_it_is_moved(
+    stage_set: Callable[..., None],
+) -> None:
+    stage_set(_EMPTY, [])
+
+    async def scene() -> None:
+        async with opened() as (app, pilot):
+            assert _chosen(app) == "quickstart"
+            app.products = _FULL
+            app.surveyed.publish(_FULL)
+            await until(pilot, lambda: _chosen(app) == "prepare")
+            await pilot.press("down")
+            assert _chosen(app) == "train"
+            app.surveyed.publish(_EMPTY)
+            await pilot.pause()
+            assert _chosen(app) == "train"
+
+    play(scene)
+
+
+def test_enter_digits_and_clicks_open_a_stage(
+    stage_set: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage_set(_EMPTY, [])
+    asked: list[str] = []
+    monkeypatch.setattr(HatcheryApp, "open_stage", lambda self, command: asked.append(command))
+
+    async def scene() -> None:
+        async with opened() as (_, pilot):
+            await pilot.press("enter", "2")
+            await pilot.click("#stages", offset=(8, 3))
+            await until(pilot, lambda: len(asked) == 3)
+
+    play(scene)
+    assert asked == ["quickstart", "cleanup", "tokenize"]
+
+
+def test_what_runs_is_watched_and_what_failed_is_explained(
+    stage_set: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage_set(_FULL, _RUNNING)
+    asked: list[tuple[str, str]] = []
+    for way in ("open_job", "open_doctor"):
+        monkeypatch.setattr(
+            HatcheryApp, way, lambda self, job, way=way: asked.append((way, job.stage))
+        )
+
+    async def scene() -> None:
+        async with opened() as (app, pilot):
+            await until(pilot, lambda: app.jobs == _RUNNING)
+            await pilot.press("enter", "d", "tab", "down", "down", "down", "enter")
+
+    play(scene)
+    assert asked == [("open_job", "train"), ("open_doctor", "prepare"), ("open_job", "cleanup")]
+
+
+def test_help_names_every_key_of_the_screen_below(stage_set: Callable[..., None]) -> None:
+    stage_set(_EMPTY, [])
+
+    async def scene() -> None:
+        async with opened() as (app, pilot):
+            await pilot.press("question_mark")
+            await until(pilot, lambda: isinstance(app.screen, HelpScreen))
+            await pilot.pause()
+            text = shown(app)
+            for words in ("Run as set", "Jobs", "Settings", "Leave", "Light or dark", "Back"):
+                assert words in text
+            assert text.count("tab ") == 2  # Tab and Shift+Tab, each once
+            assert "Focus Next" not in text
+            await pilot.press("escape")
+            assert isinstance(app.screen, BoardScreen)
+
+    play(scene)
+
+
+def test_escape_does_not_leave_home(stage_set: Callable[..., None]) -> None:
+    stage_set(_EMPTY, [])
+
+    async def scene() -> None:
+        async with opened() as (app, pilot):
+            await pilot.press("escape", "escape")
+            assert isinstance(app.screen, BoardScreen)
+            assert app.is_running
+
+    play(scene)
+
+
+def test_a_job_that_ends_makes_the_board_look_again(stage_set: Callable[..., None]) -> None:
+    stage_set(_EMPTY, _RUNNING)
+
+    async def scene() -> None:
+        async with opened() as (app, pilot):
+            await until(pilot, lambda: app.jobs == _RUNNING)
+            stage_set(_FULL, [])
+            await until(pilot, lambda: app.products == _FULL)
+            stages = app.screen.query_one("#stages", OptionList)
+            await until(pilot, lambda: "511 documents" in shown(app))
+            assert stages.option_count == len(ROWS)
+
+    play(scene)
+
+
+def test_an_exit_of_another_version_is_still_a_job(stage_set: Callable[..., None]) -> None:
+    stage_set(_EMPTY, [Job("zz", Path("logs/jobs/odd"), None, "died", None, NOW, NOW, None)])
+
+    async def scene() -> None:
+        async with opened() as (app, pilot):
+            await until(pilot, lambda: len(app.jobs) == 1)
+            await until(pilot, lambda: "died" in shown(app))
+
+    play(scene)
+
+
+def test_r_starts_what_the_form_would_start(
+    stage_set: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage_set(_EMPTY, [])
+    asked: list[tuple[str, list[str]]] = []
+
+    def start(self: HatcheryApp, stage: Any, arguments: list[str], **_: Any) -> None:
+        asked.append((stage.command, arguments))
+
+    monkeypatch.setattr(HatcheryApp, "start_job", start)
+
+    async def scene() -> None:
+        async with opened() as (_, pilot):
+            await pilot.press("down", "down", "r", "down", "r")
+            await until(pilot, lambda: len(asked) == 2)
+
+    play(scene)
+    assert asked == [("cleanup", []), ("tokenize", ["--train", "bpe"])]

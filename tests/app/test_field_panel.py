@@ -1,0 +1,326 @@
+"""The panel of settings by itself: what keys and clicks do to the draft, what is drawn."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.app import App, ComposeResult
+from textual.pilot import Pilot
+
+from app.tui.forms.draft import Draft
+from app.tui.forms.field import FieldLine, TextLine
+from app.tui.forms.field_panel import FieldPanel
+from app.tui.forms.field_spec import fields_of
+from app.tui.forms.suggestions import namer
+from app.tui.themes import DARK
+from app.tui.widgets.completion import Choices, completed_path, matching
+from pipeline.options.config import Config
+from tests.support.pilot import shown, until
+from utils.config import Layer
+
+
+class Bench(App[None]):
+    """Nothing but a panel."""
+
+    def __init__(self, draft: Draft, *sections: str) -> None:
+        super().__init__()
+        self.register_theme(DARK)
+        self.theme = DARK.name
+        self.draft = draft
+        self._sections = sections
+
+    def compose(self) -> ComposeResult:
+        groups = [(section, fields_of(section)) for section in self._sections]
+        yield FieldPanel(self.draft, groups, origins=True)
+
+    @property
+    def panel(self) -> FieldPanel:
+        return self.query_one(FieldPanel)
+
+    def line(self, path: str) -> FieldLine:
+        return next(line for line in self.panel.lines if line.margins.field.path == path)
+
+
+@asynccontextmanager
+async def bench(
+    draft: Draft, *sections: str, size: tuple[int, int] = (90, 40)
+) -> AsyncIterator[tuple[Bench, Pilot[None]]]:
+    app = Bench(draft, *sections)
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        yield app, pilot
+
+
+def play(act: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(act())
+
+
+def test_a_choice_is_changed_by_the_arrows_space_and_clicks_on_its_ends() -> None:
+    async def act() -> None:
+        async with bench(Draft([]), "tokenize") as (app, pilot):
+            choice = app.line("tokenize.train")
+            choice.focus()
+            await pilot.press("right", "space")
+            assert app.draft.changes == {"tokenize.train": "char"}
+            await pilot.press("left")
+            assert app.draft.changes == {"tokenize.train": "bpe"}
+            left = choice.styles.padding.left
+            await pilot.click(choice, offset=(left, 0))
+            assert app.draft.changes == {}
+            await pilot.click(choice, offset=(left + len("‹ none ›") - 1, 0))
+            assert app.draft.changes == {"tokenize.train": "bpe"}
+            await pilot.click(choice, offset=(5, 0))  # its name only takes the focus
+            assert app.draft.changes == {"tokenize.train": "bpe"}
+
+    play(act)
+
+
+def test_what_is_wrong_stands_below_its_field_until_it_is_right() -> None:
+    async def act() -> None:
+        async with bench(Draft([]), "quickstart") as (app, pilot):
+            app.line("quickstart.minutes").focus()
+            await pilot.press("a")
+            await until(pilot, lambda: "needs a number, such as 0.5" in shown(app))
+            rows = shown(app).splitlines()
+            wrong = next(n for n, row in enumerate(rows) if "✕ Minutes" in row)
+            assert "needs a number" in rows[wrong + 1]
+            await pilot.press("backspace", "7")
+            await until(pilot, lambda: "needs a number" not in shown(app))
+            assert "• Minutes" in shown(app)
+            assert app.draft.changes == {"quickstart.minutes": 7.0}
+
+    play(act)
+
+
+def test_the_rest_is_built_only_when_it_is_asked_for() -> None:
+    async def act() -> None:
+        async with bench(Draft([]), "train", "model") as (app, pilot):
+            few = len(list(app.panel.lines))
+            assert (few < 12, app.panel.hidden > 50) == (True, True)
+            assert f"▸ {app.panel.hidden} more" in shown(app)
+            app.panel.toggle()
+            await until(pilot, lambda: len(list(app.panel.lines)) == few + app.panel.hidden)
+            app.panel.toggle()
+            await until(pilot, lambda: len(list(app.panel.lines)) == few)
+
+    play(act)
+
+
+def test_a_path_behind_more_is_opened_and_gets_the_focus() -> None:
+    async def act() -> None:
+        async with bench(Draft([]), "train") as (app, pilot):
+            app.panel.focus_path("train.beta1")
+            await until(pilot, lambda: "Beta1" in shown(app))
+            await until(pilot, lambda: app.line("train.beta1").has_focus)
+            await until(pilot, lambda: "AdamW first-moment decay" in shown(app))
+
+    play(act)
+
+
+def test_a_preset_changes_what_the_other_fields_show() -> None:
+    async def act() -> None:
+        file = Layer("config.json", {"model": {"hidden_size": 320, "num_heads": 5}})
+        async with bench(Draft([file]), "model") as (app, pilot):
+            assert "config.json" in shown(app)
+            app.line("model.preset").focus()
+            await pilot.press("right")
+            width = app.line("model.hidden_size")
+            assert isinstance(width, TextLine)
+            await until(pilot, lambda: width.value == "128")
+
+    play(act)
+
+
+def test_foreign_text_is_shown_but_never_obeyed_and_to_look_is_not_to_change() -> None:
+    evil = "\x1b]52;c;aGk=\x07[/red]\u202e"
+
+    async def act() -> None:
+        file = Layer("config\x1b[2J.json", {"train": {"name": evil, "optimizer": evil}})
+        async with bench(Draft([file]), "train") as (app, pilot):
+            app.line("train.name").focus()
+            await pilot.press("down", "up")
+            text = shown(app)
+            assert "␛]52;c;aGk=␇[/red]�" in text
+            assert not set(text) & set("\x1b\x07\u202e\x9b")
+            assert app.draft.changes == {}
+
+    play(act)
+
+
+def test_a_pasted_control_character_becomes_its_picture() -> None:
+    async def act() -> None:
+        async with bench(Draft([]), "train") as (app, pilot):
+            field = app.line("train.name")
+            assert isinstance(field, TextLine)
+            field.focus()
+            field.insert_text_at_cursor("a\x1b[2Jb")
+            await pilot.pause()
+            assert field.value == "a␛[2Jb"
+
+    play(act)
+
+
+def test_a_path_is_completed_while_it_is_typed(workspace: Path) -> None:
+    Path("notes").mkdir()
+
+    async def act() -> None:
+        async with bench(Draft([]), "cleanup") as (app, pilot):
+            field = app.line("cleanup.input")
+            assert isinstance(field, TextLine)
+            field.focus()
+            await pilot.press("x", "space", "n", "o")
+            await until(pilot, lambda: "x notes/" in shown(app))
+            await pilot.press("right")
+            assert field.value == "x notes/"
+            await pilot.pause()
+            assert app.draft.changes == {"cleanup.input": ["x", "notes/"]}
+
+    play(act)
+
+
+def tokenizers(*names: str) -> None:
+    for name in names:
+        folder = Path("tokenizers", name)
+        folder.mkdir(parents=True)
+        (folder / "tokenizer.json").touch()
+
+
+def test_a_name_is_completed_while_it_is_typed(workspace: Path) -> None:
+    tokenizers("python-8k", "python-16k")
+
+    async def act() -> None:
+        async with bench(Draft([]), "prepare") as (app, pilot):
+            app.line("prepare.tokenizer").focus()
+            await pilot.press("p", "y")
+            await until(pilot, lambda: "python-16k" in shown(app))
+            await pilot.press("right")
+            await until(pilot, lambda: app.draft.changes == {"prepare.tokenizer": "python-16k"})
+
+    play(act)
+
+
+def test_down_lists_the_names_there_are_and_enter_takes_one(workspace: Path) -> None:
+    tokenizers("a-chars", "b-bpe", "b-wide")
+
+    async def act() -> None:
+        async with bench(Draft([]), "prepare") as (app, pilot):
+            field = app.line("prepare.tokenizer")
+            field.focus()
+            await pilot.press("down")
+            await until(pilot, lambda: app.query(Choices))
+            assert all(name in shown(app) for name in ("a-chars", "b-bpe", "b-wide"))
+            await pilot.press("b")  # what is typed makes the list shorter
+            await until(pilot, lambda: app.query(Choices) and "a-chars" not in shown(app))
+            await pilot.press("down", "enter")
+            await until(pilot, lambda: app.draft.changes == {"prepare.tokenizer": "b-wide"})
+            assert not app.query(Choices)
+            assert field.has_focus
+
+    play(act)
+
+
+def test_the_list_is_left_by_its_ends_by_escape_and_with_the_field(workspace: Path) -> None:
+    tokenizers("one", "two")
+
+    async def act() -> None:
+        async with bench(Draft([]), "prepare") as (app, pilot):
+            field = app.line("prepare.tokenizer")
+            field.focus()
+            await pilot.press("down")
+            await until(pilot, lambda: app.query(Choices))
+            await pilot.press("escape")
+            await until(pilot, lambda: not app.query(Choices))
+            assert field.has_focus
+            await pilot.press("down")
+            await until(pilot, lambda: app.query(Choices))
+            await pilot.press("down", "down")
+            assert app.line("prepare.window").has_focus
+            await until(pilot, lambda: not app.query(Choices))
+            await pilot.press("up", "down")
+            await until(pilot, lambda: app.query(Choices))
+            await pilot.press("tab")
+            await until(pilot, lambda: not app.query(Choices))
+            assert app.draft.changes == {}
+
+    play(act)
+
+
+def test_a_click_takes_a_name_from_the_list(workspace: Path) -> None:
+    tokenizers("one", "two")
+
+    async def act() -> None:
+        async with bench(Draft([]), "prepare") as (app, pilot):
+            app.line("prepare.tokenizer").focus()
+            await pilot.press("down")
+            await until(pilot, lambda: app.query(Choices))
+            await pilot.pause()
+            await pilot.click(Choices, offset=(3, 1))
+            await until(pilot, lambda: app.draft.changes == {"prepare.tokenizer": "two"})
+
+    play(act)
+
+
+def test_down_goes_on_where_no_name_goes_on_like_what_is_typed(workspace: Path) -> None:
+    async def act() -> None:
+        async with bench(Draft([]), "prepare") as (app, pilot):
+            app.line("prepare.tokenizer").focus()
+            await pilot.press("down")
+            await until(pilot, lambda: app.line("prepare.window").has_focus)
+
+    play(act)
+
+
+def test_each_setting_has_the_names_it_may_have(workspace: Path) -> None:
+    tokenizers("chars", "evil\x1bname")
+    Path("data/raw/mine").mkdir(parents=True)
+    step = Path("checkpoints/run_2026_01_01_10_00_first/checkpoint_step_000010")
+    step.mkdir(parents=True)
+    (step / "manifest.json").touch()
+    config = Config()
+    names: dict[str, list[str]] = {}
+    for section in Config.model_fields:
+        for field in fields_of(section):
+            if (listed := namer(field)) is not None:
+                names[field.path] = listed(config)
+    runs = ["run_2026_01_01_10_00_first"]
+    assert names["train.resume"] == ["auto", *runs]
+    assert names["inference.checkpoint"] == names["train.init_from"] == runs
+    assert names["prepare.tokenizer"] == names["tokenize.load"] == ["chars"]
+    assert names["cleanup.source"] == names["dataset.source"]
+    assert {"python", "wikipedia", "mine"} < set(names["download.name"])
+
+
+def test_of_several_names_the_last_is_completed_and_none_that_needs_quotes() -> None:
+    names = ["run_a", "run_b", "two words"]
+    assert matching(names, "run_a ru", many=True) == ["run_a run_a", "run_a run_b"]
+    assert matching(names, "", many=True) == ["run_a", "run_b"]
+    assert matching(names, "two", many=False) == ["two words"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "many", "completed"),
+    [
+        ("no", False, "notes/"),
+        ("./no", False, "./notes/"),
+        ("notes/", False, "notes/a.txt"),
+        ("notes/a.txt", False, None),
+        ("absent/x", False, None),
+        ("", False, None),
+        ("notes/.", False, "notes/.hidden"),
+        ("a b no", True, "a b notes/"),
+        ("'no", True, None),
+        ("two", True, None),  # its blank would have to be quoted
+        ("two", False, "two words.txt"),
+        ("\x00", False, None),
+    ],
+)
+def test_paths_complete_to_what_is_there(
+    typed: str, many: bool, completed: str | None, workspace: Path
+) -> None:
+    Path("notes").mkdir()
+    for name in ("notes/a.txt", "notes/.hidden", "two words.txt", "evil\x1bname"):
+        Path(name).touch()
+    assert completed_path(typed, many=many) == completed

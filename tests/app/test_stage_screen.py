@@ -1,0 +1,266 @@
+"""The stage form as a user meets it: keys and clicks in, the screen and the jobs out."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from app.jobs import lifecycle
+from app.jobs.lifecycle import Job
+from app.tui.app import HatcheryApp
+from app.tui.forms.field import FieldLine, TextLine
+from app.tui.forms.field_panel import FieldPanel
+from app.tui.stage.preflight import Measured, speed_settings
+from app.tui.stage.screen import StageScreen
+from tests.support.pilot import NARROW, opened, play, shown, until
+from utils.files import DiskFullError
+
+Started = list[tuple[list[str], dict[str, Any]]]
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Started:
+    """The jobs that would have been started, in place of starting them; none is opened."""
+    calls: Started = []
+
+    def start(
+        logs: Path, arguments: Sequence[str], stage: str, name: str | None, **more: Any
+    ) -> Job:
+        calls.append((list(arguments), {"name": name} | more))
+        return Job(f"id{len(calls)}", logs, None, "running", None, 0.0, None, None)
+
+    monkeypatch.setattr(lifecycle, "start", start)
+    monkeypatch.setattr(HatcheryApp, "open_job", lambda self, job: None)
+    return calls
+
+
+async def form(app: HatcheryApp, pilot: Pilot[None], command: str, *preset: str) -> StageScreen:
+    app.open_stage(command, preset)
+    await until(pilot, lambda: isinstance(app.screen, StageScreen) and app.screen.query("#command"))
+    await pilot.pause()
+    assert isinstance(app.screen, StageScreen)
+    return app.screen
+
+
+def line(screen: StageScreen, path: str) -> FieldLine:
+    found = screen.query_one(FieldPanel).lines
+    return next(line for line in found if line.margins.field.path == path)
+
+
+async def type_into(pilot: Pilot[None], screen: StageScreen, path: str, text: str) -> None:
+    line(screen, path).focus()
+    await pilot.pause()
+    await pilot.press("end", "ctrl+u", *text)
+    await pilot.pause()
+
+
+def test_enter_on_a_fresh_form_starts_the_stage_as_it_is(workspace: Path, started: Started) -> None:
+    async def act() -> None:
+        async with opened() as (app, pilot):
+            await form(app, pilot, "quickstart")
+            assert "▶ Start" in shown(app)
+            assert "python main.py quickstart" in shown(app)
+            await pilot.press("enter")
+            await until(pilot, lambda: started)
+            assert not isinstance(app.screen, StageScreen)
+
+    play(act)
+    assert started[0][0] == ["quickstart"]
+    assert (started[0][1]["name"], started[0][1]["after"]) == ("first", ())
+
+
+def test_a_typed_value_shows_in_the_command_and_is_kept_when_the_form_is_left(
+    workspace: Path,
+) -> None:
+    async def act() -> None:
+        async with opened() as (app, pilot):
+            screen = await form(app, pilot, "prepare")
+            await pilot.press("down")  # from Start to the first setting, a switch
+            await pilot.press("space", "down", "down", "6", "4")
+            await pilot.pause()
+            assert "python main.py prepare --test --window 64" in shown(app)
+            assert "• Window" in shown(app)
+            assert "2 changes unsaved" in shown(app)
+            await pilot.press("enter")
+            assert screen.focused is screen.query_one("#start")
+            await pilot.press("y")  # a letter is a command here, and was text in the field
+            assert app.clipboard == "python main.py prepare --test --window 64"
+            await pilot.press("escape")
+            await until(pilot, lambda: not isinstance(app.screen, StageScreen))
+            screen = await form(app, pilot, "prepare")
+            assert screen.form.line == "python main.py prepare --test --window 64"
+
+    play(act)
+
+
+def test_a_wrong_value_is_told_below_its_field_and_start_goes_there(
+    workspace: Path, started: Started
+) -> None:
+    async def act() -> None:
+        async with opened() as (app, pilot):
+            screen = await form(app, pilot, "quickstart")
+            await type_into(pilot, screen, "quickstart.minutes", "soon")
+            await until(pilot, lambda: "needs a number" in shown(app))
+            await pilot.press("enter")
+            assert screen.focused is screen.query_one("#start")
+            await pilot.press("enter")
+            await pilot.pause()
+            assert screen.focused is line(screen, "quickstart.minutes")
+            assert started == []
+            await type_into(pilot, screen, "quickstart.minutes", "0")
+            await until(pilot, lambda: "must be more than 0" in shown(app))
+            await type_into(pilot, screen, "quickstart.minutes", "5")
+            await until(pilot, lambda: "must be" not in shown(app))
+            await pilot.press("ctrl+r")
+            await until(pilot, lambda: started)
+
+    play(act)
+    assert started[0][0] == ["quickstart", "--minutes", "5"]
+
+
+def test_preset_arguments_are_changes_that_s_writes_into_the_file(workspace: Path) -> None:
+    before = {"extends": "base.json", "train": {"seed": 1}, "prepare": {"window": 128}}
+    Path("base.json").write_text('{"prepare": {"workers": 2}}')
+    Path("config.json").write_text(json.dumps(before))
+
+    async def act() -> None:
+        async with opened() as (app, pilot):
+            screen = await form(app, pilot, "prepare", "--window", "64", "--batch", "7")
+            assert "• Batch" in shown(app)  # not essential, but shown since it is typed
+            assert "2 changes unsaved" in shown(app)
+            await pilot.press("s")
+            await until(pilot, lambda: app.config.prepare.window == 64)
+            assert screen.form.draft.unsaved == 0
+            assert screen.form.line == "python main.py prepare"
+            assert "unsaved" not in shown(app)
+
+    play(act)
+    after = json.loads(Path("config.json").read_text())
+    assert after == before | {"prepare": {"window": 64, "batch": 7}}
+    assert list(after) == list(before)
+
+
+def test_what_is_lacking_is_told_and_c_starts_everything_in_order(
+    workspace: Path, started: Started
+) -> None:
+    async def act() -> None:
+        async with opened() as (app, pilot):
+            await form(app, pilot, "prepare", "--window", "64")
+            await until(pilot, lambda: "c makes everything in order" in shown(app))
+            assert "○ clean documents: not there yet" in shown(app)
+            await pilot.press("c")
+            await until(pilot, lambda: len(started) == 3)
+
+    play(act)
+    assert [arguments for arguments, _ in started] == [
+        ["cleanup"],
+        ["tokenize", "--train", "bpe"],
+        ["prepare", "--window", "64"],
+    ]
+    assert [more["after"] for _, more in started] == [[], ["id1"], ["id2"]]
+
+
+def test_q_starts_after_the_jobs_that_run_now(workspace: Path, started: Started) -> None:
+    async def act() -> None:
+        async with opened() as (app, pilot):
+            running = Job("abcd", workspace, None, "running", None, 0.0, None, None)
+            screen = await form(app, pilot, "cleanup")
+            assert not screen.check_action("queue", ())
+            app.jobs = [running]
+            await pilot.press("q")
+            await until(pilot, lambda: started)
+
+    play(act)
+    assert started[0][0] == ["cleanup"]
+    assert (started[0][1]["after"], started[0][1]["queued"]) == (["abcd"], True)
+
+
+def test_a_remedy_of_the_card_becomes_a_change_and_o_rehearses_with_it(workspace: Path) -> None:
+    async def act() -> None:
+        async with opened() as (app, pilot):
+            from app.tui.stage.preflight_card import PreflightCard
+
+            screen = await form(app, pilot, "train", "--model.preset", "tiny")
+            card = screen.query_one(PreflightCard)
+            card.post_message(PreflightCard.Chosen({"train.batch_size": 2}))
+            await until(pilot, lambda: "• Batch size" in shown(app))
+            size = line(screen, "train.batch_size")
+            assert isinstance(size, TextLine)
+            assert size.value == "2"
+            await pilot.press("o")
+            await until(pilot, lambda: "› rehearse" in shown(app))
+            assert isinstance(app.screen, StageScreen)
+            wanted = "python main.py rehearse --batch-size 2 --model.preset tiny"
+            assert app.screen.form.line == wanted
+
+    play(act)
+
+
+def test_a_digit_says_what_it_took_over_and_a_probe_is_not_forgotten(prepared: Path) -> None:
+    async def act() -> None:
+        async with opened() as (app, pilot):
+            from app.tui.stage.preflight_card import PreflightCard
+
+            screen = await form(app, pilot, "train")
+            await until(pilot, lambda: "What would help" in shown(app))
+            await pilot.press("1")
+            await until(pilot, lambda: "• " in shown(app) and app._notifications)
+            assert "Taken over: " in next(iter(app._notifications)).message
+            probed = Measured(1234.0, 1e9, 1 << 30, 5, speed_settings(screen.form.draft.config))
+            screen.query_one(PreflightCard).measured = probed
+            await pilot.press("escape")
+            await until(pilot, lambda: app.screen is not screen)
+            await form(app, pilot, "train")
+            await until(pilot, lambda: "1,234 tokens/s" in shown(app))
+
+    play(act)
+
+
+def test_a_small_terminal_shows_fields_start_and_command(workspace: Path) -> None:
+    async def act() -> None:
+        async with opened(NARROW) as (app, pilot):
+            await form(app, pilot, "train")
+            for essential in ("Name", "Batch size", "▶ Start", "python main.py train", "⏎ Start"):
+                assert essential in shown(app)
+
+    play(act)
+
+
+def test_a_fault_elsewhere_in_config_json_refuses_to_start(
+    workspace: Path, started: Started
+) -> None:
+    async def act() -> None:
+        async with opened() as (app, pilot):
+            Path("config.json").write_text('{"train": {"bach": 1}}')
+            screen = await form(app, pilot, "cleanup")
+            assert "train.bach" in shown(app)
+            screen.query_one("#start").focus()
+            await pilot.press("enter")
+            await pilot.pause()
+
+    play(act)
+    assert started == []
+
+
+def test_a_full_disk_is_told_when_a_job_is_started_and_the_form_stays(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> Job:
+        raise DiskFullError("The disk is full: no job.", remedy="free some room")
+
+    monkeypatch.setattr(lifecycle, "start", full)
+
+    async def act() -> None:
+        async with opened() as (app, pilot):
+            screen = await form(app, pilot, "quickstart")
+            await pilot.press("enter")
+            await until(pilot, lambda: app._notifications)
+            told = [notice.message for notice in app._notifications]
+            assert told == ["The disk is full: no job.\nfree some room"]
+            assert app.screen is screen
+            assert app.return_code is None
+
+    play(act)

@@ -1,0 +1,160 @@
+"""The app in a browser: it works like in a terminal, offline, and for nobody else."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from yarl import URL
+
+from app.web.command import loopback
+from app.web.server import Server, known_name, listen
+from tests.support.browser import CHROMIUM, PATIENCE, page
+from tests.support.run_folders import finished_run
+
+MAIN = str(Path(__file__).parents[2] / "main.py")
+PICTURES = "HATCHERY_TEST_PICTURES"  # environment: a folder that keeps the browser's screenshots
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """`python main.py web` in the working directory; its address."""
+    command = [sys.executable, MAIN, "web", "--port", "0", "--no-open"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        _, complaints = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    assert "Traceback" not in complaints
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+def test_a_click_leads_from_the_board_to_a_run_without_the_internet(workspace: Path) -> None:
+    finished_run("run_2026_01_01_10_00_first")
+
+    async def act(url: str) -> None:
+        async with page(url, workspace / "profile") as shown:
+            await shown.shows("val 3.205")
+            await shown.click("c Runs", leads_to="› runs")
+            await shown.click("▾ run_2026", leads_to="› run_2026")
+            await shown.shows("validation")
+            folder = Path(os.environ.get(PICTURES, workspace))
+            await shown.picture(folder / "web_run.png")
+            assert (folder / "web_run.png").stat().st_size > 10_000
+            names = {urlsplit(address).hostname for address in shown.requested}
+            assert names == {"127.0.0.1"}
+            assert not [entry for entry in shown.complaints if "'level': 'error'" in entry]
+
+    with served() as url:
+        asyncio.run(act(url))
+
+
+@asynccontextmanager
+async def guarded() -> AsyncIterator[tuple[TestClient, str]]:
+    """A client of the server's routes, and the token."""
+    socket = listen("127.0.0.1", 0)
+    server = Server(socket)
+    async with TestClient(TestServer(server.application())) as client:
+        yield client, URL(server.url).query["token"]
+    socket.close()
+
+
+async def answers(path: str, token: str | None = None, **headers: str) -> int:
+    """The status for a first visitor, or one who came in with the token of the printed address."""
+    async with guarded() as (client, right):
+        if token is not None:
+            address = f"/?token={right if token == 'right' else token}"
+            async with client.get(address, allow_redirects=False) as came:
+                if came.status != 303:
+                    return came.status
+                client.session.cookie_jar.update_cookies(came.cookies, URL("http://127.0.0.1"))
+        async with client.get(path, headers=headers) as answer:
+            return answer.status
+
+
+@pytest.mark.parametrize(
+    ("path", "token", "headers", "status"),
+    [
+        ("/", None, {}, 403),
+        ("/", "right", {}, 200),
+        ("/", "wrong", {}, 403),
+        ("/", "\udcff", {}, 403),
+        ("/ws", None, {}, 403),
+        ("/static/js/textual.js", None, {}, 403),
+        ("/static/js/textual.js", "right", {}, 200),
+        ("/", "right", {"Host": "evil.example:8000"}, 403),
+        ("/", "right", {"Host": "127.0.0.1.evil.example"}, 403),
+        ("/", "right", {"Host": "[::"}, 403),
+        ("/ws", "right", {"Origin": "http://evil.example"}, 403),
+        ("/ws", "right", {"Origin": "http://127.0.0.1:1"}, 403),
+        ("/ws", "right", {"Origin": "null"}, 403),
+        ("/static/../web.py", "right", {}, 404),
+    ],
+)
+def test_only_who_has_the_token_drives_the_app_and_only_from_its_own_page(
+    path: str, token: str | None, headers: dict[str, str], status: int
+) -> None:
+    assert asyncio.run(answers(path, token, **headers)) == status
+
+
+def test_the_page_loads_nothing_from_elsewhere_and_shows_no_token() -> None:
+    async def act() -> None:
+        async with guarded() as (client, token):
+            async with client.get(f"/?token={token}", allow_redirects=False) as came:
+                cookie = came.headers["Set-Cookie"]
+                assert came.headers["Location"] == "/"
+                assert "HttpOnly" in cookie
+                assert "SameSite=Strict" in cookie
+                client.session.cookie_jar.update_cookies(came.cookies, URL("http://127.0.0.1"))
+            async with client.get("/") as answer:
+                text = await answer.text()
+                assert token not in text
+                assert "https://" not in text
+                assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+
+    asyncio.run(act())
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "hatchery.example"])
+def test_an_address_that_others_reach_is_refused_unless_it_is_asked_for(host: str) -> None:
+    assert not loopback(host)
+    command = [sys.executable, MAIN, "web", "--host", host, "--no-open"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "--public" in done.stderr
+
+
+def test_a_taken_port_is_named_with_the_next_one(workspace: Path) -> None:
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, MAIN, "web", "--port", str(port), "--no-open"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"--port {port + 1}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "known"),
+    [
+        ("127.0.0.1:8000", True),
+        ("[::1]:8000", True),
+        ("localhost", True),
+        ("192.168.1.5:8000", True),
+        ("evil.example", False),
+        ("localhost.evil.example", False),
+        ("", False),
+        ("[", False),
+    ],
+)
+def test_a_name_that_a_foreign_server_could_answer_for_is_unknown(host: str, known: bool) -> None:
+    assert known_name(host) == known

@@ -1,0 +1,128 @@
+"""How likely the ids of a text are: as the model itself says, and nothing else is disturbed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from model.generation import scoring
+from model.generation.batch import Batch
+from model.generation.chunks import Chunk
+from model.generation.native_reader import NativeReader
+from model.generation.reader import Reader, TorchReader, WholeReader, reader_for
+from model.generation.sampling import SamplingSettings
+from model.generation.scoring import Scored, score
+from model.gpt import GPT
+from model.native.decoder import native_decoder
+from tests.model.test_decode import FORMS, in_form
+from tests.model.test_sampler import KINDS, greedy, lively, naive_greedy
+
+TEXT = [(7 * i * i + 3) % 53 for i in range(37)]
+
+
+def native(model: GPT) -> Reader:
+    decoder = native_decoder(model)
+    if decoder is None:
+        pytest.skip("no C compiler")
+    return NativeReader(model, decoder)
+
+
+READERS: dict[str, Any] = {"torch": TorchReader, "native": native, "whole": WholeReader}
+
+
+def scored(reader: Reader, ids: Sequence[int], vocabulary: int = 53, k: int = 3) -> list[Scored]:
+    return [one for piece in score(reader.logits_along(ids[:-1]), ids, vocabulary, k)
+            for one in piece]  # fmt: skip
+
+
+def own(model: GPT, ids: Sequence[int], vocabulary: int = 53) -> torch.Tensor:
+    """The model's log-probabilities of what follows each id but the last."""
+    with torch.no_grad():
+        return model(torch.tensor([ids]))["logits"][0, :-1, :vocabulary].log_softmax(-1)
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("piece", [1, 5, 36, 256])
+def test_every_id_is_as_likely_as_the_model_says(
+    monkeypatch: pytest.MonkeyPatch, reader: str, kind: str, piece: int
+) -> None:
+    monkeypatch.setattr(scoring, "_PIECE", piece)
+    model = lively(**KINDS[kind])
+    found, expected = scored(READERS[reader](model), TEXT), own(model, TEXT)
+    assert [one.id for one in found] == TEXT[1:]
+    wanted = expected.gather(1, torch.tensor(TEXT[1:])[:, None])[:, 0]
+    assert [one.logprob for one in found] == pytest.approx(wanted.tolist(), abs=1e-4)
+    best = expected.topk(3)
+    for one, ids, values in zip(found, best.indices.tolist(), best.values.tolist(), strict=True):
+        assert [i for i, _ in one.alternatives] == ids
+        assert [p for _, p in one.alternatives] == pytest.approx(values, abs=1e-4)
+
+
+def test_the_likeliest_id_has_exactly_the_probability_of_the_first_alternative() -> None:
+    model = lively()
+    ids = naive_greedy(model, [3], 30)  # programs compare the two to see whether a text is greedy
+    assert all(
+        one.alternatives[0] == (one.id, one.logprob) for one in scored(reader_for(model), ids)
+    )
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_was_written_is_as_likely_to_the_bit(form: str) -> None:
+    reader = native(in_form(form))
+    batch = Batch(reader, slots=1)
+    batch.join(TEXT[:5], SamplingSettings(seed=1, max_new_tokens=30))
+    written = [token for _ in range(30) for token in batch.step()]
+    ids = [*TEXT[:5], *(token.id for token in written)]
+    assert [one.logprob for one in scored(reader, ids)[4:]] == [one.logprob for one in written]
+
+
+def test_ids_beyond_the_tokenizers_have_no_part_in_it() -> None:
+    model = lively()
+    ids = [i % 40 for i in TEXT]
+    expected = own(model, ids, 40).gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
+    found = scored(reader_for(model), ids, vocabulary=40, k=53)
+    assert [one.logprob for one in found] == pytest.approx(expected.tolist(), abs=1e-4)
+    assert all(len(one.alternatives) == 40 for one in found)
+
+
+def test_without_alternatives_none_are_named() -> None:
+    assert all(one.alternatives == () for one in scored(reader_for(lively()), TEXT, k=0))
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_scoring_between_steps_leaves_the_texts_being_written_alone(
+    monkeypatch: pytest.MonkeyPatch, reader: str
+) -> None:
+    monkeypatch.setattr(scoring, "_PIECE", 4)
+    model = lively()
+    held = READERS[reader](model)
+    batch = Batch(held, slots=2)
+    for prompt in ([1, 2, 3], [9]):
+        batch.join(prompt, greedy(max_new_tokens=20))
+    pieces = score(held.logits_along(TEXT[:-1]), TEXT, 53, 1)
+    written: dict[int, list[int]] = {1: [1, 2, 3], 2: [9]}
+    found: list[Scored] = []
+    while batch:
+        found += next(pieces, ())
+        for token in batch.step():
+            written[token.row].append(token.id)
+    assert written == {1: naive_greedy(model, [1, 2, 3], 20), 2: naive_greedy(model, [9], 20)}
+    assert found == scored(held, TEXT, k=1)
+
+
+def test_nan_is_told_as_nan() -> None:
+    model = lively()
+    with torch.no_grad():
+        model.blocks[1].mlp.down.weight.fill_(float("nan"))
+    found = scored(reader_for(model), TEXT)
+    assert all(one.logprob != one.logprob for one in found)
+
+
+def test_a_text_that_fills_the_context_is_scored_and_its_reader_reads_on() -> None:
+    model = lively()
+    held = reader_for(model)
+    ids = [i % 53 for i in range(41)]
+    assert len(scored(held, ids)) == 40
+    assert held.read([Chunk(0, 0, ids[:40])]).shape == (1, 53)

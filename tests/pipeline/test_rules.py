@@ -1,0 +1,133 @@
+"""Cleaning a text: debris goes, text stays, and clean text is never touched again."""
+
+import re
+import unicodedata
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from pipeline.cleaner.rules import CODE, PLAIN, WIKI, Removed, UnstableMarkupError, clean
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u2069\ufeff\u00a0]")
+
+
+@pytest.mark.parametrize(
+    ("rule", "raw", "expected"),
+    [
+        ("citations", "It fell.[1][a] Then[note 2] rose[citation needed].", "It fell. Then rose."),
+        ("citations", 'He said "[t]he king"[12] left.', 'He said "[t]he king" left.'),
+        ("templates", "A {{cite web|url={{x}}}} b.", "A b."),
+        ("links", "The [[Moon|lunar]] and [[Sun]].", "The lunar and Sun."),
+        ("media_links", "Seen[[File:a.jpg|thumb|x]] here.", "Seen here."),
+        ("web_links", "See [https://a.org/x the page] now.", "See the page now."),
+        ("comments", "a<!-- no --> b", "a b"),
+        ("tags", "H<sub>2</sub>O <br/>is <unk> wet", "H2O is <unk> wet"),
+        ("references", 'Fact.<ref name="a">Book, p. 2</ref> More.', "Fact. More."),
+        ("entities", "AT&amp;T &ndash; 5&nbsp;km", "AT&T – 5 km"),
+        ("emphasis", "'''Bold''' and ''thin'' o'clock", "Bold and thin o'clock"),
+        ("magic_words", "__NOTOC__Start snake__case", "Start snake__case"),
+        ("tables", "Text\n{| class=x\n|-\n| a || b\n|}\nmore", "Text\n\nmore"),
+        ("empty_parentheses", "Rome () is (; ) old", "Rome is old"),
+        ("open_parentheses", "Rome (; Italian: Roma) is", "Rome (Italian: Roma) is"),
+        ("close_parentheses", "Rome (Italian: Roma ; ) is", "Rome (Italian: Roma) is"),
+        (
+            "phonetics",
+            "Montreal (CA: /ˌ m ʌ n t r i ˈ ɔː l / MUN -tree-AWL; French: Montréal) is",
+            "Montreal (French: Montréal) is",
+        ),
+        ("coordinates", "The peak (46°51′N 121°45′W) is", "The peak is"),
+        ("possessive_space", "Ernest Cormier 's house", "Ernest Cormier's house"),
+        (
+            "spaced_quotes",
+            'the " Reagan Democrats " and "x" of',
+            'the "Reagan Democrats" and "x" of',
+        ),
+        ("punctuation_space", "one , two .", "one, two."),
+        ("glued_sentences", "class: Dfb).Summers are U.S. hot.The end", None),
+        ("invisible", "a\u200bb\u202ec", "abc"),
+        ("spaces", "5\u00a0km\u2009x", "5 km x"),
+        ("controls", "a\x1b[31mb\x07", "a[31mb"),
+        ("line_breaks", "a\u2028b\x0bc", "a\nb\nc"),
+        ("nfc", "e\u0301", "é"),
+    ],
+)
+def test_debris_goes_under_the_name_of_its_rule(rule: str, raw: str, expected: str | None) -> None:
+    removed: Removed = {}
+    text = clean(raw, WIKI, removed)
+    assert text == (expected or "class: Dfb). Summers are U.S. hot. The end")
+    assert removed[rule][0] >= 1
+
+
+def test_removed_characters_add_up() -> None:
+    removed: Removed = {}
+    raw = "It fell.[1] Then () rose[2]  high."
+    text = clean(raw, WIKI, removed)
+    assert sum(characters for _, characters in removed.values()) == len(raw) - len(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "U.S. Route 5 (also I-95) cost $3.50; 5 < 6 & 7 > 2. It's the '90s.",
+        'He said: "No." and "Yes," then left (see above) at 5:30.',
+        "Un titre : l’été — « oui » ; non !",
+        "نمی‌خواهم 👩‍🚀 ok",
+        "- item\n  - nested item\n- last",
+        "array[i] and [sic] {x} a_b __init__ O'Brien",
+    ],
+)
+def test_good_prose_is_left_alone(text: str) -> None:
+    removed: Removed = {}
+    assert clean(text, WIKI, removed) == text
+    assert removed == {}
+
+
+def test_code_keeps_everything_that_means_something() -> None:
+    code = 'def f(x):\n\tif x[1]:  # "[1]" & <b>\n\t\treturn {{}}\n\n\nclass A:\n    pass'
+    removed: Removed = {}
+    assert clean(code, CODE, removed) == code
+    assert clean(code.replace("\n", " \r\n") + "\x0c\r\n", CODE, removed) == code
+    assert set(removed) == {"line_ends", "trailing_space", "controls"}
+
+
+def test_debris_nested_without_end_is_refused_and_quick() -> None:
+    with pytest.raises(UnstableMarkupError):
+        clean("{{" * 5000 + "}}" * 5000, WIKI, {})
+    for attack in ("(" * 50_000, "[" * 50_000, "<" * 50_000, '" ' * 50_000, "/ə" * 50_000):
+        assert clean(attack, WIKI, {})
+
+
+_DEBRIS = st.text(
+    st.sampled_from("ab Z.,;:'\"()[]{}<>|/-_=&#\n\t\r\x0b\x00\x85\u00a0\u200b\u0301\u2028é°əˈ1"),
+    max_size=60,
+)
+_SNIPPETS = st.lists(
+    st.sampled_from(
+        [
+            *("[1]", "[[a|b]]", "{{x}}", "<ref>", "</ref>", "&amp;", "&nbsp;", "()", "( ; ", " "),
+            *("/ə/", "The", ".", "\n", "word", '" ', ' "', " 's ", "<!--", "-->", "[a]", "''"),
+            *("e", "(", ")", "\u0301", "{|", "|", " -abc", "&#x0301;"),
+        ]
+    ),
+    max_size=25,
+).map("".join)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.one_of(_DEBRIS, _SNIPPETS, st.text(max_size=60)), st.sampled_from([WIKI, PLAIN, CODE]))
+@example("&amp;amp;amp;", WIKI)
+@example("0\r&nbsp0;", WIKI)
+@example("e[1]\u0301", WIKI)
+@example("a\n [1] x\n( ( ) )", WIKI)
+def test_cleaning_twice_is_cleaning_once(text: str, rules: tuple) -> None:
+    try:
+        once = clean(text, rules, {})
+    except UnstableMarkupError:
+        return
+    removed: Removed = {}
+    assert clean(once, rules, removed) == once
+    assert removed == {}
+    assert unicodedata.is_normalized("NFC", once)
+    if rules is not CODE:
+        assert not _CONTROL.search(once)

@@ -1,0 +1,118 @@
+"""A record of structured contents of any kind becomes an article, or is refused by name."""
+
+import json
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from pipeline.cleaner.records import RejectedError, convert, decode
+from pipeline.cleaner.rules import UnstableMarkupError
+from pipeline.cleaner.wikimedia import article
+
+
+def text_of(row: object) -> str:
+    return article(decode(json.dumps(row).encode()), {})[1]
+
+
+@pytest.mark.parametrize("key", ["sections", "article_sections"])
+@pytest.mark.parametrize("encoded", [False, True])
+def test_every_kind_of_release_gives_the_same_article(key: str, encoded: bool) -> None:
+    item = {
+        "type": "list_item",
+        "value": "point",
+        "has_parts": [
+            {"type": "list", "has_parts": [{"type": "list_item", "value": "finer point"}]}
+        ],
+    }
+    lists = {"type": "list", "has_parts": [item]}
+    body = {
+        "type": "section",
+        "name": "Body",
+        "value": None,
+        "links": None,
+        "has_parts": [
+            {"type": "paragraph", "value": [{"value": "runs"}, "of", {"text": "text"}]},
+            lists,
+            {"type": "table", "value": "1 2 3"},
+            {"type": "image"},
+        ],
+    }
+    if encoded:
+        body["has_parts"] = json.dumps(body["has_parts"])
+    empty = {"type": "section", "name": "Empty", "has_parts": []}
+    gone = {"type": "section", "name": "References", "has_parts": [dict(lists)]}
+    twice = {
+        "type": "section",
+        "name": "Abstract",
+        "has_parts": [{"type": "paragraph", "value": "The lead."}],
+    }
+    sections: object = [twice, body, empty, gone, twice]
+    row = {"name": "T", "abstract": "The lead.", key: json.dumps(sections) if encoded else sections}
+    expected = "T\n\nThe lead.\n\nBody\n\nruns of text\n\n- point\n  - finer point"
+    assert text_of(row) == expected
+    assert article(convert(row), {})[1] == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"name": "A", "abstract": "REDIRECT B#C"}, "redirect"),
+        ({"name": "A (disambiguation)", "abstract": "A may be many things."}, "disambiguation"),
+        ({"name": "A", "abstract": "A may refer to:"}, "disambiguation"),
+        ({"name": "A"}, "no_text"),
+        ({"name": "A", "abstract": None, "sections": [None, 3, {"type": 7}]}, "no_text"),
+        ({"name": "A", "sections": "[{]"}, "not_json"),
+    ],
+)
+def test_what_is_no_article_is_named(row: dict, reason: str) -> None:
+    with pytest.raises(RejectedError) as error:
+        text_of(row)
+    assert error.value.reason == reason
+
+
+def test_nesting_of_any_depth_is_read_or_refused_never_a_crash() -> None:
+    part: dict = {"type": "paragraph", "value": "deep"}
+    for _ in range(300):
+        part = {"type": "section", "name": "", "has_parts": [part]}
+    assert text_of({"name": "", "sections": [part]}) == "deep"
+    deep = b'{"name":"A","sections":' + b'[{"has_parts":' * 100_000
+    for line in (deep, b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"):
+        with pytest.raises(RejectedError):
+            decode(line)
+
+
+_KEYS = st.sampled_from(
+    [
+        "name",
+        "abstract",
+        "sections",
+        "article_sections",
+        "has_parts",
+        "type",
+        "value",
+        "text",
+        "identifier",
+        "title",
+    ]
+)
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_KEYS, inner, max_size=5),
+    max_leaves=15,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@example(b'"\x80"')
+@given(
+    st.binary(max_size=200) | st.dictionaries(_KEYS, _JSON).map(lambda v: json.dumps(v).encode())
+)
+def test_no_line_crashes(line: bytes) -> None:
+    try:
+        record = decode(line)
+        title, text = article(record, {})
+    except (RejectedError, UnstableMarkupError):
+        return
+    assert text
+    assert "\n" not in title

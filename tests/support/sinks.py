@@ -1,0 +1,161 @@
+"""Feeds every hostile string to every widget that shows foreign text, in this terminal.
+
+A sink is a way into a widget. Each gets all strings, a page at a time, and the next page comes
+when every string of the last one is on the screen. What the terminal was sent is for a test to
+look at. A class of app/widgets that no sink feeds is a failure.
+"""
+
+import asyncio
+import importlib
+import inspect
+import pkgutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from textual.containers import Vertical
+from textual.content import Content
+from textual.pilot import Pilot
+from textual.screen import Screen
+from textual.widget import Widget
+
+from app import widgets
+from app.tui import app as tui
+from app.tui.app import HatcheryApp
+from app.tui.compare.panes import Pages
+from app.tui.data.tab_bar import ViewBar
+from app.tui.forms.field_panel import More
+from app.tui.widgets import footer
+from app.tui.widgets.confirm import Question
+from app.tui.widgets.text import plain
+from app.tui.widgets.too_small import TooSmall
+from tests.support import sinks_chat, sinks_compare, sinks_stages
+from tests.support.hostile import strings
+from tests.support.sink_tools import Sink
+from utils.errors import HatcheryError
+
+COLUMNS, ROWS = 240, 120
+_PATIENCE = 20.0  # seconds for a page
+SINKS = (*sinks_stages.SINKS, *sinks_chat.SINKS, *sinks_compare.SINKS)
+
+# These show words of our own only.
+OWN_WORDS: tuple[type[Widget], ...] = (TooSmall, ViewBar, More, footer.KeyLine, Pages)
+
+
+class Sinks(HatcheryApp):
+    """The app with a bench on which one widget at a time has all the room."""
+
+    CSS_PATH = Path(tui.__file__).with_name("tui.tcss")
+    CSS = """
+    #bench { height: 100%; width: 100%; & > * { height: 100%; width: 100%; max-height: 100%; } }
+    #bench Header, #bench Finder { dock: none; width: 100%; height: 1; margin: 0; }
+    #bench .box { height: 2; border-top: solid $accent; border-bottom: solid $accent; }
+    #bench Button { height: 1; width: 100%; }
+    #bench .charts { layout: grid; grid-size: 3; grid-rows: 6; }
+    #bench .high { grid-rows: 8; }
+    #bench .wall { layout: grid; grid-size: 4; grid-rows: 8; }
+    #bench .say, #bench .verdict, #bench .said, #bench .below, #bench #ask, #bench Prompt {
+        max-height: 100%;
+    }
+    #bench Choices, #bench #reasons, #bench #uses, #bench #ending { max-height: 100%; }
+    #bench #reasons, #bench #examples { width: 1fr; }
+    #bench #lists, #bench #example, #bench #raw { height: 1fr; }
+    Question > Vertical { width: 220 !important; max-width: 220 !important; }
+    Question > Vertical Static { max-height: 80 !important; }
+    Toast { width: 200; max-width: 200; padding: 0; margin: 0; border: none; }
+    """
+
+
+async def shown_all(app: Sinks, name: str, texts: Sequence[str]) -> None:
+    """Wait until each of the texts is on the screen, by the number it begins with."""
+    marks = [text[: text.index("»") + 1] for text in texts]
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            while True:
+                missing, there = marks, ""
+                painted = asyncio.Event()
+                app.call_after_refresh(painted.set)
+                await painted.wait()
+                strips = app.screen._compositor.render_strips()
+                there = "\n".join(strip.text for strip in strips)
+                missing = [mark for mark in marks if mark not in there]
+                if not missing:
+                    return
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"{name}: {missing} never came\n{there}") from None
+
+
+def pages(size: int) -> Iterator[list[str]]:
+    """All strings, each after its number; a long run of one letter is cut, so that the rest of
+    its string is seen too."""
+    every = [f"«{n}»{text.replace('x' * 3000, 'xxx')}" for n, text in enumerate(strings(2000))]
+    return (every[start : start + size] for start in range(0, len(every), size))
+
+
+async def fill(app: Sinks, sink: Sink, bench: Vertical) -> None:
+    """All strings through one sink."""
+    widget = sink.build()
+    await bench.mount(widget)
+    for texts in pages(sink.page):
+        done = sink.feed(widget, texts)
+        if done is not None:
+            await done
+        await shown_all(app, sink.name, texts)
+    for kind in sink.covers:
+        found = [w for w in widget.walk_children(with_self=True) if isinstance(w, kind)]
+        assert found, f"{sink.name} has no {kind.__name__}"
+    await widget.remove()
+
+
+async def notices(app: Sinks) -> None:
+    """Those of the app, which are its own to make harmless."""
+    for texts in pages(30):
+        app.note("\n".join(texts[::2]))
+        a, b, c = ("\n".join(texts[start::6]) for start in (1, 3, 5))
+        app.tell(HatcheryError(a, found=b, remedy=c))
+        await shown_all(app, "notices", texts)
+        app.clear_notifications()
+
+
+async def questions(app: Sinks) -> None:
+    for texts in pages(60):
+        await app.push_screen(Question(Content("\n").join(map(plain, texts)), texts[0]))
+        await shown_all(app, "question", texts)
+        await app.pop_screen()
+
+
+def forgotten() -> list[str]:
+    """The widgets of app/widgets that no sink feeds."""
+    covered = {kind for sink in SINKS for kind in sink.covers} | {*OWN_WORDS, Question}
+    found = []
+    for module in pkgutil.iter_modules(widgets.__path__, f"{widgets.__name__}."):
+        for _, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
+            own = kind.__module__ == module.name and issubclass(kind, Widget)
+            if own and kind not in covered:
+                found.append(f"{module.name}.{kind.__name__}")
+    return found
+
+
+async def feed_all(pilot: Pilot[Any]) -> None:
+    """All sinks, or those named in the arguments."""
+    app, chosen = cast(Sinks, pilot.app), sys.argv[1:]
+    await app.push_screen(Screen())
+    bench = Vertical(id="bench")
+    await app.screen.mount(bench)
+    for sink in SINKS:
+        if not chosen or sink.name in chosen:
+            await fill(app, sink, bench)
+    if not chosen:
+        await notices(app)
+        await questions(app)
+    app.exit(return_code=app.return_code or 0)  # a failure on the way stays one
+
+
+if __name__ == "__main__":
+    seen = Sinks()
+    seen.run(auto_pilot=feed_all)
+    sys.exit(seen.return_code or 0)

@@ -1,0 +1,130 @@
+"""The ways into the widgets of the screen Compare, and of its votes."""
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any, cast
+
+from textual.content import Content
+from textual.widgets import Static
+
+from app.client.client import Model, Sampling
+from app.tui.compare import inputs, merge_compare_votes, model_picker
+from app.tui.compare import pane as compare_pane
+from app.tui.compare.body import Duel
+from app.tui.compare.comparison import Answer, Round, Summary
+from app.tui.compare.inputs import EndpointForm
+from app.tui.compare.merge_compare_prompt import Prompt
+from app.tui.compare.merge_compare_sampling import SamplingPanel
+from app.tui.compare.model_picker import Chooser
+from app.tui.compare.pane import Drawing, Pane
+from app.tui.compare.panes import Arena
+from app.tui.compare.round import Match
+from app.tui.compare.selection import Contender
+from app.tui.compare.wording import body, figures, title, trouble
+from app.tui.forms.field_panel import FieldPanel
+from app.tui.widgets.text import plain
+from pipeline.benchmark.votes import Standing, Vote
+from tests.support.sink_tools import Sink, Told, each, fault, fill_panel, lines, model, spans, stack
+
+
+def other(one: Contender) -> list[Contender]:
+    """A run with two checkpoints, of which this is one."""
+    return [Contender(Model("", one.model.run, 1, 2.0)), one]
+
+
+def paned(pane: Pane, text: str) -> None:
+    answer = Answer(Contender(model(text)), text, finish=text, state="done")
+    found = Round([answer], "", asked=True)
+    above, foot = title(found, 0, text), figures(found, answer, Summary(), 60)
+    said = body(found, answer, coloured=False)
+    pane.show(Drawing(above, plain(text), said, foot, plain(text), won=True))
+
+
+def round_of(texts: Sequence[str]) -> Round:
+    """Six answers with the texts in turn: prompts, what was written, and errors."""
+    answers = []
+    for place in range(6):
+        own = texts[place::6]
+        text, name = "\n".join(own[::2]), own[0] if own else ""
+        answer = Answer(Contender(model(name)), text, list(spans(text)), finish=name, state="done")
+        answer.figures = {"tokens_per_second": place, "seconds": place, "new_tokens": place}
+        answer.error = fault(own[1::2])
+        answers.append(answer)
+    return Round(answers, texts[0], asked=True, decided=True, winner=answers[0])
+
+
+async def drawn(arena: Arena, texts: Sequence[str]) -> None:
+    await arena.begin(6)
+    arena.draw(round_of(texts), coloured=False, fault=None)
+
+
+async def shaded(arena: Arena, texts: Sequence[str]) -> None:
+    """Below it, why the server ended."""
+    half = len(texts) // 2
+    await arena.begin(6)
+    arena.draw(round_of(texts[:half]), coloured=True, fault=fault(texts[half:]))
+
+
+def duel() -> Duel:
+    return Duel(Match(Sampling(), Random(0)), Told(), [], cast(Any, None))
+
+
+async def fought(shown: Duel, texts: Sequence[str]) -> None:
+    half = len(texts) // 2
+    shown.match.round = round_of(texts[:half])
+    shown.query_one(Prompt).fill("\n".join(texts[half:]))
+    await shown._arena.begin(6)
+    shown.draw()
+
+
+def earlier(prompt: Prompt, texts: Sequence[str]) -> None:
+    prompt._history.append("\n".join(texts))
+    prompt._recall(len(prompt._history) - 1)
+
+
+def settings(shown: SamplingPanel, texts: Sequence[str]) -> None:
+    shown.ask()
+    fill_panel(shown.query_one(FieldPanel), texts)
+
+
+def listed(chooser: Chooser, texts: Sequence[str]) -> None:
+    half = len(texts) // 2
+    there = [Contender(model(text)) for text in texts[:half]]
+    chooser.fill(there, there[:2], None)
+    chooser.say(trouble(fault(texts[half:])))
+
+
+def typed(line: Any, text: str) -> None:
+    line.value = text
+
+
+def refused(form: EndpointForm, texts: Sequence[str]) -> None:
+    form.ask()
+    form._line("address").value, form._line("model").value = texts[:2]
+    form.say(" ".join(texts[2:]), wrong=True)
+
+
+def voted(text: str) -> list[Content]:
+    """What the screen of votes shows of one, and of a model."""
+    sampling: Any = {text: text}
+    vote = Vote(text, (text, text), (), text, sampling, 1, False, 0.0)
+    row, ranked = merge_compare_votes.line(vote, 0.0, 230), Standing(text, 1, 2, 0.1, 0.9)
+    return [row, merge_compare_votes.standing(ranked, 230), merge_compare_votes.about(vote)]
+
+
+SINKS: tuple[Sink, ...] = (
+    Sink("panes", 60, stack(60, lambda: Pane(0), "wall"), each("Pane", paned),
+         (Pane, compare_pane._Text)),
+    Sink("arena", 60, lambda: Arena(other), drawn, (Arena,)),
+    Sink("shaded arena", 60, lambda: Arena(other), shaded),
+    Sink("duel", 60, duel, fought, (Duel,)),
+    Sink("compare prompt", 25, lambda: Prompt([]), earlier, (Prompt,)),
+    Sink("compare sampling", 60, lambda: SamplingPanel(Told()), settings, (SamplingPanel,)),
+    Sink("chooser", 100, Chooser, listed, (Chooser, model_picker.Models)),
+    Sink("numbers", 100, stack(100, lambda: model_picker._Numbers(compact=True)),
+         each("_Numbers", typed), (model_picker._Numbers,)),
+    Sink("endpoint", 60, EndpointForm, refused, (EndpointForm,)),
+    Sink("endpoint lines", 100, stack(100, lambda: inputs._Line(compact=True)),
+         each("_Line", typed), (inputs._Line,)),
+    Sink("votes", 12, Static, lines(lambda text: Content("\n").join(voted(text)))),
+)  # fmt: skip

@@ -1,0 +1,45 @@
+"""Runs a stage in this process, as the faces do."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline import stages
+from pipeline.events import Event, Finished
+from pipeline.options.config import Config
+from utils.config import Layer, read_layers, resolve
+
+
+def settings(**sections: dict[str, Any]) -> Config:
+    """config.json of the working directory, overridden by sections as if typed."""
+    file = Path("config.json")
+    layers = read_layers(file) if file.exists() else []
+    config = resolve(Config, [*layers, Layer("the test", sections)])
+    config.note_typed(f"{section}.{key}" for section in sections for key in sections[section])
+    return config
+
+
+def run_stage(
+    command: str,
+    *,
+    stop_when: Callable[[Event], bool] = lambda event: False,
+    into: list[Event] | None = None,
+    **sections: dict[str, Any],
+) -> list[Event]:
+    """All events of a stage, collected in `into`; a stop is requested at the first event that
+    `stop_when` accepts."""
+    config, stop = settings(**sections), threading.Event()
+    stage = stages.find(command)
+    events = [] if into is None else into
+    for event in stage.load()(config, getattr(config, stage.section), stop):
+        events.append(event)
+        if stop_when(event):
+            stop.set()
+    return events
+
+
+def finished(events: list[Event]) -> Finished:
+    """The end of a stage that went well."""
+    assert isinstance(events[-1], Finished)
+    return events[-1]

@@ -1,0 +1,95 @@
+"""The quickstart: all stages in one go, and nothing twice."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.events import Event, Progress, Sample, Saved, Started, Warned
+from pipeline.runs import folders
+from tests.support.stage_runner import finished, run_stage
+
+
+@pytest.fixture
+def small_library(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Python library of a few files instead of the whole one."""
+    library = workspace / "library"
+    library.mkdir()
+    (library / "os.py").write_text("# an operating system\n")
+    for number in range(60):
+        lines = [f"def f_{number}_{i}(value):\n    return value * {i}\n" for i in range(20)]
+        (library / f"part{number}.py").write_text("\n".join(lines))
+    monkeypatch.setattr("sysconfig.get_path", lambda name, *_, **__: str(library))
+    return workspace
+
+
+def quickstart(**options: Any) -> list[Event]:
+    settings = {"max_steps": 4, "vocab_size": 300}
+    return run_stage("quickstart", quickstart=settings | options)
+
+
+def made(events: list[Event]) -> dict[str, bool]:
+    """What was made, each told once, and whether it was there already."""
+    kinds = ("cleaned", "tokenizer", "tokens", "run")
+    told = [e for e in events if isinstance(e, Saved) and e.kind in kinds]
+    assert len({e.kind for e in told}) == len(told)
+    return {e.kind: "unchanged" in e.facts for e in told}
+
+
+def test_one_command_goes_from_a_library_to_text(small_library: Path) -> None:
+    events = quickstart()
+    assert made(events) == dict.fromkeys(("cleaned", "tokenizer", "tokens", "run"), False)
+    path = finished(events).path
+    assert path is not None
+    assert folders.pointed(Path(path), "best") is not None
+    texts = [e for e in events if isinstance(e, Sample) and e.step is None]
+    assert len(texts) == 4
+    assert all(text.token_ids for text in texts)
+    assert "inference --checkpoint" in finished(events).summary["talk to it"]
+
+
+def test_a_second_run_does_nothing_again(small_library: Path) -> None:
+    first = finished(quickstart()).path
+    again = quickstart()
+    assert made(again) == dict.fromkeys(("cleaned", "tokenizer", "tokens", "run"), True)
+    assert finished(again).path == first
+    assert len(list(Path("checkpoints").glob("run_*"))) == 1
+
+
+def test_timing_the_machine_leaves_no_run_behind(small_library: Path) -> None:
+    """Whose probes once took the name of the run that they were for."""
+    planned = {"max_steps": None, "minutes": 0.001}
+    first = quickstart(**planned)
+    assert [e.stage for e in first if isinstance(e, Started)].count("plan") == 1
+    (run,) = Path("checkpoints").glob("run_*")
+    assert Path(finished(first).path or "").resolve() == run.resolve()
+    again = quickstart(**planned)
+    assert made(again)["run"] is True
+    assert [e for e in again if isinstance(e, Warned) and "keeps the length" in e.message]
+
+
+def test_a_stop_while_timing_the_machine_trains_nothing(small_library: Path) -> None:
+    def planning(event: Event) -> bool:
+        return isinstance(event, Started) and event.stage == "plan"
+
+    events = run_stage(
+        "quickstart", stop_when=planning, quickstart={"minutes": 0.001, "vocab_size": 300}
+    )
+    assert finished(events).stopped
+    assert not Path("checkpoints").exists()
+
+
+def test_an_interrupted_training_goes_on(small_library: Path) -> None:
+    def third_step(event: Event) -> bool:
+        return isinstance(event, Progress) and event.unit == "steps" and event.done >= 3
+
+    settings = {"max_steps": 400, "vocab_size": 300}
+    stopped = run_stage("quickstart", stop_when=third_step, quickstart=settings)
+    assert finished(stopped).stopped
+    run = next(Path("checkpoints").glob("run_*"))
+    done = folders.step_of(folders.step_folders(run)[-1])
+    assert done < 400
+    resumed = run_stage("quickstart", stop_when=third_step, quickstart=settings)
+    started = [e.title for e in resumed if isinstance(e, Started) and e.stage == "train"]
+    assert started == [f"Train {run.name}"]
+    assert folders.step_of(folders.step_folders(run)[-1]) > done
