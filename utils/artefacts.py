@@ -7,9 +7,11 @@ artefact stays whole until its successor is.
 """
 
 import hashlib
+import json
 import os
 import shlex
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,18 +19,75 @@ from typing import Any
 
 import msgspec
 
+from utils import VERSION
 from utils.errors import HatcheryError, RefusedError
 from utils.files import SCRAP, AppendLog, FolderLock, Written, hash_file, write_file, write_json
-from utils.lineage import MadeBy as MadeBy
-from utils.lineage import Manifest as Manifest
-from utils.lineage import Source as Source
-from utils.lineage import digest
-from utils.lineage import made_by as made_by
 from utils.publishing import JOURNAL, PLAN, beside, publish
 from utils.publishing import MANIFEST as MANIFEST
 from utils.publishing import recover as recover
 
 _SMALL_FILE = 64 * 1024 * 1024
+
+
+class MadeBy(msgspec.Struct, frozen=True):
+    """Who made an artefact: the stage's command, its options, our version, and when."""
+
+    command: str
+    options: dict[str, Any]
+    version: str
+    commit: str | None
+    time: str
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Something an artefact was made from."""
+
+    path: str
+    fingerprint: str
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """The contents of `manifest.json`.
+
+    `fingerprint` covers names and checksums of all files, so equal contents have equal ones;
+    `checksum` covers the manifest itself.
+    """
+
+    kind: str
+    made_by: MadeBy
+    inputs: list[Source]
+    files: dict[str, Written]
+    fingerprint: str
+    facts: dict[str, Any] = {}
+    checksum: str = ""
+
+    def own_checksum(self) -> str:
+        """What `checksum` must be."""
+        values: dict[str, Any] = msgspec.to_builtins(self)
+        del values["checksum"]
+        return digest(values)
+
+
+def made_by(command: str, options: Mapping[str, Any]) -> MadeBy:
+    """Lineage of something made now by `command` with `options` (JSON values)."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return MadeBy(command, dict(options), VERSION, _git_commit(), now)
+
+
+def _git_commit() -> str | None:
+    """The commit of this checkout, read without running git; None outside a checkout."""
+    git = Path(__file__).parent.parent / ".git"
+    try:
+        head = (git / "HEAD").read_text().strip()
+        return (git / head[5:]).read_text().strip() if head.startswith("ref: ") else head
+    except OSError:
+        return None
+
+
+def digest(value: object) -> str:
+    """SHA-256 of a JSON value, the same for equal values."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 class Unit(msgspec.Struct, frozen=True):

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from app.commands.flags import section_model
 from app.doctor.merge_advice import advised
-from app.doctor.merge_space import largest, short
 from app.jobs.lifecycle import Job
 from app.jobs.retry import command_again, command_of, run_folder, stage_of
 from pipeline.events import Failed
@@ -271,3 +270,37 @@ _FOR: dict[Cause, Callable[[Case], Iterator[Remedy]]] = {
     Cause.BUSY: _by_hand_first,
     Cause.MISTAKE: _by_hand_first,
 }
+
+
+def largest(*folders: Path, count: int = 4) -> list[tuple[Path, int]]:
+    """The largest things directly under `folders`, with their bytes."""
+    sized = [(path, _bytes(path)) for folder in folders for path in _inside(folder)]
+    sized.sort(key=lambda item: -item[1])
+    return [(path, size) for path, size in sized if size][:count]
+
+
+def short(path: Path, home: Path) -> Path:
+    """`path` as seen from `home`, where it lies below it."""
+    return path.relative_to(home) if path.is_relative_to(home) else path
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    """What a folder holds; nothing of one that is gone or not ours to read."""
+    try:
+        yield from folder.iterdir()
+    except OSError:
+        return
+
+
+def _bytes(path: Path) -> int:
+    total, waiting = 0, [path]
+    while waiting:
+        one = waiting.pop()
+        if one.is_dir() and not one.is_symlink():
+            waiting += _inside(one)
+            continue
+        try:
+            total += one.lstat().st_size
+        except OSError:  # deleted meanwhile
+            continue
+    return total

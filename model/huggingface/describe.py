@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from model.config import ModelConfig
-from model.huggingface.config_in import config_from_hf
-from model.huggingface.merge_parsing import parse_model_config
+from model.huggingface.config_in import config_from_hf, parse_model_config
 from utils.errors import UsageError
 
 

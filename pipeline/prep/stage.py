@@ -6,18 +6,18 @@ depend on the input alone, so any number of workers writes the same bytes.
 """
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Event as StopSignal
 from typing import Any
 
 import msgspec
 
-from pipeline.events import Event, Finished, Rejected, Saved, Started, Warned
+from pipeline.events import Event, Finished, Progress, Rejected, Saved, Started, Warned
 from pipeline.options.config import Config, PrepareOptions
-from pipeline.prep.merge_prep_progress import Tally
 from pipeline.prep.plan import in_groups, input_paths, lineage, open_tokenizer, sample_limits
-from pipeline.prep.worker import ShardDone, Task, encode_group
+from pipeline.prep.worker import Advance, ShardDone, Task, encode_group
 from pipeline.sources.documents import cleaned_files
 from pipeline.tokens.metadata import METADATA, Metadata, ShardRecord, TokenizerRecord, read_metadata
 from pipeline.tokens.shards import SPLIT_SEED, token_dtype
@@ -25,6 +25,7 @@ from pipeline.tokens.windows import count_windows
 from pipeline.workers import run_tasks
 from utils.artefacts import FolderBuilder, Manifest, Source, build_folder, is_current, read_manifest
 from utils.errors import UsageError
+from utils.units import human_count
 
 _SHOWN_REJECTS = 100  # as events; all are counted
 _LAYOUT = ("source", "test", "split", "shard_tokens")  # options that decide the shards' bytes
@@ -233,3 +234,77 @@ def _intact(folder: Path, manifest: Manifest) -> bool:
     """Whether every file is there in full length; their content is checked when they are used."""
     paths = ((folder / name, done.bytes) for name, done in manifest.files.items())
     return all(path.is_file() and path.stat().st_size == size for path, size in paths)
+
+
+_FRAME = 0.15  # seconds between progress events
+
+
+class Tally:
+    """Counts what workers report.
+
+    The total is known in documents with --test, else in bytes of input: within a group the bytes
+    of text stand for it (JSON and compression make the file differ), at its end its size counts.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[Path]]) -> None:
+        self._sizes = [sum(file.stat().st_size for file in files) for files in groups]
+        self._text = [0] * len(groups)
+        self._ended = [False] * len(groups)
+        self._documents = self._tokens = self._bytes = 0
+        self._fresh_bytes = self._fresh_documents = 0  # encoded now, not by an earlier attempt
+        self._began = self._shown = time.monotonic()
+        self.total, self.unit = sum(self._sizes), "bytes"
+
+    def restore(self, done: Sequence[ShardDone], limits: Sequence[int] | None) -> None:
+        """Count what an earlier attempt finished, and begin the clock."""
+        if limits is not None:
+            self.total, self.unit = sum(limits), "documents"
+        for shard in done:
+            self._text[shard.group] += shard.text_bytes
+            self._ended[shard.group] |= shard.last
+            self._documents += shard.read
+            self._tokens += shard.tokens
+            self._bytes += shard.text_bytes
+        self._began = self._shown = time.monotonic()
+
+    def add(self, message: Advance | ShardDone) -> Iterator[Progress]:
+        """Count a message; yields when it is time to show it."""
+        if isinstance(message, ShardDone):
+            self._ended[message.group] |= message.last
+        else:
+            self._text[message.group] += message.text_bytes
+            self._documents += message.documents
+            self._tokens += message.tokens
+            self._bytes += message.text_bytes
+            self._fresh_bytes += message.text_bytes
+            self._fresh_documents += message.documents
+        now = time.monotonic()
+        if now - self._shown >= _FRAME:
+            self._shown = now
+            yield self.progress()
+
+    def progress(self) -> Progress:
+        """The state now, ready to print."""
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        return Progress(
+            done=self._documents if self.unit == "documents" else self._done_bytes(),
+            total=self.total,
+            unit=self.unit,
+            figures={
+                "documents": human_count(self._documents),
+                "tokens": human_count(self._tokens),
+                "bytes per token": f"{self._bytes / max(self._tokens, 1):.2f}",
+                "speed": f"{self._fresh_bytes / 1e6 / seconds:.1f} MB/s, "
+                f"{self._fresh_documents / seconds:.0f} documents/s",
+            },
+        )
+
+    def figures(self) -> dict[str, float]:
+        """Time and speed of this attempt."""
+        seconds = time.monotonic() - self._began
+        speed = self._fresh_bytes / 1e6 / max(seconds, 1e-9)
+        return {"seconds": round(seconds, 2), "megabytes_per_second": round(speed, 2)}
+
+    def _done_bytes(self) -> int:
+        groups = zip(self._sizes, self._text, self._ended, strict=True)
+        return sum(size if ended else min(size, text) for size, text, ended in groups)

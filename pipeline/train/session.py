@@ -10,13 +10,15 @@ import torch
 from model import device as devices
 from model.checkpoint import load_training_state, load_weights, save_checkpoint
 from model.config import flops_per_token
+from model.generation.sampler import generate
+from model.generation.sampling import SamplingSettings
 from model.gpt import GPT, create_model
 from model.optimizer import build_optimizer, load_optimizer_state, optimizer_state
 from pipeline.dataloader import train_val_loaders
-from pipeline.events import Event, Finished, Metric, Saved, Warned
+from pipeline.events import Event, Finished, Metric, Sample, Saved, Warned
 from pipeline.options.config import Config
 from pipeline.runs import folders
-from pipeline.train.merge_samples import write_sample
+from pipeline.tokenizer.tokenizer import StreamDecoder, Tokenizer
 from pipeline.train.setup import MOST_VALIDATION_BATCHES, Setup, validation_interval
 from pipeline.train.trainer import StepResult, Trainer
 from utils.artefacts import Source
@@ -322,3 +324,27 @@ class Session:
             "memory": human_bytes(devices.peak_memory(self._device)),
         }
         return {name: value for name, value in shown.items() if value is not None}
+
+
+_TOKENS = 60
+
+
+def write_sample(model: GPT, tokenizer: Tokenizer, prompt: str, step: int) -> Sample:
+    """Let `model` continue `prompt`, or begin a document where it is empty.
+
+    The step is the seed, and the training's random numbers are not touched: a resumed run writes
+    the same samples as an undisturbed one.
+    """
+    start = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
+    ids = [] if start is None else [start]
+    ids += tokenizer.encode(prompt) if prompt or not ids else []
+    ends = frozenset(() if tokenizer.eos_id in (None, start) else (tokenizer.eos_id,))
+    settings = SamplingSettings(
+        max_new_tokens=_TOKENS, seed=step, stop_ids=ends, vocabulary=tokenizer.vocab_size
+    )
+    model.eval()
+    new = generate(model, [ids], settings)[0][len(ids) :]
+    model.train()
+    decoder = StreamDecoder(tokenizer, after=ids)
+    text = "".join(map(decoder.push, new)) + decoder.flush()
+    return Sample(text, prompt=prompt, step=step, token_ids=new)

@@ -545,7 +545,7 @@ def test_the_screen_looks_as_it_did(
     size: tuple[int, int], workspace: Path, frozen: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.tui.chat.session.secrets.randbelow", lambda top: 7)
-    monkeypatch.setattr("app.tui.chat.merge_chat_answer.Answer.speed", 120.0)
+    monkeypatch.setattr("app.tui.chat.conversation.Answer.speed", 120.0)
     fake = FakeClient()
     fake.words[MODELS[2].id] = "upon a time there was a small hen that laid an egg every day"
 

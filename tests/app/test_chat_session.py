@@ -14,16 +14,18 @@ from app.client.client import Model, Piece, Sampling
 from app.tui.chat.conversation import (
     FAILED,
     STOPPED,
+    Answer,
     Conversation,
     Turn,
     as_markdown,
     ask,
+    choose,
+    default_mode,
     figures_line,
     sampling_line,
+    short,
 )
-from app.tui.chat.layout import Sheet
-from app.tui.chat.merge_chat_answer import Answer, choose, default_mode, short
-from app.tui.chat.merge_chat_wrap import Wrapped
+from app.tui.chat.layout import Sheet, Wrapped
 from app.tui.chat.session import Desk
 from app.tui.chat.storage import ChatStore
 from app.tui.chat.wording import SHADES

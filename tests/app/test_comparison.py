@@ -8,8 +8,7 @@ from random import Random
 import pytest
 
 from app.client.client import Model, Piece, Sampling
-from app.tui.compare.comparison import Answer, Round, begun, letter, shuffled, summary
-from app.tui.compare.merge_compare_run import answer_all
+from app.tui.compare.comparison import Answer, Round, answer_all, begun, letter, shuffled, summary
 from app.tui.compare.round import Match
 from app.tui.compare.selection import Contender, labels, matching, memory, selected, shortage
 from app.tui.compare.transcript import transcript

@@ -11,10 +11,15 @@ import torch
 
 from model.config import ModelConfig
 from model.generation.batch import Batch, fit_prompt
-from model.generation.merge_penalties import penalise_drawn, penalise_repetition
 from model.generation.reader import reader_for
 from model.generation.sampler import generate, stream
-from model.generation.sampling import NewToken, SamplingSettings, keep_likely
+from model.generation.sampling import (
+    NewToken,
+    SamplingSettings,
+    keep_likely,
+    penalise_drawn,
+    penalise_repetition,
+)
 from model.gpt import GPT
 from model.layers.cache import KeyValueCache
 from utils.errors import UsageError

@@ -2,7 +2,8 @@
 
 A sink is a way into a widget. Each gets all strings, a page at a time, and the next page comes
 when every string of the last one is on the screen. What the terminal was sent is for a test to
-look at. A class of app/widgets that no sink feeds is a failure.
+look at. A widget of app/tui that no sink feeds is a failure; those that stand in the file of their
+screen are shown by the tour of all screens.
 """
 
 import asyncio
@@ -22,8 +23,7 @@ from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.widget import Widget
 
-from app import widgets
-from app.tui import app as tui
+from app import tui
 from app.tui.app import HatcheryApp
 from app.tui.compare.panes import Pages
 from app.tui.data.tab_bar import ViewBar
@@ -48,7 +48,7 @@ OWN_WORDS: tuple[type[Widget], ...] = (TooSmall, ViewBar, More, footer.KeyLine, 
 class Sinks(HatcheryApp):
     """The app with a bench on which one widget at a time has all the room."""
 
-    CSS_PATH = Path(tui.__file__).with_name("tui.tcss")
+    CSS_PATH = Path(tui.__path__[0], "tui.tcss")
     CSS = """
     #bench { height: 100%; width: 100%; & > * { height: 100%; width: 100%; max-height: 100%; } }
     #bench Header, #bench Finder { dock: none; width: 100%; height: 1; margin: 0; }
@@ -129,14 +129,16 @@ async def questions(app: Sinks) -> None:
 
 
 def forgotten() -> list[str]:
-    """The widgets of app/widgets that no sink feeds."""
+    """The widgets of app/tui that no sink feeds."""
     covered = {kind for sink in SINKS for kind in sink.covers} | {*OWN_WORDS, Question}
     found = []
-    for module in pkgutil.iter_modules(widgets.__path__, f"{widgets.__name__}."):
-        for _, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
-            own = kind.__module__ == module.name and issubclass(kind, Widget)
-            if own and kind not in covered:
-                found.append(f"{module.name}.{kind.__name__}")
+    for module in pkgutil.walk_packages(tui.__path__, f"{tui.__name__}."):
+        classes = inspect.getmembers(importlib.import_module(module.name), inspect.isclass)
+        own = [kind for _, kind in classes if kind.__module__ == module.name]
+        if any(issubclass(kind, Screen) and kind is not Question for kind in own):
+            continue
+        unfed = (kind for kind in own if issubclass(kind, Widget) and kind not in covered)
+        found += [f"{module.name}.{kind.__name__}" for kind in unfed]
     return found
 
 

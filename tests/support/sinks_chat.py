@@ -9,11 +9,10 @@ from textual.widgets import Static
 
 from app.client.client import Ask, Model, Sampling
 from app.tui.chat import panels, wording
+from app.tui.chat.conversation import Answer as Written
 from app.tui.chat.conversation import Block, Conversation, Turn
-from app.tui.chat.merge_chat_answer import Answer as Written
-from app.tui.chat.merge_chat_talk import Talk
 from app.tui.chat.message_log import ChatLog
-from app.tui.chat.panels import ChatSide
+from app.tui.chat.panels import ChatSide, Talk
 from app.tui.chat.prompt import PromptArea
 from app.tui.chat.storage import Kept
 from app.tui.forms.field_panel import FieldPanel

@@ -8,13 +8,11 @@ from textual.content import Content
 from textual.widgets import Static
 
 from app.client.client import Model, Sampling
-from app.tui.compare import inputs, merge_compare_votes, model_picker
+from app.tui.compare import inputs, model_picker, votes_screen
 from app.tui.compare import pane as compare_pane
 from app.tui.compare.body import Duel
 from app.tui.compare.comparison import Answer, Round, Summary
-from app.tui.compare.inputs import EndpointForm
-from app.tui.compare.merge_compare_prompt import Prompt
-from app.tui.compare.merge_compare_sampling import SamplingPanel
+from app.tui.compare.inputs import EndpointForm, Prompt, SamplingPanel
 from app.tui.compare.model_picker import Chooser
 from app.tui.compare.pane import Drawing, Pane
 from app.tui.compare.panes import Arena
@@ -108,8 +106,8 @@ def voted(text: str) -> list[Content]:
     """What the screen of votes shows of one, and of a model."""
     sampling: Any = {text: text}
     vote = Vote(text, (text, text), (), text, sampling, 1, False, 0.0)
-    row, ranked = merge_compare_votes.line(vote, 0.0, 230), Standing(text, 1, 2, 0.1, 0.9)
-    return [row, merge_compare_votes.standing(ranked, 230), merge_compare_votes.about(vote)]
+    row, ranked = votes_screen.line(vote, 0.0, 230), Standing(text, 1, 2, 0.1, 0.9)
+    return [row, votes_screen.standing(ranked, 230), votes_screen.about(vote)]
 
 
 SINKS: tuple[Sink, ...] = (

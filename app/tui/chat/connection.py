@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from app.client.client import Model
-from app.tui.chat.merge_chat_answer import choose
+from app.tui.chat.conversation import choose
 from app.tui.chat.wording import loading
 from utils.errors import HatcheryError
 

@@ -16,9 +16,8 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.visual import Visual
 
-from app.tui.chat.conversation import Block
+from app.tui.chat.conversation import Block, short
 from app.tui.chat.layout import Placed, Sheet
-from app.tui.chat.merge_chat_answer import short
 from app.tui.widgets.text import MUTED, joined
 from app.tui.widgets.token_colours import CLASSES, Span, shade
 from utils.text import safe

@@ -9,14 +9,11 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 
 from app.tui.chat.connection import Link
-from app.tui.chat.conversation import Block, Conversation
-from app.tui.chat.merge_chat_answer import default_mode
-from app.tui.chat.merge_chat_asking import Asking, Begin
-from app.tui.chat.merge_chat_talk import Talk
+from app.tui.chat.conversation import Block, Conversation, default_mode
 from app.tui.chat.message_log import ChatLog
-from app.tui.chat.panels import ChatSide, View
+from app.tui.chat.panels import ChatSide, Talk, View
 from app.tui.chat.prompt import PromptArea
-from app.tui.chat.session import Desk
+from app.tui.chat.session import Asking, Begin, Desk
 from app.tui.chat.storage import ChatStore
 from app.tui.chat.wording import HELP, facts, hint, status
 from app.tui.forms import config_file

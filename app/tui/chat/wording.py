@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from textual.content import Content
 
 from app.client.client import Model
-from app.tui.chat.conversation import Conversation, Mode, Turn
-from app.tui.chat.merge_chat_answer import Answer, short
+from app.tui.chat.conversation import Answer, Conversation, Mode, Turn, short
 from app.tui.widgets.text import MUTED, block, joined, plain
 from app.tui.widgets.token_colours import CLASSES, percent
 from utils.errors import HatcheryError

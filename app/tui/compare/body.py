@@ -13,14 +13,11 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from app.tui.compare.comparison import Answer
-from app.tui.compare.merge_compare_asking import Asking
-from app.tui.compare.merge_compare_prompt import Prompt
-from app.tui.compare.merge_compare_run import Connect
-from app.tui.compare.merge_compare_sampling import SamplingPanel
+from app.tui.compare.comparison import Answer, Connect
+from app.tui.compare.inputs import Prompt, SamplingPanel
 from app.tui.compare.pane import Pane
 from app.tui.compare.panes import Arena
-from app.tui.compare.round import Match
+from app.tui.compare.round import Asking, Match
 from app.tui.compare.selection import Contender
 from app.tui.compare.transcript import write_transcript
 from app.tui.compare.wording import ruler_step, sampling_line

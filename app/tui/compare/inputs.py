@@ -11,7 +11,11 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from app.client.client import Endpoint
+from app.client.client import Endpoint, Sampling
+from app.tui.chat.prompt import PromptArea
+from app.tui.forms.draft import Draft
+from app.tui.forms.field_panel import FieldPanel
+from app.tui.forms.sampling import sampling_fields, sampling_of
 from app.tui.widgets.text import MUTED, joined, plain
 from utils.text import safe
 
@@ -119,3 +123,123 @@ def _is_address(text: str) -> bool:
         return found.scheme in ("http", "https") and bool(found.hostname) and found.port != 0
     except ValueError:
         return False
+
+
+_CONTINUE = "a text that every model goes on with, or FILE:path; ↑ brings back earlier ones"
+_CHAT = "a message that every model answers; ↑ brings back earlier ones"
+
+
+class Prompt(PromptArea):
+    """↑ in the first line and ↓ in the last go through `history`, oldest first, which grows."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("tab", "leave", "To the answers", priority=True),
+        Binding("up", "earlier", "Earlier"),
+        Binding("down", "later", "Later", show=False),
+    ]
+    DEFAULT_CSS = """
+    Prompt, Prompt:focus {
+        width: 1fr; min-height: 1; max-height: 4; border: none; padding: 0;
+    }
+    Prompt:focus { background: $surface; }
+    """
+
+    def __init__(self, history: list[str]) -> None:
+        super().__init__()
+        self.remove_class("panel")
+        self.placeholder = _CONTINUE
+        self._history = history
+        self._at = len(history)
+        self._typed = ""
+
+    def ask_for(self, *, chat: bool) -> None:
+        """Say what is to be written."""
+        self.placeholder = _CHAT if chat else _CONTINUE
+
+    def on_focus(self) -> None:
+        if self._history[-1:] == [self.text]:  # it was sent, so what is typed is another
+            self.select_all()
+
+    def _send(self) -> None:
+        if self.text and self._history[-1:] != [self.text]:
+            self._history.append(self.text)
+        self._at = len(self._history)
+        super()._send()
+
+    def action_earlier(self) -> None:
+        if self.cursor_location[0] or not self._at:
+            self.action_cursor_up()
+            return
+        if self._at == len(self._history):
+            self._typed = self.text
+        self._recall(self._at - 1)
+
+    def action_later(self) -> None:
+        last = self.cursor_location[0] == self.document.line_count - 1
+        if not last or self._at == len(self._history):
+            self.action_cursor_down()
+        else:
+            self._recall(self._at + 1)
+
+    def _recall(self, place: int) -> None:
+        self._at = place
+        self.fill(self._history[place] if place < len(self._history) else self._typed)
+
+
+class SamplingPanel(Vertical):
+    """A panel at the side that `ask` shows; `Changed` comes with every valid edit."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "close", "Done")]
+    DEFAULT_CSS = """
+    SamplingPanel {
+        display: none; width: 56; height: 1fr;
+        &.-shown { display: block; }
+        & FieldPanel { border: round $accent; padding: 0 1; }
+    }
+    """
+
+    class Changed(Message):
+        """Other settings hold from now on."""
+
+        def __init__(self, sampling: Sampling) -> None:
+            super().__init__()
+            self.sampling = sampling
+
+    class Closed(Message):
+        """The panel is hidden again."""
+
+    def __init__(self, draft: Draft) -> None:
+        super().__init__()
+        self._draft = draft
+
+    def compose(self) -> ComposeResult:
+        panel = FieldPanel(self._draft, [("Sampling", sampling_fields())])
+        panel.border_title = "The same settings for all"
+        yield panel
+
+    @property
+    def sampling(self) -> Sampling:
+        return sampling_of(self._draft.config.inference)
+
+    def ask(self) -> None:
+        """Show it and go to its first line."""
+        self._show(True)
+        self.query_one(FieldPanel).focus_first()
+
+    def refill(self) -> None:
+        """Show what the draft says now."""
+        self.query_one(FieldPanel).refill()
+
+    def action_close(self) -> None:
+        self._show(False)
+        self.post_message(self.Closed())
+
+    def _show(self, on: bool) -> None:
+        self.set_class(on, "-shown")
+        self.screen.set_class(on, "-settings")  # a narrow one then hides the panes
+
+    @on(FieldPanel.Changed)
+    def _edited(self, event: FieldPanel.Changed) -> None:
+        event.stop()
+        if not self._draft.faults:
+            self.post_message(self.Changed(self.sampling))
