@@ -161,6 +161,15 @@ STAGES: tuple[Stage, ...] = (
     ),
 )
 
+PRODUCTS = {
+    "raw": "raw text",
+    "cleaned": "clean documents",
+    "tokenizer": "a tokenizer",
+    "tokens": "tokens",
+    "run": "a checkpoint",
+}
+"""What stages make for later ones, in words."""
+
 
 def find(command: str) -> Stage:
     """The stage of a command name; KeyError when there is none."""

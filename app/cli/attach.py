@@ -2,9 +2,9 @@
 
 import time
 
-from app.jobs import lifecycle
+from app.jobs import states
 from app.jobs.folder import EventReader, output_tail
-from app.jobs.lifecycle import ACTIVE, Job
+from app.jobs.job import ACTIVE, Job
 from app.terminal.event_renderers import Face, TerminalFace
 from app.terminal.layout import report_failure
 from pipeline.events import Failed, Finished
@@ -26,7 +26,7 @@ def follow(job: Job, face: Face) -> int:
     if job.waits_for and isinstance(face, TerminalFace):
         face.note(f"waits for {', '.join(job.waits_for)}")
     while True:
-        running = lifecycle.look(job.folder).state in ACTIVE  # before reading, so nothing is missed
+        running = states.look(job.folder).state in ACTIVE  # before reading, so nothing is missed
         for event in reader.read():
             face.show(event)
             final = event if isinstance(event, Finished | Failed) else final
@@ -38,7 +38,7 @@ def follow(job: Job, face: Face) -> int:
 
 def _verdict(job: Job, face: Face, *, told: bool) -> int:
     """The job's exit code; says how it ended where no event of its own does."""
-    now = lifecycle.look(job.folder)
+    now = states.look(job.folder)
     if now.state in ("died", "killed"):
         gone = not job.folder.is_dir()
         problem = "has vanished with its folder" if gone else now.state
@@ -65,7 +65,7 @@ def wait_for_end(job: Job, timeout: float, *, silent: bool) -> bool:
             face.note(f"waiting for job {job.id} to finish its step and save")
         running = True
         while running and time.monotonic() < deadline:
-            running = lifecycle.look(job.folder).state in ACTIVE
+            running = states.look(job.folder).state in ACTIVE
             for event in reader.read():
                 if not silent and not isinstance(event, Finished | Failed):
                     face.show(event)

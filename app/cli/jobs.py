@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from app.cli.attach import follow, wait_for_end
-from app.commands.flags import EVERYWHERE, Invocation
+from app.commands.flags import EVERYWHERE
 from app.commands.help import new_app
+from app.commands.parser import parse_stage
 from app.commands.settings import load_config
-from app.jobs import lifecycle
-from app.jobs.lifecycle import ACTIVE, FAILED, Job
+from app.jobs import lifecycle, states
+from app.jobs.job import ACTIVE, FAILED, Job
 from app.terminal.event_renderers import Face, JsonFace, TerminalFace
 from app.terminal.layout import Console, readable, table
 from utils.errors import ExitCode, HatcheryError, UsageError
@@ -39,49 +40,8 @@ _Config = Annotated[
 ]
 
 
-def job_app(parse_stage: Callable[[Sequence[str]], Invocation]) -> App:
-    """The sub-application; `parse_stage` checks a stage's command line without running it."""
-
-    def start(
-        *command: Annotated[str, Parameter(help="Stage and its options")],
-        name: Annotated[str | None, Parameter(help="What to call the job")] = None,
-        after: _After = None,
-        queue: Annotated[
-            bool, Parameter(help="Wait until all jobs there are have ended", negative=())
-        ] = False,
-        as_json: _Json = False,
-    ) -> int:
-        """Start a stage in the background: jobs start -- train --test."""
-        stage, config, _ = parse_stage(command)
-        logs = config.paths.logs_dir
-        waited = [lifecycle.find(logs, wanted).id for wanted in after or ()]
-        if queue and waited:
-            raise UsageError(
-                "--after and --queue exclude each other.",
-                found=f"--after {' --after '.join(waited)} --queue",
-                remedy="--after waits until a job is done, --queue until all have ended",
-            )
-        if queue:
-            waited = [job.id for job in lifecycle.all_jobs(logs) if job.state in ACTIVE]
-        job = lifecycle.start(logs, command, stage.command, name, after=waited, queued=queue)
-        _announce([job], as_json=as_json)
-        return ExitCode.DONE
-
-    def chain(
-        *commands: Annotated[str, Parameter(help="Stages and their options, -- between them")],
-        as_json: _Json = False,
-    ) -> int:
-        """Start stages that wait for each other: jobs chain -- cleanup -- tokenize --train bpe."""
-        steps = _steps(commands)
-        understood = [parse_stage(step) for step in steps]  # all, before the first one starts
-        started: list[Job] = []
-        for step, (stage, config, _) in zip(steps, understood, strict=True):
-            after = [job.id for job in started[-1:]]
-            logs = config.paths.logs_dir
-            started.append(lifecycle.start(logs, step, stage.command, None, after=after))
-        _announce(started, as_json=as_json)
-        return ExitCode.DONE
-
+def job_app() -> App:
+    """The sub-application `jobs`."""
     app = new_app(
         name="main.py jobs",
         help="Start, chain, list, attach to, stop, diagnose and retry background jobs.",
@@ -99,6 +59,48 @@ def job_app(parse_stage: Callable[[Sequence[str]], Invocation]) -> App:
     for order, (name, command) in enumerate(commands.items()):
         app.command(command, name=name, sort_key=order)
     return app
+
+
+def start(
+    *command: Annotated[str, Parameter(help="Stage and its options")],
+    name: Annotated[str | None, Parameter(help="What to call the job")] = None,
+    after: _After = None,
+    queue: Annotated[
+        bool, Parameter(help="Wait until all jobs there are have ended", negative=())
+    ] = False,
+    as_json: _Json = False,
+) -> int:
+    """Start a stage in the background: jobs start -- train --test."""
+    stage, config, _ = parse_stage(command)
+    logs = config.paths.logs_dir
+    waited = [lifecycle.find(logs, wanted).id for wanted in after or ()]
+    if queue and waited:
+        raise UsageError(
+            "--after and --queue exclude each other.",
+            found=f"--after {' --after '.join(waited)} --queue",
+            remedy="--after waits until a job is done, --queue until all have ended",
+        )
+    if queue:
+        waited = [job.id for job in states.all_jobs(logs) if job.state in ACTIVE]
+    job = lifecycle.start(logs, command, stage.command, name, after=waited, queued=queue)
+    _announce([job], as_json=as_json)
+    return ExitCode.DONE
+
+
+def chain(
+    *commands: Annotated[str, Parameter(help="Stages and their options, -- between them")],
+    as_json: _Json = False,
+) -> int:
+    """Start stages that wait for each other: jobs chain -- cleanup -- tokenize --train bpe."""
+    steps = _steps(commands)
+    understood = [parse_stage(step) for step in steps]  # all, before the first one starts
+    started: list[Job] = []
+    for step, (stage, config, _) in zip(steps, understood, strict=True):
+        after = [job.id for job in started[-1:]]
+        logs = config.paths.logs_dir
+        started.append(lifecycle.start(logs, step, stage.command, None, after=after))
+    _announce(started, as_json=as_json)
+    return ExitCode.DONE
 
 
 def _steps(words: Sequence[str]) -> list[list[str]]:
@@ -172,7 +174,7 @@ def why(job: _Id = None, *, config: _Config = None, as_json: _Json = False) -> i
     """Say why a job ended as it did, and what helps; default: the newest that went wrong."""
     from app.doctor.diagnosis import diagnose
 
-    everybody = lifecycle.all_jobs(_logs(config))
+    everybody = states.all_jobs(_logs(config))
     wrong = next((one for one in everybody if one.state in FAILED), None)
     found = wrong if job is None and wrong else lifecycle.find(_logs(config), job)
     diagnosis = diagnose(found)
@@ -208,7 +210,7 @@ def _print_diagnosis(job: Job, diagnosis: "Diagnosis") -> None:
 
 def list_jobs(*, config: _Config = None, as_json: _Json = False) -> int:
     """List all jobs, newest first."""
-    found = lifecycle.all_jobs(_logs(config))
+    found = states.all_jobs(_logs(config))
     if as_json:
         for job in found:
             _print_line(json.dumps(_facts(job)))
@@ -254,7 +256,7 @@ def stop(
     if not ended and not as_json and _confirmed(f"Job {found.id} still runs. Kill it?"):
         lifecycle.kill(found)
         ended = wait_for_end(found, timeout, silent=False)
-    now = lifecycle.look(found.folder)
+    now = states.look(found.folder)
     if as_json:
         _print_line(json.dumps(_facts(now)))
     if not ended:

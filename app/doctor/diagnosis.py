@@ -11,7 +11,7 @@ from typing import NamedTuple
 from app.doctor.merge_advice import stages_named
 from app.doctor.remedies import Cause, Remedy, remedies
 from app.jobs.folder import Exit, failure, last_event, output_tail, read_exit
-from app.jobs.lifecycle import ACTIVE, Job
+from app.jobs.job import ACTIVE, Job
 from app.jobs.processes import memory_kills, restarted_since
 from pipeline.events import Failed, Metric, Progress, Warned
 from utils.errors import ExitCode

@@ -10,7 +10,7 @@ from utils.errors import HatcheryError
 
 def advised(failed: Failed) -> Iterator[tuple[str, ...]]:
     """The whole commands in the failure's own advice; one with a word to be filled in is none."""
-    from app.cli.main import parse_stage
+    from app.commands.parser import parse_stage
 
     for text in failed.remedy.split("python main.py ")[1:]:
         words = _words(text)

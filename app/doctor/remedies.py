@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from app.commands.flags import section_model
 from app.doctor.merge_advice import advised
-from app.jobs.lifecycle import Job
+from app.jobs.job import Job
 from app.jobs.retry import command_again, command_of, run_folder, stage_of
 from pipeline.events import Failed
 from pipeline.options.config import Config
@@ -94,7 +94,7 @@ def remedies(cause: Cause, job: Job, failed: Failed | None) -> list[Remedy]:
 
 
 def _case(job: Job, failed: Failed | None) -> Case:
-    from app.cli.main import parse_stage
+    from app.commands.parser import parse_stage
 
     command, *typed = command_of(job)
     stage = stage_of(command)
@@ -193,7 +193,7 @@ def _smaller_training(case: Case, config: Config) -> Iterator[Remedy]:
 
 def _smaller_model(case: Case, config: Config) -> Remedy | None:
     """The largest preset, or else half the layers, that makes the model a good part smaller."""
-    from app.cli.main import parse_stage
+    from app.commands.parser import parse_stage
     from model.config import PRESETS, ModelConfig, parameter_count
 
     now = parameter_count(config.model)

@@ -8,14 +8,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event as StopSignal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from app.jobs.folder import ACTIVE, Record, failure, job_id, read_record, record_began
+from app.jobs.folder import Record, failure, job_id, read_record, record_began
+from app.jobs.job import ACTIVE, Job
 from pipeline.events import Warned
 from utils.errors import HatcheryError, RefusedError
-
-if TYPE_CHECKING:
-    from app.jobs.lifecycle import Job
 
 _POLL_SECONDS = 0.3
 _RECORD_SECONDS = 20.0
@@ -26,7 +24,7 @@ class Open(NamedTuple):
     its folder is gone."""
 
     id: str
-    job: "Job | None"
+    job: Job | None
 
     @property
     def blocked(self) -> bool:
@@ -34,7 +32,7 @@ class Open(NamedTuple):
         return self.job is None or self.job.state not in ACTIVE
 
 
-def still_open(record: Record, jobs: Sequence["Job"]) -> list[Open]:
+def still_open(record: Record, jobs: Sequence[Job]) -> list[Open]:
     """What a job with this record waits for, given all jobs."""
     if record.queued:
         by_id = {job.id: job for job in jobs}
@@ -44,7 +42,7 @@ def still_open(record: Record, jobs: Sequence["Job"]) -> list[Open]:
     return [open for open in waited if open.job is None or open.job.state != "done"]
 
 
-def stand_in(wanted: str, jobs: Sequence["Job"]) -> "Job | None":
+def stand_in(wanted: str, jobs: Sequence[Job]) -> Job | None:
     """Who stands for the job of an id: of it, its retries and theirs one that is done, else one
     that is under way, else the newest."""
     retries = [job for job in jobs if job.record is not None and job.record.retry_of]
@@ -60,14 +58,14 @@ def stand_in(wanted: str, jobs: Sequence["Job"]) -> "Job | None":
     return members[0] if members else None
 
 
-def blockers(job: "Job", jobs: Sequence["Job"]) -> list[Open]:
+def blockers(job: Job, jobs: Sequence[Job]) -> list[Open]:
     """What keeps a waiting job from ever going on by itself."""
     if job.record is None or job.state != "waiting":
         return []
     return [open for open in still_open(job.record, jobs) if open.blocked]
 
 
-def circle(own: str, jobs: Sequence["Job"]) -> list[str]:
+def circle(own: str, jobs: Sequence[Job]) -> list[str]:
     """The ids of jobs that wait for each other with `own` among them, empty where none do."""
     waiting = {job.id: job.record for job in jobs if job.state == "waiting" and job.record}
     ways = [[own]]
@@ -96,7 +94,7 @@ def own_record(folder: Path) -> Record | None:
 
 
 def wait_turn(
-    folder: Path, record: Record, stop: StopSignal, look: Callable[[], list["Job"]]
+    folder: Path, record: Record, stop: StopSignal, look: Callable[[], list[Job]]
 ) -> Iterator[Warned]:
     """Return when all jobs before this one are done, or a stop is requested; yields once for each
     that ended badly.

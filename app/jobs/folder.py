@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -27,12 +27,6 @@ _REPLAYED_BYTES = 4 << 20
 _READ_BYTES = 1 << 18
 _NOTES_REPLAYED = 20
 _REJECTIONS_REPLAYED = 3
-
-State: TypeAlias = Literal[
-    "running", "waiting", "done", "stopped", "failed", "killed", "died", "elsewhere"
-]
-ACTIVE: tuple[State, ...] = ("running", "waiting", "elsewhere")
-FAILED: tuple[State, ...] = ("failed", "died", "killed")
 
 
 class Record(msgspec.Struct, frozen=True):

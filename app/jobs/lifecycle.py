@@ -15,15 +15,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.jobs.folder import ACTIVE as ACTIVE
-from app.jobs.folder import FAILED as FAILED
 from app.jobs.folder import JOB_FOLDER, OUTPUT, Record, job_id, record_exit, write_record
-from app.jobs.folder import State as State
+from app.jobs.job import ACTIVE, Job
 from app.jobs.processes import detach, process_start
-from app.jobs.states import Job as Job
-from app.jobs.states import Watch as Watch
-from app.jobs.states import all_jobs as all_jobs
-from app.jobs.states import look as look
+from app.jobs.states import all_jobs, look
 from utils import VERSION
 from utils.errors import RefusedError, UsageError
 

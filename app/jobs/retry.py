@@ -4,10 +4,10 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.jobs import lifecycle
+from app.jobs import lifecycle, states
 from app.jobs.dependencies import stand_in, still_open
 from app.jobs.folder import last_event
-from app.jobs.lifecycle import ACTIVE, Job
+from app.jobs.job import ACTIVE, Job
 from pipeline import stages
 from pipeline.events import Saved
 from pipeline.stages import Stage
@@ -77,11 +77,11 @@ def start_again(logs: Path, job: Job, command: Sequence[str], *, first: Sequence
         RefusedError: the job has not ended, or is being done again already.
         OSError: no process can be started.
     """
-    from app.cli.main import parse_stage
+    from app.commands.parser import parse_stage
 
     for words in filter(None, (first, command)):
         parse_stage(words)
-    everybody = lifecycle.all_jobs(logs)
+    everybody = states.all_jobs(logs)
     _refuse_active(job, stand_in(job.id, everybody))
     name = job.record.name if job.record else None
     cwd = Path(job.record.cwd) if job.record and Path(job.record.cwd).is_dir() else None
@@ -94,7 +94,7 @@ def start_again(logs: Path, job: Job, command: Sequence[str], *, first: Sequence
 
 
 def _refuse_active(job: Job, now: Job | None) -> None:
-    for other in filter(None, (lifecycle.look(job.folder), now)):
+    for other in filter(None, (states.look(job.folder), now)):
         if other.state in ACTIVE:
             again = other.id != job.id
             raise RefusedError(

@@ -131,7 +131,7 @@ def run_stage(stage: Stage, config: Config, *, as_json: bool = False) -> int:
         audience = Audience(face, stop)
         try:
             if job and record and record.after:
-                from app.jobs.lifecycle import Watch
+                from app.jobs.states import Watch
 
                 for note in wait_turn(job, record, stop, Watch(job.parent.parent).look):
                     audience.show(note)

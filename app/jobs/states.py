@@ -8,7 +8,6 @@ import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from app.jobs.dependencies import still_open
 from app.jobs.folder import (
@@ -17,50 +16,17 @@ from app.jobs.folder import (
     Began,
     Exit,
     Record,
-    State,
     job_id,
     last_progress,
     read_began,
     read_exit,
     read_record,
 )
+from app.jobs.job import Job, State
 from app.jobs.processes import process_start
 from utils.errors import ExitCode
 
 _SETTLED_SECONDS = 60.0
-
-
-class Job(NamedTuple):
-    """What a job folder says at one moment; times in seconds since 1970.
-
-    `started` is when its work began, of a waiting job when it was asked for; `waits_for` are the
-    ids of the jobs that a waiting one still waits for.
-    """
-
-    id: str
-    folder: Path
-    record: Record | None
-    state: State
-    exit_code: int | None
-    started: float
-    ended: float | None
-    percent: float | None
-    waits_for: tuple[str, ...] = ()
-
-    @property
-    def stage(self) -> str:
-        """The stage's command; of a folder without job.json, from its name."""
-        parts = self.folder.name.split("-")
-        return self.record.stage if self.record else parts[-2] if len(parts) > 1 else "?"
-
-    @property
-    def name(self) -> str:
-        """What the user called it, or its id."""
-        return (self.record.name if self.record else None) or self.id
-
-    def duration(self, now: float) -> float | None:
-        """Seconds of work so far; None while it waits."""
-        return None if self.state == "waiting" else max(0.0, (self.ended or now) - self.started)
 
 
 def look(folder: Path) -> Job:

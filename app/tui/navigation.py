@@ -4,17 +4,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from textual.app import App
 from textual.screen import Screen
 
-from app.jobs.lifecycle import Job
+from app.jobs.job import Job
+from app.tui.core import AppCore
 from pipeline.stages import find
 
 ScreenType = TypeVar("ScreenType", bound=Screen[Any])
 
 
-class Places(App[None]):
-    """What opens the screens of the app, for keys, rows and the palette."""
+class Navigation(AppCore):
+    """What opens the screens of the app, for keys, rows and the palette: a method `open_NAME` for
+    every screen."""
+
+    def open(self, name: str, *about: Any, **how: Any) -> None:
+        getattr(self, f"open_{name}")(*about, **how)
 
     def _on_top(self, kind: type[ScreenType]) -> ScreenType:
         """The one screen of a kind, which one comes back to as one left it."""
@@ -85,11 +89,17 @@ class Places(App[None]):
 
         self.push_screen(ResultsScreen())
 
-    def open_peek(self) -> None:
-        """The data, before and after each stage."""
-        from app.tui.data.screen import PeekScreen
+    def open_votes(self) -> None:
+        """What the votes between models say."""
+        from app.tui.compare.votes_screen import VotesScreen
 
-        self.push_screen(PeekScreen())
+        self.push_screen(VotesScreen())
+
+    def open_data(self, run: Path | None = None, step: int | None = None) -> None:
+        """The data, before and after each stage; of a run the windows of a step."""
+        from app.tui.data.screen import DataScreen
+
+        self.push_screen(DataScreen(run, step))
 
     def open_settings(self) -> None:
         """config.json."""
@@ -97,9 +107,5 @@ class Places(App[None]):
 
         self.push_screen(SettingsScreen())
 
-    def open_place(self, command: str) -> None:
-        """A row of the board that is no stage."""
-        {"chat": self.open_chat, "compare": self.open_compare}[command]()
-
     action_jobs, action_runs, action_results = open_jobs, open_runs, open_results
-    action_peek, action_settings = open_peek, open_settings
+    action_data, action_settings = open_data, open_settings

@@ -1,18 +1,23 @@
-"""What all screens share: the header, the footer, the way back, help, and the way to the app."""
+"""What all screens share: header, footer, the way back, the way to the app; and the help screen,
+which says what the one below shows and every key that works there."""
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import Any, ClassVar, cast
 
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
 from textual.screen import Screen
+from textual.widgets import Static
 
+from app.tui.core import AppCore
 from app.tui.widgets.footer import KeyLine
 from app.tui.widgets.header import Header
+from app.tui.widgets.text import block, joined, plain
 from app.tui.widgets.too_small import TooSmall
 
-if TYPE_CHECKING:
-    from app.tui.app import HatcheryApp
+_HERE, _EVERYWHERE, _WITHIN = "On this screen", "Everywhere", "In the list or field"
 
 
 class HatcheryScreen(Screen[None]):
@@ -30,9 +35,9 @@ class HatcheryScreen(Screen[None]):
         self._new = True
 
     @property
-    def hatchery(self) -> "HatcheryApp":
+    def hatchery(self) -> AppCore:
         """The app, by its own type."""
-        return cast("HatcheryApp", self.app)
+        return cast(AppCore, self.app)
 
     @property
     def header(self) -> Header:
@@ -69,3 +74,37 @@ class HatcheryScreen(Screen[None]):
         """One step towards home."""
         if len(self.app.screen_stack) > 1:
             self.app.pop_screen()
+
+
+class HelpScreen(HatcheryScreen):
+    """Beside the keys stands what they do."""
+
+    CSS = "HelpScreen #help { padding: 1 2; }"
+
+    def __init__(self, about: Screen[Any]) -> None:
+        super().__init__("help")
+        self._about = about
+
+    def content(self) -> ComposeResult:
+        with VerticalScroll(id="help"):
+            if isinstance(self._about, HatcheryScreen) and self._about.HELP:
+                yield Static(block(self._about.HELP), classes="prose")
+            yield Static(self._keys())
+
+    def on_mount(self) -> None:
+        self.query_one("#help").focus()
+
+    def _keys(self) -> Content:
+        """First what belongs to the screen, then to the whole app, last to list or field."""
+        groups: dict[str, dict[str, str]] = {_HERE: {}, _EVERYWHERE: {}, _WITHIN: {}}
+        for node, binding, _, _ in self._about.active_bindings.values():
+            group = _HERE if node is self._about else _EVERYWHERE if node is self.app else _WITHIN
+            if binding.description and not binding.action.startswith("app.focus_"):  # see below
+                key = self.app.get_key_display(binding)
+                groups[group].setdefault(binding.description, key)
+        groups[_EVERYWHERE] |= {"Next panel or field": "tab", "The one before": "shift+tab"}
+        lines = []
+        for title, keys in groups.items():
+            lines += [plain(""), plain(title, "bold $accent")] if keys else []
+            lines += [joined((f"  {key:<12}", "$accent"), what) for what, key in keys.items()]
+        return Content("\n").join(lines)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from app.jobs import lifecycle
-from app.jobs.lifecycle import Job
+from app.jobs import states
+from app.jobs.job import ACTIVE, Job
 
 ORPHAN_CHECK = 1.0  # seconds between two looks for the process that opened the app
 _NAMED = 5
@@ -33,7 +33,7 @@ def orphaned(parent: int) -> bool:
 
 def farewell(found: Sequence[Job]) -> str:
     """The jobs that go on, and the way back; empty when there are none."""
-    going = [job for job in found if job.state in lifecycle.ACTIVE]
+    going = [job for job in found if job.state in ACTIVE]
     if not going:
         return ""
     named = ", ".join(f"{job.stage} {job.id}" for job in going[:_NAMED])
@@ -46,7 +46,7 @@ def say_farewell(logs: Path) -> None:
     """Print it on stderr, if the terminal is still there."""
     from app.terminal.layout import Console  # 20 ms, not needed until now
 
-    words = farewell(lifecycle.all_jobs(logs))
+    words = farewell(states.all_jobs(logs))
     if words:
         with suppress(OSError):
             Console(stderr=True).say(words)

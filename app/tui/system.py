@@ -1,4 +1,5 @@
-"""Load of this machine at one moment: processor, memory, disk, and GPUs through NVML."""
+"""This machine: its load at one moment (processor, memory, disk, GPUs through NVML), and how fast
+it trained."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,17 @@ class Reading(NamedTuple):
     disk_free: int
     disk_total: int
     gpus: tuple[Gpu, ...]
+
+
+class MeasuredSpeed(NamedTuple):
+    """What a probe of training found: tokens and floating-point operations per second, the most
+    bytes in use, the steps it timed, and the settings it was made with."""
+
+    tokens_per_second: float
+    flops_per_second: float
+    memory: int
+    steps: int
+    settings: tuple[object, ...]
 
 
 class SystemReader:

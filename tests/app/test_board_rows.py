@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.jobs.lifecycle import Job, State
+from app.jobs.job import Job, State
 from app.tui.board.rows import ROWS, Place, rows, what_next
 from pipeline.stages import STAGES
 from pipeline.survey import MISSING, Product

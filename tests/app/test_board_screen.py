@@ -8,11 +8,11 @@ import pytest
 from textual.widgets import OptionList
 
 from app.jobs.folder import Record
-from app.jobs.lifecycle import Job
+from app.jobs.job import Job
 from app.tui.app import HatcheryApp
 from app.tui.board.rows import ROWS
 from app.tui.board.screen import BoardScreen
-from app.tui.help import HelpScreen
+from app.tui.screen import HelpScreen
 from pipeline.options.config import Config
 from pipeline.survey import MISSING, Product
 from tests.support.pilot import NARROW, WIDE, opened, play, shown, until
@@ -57,7 +57,7 @@ def stage_set(
             return products
 
         monkeypatch.setattr("pipeline.survey.survey", survey)
-        monkeypatch.setattr("app.jobs.lifecycle.Watch.look", lambda self: jobs)
+        monkeypatch.setattr("app.jobs.states.Watch.look", lambda self: jobs)
 
     return set_up
 

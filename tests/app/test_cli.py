@@ -16,10 +16,11 @@ import pytest
 
 from app.cli import main
 from app.commands.flags import stage_command
+from app.commands.parser import parse_stage
 from app.commands.settings import load_config
 from app.jobs.runner import StopRequest
 from app.terminal.event_renderers import TerminalFace
-from pipeline import events
+from pipeline import events, stages
 from pipeline.options.config import Config
 from pipeline.stages import STAGES
 from tests.support import fake_stage
@@ -33,7 +34,7 @@ Run = Callable[..., int]
 @pytest.fixture
 def run(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """The command line in this process, with the fake stage beside the real ones."""
-    monkeypatch.setattr(main, "STAGES", (*STAGES, fake_stage.FAKE))
+    monkeypatch.setattr(stages, "STAGES", (*STAGES, fake_stage.FAKE))
     monkeypatch.delenv("HATCHERY_JOB", raising=False)
 
     def typed(*arguments: str) -> int:
@@ -46,7 +47,7 @@ def run(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def _settings(*typed: str) -> Config:
     """The settings that `main.py train ...` would run with."""
-    outcome = main.parse_stage(["train", *typed])
+    outcome = parse_stage(["train", *typed])
     return outcome[1]
 
 

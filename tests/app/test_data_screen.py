@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 
 from app.tui.app import HatcheryApp
-from app.tui.data.screen import PeekScreen
+from app.tui.data.screen import DataScreen
 from app.tui.data.tab_bar import ViewBar
 from pipeline.inspection.windows import RunWindows
 from tests.pipeline.test_inspection import write_run
 from tests.support.pilot import NARROW, WIDE, opened, play, shown, until
 
 
-async def open_peek(app: HatcheryApp, pilot: Any) -> PeekScreen:
+async def open_data(app: HatcheryApp, pilot: Any) -> DataScreen:
     await pilot.press("p")
-    await until(pilot, lambda: isinstance(app.screen, PeekScreen) and app.screen._shown)
+    await until(pilot, lambda: isinstance(app.screen, DataScreen) and app.screen._shown)
     await pilot.pause()
-    assert isinstance(app.screen, PeekScreen)
+    assert isinstance(app.screen, DataScreen)
     return app.screen
 
 
@@ -41,7 +41,7 @@ def wiki(workspace: Path) -> Path:
 def test_raw_stands_beside_clean_and_the_rules_are_named(wiki: Path, size: tuple[int, int]) -> None:
     async def scene() -> None:
         async with opened(size) as (app, pilot):
-            await open_peek(app, pilot)
+            await open_data(app, pilot)
             await until(pilot, lambda: "citations" in shown(app))
             text = shown(app)
             assert "The [[hen|bird]] lays" in text
@@ -56,7 +56,7 @@ def test_raw_stands_beside_clean_and_the_rules_are_named(wiki: Path, size: tuple
 def test_one_leafs_jumps_and_searches(wiki: Path) -> None:
     async def scene() -> None:
         async with opened() as (app, pilot):
-            screen = await open_peek(app, pilot)
+            screen = await open_data(app, pilot)
             await pilot.press("n")
             await until(pilot, lambda: "Fox [b]␛[0m" in shown(app))
             await pilot.press("g", "3", "enter")
@@ -84,7 +84,7 @@ def test_rejected_documents_are_shown_by_reason_with_their_raw_text(wiki: Path) 
 
     async def scene() -> None:
         async with opened() as (app, pilot):
-            screen = await open_peek(app, pilot)
+            screen = await open_data(app, pilot)
             await pilot.press("2")
             await until(pilot, lambda: '"abstract": "Short."' in shown(app))
             assert "stub" in shown(app)
@@ -102,7 +102,7 @@ def test_tokens_of_every_tokenizer_stand_side_by_side(prepared: Path) -> None:
 
     async def scene() -> None:
         async with opened() as (app, pilot):
-            await open_peek(app, pilot)
+            await open_data(app, pilot)
             await pilot.click(ViewBar, offset=(34, 0))
             await until(pilot, lambda: shown(app).count("bytes per token") == 2)
             assert "╭─ bytes" in shown(app)
@@ -125,7 +125,7 @@ def test_the_windows_of_a_step_open_directly_and_are_walked(prepared: Path) -> N
 
     async def scene() -> None:
         async with opened() as (app, pilot):
-            await app.push_screen(PeekScreen(folder, 5))
+            await app.push_screen(DataScreen(folder, 5))
             await until(pilot, lambda: "step 5 ·" in shown(app) and on_screen(app, 5))
             first = windows.window(int(windows.indices(5)[0]))
             line = first.excerpts[-1].text.replace("<s>", "").splitlines()[-1]

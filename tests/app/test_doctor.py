@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from app.cli.main import parse_stage
 from app.commands.arguments import overlaid, without
+from app.commands.parser import parse_stage
 from app.doctor import diagnosis
 from app.doctor.diagnosis import Diagnosis, diagnose
 from app.doctor.merge_advice import advised
 from app.doctor.remedies import Cause, Remedy
-from app.jobs import lifecycle
+from app.jobs import lifecycle, states
 from app.jobs.folder import Record, record_exit, write_record
+from app.jobs.job import Job
 from app.jobs.processes import process_start
 from app.jobs.retry import command_again
 from app.jobs.runner import describe
@@ -41,7 +42,7 @@ def _ended(
     words: str = "train",
     start: str = "",
     **how: Any,
-) -> lifecycle.Job:
+) -> Job:
     """A job that left these events and this exit code; without a code it is gone."""
     argv = ["python", "main.py", *words.split()]
     write_record(
@@ -54,7 +55,7 @@ def _ended(
     log.close()
     if code is not None:
         record_exit(FOLDER, code, **how)
-    return lifecycle.look(FOLDER)
+    return states.look(FOLDER)
 
 
 def _failed(error: Exception, words: str = "train", *before: events.Event) -> Diagnosis:
@@ -265,10 +266,10 @@ def test_every_command_of_every_remedy_is_valid(words: str, workspace: Path) -> 
 
 def test_a_job_without_a_record_or_of_an_unknown_stage_is_diagnosed(workspace: Path) -> None:
     FOLDER.mkdir(parents=True)
-    assert diagnose(lifecycle.look(FOLDER)).remedies[0].command == ()
+    assert diagnose(states.look(FOLDER)).remedies[0].command == ()
     assert diagnose(_ended(code=1, words="teleport")).remedies[0].command == ()
     (FOLDER / "job.json").write_bytes(b"\xff{")
-    assert diagnose(lifecycle.look(FOLDER)).cause == Cause.OTHER
+    assert diagnose(states.look(FOLDER)).cause == Cause.OTHER
 
 
 def test_a_broken_config_file_is_a_setting_that_is_wrong(workspace: Path) -> None:

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from app.cli import main
-from app.jobs import dependencies, lifecycle, retry
+from app.jobs import dependencies, lifecycle, retry, states
 from app.jobs.dependencies import blockers, circle, stand_in, still_open, wait_turn
 from app.jobs.folder import EventReader, Record, read_record, write_record
-from app.jobs.lifecycle import Job
+from app.jobs.job import Job, State
 from pipeline import stages
 from pipeline.events import Warned
 from tests.conftest import ROOT
@@ -31,10 +30,9 @@ LOGS = Path("logs")
 def work(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty folder whose jobs are of the fake kind; what still runs at the end is killed."""
     monkeypatch.setattr(lifecycle, "PROGRAM", tuple(FAKE))
-    monkeypatch.setattr(main, "STAGES", (fake_stage.FAKE,))
     monkeypatch.setattr(stages, "STAGES", (fake_stage.FAKE,))
     yield workspace
-    for job in lifecycle.all_jobs(LOGS):
+    for job in states.all_jobs(LOGS):
         if job.state in ("running", "waiting"):
             lifecycle.kill(job)
 
@@ -50,12 +48,12 @@ def _until(true: Callable[[], object]) -> None:
     deadline = time.monotonic() + 60
     while not true():
         if time.monotonic() > deadline:
-            raise AssertionError([(job.id, job.state) for job in lifecycle.all_jobs(LOGS)])
+            raise AssertionError([(job.id, job.state) for job in states.all_jobs(LOGS)])
         time.sleep(0.02)
 
 
 def _state(job: Job) -> str:
-    return lifecycle.look(job.folder).state
+    return states.look(job.folder).state
 
 
 def _told(job: Job) -> list[Warned]:
@@ -112,8 +110,8 @@ def test_a_chain_goes_on_when_its_starter_is_killed(work: Path) -> None:
         assert starter.stdout is not None
         assert starter.stdout.readline() == b"started\n"
         os.killpg(starter.pid, signal.SIGKILL)
-    _until(lambda: [job.state for job in lifecycle.all_jobs(LOGS)] == ["done", "done"])
-    late, early = lifecycle.all_jobs(LOGS)
+    _until(lambda: [job.state for job in states.all_jobs(LOGS)] == ["done", "done"])
+    late, early = states.all_jobs(LOGS)
     assert early.ended is not None
     assert late.started >= early.ended
 
@@ -147,7 +145,7 @@ def test_a_waiting_job_can_be_stopped_and_loads_nothing_heavy(
     if sys.platform == "linux":
         assert "torch" not in Path(f"/proc/{waiting.record.pid}/maps").read_text()
     assert _cli("stop", waiting.id).stdout == f"{waiting.id} stopped\n"
-    stopped = lifecycle.look(waiting.folder)
+    stopped = states.look(waiting.folder)
     assert (stopped.exit_code, stopped.duration(0.0)) == (130, 0.0)  # it never began
     lifecycle.kill(first)
 
@@ -166,9 +164,9 @@ def test_a_queued_job_waits_until_all_others_have_ended_however_they_did(work: P
 def test_a_step_that_is_not_valid_keeps_the_whole_chain_from_starting(work: Path) -> None:
     refused = _cli("chain", "fake", "--", "fake", "--bogus")
     assert refused.returncode == 2
-    assert lifecycle.all_jobs(LOGS) == []
+    assert states.all_jobs(LOGS) == []
     assert _cli("start", "--after", "zz", "--", "fake").returncode == 2
-    assert lifecycle.all_jobs(LOGS) == []
+    assert states.all_jobs(LOGS) == []
 
 
 def test_a_retry_that_needs_an_earlier_stage_waits_for_it(work: Path) -> None:
@@ -181,7 +179,7 @@ def test_a_retry_that_needs_an_earlier_stage_waits_for_it(work: Path) -> None:
     with pytest.raises(RefusedError, match="being done again already"):
         retry.start_again(LOGS, failed, words)
     _until(lambda: _state(last) == "done")
-    prior, mended = (lifecycle.look(lifecycle.find(LOGS, i).folder) for i in (before, again.id))
+    prior, mended = (states.look(lifecycle.find(LOGS, i).folder) for i in (before, again.id))
     assert prior.ended is not None
     assert mended.started >= prior.ended
 
@@ -190,7 +188,7 @@ def test_a_retry_that_needs_an_earlier_stage_waits_for_it(work: Path) -> None:
 
 
 def _job(
-    own: str, state: lifecycle.State, *after: str, retry_of: str | None = None, queued: bool = False
+    own: str, state: State, *after: str, retry_of: str | None = None, queued: bool = False
 ) -> Job:
     folder = LOGS / "jobs" / f"2026-fake-{own}"
     record = Record(
@@ -210,9 +208,7 @@ def _job(
         ([("b", "done", "x")], None),
     ],
 )
-def test_a_retry_stands_in_for_a_job(
-    others: list[tuple[str, lifecycle.State, str]], now: str
-) -> None:
+def test_a_retry_stands_in_for_a_job(others: list[tuple[str, State, str]], now: str) -> None:
     everybody = [_job(own, state, retry_of=of) for own, state, of in others]
     found = stand_in("a", everybody)
     assert (found.id if found else None) == now

@@ -15,6 +15,7 @@ import pytest
 from app.jobs import folder as job_folder
 from app.jobs import lifecycle, states
 from app.jobs.folder import EventReader, Record, compress, write_record
+from app.jobs.job import Job
 from app.jobs.processes import process_start
 from app.terminal.event_renderers import JobFace
 from pipeline import events
@@ -32,12 +33,12 @@ def work(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty folder whose jobs are of the fake kind; what still runs at the end is killed."""
     monkeypatch.setattr(lifecycle, "PROGRAM", tuple(FAKE))
     yield workspace
-    for job in lifecycle.all_jobs(LOGS):
+    for job in states.all_jobs(LOGS):
         if job.state == "running":
             lifecycle.kill(job)
 
 
-def _start(mode: str, steps: int = 100_000) -> lifecycle.Job:
+def _start(mode: str, steps: int = 100_000) -> Job:
     return lifecycle.start(LOGS, ["fake", "--name", mode, "--max-steps", str(steps)], "fake", mode)
 
 
@@ -46,17 +47,17 @@ def _cli(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
-def _wait_for(job: lifecycle.Job, *, events_written: int = 0) -> lifecycle.Job:
+def _wait_for(job: Job, *, events_written: int = 0) -> Job:
     """Wait until the job has written so many events, or (for none) until it has ended."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        now = lifecycle.look(job.folder)
+        now = states.look(job.folder)
         if events_written and len(EventReader(job.folder).read()) >= events_written:
             return now
         if not events_written and now.state != "running":
             return now
         os.sched_yield()
-    raise AssertionError(f"{lifecycle.look(job.folder)} {job_folder.output_tail(job.folder)}")
+    raise AssertionError(f"{states.look(job.folder)} {job_folder.output_tail(job.folder)}")
 
 
 def test_a_job_runs_to_its_end_and_its_folder_tells_everything(work: Path) -> None:
@@ -79,7 +80,7 @@ def test_a_typo_fails_at_once_and_makes_no_job(work: Path) -> None:
         typed = _cli("start", "--", *arguments)
         assert typed.returncode == 2
         assert typed.stdout == ""
-    assert lifecycle.all_jobs(LOGS) == []
+    assert states.all_jobs(LOGS) == []
 
 
 def test_a_job_survives_its_terminal_and_attach_follows_it_from_another(work: Path) -> None:
@@ -92,7 +93,7 @@ def test_a_job_survives_its_terminal_and_attach_follows_it_from_another(work: Pa
     except OSError:  # the starter has left and with it the terminal's last user
         os.close(terminal)
     os.waitpid(pid, 0)
-    (job,) = lifecycle.all_jobs(LOGS)
+    (job,) = states.all_jobs(LOGS)
     assert job.state == "running"
     os.kill(job.record.pid, 0) if job.record else pytest.fail("no record")
     assert os.getsid(job.record.pid) == job.record.pid
@@ -100,7 +101,7 @@ def test_a_job_survives_its_terminal_and_attach_follows_it_from_another(work: Pa
     assert attached.returncode == 0
     assert attached.stdout == "made/it\n"
     assert "done after" in attached.stderr
-    assert lifecycle.look(job.folder).state == "done"
+    assert states.look(job.folder).state == "done"
 
 
 def test_stop_ends_a_job_with_its_state_saved_and_130_recorded(work: Path) -> None:
@@ -110,7 +111,7 @@ def test_stop_ends_a_job_with_its_state_saved_and_130_recorded(work: Path) -> No
     assert stopped.returncode == 0
     assert stopped.stdout == f"{job.id} stopped\n"
     assert Path("saved_state").is_file()
-    ended = lifecycle.look(job.folder)
+    ended = states.look(job.folder)
     assert (ended.state, ended.exit_code) == ("stopped", 130)
     final = EventReader(job.folder).read()[-1]
     assert isinstance(final, events.Finished)
@@ -122,7 +123,7 @@ def test_stop_ends_a_job_with_its_state_saved_and_130_recorded(work: Path) -> No
 def test_a_job_stopped_while_it_still_loads_is_stopped_not_dead(work: Path) -> None:
     job = _start("noisy")
     assert _cli("stop", "--json").returncode == 0
-    assert lifecycle.look(job.folder).state == "stopped"
+    assert states.look(job.folder).state == "stopped"
 
 
 def test_a_stubborn_job_is_named_and_only_hard_ends_it(work: Path) -> None:
@@ -130,17 +131,17 @@ def test_a_stubborn_job_is_named_and_only_hard_ends_it(work: Path) -> None:
     refused = _cli("stop", job.id, "--timeout", "0.3")
     assert refused.returncode == 1
     assert f"jobs stop {job.id} --hard" in refused.stderr
-    assert lifecycle.look(job.folder).state == "running"
+    assert states.look(job.folder).state == "running"
     killed = _cli("stop", job.id, "--hard")
     assert killed.stdout == f"{job.id} killed\n"
-    assert lifecycle.look(job.folder).exit_code == 137
+    assert states.look(job.folder).exit_code == 137
 
 
 def test_a_second_interrupt_ends_a_job_at_once_and_is_recorded(work: Path) -> None:
     job = _wait_for(_start("stubborn", 100_000), events_written=2)
     lifecycle.interrupt(job)
     while "stopping" not in job_folder.output_tail(job.folder):
-        assert lifecycle.look(job.folder).state == "running"
+        assert states.look(job.folder).state == "running"
     lifecycle.interrupt(job)
     ended = _wait_for(job)
     assert (ended.state, ended.exit_code) == ("stopped", 130)
@@ -172,7 +173,7 @@ def test_attach_to_a_job_that_dies_says_so_with_its_last_words(work: Path) -> No
     assert attached.returncode == 1
     assert f"Job {job.id} (fake) died." in attached.stderr
     assert "last words" in attached.stderr
-    assert lifecycle.look(job.folder).state == "died"
+    assert states.look(job.folder).state == "died"
     as_json = _cli("attach", job.id, "--json")
     assert json.loads(as_json.stdout.splitlines()[-1])["event"] == "failed"
 
@@ -193,7 +194,7 @@ def test_detaching_leaves_the_job_alone(work: Path) -> None:
         watcher.send_signal(signal.SIGINT)
         assert f"job {job.id} goes on".encode() in watcher.stderr.read()
         assert watcher.wait(30) == 0
-    assert lifecycle.look(job.folder).state == "running"
+    assert states.look(job.folder).state == "running"
 
 
 def test_list_is_newest_first_and_json_on_demand(work: Path) -> None:
@@ -237,12 +238,12 @@ def test_a_recycled_pid_is_never_mistaken_for_the_job(work: Path) -> None:
     folder = LOGS / "jobs" / "2026-fake-0001"
     folder.mkdir(parents=True)
     write_record(folder, _record(os.getpid(), "another start"))
-    assert lifecycle.look(folder).state == "died"
-    lifecycle.interrupt(lifecycle.look(folder))  # would stop this test run
+    assert states.look(folder).state == "died"
+    lifecycle.interrupt(states.look(folder))  # would stop this test run
     write_record(folder, _record(os.getpid(), process_start(os.getpid()) or ""))
-    assert lifecycle.look(folder).state == "running"
+    assert states.look(folder).state == "running"
     write_record(folder, _record(os.getpid(), "", host="elsewhere"))
-    assert lifecycle.look(folder).state == "elsewhere"
+    assert states.look(folder).state == "elsewhere"
 
 
 def test_a_folder_deleted_while_it_is_watched_ends_the_watching(work: Path) -> None:
@@ -376,9 +377,9 @@ def test_what_has_ended_is_read_once_and_what_vanishes_is_forgotten(
             os.utime(folder, (1.0, 1.0))  # died long ago
     (home / ".half-made").mkdir()
     looked: list[Path] = []
-    look = lifecycle.look
+    look = states.look
     monkeypatch.setattr(states, "look", lambda folder: looked.append(folder) or look(folder))
-    watch = lifecycle.Watch(LOGS)
+    watch = states.Watch(LOGS)
     assert len(watch.look()) == 50
     assert len(looked) == 50
     assert len(watch.look()) == 50

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.cli import main
-from app.jobs import lifecycle
-from app.jobs.lifecycle import Job
+from app.jobs import lifecycle, states
+from app.jobs.job import Job, State
 from app.tui.app import HatcheryApp
 from app.tui.jobs.doctor_screen import DoctorScreen
 from app.tui.jobs.rows import cells, chosen
@@ -26,10 +25,9 @@ LOGS = Path("logs")
 def work(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty folder whose jobs are of the fake kind; what still runs at the end is killed."""
     monkeypatch.setattr(lifecycle, "PROGRAM", (sys.executable, fake_stage.__file__))
-    monkeypatch.setattr(main, "STAGES", (*stages.STAGES, fake_stage.FAKE))
     monkeypatch.setattr(stages, "STAGES", (*stages.STAGES, fake_stage.FAKE))
     yield workspace
-    for job in lifecycle.all_jobs(LOGS):
+    for job in states.all_jobs(LOGS):
         if job.state in ("running", "waiting"):
             lifecycle.kill(job)
 
@@ -40,7 +38,7 @@ def _start(mode: str, *after: Job, steps: int = 1) -> Job:
 
 
 def _state(job: Job) -> str:
-    return lifecycle.look(job.folder).state
+    return states.look(job.folder).state
 
 
 def _notices(app: HatcheryApp) -> str:
@@ -66,9 +64,7 @@ def test_a_broken_chain_is_mended_with_one_key_and_goes_on(work: Path) -> None:
             assert "fake --name missing --max-steps 1" in shown(app)  # what Enter would run
             await pilot.press("enter")
             await until(pilot, lambda: _state(last) == "done")
-            again = next(
-                job for job in lifecycle.all_jobs(LOGS) if job.record and job.record.retry_of
-            )
+            again = next(job for job in states.all_jobs(LOGS) if job.record and job.record.retry_of)
             assert again.record is not None
             assert again.record.retry_of == middle.id
             await until(pilot, lambda: not isinstance(app.screen, DoctorScreen))
@@ -149,7 +145,7 @@ def test_the_list_filters_copes_with_ruins_and_shows_no_foreign_control(
     play(scene)
 
 
-def _job(own: str, state: lifecycle.State, started: float, *waits_for: str) -> Job:
+def _job(own: str, state: State, started: float, *waits_for: str) -> Job:
     return Job(own, Path(f"2026-fake-{own}"), None, state, 1, started, 60.0, None, waits_for)
 
 

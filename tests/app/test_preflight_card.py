@@ -14,7 +14,7 @@ from textual.pilot import Pilot
 
 from app.tui.stage import preflight
 from app.tui.stage import preflight_card as module
-from app.tui.stage.preflight import Measured, outlook, speed_settings
+from app.tui.stage.preflight import MeasuredSpeed, outlook, speed_settings
 from app.tui.stage.preflight_card import PreflightCard
 from pipeline.planning.remedies import Remedy
 from tests.support.pilot import play, shown, until
@@ -235,7 +235,7 @@ def _alive(pid: int) -> bool:
 
 def test_the_speed_of_other_settings_is_scaled_by_their_arithmetic(prepared: Path) -> None:
     config = settings(**SMALL)
-    measured = Measured(1000.0, 1e9, 1, 5, speed_settings(config))
+    measured = MeasuredSpeed(1000.0, 1e9, 1, 5, speed_settings(config))
     same, larger = (outlook(c, measured).plan for c in (config, settings(model={"preset": "mini"})))
     assert same is not None
     assert larger is not None

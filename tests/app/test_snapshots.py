@@ -123,7 +123,7 @@ SCENES: dict[str, tuple[Scene, str]] = {
     "run": (_opens("open_run", Path("checkpoints") / RUN), "validation"),
     "runs": (_opens("open_runs"), "first"),
     "results": (_opens("open_results"), "first"),
-    "peek": (_opens("open_peek"), "Raw"),
+    "peek": (_opens("open_data"), "Raw"),
     "help": (_keys("question_mark"), "On this screen"),
 }
 

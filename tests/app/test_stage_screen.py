@@ -9,12 +9,13 @@ import pytest
 from textual.pilot import Pilot
 
 from app.jobs import lifecycle
-from app.jobs.lifecycle import Job
+from app.jobs.job import Job
 from app.tui.app import HatcheryApp
 from app.tui.forms.field import FieldLine, TextLine
 from app.tui.forms.field_panel import FieldPanel
-from app.tui.stage.preflight import Measured, speed_settings
+from app.tui.stage.preflight import speed_settings
 from app.tui.stage.screen import StageScreen
+from app.tui.system import MeasuredSpeed
 from tests.support.pilot import NARROW, opened, play, shown, until
 from utils.files import DiskFullError
 
@@ -209,7 +210,9 @@ def test_a_digit_says_what_it_took_over_and_a_probe_is_not_forgotten(prepared: P
             await pilot.press("1")
             await until(pilot, lambda: "• " in shown(app) and app._notifications)
             assert "Taken over: " in next(iter(app._notifications)).message
-            probed = Measured(1234.0, 1e9, 1 << 30, 5, speed_settings(screen.form.draft.config))
+            probed = MeasuredSpeed(
+                1234.0, 1e9, 1 << 30, 5, speed_settings(screen.form.draft.config)
+            )
             screen.query_one(PreflightCard).measured = probed
             await pilot.press("escape")
             await until(pilot, lambda: app.screen is not screen)

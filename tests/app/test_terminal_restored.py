@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.jobs import lifecycle
+from app.jobs import lifecycle, states
 from app.launcher import RESTORE
 from tests.support import front_door
 from tests.support.terminals import PATIENCE, Terminal, children, terminal
@@ -24,9 +24,9 @@ def app(workspace: Path) -> Iterator[Terminal]:
     with terminal(DOOR) as opened:
         opened.until(PAINTED)
         opened.type("\x14")
-        wait_for(lambda: [job.state for job in lifecycle.all_jobs(LOGS)] == ["running"], opened)
+        wait_for(lambda: [job.state for job in states.all_jobs(LOGS)] == ["running"], opened)
         yield opened
-    for job in lifecycle.all_jobs(LOGS):
+    for job in states.all_jobs(LOGS):
         lifecycle.kill(job)
 
 
@@ -73,7 +73,7 @@ def test_the_terminal_is_as_before_and_the_jobs_go_on(death: str, app: Terminal)
     assert app.left_on == set()
     assert app.output.count(b"\x1b[<u") >= app.output.count(b"\x1b[>")
     last_words = app.output[before:].rpartition(b"\x1b[?1049l")[2].decode()
-    job = lifecycle.all_jobs(LOGS)[0]
+    job = states.all_jobs(LOGS)[0]
     assert job.state == "running"
     assert f"1 job goes on: fake {job.id}" in last_words
     assert said in last_words
@@ -94,7 +94,7 @@ def test_a_lost_connection_ends_the_app_and_not_the_job(app: Terminal) -> None:
     app.hang_up()
     app.process.wait(PATIENCE)
     assert not Path(f"/proc/{both[1]}").exists()
-    assert lifecycle.all_jobs(LOGS)[0].state == "running"
+    assert states.all_jobs(LOGS)[0].state == "running"
 
 
 def test_the_app_leaves_when_the_process_that_opened_it_is_killed(app: Terminal) -> None:

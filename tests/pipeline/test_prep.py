@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.cli.main import parse_stage
+from app.commands.parser import parse_stage
 from pipeline.events import Finished, Progress, Rejected, Started, Warned
 from pipeline.options.config import Config, PrepareOptions
 from pipeline.prep import plan

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from app.jobs import lifecycle
+from app.jobs import lifecycle, states
 from app.jobs.folder import EventReader
 from app.jobs.processes import process_start
 from pipeline.events import Event, Finished, Listening, Started
@@ -199,7 +199,7 @@ def test_a_job_that_is_stopped_while_it_loads_a_model_records_how_it_ended(
     record = job.record
     assert record is not None
     until(lambda: process_start(record.pid) != record.process_start)
-    ended = lifecycle.look(job.folder)
+    ended = states.look(job.folder)
     assert (ended.state, ended.exit_code) == ("stopped", 130)
     connection.close()
 

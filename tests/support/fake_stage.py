@@ -101,7 +101,7 @@ def main() -> None:
     from app.jobs import lifecycle
     from pipeline import stages
 
-    cli.STAGES = stages.STAGES = (FAKE,)
+    stages.STAGES = (FAKE,)
     lifecycle.PROGRAM = (sys.executable, __file__)
     cli.main()
 

@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from textual.pilot import Pilot
 
-from app.jobs.lifecycle import FAILED
+from app.jobs.job import FAILED
 from app.tui.app import HatcheryApp
 from app.tui.widgets.header import Header
 from pipeline.stages import STAGES
@@ -63,7 +63,7 @@ async def tour(pilot: Pilot[Any]) -> None:
         await look_around(app, "m", "v", "enter", "l", "g", "b")
     app.open_results()
     await look_around(app, *walk, "s", "s", "o")
-    app.open_peek()
+    app.open_data()
     await look_around(app, "right", "right", "2", "down", "down", "3", "right", "4", "right")
     app.open_settings()
     await look_around(app, "m", *("down",) * 6, "t", "pagedown")

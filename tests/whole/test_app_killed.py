@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from app.jobs import lifecycle
+from app.jobs import states
+from app.jobs.job import ACTIVE
 from app.tui.watch.screen import WatchScreen
 from pipeline.events import Metric, from_json
 from pipeline.runs import folders
@@ -71,9 +72,9 @@ def test_a_training_outlives_the_app_and_its_chart_is_whole(prepared: Path) -> N
         (drawing,) = children(app.process.pid)
         os.kill(drawing, signal.SIGKILL)
         assert app.ended() == 128 + signal.SIGKILL
-    (job,) = lifecycle.all_jobs(Path("logs"))
+    (job,) = states.all_jobs(Path("logs"))
     assert job.state == "running"
-    while lifecycle.look(job.folder).state in lifecycle.ACTIVE:
+    while states.look(job.folder).state in ACTIVE:
         time.sleep(0.05)
         assert time.monotonic() < deadline + PATIENCE
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from app.jobs.lifecycle import ACTIVE, FAILED, Job
-from pipeline.stages import STAGES, Stage
+from app.jobs.job import ACTIVE, FAILED, Job
+from pipeline.stages import PRODUCTS, STAGES, Stage
 from pipeline.survey import MISSING, Product
 
 STEPS = tuple(stage for stage in STAGES if not stage.tool)
@@ -29,14 +29,6 @@ _PLACES = (
 _AFTER = 1 + [stage.command for stage in STEPS].index("train")
 ROWS: tuple[Stage | Place, ...] = (*STEPS[:_AFTER], *_PLACES, *STEPS[_AFTER:])
 """The pipeline from top to bottom; the first ten have a digit for a key."""
-
-IN_WORDS = {
-    "raw": "raw text",
-    "cleaned": "clean documents",
-    "tokenizer": "a tokenizer",
-    "tokens": "tokens",
-    "run": "a checkpoint",
-}
 
 
 class Row(NamedTuple):
@@ -81,7 +73,7 @@ def _row(
         figure = f"{product.figure}  {product.why}".strip()
         return Row(stage, product.state, product.title, figure, product.made, product)
     lacking = [kind for kind in stage.needs if kind not in there]
-    figure = f"needs {IN_WORDS[lacking[0]]}" if lacking else "ready"
+    figure = f"needs {PRODUCTS[lacking[0]]}" if lacking else "ready"
     return Row(stage, "missing", "" if lacking else product.title, figure, None, product)
 
 
@@ -102,7 +94,7 @@ def what_next(table: Sequence[Row]) -> Next:
     for number, row in steps:
         if row.state in ("stale", "damaged"):
             return Next(number, f"{row.stage.title} again, because {row.product.why}")
-        if row.state == "missing" and row.stage.makes in IN_WORDS:
+        if row.state == "missing" and row.stage.makes in PRODUCTS:
             return Next(number, f"{row.stage.title}: {_lower(row.stage.purpose)}")
     chat = next(number for number, row in enumerate(table) if row.stage.command == "chat")
     return Next(chat, "your model is ready: talk to it (Enter)")

@@ -11,13 +11,14 @@ from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from app.jobs.lifecycle import FAILED, Job
-from app.tui.board.rows import IN_WORDS, Next, Place, Row, rows, what_next
+from app.jobs.job import FAILED, Job
+from app.tui.board.rows import Next, Place, Row, rows, what_next
 from app.tui.board.system_panel import SystemPanel, in_one_line
 from app.tui.screen import HatcheryScreen
 from app.tui.system import Reading
 from app.tui.widgets.meter import columns
 from app.tui.widgets.text import MUTED, joined, mark, plain
+from pipeline.stages import PRODUCTS
 from utils.units import ago, human_seconds
 
 _JOBS_SHOWN = 8
@@ -44,7 +45,7 @@ class BoardScreen(HatcheryScreen):
         Binding("r", "run_stage", "Run as set", id="board.run"),
         Binding("j", "app.jobs", "Jobs", id="board.jobs"),
         Binding("c", "app.runs", "Runs", id="board.runs"),
-        Binding("p", "app.peek", "Data", id="board.peek"),
+        Binding("p", "app.data", "Data", id="board.peek"),
         Binding("b", "app.results", "Results", id="board.results"),
         Binding("d", "doctor", "Why it failed", id="board.doctor"),
         Binding("s", "app.settings", "Settings", id="board.settings"),
@@ -136,20 +137,20 @@ class BoardScreen(HatcheryScreen):
     @on(OptionList.OptionSelected, "#job-list")
     def _opened_job(self, event: OptionList.OptionSelected) -> None:
         if event.option_index < len(self.hatchery.jobs):
-            self.hatchery.open_job(self.hatchery.jobs[event.option_index])
+            self.hatchery.open("job", self.hatchery.jobs[event.option_index])
 
     def _open(self, number: int) -> None:
         if number >= len(self._rows):
             return
         row = self._rows[number]
         if isinstance(row.stage, Place):
-            self.hatchery.open_place(row.stage.command)
+            self.hatchery.open(row.stage.command)
         elif row.job is not None and row.state in ("running", "waiting"):
-            self.hatchery.open_job(row.job)
+            self.hatchery.open("job", row.job)
         elif row.job is not None and row.state != "elsewhere":
-            self.hatchery.open_doctor(row.job)
+            self.hatchery.open("doctor", row.job)
         else:
-            self.hatchery.open_stage(row.stage.command)
+            self.hatchery.open("stage", row.stage.command)
 
     @property
     def chosen(self) -> Row | None:
@@ -176,7 +177,7 @@ class BoardScreen(HatcheryScreen):
         if row is None:
             return
         if isinstance(row.stage, Place):
-            self.hatchery.open_place(row.stage.command)
+            self.hatchery.open(row.stage.command)
             return
         if row.state in ("running", "waiting"):
             self.hatchery.note(f"{row.stage.title} runs already: Enter shows it")
@@ -194,7 +195,7 @@ class BoardScreen(HatcheryScreen):
     def action_doctor(self) -> None:
         job = self._failed()
         if job is not None:
-            self.hatchery.open_doctor(job)
+            self.hatchery.open("doctor", job)
 
 
 def _replace(target: OptionList, lines: list[Content]) -> None:
@@ -235,8 +236,8 @@ def _stage_line(number: int, row: Row, width: int, titles: int) -> Content:
 def _detail(row: Row) -> Content:
     """What the highlighted stage is for, and what it has made."""
     stage, product = row.stage, row.product
-    needs = [IN_WORDS[kind] for kind in stage.needs]
-    makes = IN_WORDS.get(stage.makes, stage.makes)
+    needs = [PRODUCTS[kind] for kind in stage.needs]
+    makes = PRODUCTS.get(stage.makes, stage.makes)
     lines = [
         joined((stage.title, "bold $accent"), "  ", stage.purpose),
         joined((f"{' and '.join(needs) or 'nothing'} → {makes}", MUTED)),

@@ -27,7 +27,7 @@ from pipeline.benchmark import votes
 from utils.errors import HatcheryError
 
 if TYPE_CHECKING:
-    from app.tui.app import HatcheryApp
+    from app.tui.core import AppCore
 
 _DRAW_EVERY = 0.1  # seconds; pieces may come a thousand times as often
 _NOT_HIDDEN = "Vote first, or b shows the names"
@@ -86,9 +86,9 @@ class Duel(Vertical, can_focus=True):
         self.set_interval(_DRAW_EVERY, self.draw)
 
     @property
-    def hatchery(self) -> "HatcheryApp":
+    def hatchery(self) -> "AppCore":
         """The app, by its own type."""
-        return cast("HatcheryApp", self.app)
+        return cast("AppCore", self.app)
 
     @property
     def _arena(self) -> Arena:

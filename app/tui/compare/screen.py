@@ -241,9 +241,7 @@ class CompareScreen(HatcheryScreen):
         self._duel.close_settings()
 
     def action_votes(self) -> None:
-        from app.tui.compare.votes_screen import VotesScreen
-
-        self.app.push_screen(VotesScreen())
+        self.hatchery.open("votes")
 
 
 def free_memory(reading: Reading | None) -> int | None:

@@ -57,7 +57,7 @@ class TokensRead(Message):
         self.title, self.found = title, found
 
 
-class PeekScreen(HatcheryScreen):
+class DataScreen(HatcheryScreen):
     """Documents, rejected documents, tokens and training windows; `run` and `step` open the
     windows of that step."""
 
@@ -78,7 +78,7 @@ class PeekScreen(HatcheryScreen):
         ),
     ]
     DEFAULT_CSS = """
-    PeekScreen {
+    DataScreen {
         ContentSwitcher { height: 1fr; }
         &.-narrow #uses { max-height: 6; }
         &.-narrow #reasons { width: 30; }

@@ -80,7 +80,7 @@ def understood(stage: Stage, words: Sequence[str]) -> Typed:
     """
     if not words:
         return Typed({})
-    from app.cli.main import parse_stage  # cyclopts, 100 ms
+    from app.commands.parser import parse_stage  # cyclopts, 100 ms
 
     plain, file = _without_file(words)
     _, config, _ = parse_stage([stage.command, *plain])

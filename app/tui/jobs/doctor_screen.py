@@ -14,7 +14,7 @@ from textual.widgets.option_list import Option
 
 from app.doctor.diagnosis import Diagnosis, diagnose
 from app.doctor.remedies import Remedy
-from app.jobs.lifecycle import Job
+from app.jobs.job import Job
 from app.jobs.retry import as_typed, start_again
 from app.tui.screen import HatcheryScreen
 from app.tui.widgets.text import MUTED, block, joined, mark, plain
@@ -182,16 +182,16 @@ class DoctorScreen(HatcheryScreen):
         """Show it in the place of this screen."""
         if self.app.screen is self:
             self.app.pop_screen()
-        self.hatchery.open_job(again)
+        self.hatchery.open("job", again)
 
     def action_edit(self) -> None:
         remedy = self._remedy
         if remedy is not None and remedy.command:
             command, *arguments = remedy.command
-            self.hatchery.open_stage(command, preset=arguments, retry_of=self._job.id)
+            self.hatchery.open("stage", command, preset=arguments, retry_of=self._job.id)
 
     def action_log(self) -> None:
-        self.hatchery.open_job(self._job)
+        self.hatchery.open("job", self._job)
 
     def action_copy(self) -> None:
         remedy = self._remedy

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from app.jobs.dependencies import blockers, stand_in
-from app.jobs.lifecycle import ACTIVE, Job
+from app.jobs.job import ACTIVE, Job
 from utils.units import ago, human_seconds
 
 _ORDER = {"running": 0, "elsewhere": 1, "waiting": 2}

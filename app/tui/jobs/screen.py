@@ -12,7 +12,7 @@ from textual.widgets import Static
 
 from app.jobs import lifecycle
 from app.jobs.dependencies import blockers
-from app.jobs.lifecycle import ACTIVE, FAILED, Job
+from app.jobs.job import ACTIVE, FAILED, Job
 from app.jobs.retry import as_typed, command_again, command_of, start_again
 from app.tui.jobs.rows import Cells, cells, chosen
 from app.tui.screen import HatcheryScreen
@@ -150,7 +150,7 @@ class JobsScreen(HatcheryScreen):
     @on(RowList.Chosen)
     def action_open(self) -> None:
         if job := self._job:
-            self.hatchery.open_job(job)
+            self.hatchery.open("job", job)
 
     def action_why(self) -> None:
         """Of a waiting job: why the one that it waits for ended."""
@@ -158,7 +158,7 @@ class JobsScreen(HatcheryScreen):
         if job is None:
             return
         stuck = [open.job for open in blockers(job, self.hatchery.jobs) if open.job]
-        self.hatchery.open_doctor(stuck[0] if stuck else job)
+        self.hatchery.open("doctor", stuck[0] if stuck else job)
 
     def action_stop(self) -> None:
         job = self._job

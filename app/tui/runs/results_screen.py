@@ -177,7 +177,7 @@ class ResultsScreen(HatcheryScreen):
     def _opened(self) -> None:
         row = self._row
         if row is not None and row.path.is_dir():
-            self.hatchery.open_run(row.path)
+            self.hatchery.open("run", row.path)
 
     @on(Heading.Clicked)
     def _heading_clicked(self, event: Heading.Clicked) -> None:
@@ -202,9 +202,7 @@ class ResultsScreen(HatcheryScreen):
         self._show()
 
     def action_votes(self) -> None:
-        from app.tui.compare.votes_screen import VotesScreen
-
-        self.app.push_screen(VotesScreen())
+        self.hatchery.open("votes")
 
     @work(thread=True, group="export", exclusive=True, exit_on_error=False)
     def action_export(self) -> None:

@@ -184,7 +184,7 @@ class RunsScreen(HatcheryScreen):
         row = self._row
         folder = self.hatchery.config.paths.checkpoints_dir
         if row is not None and row.run != LOOSE and (folder / row.run).is_dir():
-            self.hatchery.open_run(folder / row.run)
+            self.hatchery.open("run", folder / row.run)
         elif row is not None:
             self.hatchery.note(f"{row.name} has no charts: t lets a model write")
 
@@ -215,7 +215,7 @@ class RunsScreen(HatcheryScreen):
         elif row.writing:
             self.hatchery.note(f"{row.run} runs already: Enter shows it")
         else:
-            self.hatchery.open_stage("train", ["--resume", row.run])
+            self.hatchery.open("stage", "train", ["--resume", row.run])
 
     def action_branch(self) -> None:
         row = self._usable("branched from")
@@ -226,18 +226,18 @@ class RunsScreen(HatcheryScreen):
         elif row.latest:
             self.hatchery.note("This is the newest checkpoint: r goes on from it in the same run")
         else:
-            self.hatchery.open_stage("train", ["--resume", str(row.path)])
+            self.hatchery.open("stage", "train", ["--resume", str(row.path)])
 
     def action_generate(self) -> None:
         row = self._usable("loaded")
         if row is not None:
             where = row.run if row.top and row.run != LOOSE else str(row.path)
-            self.hatchery.open_stage("inference", ["--checkpoint", where])
+            self.hatchery.open("stage", "inference", ["--checkpoint", where])
 
     def action_talk(self) -> None:
         row = self._usable("loaded")
         if row is not None:
-            self.hatchery.open_chat(_offered(row))
+            self.hatchery.open("chat", _offered(row))
 
     def action_choose(self) -> None:
         row = self._usable("chosen")
@@ -253,15 +253,13 @@ class RunsScreen(HatcheryScreen):
 
     def action_compare(self) -> None:
         rows = [row for row in self._rows if row.path in self._chosen]
-        self.hatchery.open_compare([_offered(row) for row in rows])
+        self.hatchery.open("compare", [_offered(row) for row in rows])
 
     def action_windows(self) -> None:
-        from app.tui.data.screen import PeekScreen
-
         row = self._row
         folder = self.hatchery.config.paths.checkpoints_dir
         if row is not None and row.run != LOOSE:
-            self.app.push_screen(PeekScreen(folder / row.run, row.step or None))
+            self.hatchery.open("data", folder / row.run, row.step or None)
 
     def action_copy(self) -> None:
         row = self._row

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from textual.content import Content
 from textual.widgets import Static
 
-from app.jobs.lifecycle import ACTIVE, Job
+from app.jobs.job import ACTIVE, Job
 from app.tui.stage.stage_flow import Input, Output, inputs, output
 from app.tui.widgets.text import MUTED, joined, mark, plain
 from pipeline.options.config import Config

@@ -6,6 +6,7 @@ Reads a few small files, loads neither torch nor widgets.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from app.tui.system import MeasuredSpeed
 from model.config import flops_per_token, parameter_count
 from pipeline.options.config import Config
 from pipeline.planning.estimate import Estimate
@@ -19,17 +20,6 @@ from utils.units import human_bytes, human_count
 _SPEED = ("batch_size", "optimizer", "precision", "gradient_checkpointing", "device", "threads")
 
 
-class Measured(NamedTuple):
-    """What a probe found: tokens and floating-point operations per second, the most bytes in use,
-    the steps it timed, and the settings it was made with."""
-
-    tokens_per_second: float
-    flops_per_second: float
-    memory: int
-    steps: int
-    settings: tuple[object, ...]
-
-
 class Outlook(NamedTuple):
     """The card's contents: lines, the estimate they are from, changes to offer; `problem` where
     training would refuse to start."""
@@ -40,7 +30,7 @@ class Outlook(NamedTuple):
     problem: HatcheryError | None
 
 
-def outlook(config: Config, measured: Measured | None = None) -> Outlook:
+def outlook(config: Config, measured: MeasuredSpeed | None = None) -> Outlook:
     """What training with `config` would need; never raises: what is wrong becomes its problem."""
     try:
         inputs = read_inputs(config)
@@ -53,12 +43,12 @@ def outlook(config: Config, measured: Measured | None = None) -> Outlook:
     return Outlook([_model_alone(config)], None, [], problem)
 
 
-def understood(numbers: Mapping[str, Any], settings: tuple[object, ...]) -> Measured | None:
+def understood(numbers: Mapping[str, Any], settings: tuple[object, ...]) -> MeasuredSpeed | None:
     """The measurement in the `numbers` of the plan stage; None where nothing was timed."""
     probe, seconds = numbers.get("probe"), numbers.get("seconds")
     if not isinstance(probe, dict) or not seconds:
         return None
-    return Measured(
+    return MeasuredSpeed(
         float(probe["tokens_per_second"]),
         float(numbers["flops"]) / float(seconds),
         int(probe["memory"]),
@@ -73,7 +63,7 @@ def speed_settings(config: Config) -> tuple[object, ...]:
     return (config.model, train.window, *(getattr(train, name) for name in _SPEED))
 
 
-def _estimated(config: Config, inputs: Inputs, measured: Measured | None) -> Estimate:
+def _estimated(config: Config, inputs: Inputs, measured: MeasuredSpeed | None) -> Estimate:
     """The estimate, at the measured speed; of other settings at the same arithmetic a second."""
     speed = None
     if measured is not None:
@@ -84,7 +74,7 @@ def _estimated(config: Config, inputs: Inputs, measured: Measured | None) -> Est
     return inputs.estimated(tokens_per_second=speed, price_per_hour=config.plan.price_per_hour)
 
 
-def _lines(inputs: Inputs, plan: Estimate, measured: Measured | None) -> list[Line]:
+def _lines(inputs: Inputs, plan: Estimate, measured: MeasuredSpeed | None) -> list[Line]:
     found = lines(plan)
     for number, line in enumerate(found):
         if line.name == "Time":
@@ -92,7 +82,7 @@ def _lines(inputs: Inputs, plan: Estimate, measured: Measured | None) -> list[Li
     return found
 
 
-def _time(line: Line, plan: Estimate, measured: Measured | None) -> Line:
+def _time(line: Line, plan: Estimate, measured: MeasuredSpeed | None) -> Line:
     if measured is None:
         return line._replace(figure="not measured yet", remark="p times a few real steps here")
     if plan.tokens_per_second != measured.tokens_per_second:

@@ -15,7 +15,8 @@ from textual.widget import Widget
 from textual.widgets import OptionList, Static
 
 from app.jobs.lifecycle import PROGRAM
-from app.tui.stage.preflight import Measured, Outlook, outlook, speed_settings, understood
+from app.tui.stage.preflight import Outlook, outlook, speed_settings, understood
+from app.tui.system import MeasuredSpeed
 from app.tui.widgets.meter import meter
 from app.tui.widgets.text import MUTED, joined, plain
 from pipeline.events import Event, Failed, Finished, Progress, from_json
@@ -74,7 +75,7 @@ class PreflightCard(Vertical):
             super().__init__()
             self.config, self.found = config, found
 
-    def __init__(self, measured: Measured | None = None) -> None:
+    def __init__(self, measured: MeasuredSpeed | None = None) -> None:
         super().__init__()
         self.measured = measured
         self._config: Config | None = None
@@ -101,7 +102,7 @@ class PreflightCard(Vertical):
             self._look(self._config, self.measured)
 
     @work(thread=True, group="outlook", exclusive=True, exit_on_error=False)
-    def _look(self, config: Config, measured: Measured | None) -> None:
+    def _look(self, config: Config, measured: MeasuredSpeed | None) -> None:
         self.post_message(self._Reckoned(config, outlook(config, measured)))
 
     @on(_Reckoned)

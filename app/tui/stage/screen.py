@@ -10,7 +10,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Static
 
 from app.commands.settings import CONFIG_FILE
-from app.jobs.lifecycle import ACTIVE, Job
+from app.jobs.job import ACTIVE, Job
 from app.tui.forms import config_file
 from app.tui.forms.field import ChoiceLine, TextLine
 from app.tui.forms.field_panel import FieldPanel
@@ -251,7 +251,7 @@ class StageScreen(HatcheryScreen):
             return
         self.form.draft.changes.clear()
         self._leave()
-        self.hatchery.open_job(job)
+        self.hatchery.open("job", job)
 
     def action_back(self) -> None:
         """Out of a field first, then out of the form, which keeps what was changed."""
@@ -308,7 +308,7 @@ class StageScreen(HatcheryScreen):
 
     def action_rehearse(self) -> None:
         rehearse = find("rehearse")
-        self.hatchery.open_stage(rehearse.command, self.form.arguments_for(rehearse))
+        self.hatchery.open("stage", rehearse.command, self.form.arguments_for(rehearse))
 
     def action_probe(self) -> None:
         from app.tui.stage.preflight_card import PreflightCard

@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from app.tui.board.rows import IN_WORDS
 from app.tui.forms.command_line import arguments
 from pipeline.options.config import Config
-from pipeline.stages import STAGES, Stage
+from pipeline.stages import PRODUCTS, STAGES, Stage
 from pipeline.survey import MISSING, Product
 from utils.artefacts import read_manifest
 from utils.errors import HatcheryError
@@ -84,7 +83,7 @@ def _as_made(tokenizer: Path) -> dict[str, Any]:
 def inputs(stage: Stage, products: Mapping[str, Product]) -> list[Input]:
     """What a stage needs, and whether it is there."""
     return [
-        Input(IN_WORDS.get(kind, kind), products.get(maker(kind).command, MISSING))
+        Input(PRODUCTS.get(kind, kind), products.get(maker(kind).command, MISSING))
         for kind in stage.needs
     ]
 

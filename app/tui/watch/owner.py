@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 
 from app.jobs.folder import EVENTS
-from app.jobs.lifecycle import Job
+from app.jobs.job import Job
 
 _JOBS_SEARCHED = 20
 _READ = 4 << 20

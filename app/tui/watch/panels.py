@@ -5,7 +5,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from app.jobs.lifecycle import Job
+from app.jobs.job import Job
 from app.tui.watch import wording
 from app.tui.watch.event_summary import View
 from app.tui.watch.overlays import Overlays

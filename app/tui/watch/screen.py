@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.worker import Worker, get_current_worker
 
 from app.jobs import lifecycle
-from app.jobs.lifecycle import ACTIVE, FAILED, Job
+from app.jobs.job import ACTIVE, FAILED, Job
 from app.tui.screen import HatcheryScreen
 from app.tui.watch import owner, wording
 from app.tui.watch.event_summary import View
@@ -267,11 +267,9 @@ class WatchScreen(HatcheryScreen):
 
     def action_batch(self) -> None:
         """The texts of the batch at the cursor's step, or at the newest one."""
-        from app.tui.data.screen import PeekScreen
-
         cursor = self.query_one(RunChart).cursor
         step = round(cursor) if cursor is not None else self._view.step
-        self.app.push_screen(PeekScreen(run=self._run, step=step))
+        self.hatchery.open("data", self._run, step)
 
     def action_save(self) -> None:
         if self._run is None:
@@ -307,11 +305,11 @@ class WatchScreen(HatcheryScreen):
 
     def action_resume(self) -> None:
         if self._run is not None:
-            self.hatchery.open_stage("train", ["--resume", self._run.name])
+            self.hatchery.open("stage", "train", ["--resume", self._run.name])
 
     def action_doctor(self) -> None:
         if self._job is not None:
-            self.hatchery.open_doctor(self._job)
+            self.hatchery.open("doctor", self._job)
 
     def action_leave(self) -> None:
         self.action_back()

@@ -8,7 +8,7 @@ from textual.content import Content
 
 from app.charts.chart import Look, Number, Series
 from app.charts.curve import Point
-from app.jobs.lifecycle import ACTIVE, FAILED, Job
+from app.jobs.job import ACTIVE, FAILED, Job
 from app.tui.watch.event_summary import Curves, View
 from app.tui.widgets.meter import columns
 from app.tui.widgets.text import MUTED, block, joined, mark, plain

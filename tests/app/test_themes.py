@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.tui import preferences
+from app.tui import themes
 from app.tui.themes import DARK, LIGHT
 from tests.support.pilot import opened, play, until
 
@@ -14,11 +14,11 @@ def test_the_theme_chosen_is_there_again_in_the_next_session(workspace: Path) ->
         async with opened() as (app, pilot):
             assert app.theme == DARK.name
             await pilot.press("ctrl+t")
-            await until(pilot, lambda: preferences.kept_theme() == LIGHT.name)
+            await until(pilot, lambda: themes.kept_theme() == LIGHT.name)
         async with opened() as (app, pilot):
             assert app.theme == LIGHT.name
             await pilot.press("ctrl+t")
-            await until(pilot, lambda: preferences.kept_theme() == DARK.name)
+            await until(pilot, lambda: themes.kept_theme() == DARK.name)
 
     play(act)
 
@@ -30,7 +30,7 @@ def test_the_theme_chosen_is_there_again_in_the_next_session(workspace: Path) ->
 )
 def test_a_file_that_cannot_be_understood_leaves_the_default(workspace: Path, text: bytes) -> None:
     Path("logs").mkdir()
-    preferences.FILE.write_bytes(text)
+    themes.FILE.write_bytes(text)
 
     async def act() -> None:
         async with opened() as (app, _):

@@ -1,0 +1,98 @@
+"""A command line parsed into a stage, its settings and how to show its events, without running it.
+
+The command tree has one subcommand per stage, generated from the options models. Only what is typed
+is built: `--help` answers before pydantic, Rich's progress or a stage is loaded.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cyclopts import App, CycloptsError, Group, UnusedCliTokensError
+
+from app.commands.help import BESIDE, new_app
+from pipeline import stages
+from pipeline.stages import Stage
+from utils import VERSION
+from utils.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from app.commands.flags import Invocation
+
+_PIPELINE = Group("The pipeline, in order", sort_key=1)
+_EPILOGUE = """First model in minutes:  python main.py quickstart
+Options of a command:    python main.py train --help"""
+_STAGE_EPILOGUE = """Any setting of config.json can be typed too, with its path:
+--model.hidden-size 384"""
+_JOB_COMMANDS = ["start", "chain", "retry", "list", "attach", "stop", "why"]
+_WEB_HELP = "Open the app in a browser."
+_JOBS_HELP = "Start, chain, list, attach to, stop, diagnose and retry background jobs."
+
+
+def parse_stage(arguments: Sequence[str]) -> "Invocation":
+    """What a stage's command line means, without running it.
+
+    Raises:
+        UsageError: no such stage or flag, or a value that is not valid.
+    """
+    outcome = parse(command_tree(arguments), arguments) if arguments else None
+    if not isinstance(outcome, tuple):
+        raise UsageError(
+            "There is no stage to start.",
+            found=f"the arguments {' '.join(arguments)}" if arguments else "no command",
+            remedy="python main.py jobs start -- train --test",
+        )
+    return outcome
+
+
+def parse(app: App, arguments: Sequence[str], *parents: str) -> Any:
+    """What the command in `arguments` returns; `parents` are the commands that lead to `app`.
+
+    Raises:
+        UsageError: no such command or flag, or a value that is not valid.
+    """
+    try:
+        return app(list(arguments), exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        known = _JOB_COMMANDS if parents else ["web", *(stage.command for stage in stages.STAGES)]
+        command = [name for name in known if name in arguments[:1]]
+        problem = " ".join(str(error).split())
+        if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+            problem = f"{' '.join(error.unused_tokens)} is one argument too many."
+        helped = " ".join(["python main.py", *parents, *command, "--help"])
+        raise UsageError(problem, remedy=helped) from error
+
+
+def _no_command() -> int:
+    return ExitCode.USAGE
+
+
+def command_tree(arguments: Sequence[str], *, web: Callable[..., Any] = _no_command) -> App:
+    """The command tree, in which only the typed command has its options; `web` opens the app in a
+    browser."""
+    app = new_app(
+        name="main.py",
+        help="Hatchery: raise a language model from raw text in your terminal.",
+        version=VERSION,
+        help_epilogue=_EPILOGUE,
+    )
+    for order, stage in enumerate(stages.STAGES):
+        command = _command(stage, arguments)
+        app.command(
+            command,
+            name=stage.command,
+            sort_key=order,
+            group=_PIPELINE,
+            help=stage.purpose + ".",
+            help_epilogue=_STAGE_EPILOGUE,
+        )
+    app.command(_no_command, name="jobs", group=BESIDE, help=_JOBS_HELP)
+    app.command(web, name="web", group=BESIDE, help=_WEB_HELP)
+    return app
+
+
+def _command(stage: Stage, arguments: Sequence[str]) -> Callable[..., Any]:
+    if list(arguments[:1]) != [stage.command]:
+        return _no_command
+    from app.commands.flags import stage_command
+
+    return stage_command(stage, arguments)
