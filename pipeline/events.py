@@ -98,7 +98,8 @@ class Warned(_Event, frozen=True):
 class Judged(_Event, frozen=True):
     """A stage was tried: whether it works, with its key figures, or what is wrong with it.
 
-    `found` and `remedy` are those of the error that ended it, or of what is doubtful about it.
+    `found`, `remedy` and `commands` are those of the error that ended it, or of what is doubtful
+    about it.
     """
 
     stage: str
@@ -106,6 +107,7 @@ class Judged(_Event, frozen=True):
     detail: str = ""
     found: str = ""
     remedy: str = ""
+    commands: tuple[tuple[str, ...], ...] = ()
 
 
 class Listening(_Event, frozen=True):
@@ -130,7 +132,8 @@ class Finished(_Event, frozen=True):
 class Failed(_Event, frozen=True):
     """The stage cannot go on: the problem, what was found, the next command, the exit code.
 
-    `kind` is the name of the error's class.
+    `commands` are those in the remedy, each the words after `python main.py`; `kind` is the name of
+    the error's class.
     """
 
     problem: str
@@ -138,6 +141,7 @@ class Failed(_Event, frozen=True):
     remedy: str = ""
     exit_code: int = 1
     kind: str = ""
+    commands: tuple[tuple[str, ...], ...] = ()
 
 
 Event: TypeAlias = (

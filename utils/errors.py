@@ -4,6 +4,8 @@ An error the user can meet has three parts: what is missing, what was found, and
 command. Anything else that escapes is our own mistake and keeps its traceback.
 """
 
+import shlex
+from collections.abc import Sequence
 from enum import IntEnum
 
 
@@ -18,15 +20,35 @@ class ExitCode(IntEnum):
     TERMINATED = 143
 
 
+def as_typed(command: Sequence[str]) -> str:
+    """A command, the words after `python main.py`, the way it is typed into a terminal."""
+    return shlex.join(["python", "main.py", *command])
+
+
 class HatcheryError(Exception):
-    """A failure with a cause and a remedy; `str()` is one paragraph fit for a terminal."""
+    """A failure with a cause and a remedy; `str()` is one paragraph fit for a terminal.
+
+    `commands` are those that the remedy advises, each the words after `python main.py`. Every `{}`
+    in `remedy` stands for the next of them, as it is typed. A word in capitals, such as FOLDER, is
+    to be replaced by the user.
+    """
 
     exit_code = ExitCode.FAILED
 
-    def __init__(self, problem: str, *, found: str = "", remedy: str = "") -> None:
+    def __init__(
+        self,
+        problem: str,
+        *,
+        found: str = "",
+        remedy: str = "",
+        commands: Sequence[tuple[str, ...]] = (),
+    ) -> None:
         self.problem = problem
         self.found = found
-        self.remedy = remedy
+        before, *after = remedy.split("{}", len(commands))
+        typed = [as_typed(command) + text for command, text in zip(commands, after, strict=False)]
+        self.remedy = before + "".join(typed)
+        self.commands = tuple(commands)
         super().__init__(problem)
 
     def __str__(self) -> str:

@@ -8,7 +8,7 @@ from app.jobs.job import ACTIVE, Job
 from app.terminal.event_renderers import Face, TerminalFace
 from app.terminal.layout import report_failure
 from pipeline.events import Failed, Finished
-from utils.errors import ExitCode, HatcheryError
+from utils.errors import ExitCode, HatcheryError, as_typed
 
 _POLL_SECONDS = 0.1
 
@@ -42,11 +42,13 @@ def _verdict(job: Job, face: Face, *, told: bool) -> int:
     if now.state in ("died", "killed"):
         gone = not job.folder.is_dir()
         problem = "has vanished with its folder" if gone else now.state
+        why = ("jobs", "why", job.id)
         failed = Failed(
             f"Job {job.id} {problem}." if gone else f"Job {job.id} ({job.stage}) {problem}.",
             output_tail(job.folder) or "no output",
-            f"what it had saved is intact; python main.py jobs why {job.id} says more",
+            f"what it had saved is intact; {as_typed(why)} says more",
             now.exit_code or ExitCode.FAILED,
+            commands=(why,),
         )
         face.show(failed)
         return failed.exit_code

@@ -18,7 +18,7 @@ from app.jobs import lifecycle, states
 from app.jobs.job import ACTIVE, FAILED, Job
 from app.terminal.event_renderers import Face, JsonFace, TerminalFace
 from app.terminal.layout import Console, readable, table
-from utils.errors import ExitCode, HatcheryError, UsageError
+from utils.errors import ExitCode, HatcheryError, UsageError, as_typed
 from utils.units import human_seconds
 
 if TYPE_CHECKING:
@@ -166,7 +166,8 @@ def _chosen(job: Job, number: int) -> "Remedy":
     raise UsageError(
         f"Job {job.id} has no remedy {number} that can be started.",
         found=f"those that can: {', '.join(usable) or 'none'}",
-        remedy=f"python main.py jobs why {job.id}",
+        remedy="{}",
+        commands=[("jobs", "why", job.id)],
     )
 
 
@@ -188,8 +189,6 @@ def why(job: _Id = None, *, config: _Config = None, as_json: _Json = False) -> i
 
 
 def _print_diagnosis(job: Job, diagnosis: "Diagnosis") -> None:
-    from app.jobs.retry import as_typed
-
     console = Console()
     console.say(f"{job.stage} {job.name}: {diagnosis.cause}", "bold")
     console.say(diagnosis.explanation)
@@ -249,7 +248,8 @@ def stop(
         raise UsageError(
             f"Job {found.id} does not run.",
             found=f"it is {found.state}",
-            remedy="python main.py jobs list",
+            remedy="{}",
+            commands=[("jobs", "list")],
         )
     lifecycle.kill(found) if hard else lifecycle.interrupt(found)
     ended = wait_for_end(found, timeout, silent=as_json)
@@ -263,7 +263,8 @@ def stop(
         raise HatcheryError(
             f"Job {found.id} still runs after {human_seconds(timeout)}.",
             found="it was asked to stop and may be saving",
-            remedy=f"wait, or end it without saving: python main.py jobs stop {found.id} --hard",
+            remedy="wait, or end it without saving: {}",
+            commands=[("jobs", "stop", found.id, "--hard")],
         )
     if not as_json:
         _print_line(f"{now.id} {now.state}")

@@ -62,7 +62,9 @@ def _fail(error: HatcheryError, arguments: Sequence[str]) -> int:
         from app.terminal.event_renderers import JsonFace
         from pipeline.events import Failed
 
-        JsonFace().show(Failed(error.problem, error.found, error.remedy, error.exit_code))
+        code, commands = error.exit_code, error.commands
+        failed = Failed(error.problem, error.found, error.remedy, code, commands=commands)
+        JsonFace().show(failed)
     else:
         report_failure(error)
     return error.exit_code

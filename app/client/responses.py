@@ -91,7 +91,8 @@ def foreign(response: "ClientResponse") -> HatcheryError:
     return HatcheryError(
         f"What answers at {response.url.origin()} does not speak the OpenAI protocol.",
         found=f"{response.status} {response.content_type}",
-        remedy="check the address; a server of ours starts with: python main.py serve",
+        remedy="check the address; a server of ours starts with: {}",
+        commands=[("serve",)],
     )
 
 

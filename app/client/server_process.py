@@ -193,7 +193,9 @@ class _Follower:
 def died(failed: Failed | None, code: int, complaint: str) -> HatcheryError:
     """Why a server is gone: its own last words, else those on its standard error."""
     if failed is not None:
-        return HatcheryError(failed.problem, found=failed.found, remedy=failed.remedy)
+        return HatcheryError(
+            failed.problem, found=failed.found, remedy=failed.remedy, commands=failed.commands
+        )
     how = f"ended by signal {-code}" if code < 0 else f"exit code {code}"
     killed = code in (-9, 137)
     return HatcheryError(

@@ -39,7 +39,8 @@ def parse_stage(arguments: Sequence[str]) -> "Invocation":
         raise UsageError(
             "There is no stage to start.",
             found=f"the arguments {' '.join(arguments)}" if arguments else "no command",
-            remedy="python main.py jobs start -- train --test",
+            remedy="{}",
+            commands=[("jobs", "start", "--", "train", "--test")],
         )
     return outcome
 
@@ -58,8 +59,8 @@ def parse(app: App, arguments: Sequence[str], *parents: str) -> Any:
         problem = " ".join(str(error).split())
         if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
             problem = f"{' '.join(error.unused_tokens)} is one argument too many."
-        helped = " ".join(["python main.py", *parents, *command, "--help"])
-        raise UsageError(problem, remedy=helped) from error
+        helped = (*parents, *command, "--help")
+        raise UsageError(problem, remedy="{}", commands=[helped]) from error
 
 
 def _no_command() -> int:

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from app.doctor.merge_advice import stages_named
-from app.doctor.remedies import Cause, Remedy, remedies
+from app.doctor.remedies import Cause, Remedy, remedies, startable
 from app.jobs.folder import Exit, failure, last_event, output_tail, read_exit
 from app.jobs.job import ACTIVE, Job
 from app.jobs.processes import memory_kills, restarted_since
@@ -100,8 +99,8 @@ def _told(job: Job, failed: Failed) -> Cause:
     """The cause that a stage named itself."""
     if failed.problem.startswith("Another process is writing"):
         return Cause.BUSY
-    lacking = [stage for stage in stages_named(failed) if stage != job.stage]
-    if failed.exit_code == ExitCode.USAGE and lacking:
+    before = [command[0] for command in startable(failed) if command[0] != job.stage]
+    if failed.exit_code == ExitCode.USAGE and before:
         return Cause.MISSING
     if failed.kind in _KINDS:
         return _KINDS[failed.kind]

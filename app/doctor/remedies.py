@@ -3,18 +3,18 @@
 The values come from the job's own command and from what the stage itself advised.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
 from app.commands.flags import section_model
-from app.doctor.merge_advice import advised
 from app.jobs.job import Job
 from app.jobs.retry import command_again, command_of, run_folder, stage_of
 from pipeline.events import Failed
 from pipeline.options.config import Config
-from pipeline.stages import Stage
+from pipeline.stages import STAGES, Stage
 from utils.errors import HatcheryError
 from utils.units import human_bytes
 
@@ -114,7 +114,7 @@ def _again(case: Case) -> Remedy:
 
 def _general(case: Case) -> Iterator[Remedy]:
     """The advice of the stage: commands first, else its words."""
-    commands = list(advised(case.failed)) if case.failed else []
+    commands = startable(case.failed) if case.failed else []
     for words in (_same_source(case, words) for words in commands):
         typed = " ".join(words)
         if words[0] == case.stage.command:
@@ -123,6 +123,17 @@ def _general(case: Case) -> Iterator[Remedy]:
             yield Remedy(f"First {typed}", "then this job again", case.again(), first=words)
     if case.failed and case.failed.remedy and not commands:
         yield Remedy(_capital(case.failed.remedy), "as it advises itself")
+
+
+def startable(failed: Failed) -> list[tuple[str, ...]]:
+    """The stages in the failure's own advice that can be started as they are: no word is left for
+    the user to fill in, such as NAME."""
+    known = {stage.command for stage in STAGES}
+    return [
+        command
+        for command in failed.commands
+        if command[0] in known and not any(re.fullmatch(r"[A-Z_]{2,}", word) for word in command)
+    ]
 
 
 def _same_source(case: Case, words: tuple[str, ...]) -> tuple[str, ...]:

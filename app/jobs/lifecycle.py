@@ -120,7 +120,8 @@ def find(logs: Path, wanted: str | None, *, running: bool = False) -> Job:
     raise UsageError(
         problem,
         found=known or f"no {kind}jobs under {logs / 'jobs'}",
-        remedy="python main.py jobs list",
+        remedy="{}",
+        commands=[("jobs", "list")],
     )
 
 
@@ -172,14 +173,16 @@ def remove(job: Job, jobs: Sequence[Job]) -> None:
         raise RefusedError(
             f"Job {job.id} has not ended.",
             found=f"it is {job.state}",
-            remedy=f"python main.py jobs stop {job.id}",
+            remedy="{}",
+            commands=[("jobs", "stop", job.id)],
         )
     for other in jobs:
         if job.id in other.waits_for:
             raise RefusedError(
                 f"{other.stage} {other.id} waits for job {job.id}.",
                 found="without its folder nobody could tell whether it was done",
-                remedy=f"python main.py jobs stop {other.id}",
+                remedy="{}",
+                commands=[("jobs", "stop", other.id)],
             )
     # Renamed first: a half-deleted folder must not look like a job.
     dead = job.folder.with_name(f".deleted-{job.folder.name}")

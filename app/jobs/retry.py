@@ -1,6 +1,5 @@
 """Starting an ended job again: the same command, changed where that helps, in the job's place."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +25,8 @@ def command_of(job: Job) -> list[str]:
         raise UsageError(
             f"Nobody knows how job {job.id} was started.",
             found=f"no job.json in {job.folder}, or one that cannot be read",
-            remedy="start it anew: python main.py jobs start -- STAGE",
+            remedy="start it anew: {}",
+            commands=[("jobs", "start", "--", "STAGE")],
         )
     return words
 
@@ -52,8 +52,11 @@ def stage_of(command: str) -> Stage:
     try:
         return stages.find(command)
     except KeyError as error:
-        remedy = "python main.py --help shows those there are"
-        raise UsageError(f"This version has no stage {command}.", remedy=remedy) from error
+        raise UsageError(
+            f"This version has no stage {command}.",
+            remedy="{} shows those there are",
+            commands=[("--help",)],
+        ) from error
 
 
 def run_folder(job: Job) -> Path | None:
@@ -102,10 +105,6 @@ def _refuse_active(job: Job, now: Job | None) -> None:
                 if again
                 else f"Job {job.id} has not ended.",
                 found=f"{other.stage} {other.id} is {other.state}",
-                remedy=f"python main.py jobs attach {other.id}",
+                remedy="{}",
+                commands=[("jobs", "attach", other.id)],
             )
-
-
-def as_typed(command: Sequence[str]) -> str:
-    """A command the way it is typed into a terminal."""
-    return shlex.join(["python", "main.py", *command])

@@ -233,7 +233,14 @@ def describe(error: Exception) -> Failed:
             remedy="use a smaller model or text, --device cpu, or close other programs",
         )
     if isinstance(error, HatcheryError):
-        return Failed(error.problem, error.found, error.remedy, error.exit_code, kind=kind)
+        return Failed(
+            error.problem,
+            error.found,
+            error.remedy,
+            error.exit_code,
+            kind=kind,
+            commands=error.commands,
+        )
     return Failed(
         f"A mistake in Hatchery itself: {type(error).__name__}: {error}",
         found="".join(traceback.format_exception(error)).rstrip(),

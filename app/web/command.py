@@ -39,7 +39,8 @@ def web(
     except (OSError, OverflowError) as error:
         raise HatcheryError(
             f"{host}:{port} cannot be served: {_reason(error)}.",
-            remedy=f"python main.py web --port {port + 1 if 0 < port < 65535 else _PORT}",
+            remedy="{}",
+            commands=[("web", "--port", str(port + 1 if 0 < port < 65535 else _PORT))],
         ) from error
     server = Server(socket)
     console = Console(stderr=True)

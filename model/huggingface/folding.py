@@ -47,8 +47,8 @@ def folded_config(config: ModelConfig) -> ModelConfig:
         raise RefusedError(
             "No other program computes this model: it cannot be exported.",
             found=f"{'; '.join(rest)}, in its model section",
-            remedy="generate with it here; every preset makes a model that can be exported: "
-            "python main.py train --model.preset mini",
+            remedy="generate with it here; every preset makes a model that can be exported: {}",
+            commands=[("train", "--model.preset", "mini")],
         )
     return target
 

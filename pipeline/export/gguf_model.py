@@ -45,7 +45,6 @@ FORMATS = {"f32": Format.F32, "f16": Format.F16, "bf16": Format.BF16, "q8_0": Fo
 _TORCH = {Format.F32: torch.float32, Format.F16: torch.float16, Format.BF16: torch.bfloat16}
 _BLOCK = 32  # values that share a scale in Q8_0
 _LARGEST_F16 = 65504.0
-_TO_HF = "python main.py export --to hf holds this model"
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,12 @@ def refuse_unknown(config: ModelConfig) -> None:
     elif arch == gguf.MODEL_ARCH.QWEN3 and scaling is not None and scaling.kind == "llama3":
         why = "qk_norm with rope_scaling llama3: llama.cpp stretches Qwen3's rotations only evenly"
     if why:
-        raise RefusedError("No GGUF file can hold this model.", found=why, remedy=_TO_HF)
+        raise RefusedError(
+            "No GGUF file can hold this model.",
+            found=why,
+            remedy="{} holds this model",
+            commands=[("export", "--to", "hf")],
+        )
 
 
 class GgufModel:

@@ -21,10 +21,7 @@ _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _LINES = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _LLAMA3 = rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}|{_LINES}"
 _QWEN2 = rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}|{_LINES}"
-_OTHERS = (
-    "export --to hf keeps this tokenizer; a tokenizer made by python main.py tokenize --train bpe "
-    "can go into a GGUF"
-)
+_OTHERS = "export --to hf keeps this tokenizer; a tokenizer made by {} can go into a GGUF"
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,10 @@ def vocabulary(tokenizer: Tokenizer, rows: int) -> Vocabulary:
 
 def _refused(tokenizer: Tokenizer, why: str) -> RefusedError:
     return RefusedError(
-        f"No GGUF file can hold the tokenizer {tokenizer.name}.", found=why, remedy=_OTHERS
+        f"No GGUF file can hold the tokenizer {tokenizer.name}.",
+        found=why,
+        remedy=_OTHERS,
+        commands=[("tokenize", "--train", "bpe")],
     )
 
 

@@ -35,7 +35,8 @@ def input_paths(config: Config, options: PrepareOptions) -> list[Path]:
             f"There are no clean documents of {name} yet.",
             found=f"{folder} is {'empty' if folder.is_dir() else 'not there'}"
             + (f"; {small} is, for --test" if small.is_dir() and folder != small else ""),
-            remedy=f"make them: python main.py cleanup --source {name}",
+            remedy="make them: {}",
+            commands=[("cleanup", "--source", name)],
         )
     return [folder]
 

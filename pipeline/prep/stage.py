@@ -182,7 +182,8 @@ class _Build:
             raise UsageError(
                 "Nothing is left to train on.",
                 found=f"{read} documents read, rejected: {rejected or 'none'}",
-                remedy="give other text: python main.py prepare --input FILE_OR_FOLDER",
+                remedy="give other text: {}",
+                commands=[("prepare", "--input", "FILE_OR_FOLDER")],
             )
         tokenizer = self._tokenizer
         window = self._options.window

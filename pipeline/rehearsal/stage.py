@@ -123,4 +123,5 @@ def _conclusion(verdicts: Sequence[Judged], room: Room) -> Iterator[Event]:
             f"Not ready: {', '.join(v.stage for v in broken)} would fail.",
             found=f"what was tried is kept until the next rehearsal in {room.described}",
             remedy=broken[0].remedy or f"see {broken[0].stage} above",
+            commands=broken[0].commands,
         )

@@ -51,7 +51,12 @@ def judged(stage: str, figures: Sequence[str], concerns: Sequence[Concern | None
 def failed(stage: str, error: HatcheryError) -> Judged:
     """The verdict on a stage that ended with `error`."""
     return Judged(
-        stage=stage, verdict="fails", detail=error.problem, found=error.found, remedy=error.remedy
+        stage=stage,
+        verdict="fails",
+        detail=error.problem,
+        found=error.found,
+        remedy=error.remedy,
+        commands=error.commands,
     )
 
 

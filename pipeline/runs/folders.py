@@ -144,8 +144,8 @@ def newest_intact(run: Path, *, skip_corrupt: bool) -> tuple[Path, list[str]]:
                 raise RefusedError(
                     f"The newest checkpoint cannot be trusted: {error.problem}",
                     found=error.found,
-                    remedy=f"python main.py train --resume auto --name {run.name} sets it aside "
-                    "and goes on from the one before it",
+                    remedy="{} sets it aside and goes on from the one before it",
+                    commands=[("train", "--resume", "auto", "--name", run.name)],
                 ) from error
             aside = checkpoint.with_name(f"{checkpoint.name}.corrupt")
             checkpoint.replace(aside)
@@ -190,5 +190,6 @@ def find_run(checkpoints_dir: Path, name: str | None) -> Path:
     raise UsageError(
         f"There is no run{f' called {name}' if name else ''} in {checkpoints_dir}.",
         found=listed,
-        remedy="python main.py train --name NAME starts one",
+        remedy="{} starts one",
+        commands=[("train", "--name", "NAME")],
     )

@@ -18,7 +18,8 @@ _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.
 _OURS = re.compile(r"checkpoint_step_\d+$")
 _NUMBER = re.compile(r"(\d+)")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
-_TRAIN = "train one: python main.py quickstart, or python main.py train"
+_TRAIN = "train one: {}, or {}"
+_TRAINING = (("quickstart",), ("train",))
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,11 @@ def newest(checkpoints_dir: Path) -> Checkpoint:
     """
     known = list_runs(checkpoints_dir)
     if not known:
-        raise UsageError(f"There is no trained model in {checkpoints_dir} yet.", remedy=_TRAIN)
+        raise UsageError(
+            f"There is no trained model in {checkpoints_dir} yet.",
+            remedy=_TRAIN,
+            commands=_TRAINING,
+        )
     return known[0].default
 
 
@@ -167,6 +172,7 @@ def _run_called(name: str, checkpoints_dir: Path) -> Run:
         f"There is no checkpoint or run {name}.",
         found=f"in {checkpoints_dir}: {', '.join(run.name for run in known[:8]) or 'no runs'}",
         remedy="give one of these, a folder or a .pt file" if known else _TRAIN,
+        commands=() if known else _TRAINING,
     )
 
 

@@ -120,7 +120,8 @@ def _listen(options: ServeOptions) -> socket.socket:
         raise HatcheryError(
             f"{options.host}:{options.port} cannot be listened on.",
             found=str(error.strerror or error),
-            remedy=f"python main.py serve --port {other}",
+            remedy="{}",
+            commands=[("serve", "--port", str(other))],
         ) from error
 
 

@@ -128,7 +128,8 @@ def cleaned_files(paths: Path | Sequence[Path]) -> list[Path]:
             raise UsageError(
                 f"There are no clean documents at {path}.",
                 found="nothing of that name",
-                remedy="make them: python main.py cleanup",
+                remedy="make them: {}",
+                commands=[("cleanup",)],
             )
         found = ours or [p for p in expand_inputs([path]) if not p.name.startswith("rejected_")]
         files |= dict.fromkeys(found)
@@ -136,7 +137,8 @@ def cleaned_files(paths: Path | Sequence[Path]) -> list[Path]:
         raise UsageError(
             f"There are no clean documents at {paths}.",
             found="only rejected ones",
-            remedy="make them: python main.py cleanup",
+            remedy="make them: {}",
+            commands=[("cleanup",)],
         )
     return list(files)
 
@@ -167,7 +169,8 @@ def read_cleaned(path: Path, max_line: int = MAX_LINE) -> Iterator[Document]:
         raise HatcheryError(
             f"{path} does not hold clean documents.",
             found=f"a {path.suffix or 'file without a suffix'}, where .jsonl or .txt is read",
-            remedy=f"clean it first: python main.py cleanup --input {path}",
+            remedy="clean it first: {}",
+            commands=[("cleanup", "--input", str(path))],
         )
 
 
@@ -189,7 +192,8 @@ def _decoded(path: Path, item: Line | Damage) -> str:
         raise HatcheryError(
             f"{path}:{line.number} is not UTF-8.",
             found=f"byte {line.data[error.start]:#04x} at {line.offset + error.start}",
-            remedy=f"clean it first: python main.py cleanup --input {path}",
+            remedy="clean it first: {}",
+            commands=[("cleanup", "--input", str(path))],
         ) from error
 
 
@@ -201,7 +205,7 @@ def _parsed(path: Path, line: Line) -> Document:
         raise HatcheryError(
             f"{path}:{line.number} is not a clean document.",
             found=str(error),
-            remedy="run cleanup with --force, or clean this file first: python main.py cleanup "
-            f"--input {path}",
+            remedy="run cleanup with --force, or clean this file first: {}",
+            commands=[("cleanup", "--input", str(path))],
         ) from error
     return document

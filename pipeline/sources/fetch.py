@@ -238,6 +238,6 @@ def _unreachable(source: Source, place: str, error: Exception) -> NetworkError:
         f"{source.name} could not be fetched from {place}.",
         found=str(error).split("\n")[0][:300],
         remedy=f"try again later, or put the files into the raw folder of {source.name} yourself "
-        f"(python main.py download --list says which), then: python main.py cleanup --source "
-        f"{source.name}",
+        "({} says which), then: {}",
+        commands=[("download", "--list"), ("cleanup", "--source", source.name)],
     )

@@ -34,8 +34,8 @@ def library_folder() -> Path:
         raise HatcheryError(
             "This Python does not keep its library as source files.",
             found=f"no os.py in {folder}",
-            remedy="use another Python, or text of your own: "
-            "python main.py cleanup --source files --input FOLDER",
+            remedy="use another Python, or text of your own: {}",
+            commands=[("cleanup", "--source", "files", "--input", "FOLDER")],
         )
     return folder
 

@@ -88,5 +88,6 @@ def find_source(name: str) -> Source:
     raise UsageError(
         f"There is no source named {name!r}.",
         found=f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}",
-        remedy="python main.py download --list",
+        remedy="{}",
+        commands=[("download", "--list")],
     )

@@ -40,8 +40,8 @@ def raw_inputs(source: Source, config: Config, given: Sequence[Path] | None) -> 
                 found="no such folder",
                 remedy="name your texts with --input PATH"
                 if source.where == "yours"
-                else f"python main.py download {source.name}, or put the files there, or name "
-                "them with --input PATH",
+                else "{}, or put the files there, or name them with --input PATH",
+                commands=[] if source.where == "yours" else [("download", source.name)],
             )
         given = [folder]
     files = expand_inputs(given)
@@ -69,7 +69,8 @@ def run(config: Config, options: DownloadOptions, stop: StopSignal) -> Iterator[
             raise UsageError(
                 "Which source?",
                 found="no name",
-                remedy="python main.py download --list shows them",
+                remedy="{} shows them",
+                commands=[("download", "--list")],
             )
         yield Finished(summary={"sources": [_row(source, config) for source in SOURCES]})
         return
@@ -82,7 +83,8 @@ def run(config: Config, options: DownloadOptions, stop: StopSignal) -> Iterator[
     if source.where == "yours":
         raise UsageError(
             "Your own files need no download.",
-            remedy="python main.py cleanup --source files --input PATH",
+            remedy="{}",
+            commands=[("cleanup", "--source", "files", "--input", "PATH")],
         )
     manifest = read_manifest(folder) if folder.is_dir() else None
     if manifest is not None and not options.force:
@@ -92,8 +94,8 @@ def run(config: Config, options: DownloadOptions, stop: StopSignal) -> Iterator[
         raise HatcheryError(
             f"{folder} already holds files that download did not put there.",
             found=", ".join(sorted(entry.name for entry in folder.iterdir())[:5]),
-            remedy=f"clean them as they are: python main.py cleanup --source {source.name}, or "
-            "move them away first",
+            remedy="clean them as they are: {}, or move them away first",
+            commands=[("cleanup", "--source", source.name)],
         )
     yield from fetch.fetch(source, folder, options, stop)
 

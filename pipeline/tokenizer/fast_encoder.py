@@ -162,7 +162,8 @@ def _explain(texts: Sequence[str]) -> None:
             raise UsageError(
                 "This text is not Unicode: it holds half of a surrogate pair.",
                 found=f"U+{ord(text[error.start]):04X} at character {error.start}",
-                remedy="clean it first: python main.py cleanup",
+                remedy="clean it first: {}",
+                commands=[("cleanup",)],
             ) from None
 
 

@@ -87,7 +87,7 @@ def _unreachable(repository: str, error: Exception) -> NetworkError:
     return NetworkError(
         f"The tokenizer {repository} could not be fetched from {_endpoint() or 'Hugging Face'}.",
         found=f"{type(error).__name__}: {lines[0] if lines else 'no answer'}",
-        remedy="check the name and the network, or take its files from a folder: "
-        "python main.py tokenize --load FOLDER; or train your own: "
-        "python main.py tokenize --train bpe",
+        remedy="check the name and the network, or take its files from a folder: {}; or train "
+        "your own: {}",
+        commands=[("tokenize", "--load", "FOLDER"), ("tokenize", "--train", "bpe")],
     )

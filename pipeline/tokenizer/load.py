@@ -97,8 +97,8 @@ def missing(text: str, tokenizers_dir: Path) -> UsageError:
     return UsageError(
         f"There is no tokenizer {text} on this machine.",
         found=f"in {tokenizers_dir}: {', '.join(names) or 'none'}",
-        remedy="train one: python main.py tokenize --train bpe; or fetch one: "
-        f"python main.py tokenize --load {known}",
+        remedy="train one: {}; or fetch one: {}",
+        commands=[("tokenize", "--train", "bpe"), ("tokenize", "--load", known)],
     )
 
 
@@ -116,7 +116,8 @@ def newest(tokenizers_dir: Path) -> Path:
     if not made:
         raise UsageError(
             f"There is no tokenizer in {tokenizers_dir} yet.",
-            remedy="train one: python main.py tokenize --train bpe",
+            remedy="train one: {}",
+            commands=[("tokenize", "--train", "bpe")],
         )
     return max(made, key=lambda folder: made[folder])
 

@@ -119,7 +119,8 @@ def _require_exact(
         raise UsageError(
             "This SentencePiece model cannot give every text back exactly.",
             found="; ".join(found),
-            remedy="use another tokenizer, or train one: python main.py tokenize --train bpe",
+            remedy="use another tokenizer, or train one: {}",
+            commands=[("tokenize", "--train", "bpe")],
         )
 
 

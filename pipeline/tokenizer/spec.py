@@ -51,8 +51,8 @@ def kind_of(spec: Spec) -> Kind:
         "This tokenizer cannot give every text back exactly.",
         found=f"a {model.get('type') or 'nameless'} model with the decoder "
         f"{', '.join(sorted(map(str, decoders))) or 'none'}",
-        remedy="use byte-level BPE or BPE with byte fallback: codellama, gpt2, or your own by "
-        "python main.py tokenize --train bpe",
+        remedy="use byte-level BPE or BPE with byte fallback: codellama, gpt2, or your own by {}",
+        commands=[("tokenize", "--train", "bpe")],
     )
 
 
@@ -97,7 +97,8 @@ def normalized(spec: Spec, controls: set[str]) -> Spec:
         raise RefusedError(
             "Ordinary text would turn into control tokens with this tokenizer.",
             found=f"it looks whole words up, and knows {', '.join(sorted(reachable))} as words",
-            remedy="use another tokenizer, or train one: python main.py tokenize --train bpe",
+            remedy="use another tokenizer, or train one: {}",
+            commands=[("tokenize", "--train", "bpe")],
         )
     ours = {"truncation": None, "padding": None, "added_tokens": added, "model": model}
     return dict(spec) | ours

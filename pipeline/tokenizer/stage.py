@@ -150,7 +150,8 @@ def _corpus(config: Config, options: TokenizeOptions) -> tuple[list[Path], list[
         raise UsageError(
             f"There are no clean documents of {folder.name} yet.",
             found=f"no folder {folder}",
-            remedy=f"make them: python main.py cleanup --source {folder.name}",
+            remedy="make them: {}",
+            commands=[("cleanup", "--source", folder.name)],
         )
     files = cleaned_files(places)
     whole = [place for place in places if place.is_dir() and read_manifest(place)]

@@ -93,7 +93,8 @@ def learn(
         raise UsageError(
             "There is no text to learn from.",
             found=f"{feed.files_done} files without a single character",
-            remedy="clean some first: python main.py cleanup",
+            remedy="clean some first: {}",
+            commands=[("cleanup",)],
         )
     return result[0]
 

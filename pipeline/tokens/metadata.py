@@ -1,6 +1,5 @@
 """What a token set says of itself: the contents of `metadata.json`."""
 
-import shlex
 from pathlib import Path
 from typing import Literal
 
@@ -57,7 +56,11 @@ class Metadata(msgspec.Struct, frozen=True):
     shards: list[ShardRecord]
 
 
-def remake(folder: Path, manifest: Manifest) -> str:
+REMAKE = "make the tokens again: {}"
+"""The remedy that goes with the command of `remake`."""
+
+
+def remake(folder: Path, manifest: Manifest) -> tuple[str, ...]:
     """The command that makes the tokens of `folder` as they were made."""
     made, *texts = manifest.made_by.options, *(source.path for source in manifest.inputs)
     flags = ["--output", str(folder), "--force"]
@@ -67,7 +70,7 @@ def remake(folder: Path, manifest: Manifest) -> str:
     flags += ["--test"] * bool(made.get("test"))
     if texts:  # the last input is the tokenizer
         flags += ["--tokenizer", texts.pop(), "--input", *texts]
-    return f"make the tokens again: python main.py prepare {shlex.join(flags)}"
+    return ("prepare", *flags)
 
 
 def read_metadata(folder: Path, manifest: Manifest) -> Metadata:
@@ -83,5 +86,6 @@ def read_metadata(folder: Path, manifest: Manifest) -> Metadata:
         raise RefusedError(
             f"{folder / METADATA} is not one of this version: {error}.",
             found=f"made by version {manifest.made_by.version}",
-            remedy=remake(folder, manifest),
+            remedy=REMAKE,
+            commands=[remake(folder, manifest)],
         ) from error

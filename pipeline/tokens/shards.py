@@ -68,7 +68,8 @@ class Shard:
             raise RefusedError(
                 f"The tokenizer gave an id outside its vocabulary of {self.vocab_size}.",
                 found=f"ids from {lowest} to {largest} in document {document_id}",
-                remedy="mend or replace the tokenizer: python main.py tokenize --load NAME",
+                remedy="mend or replace the tokenizer: {}",
+                commands=[("tokenize", "--load", "NAME")],
             )
         end = self.tokens + len(ids)
         if end > len(self._ids):

@@ -14,7 +14,14 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.tokens.metadata import METADATA, Metadata, ShardRecord, read_metadata, remake
+from pipeline.tokens.metadata import (
+    METADATA,
+    REMAKE,
+    Metadata,
+    ShardRecord,
+    read_metadata,
+    remake,
+)
 from pipeline.tokens.shards import DOCUMENT, token_dtype
 from pipeline.tokens.windows import Stretch, Windows
 from utils.artefacts import Manifest, read_manifest, verify
@@ -67,7 +74,8 @@ class TokenSet:
                 found=f"they are of {ours.name} ({ours.vocab_size} ids, fingerprint "
                 f"{ours.fingerprint[:16]}…); given is one of {tokenizer.vocab_size} ids, "
                 f"fingerprint {tokenizer.fingerprint[:16]}…",
-                remedy=f"put theirs back at {ours.path}, or " + remake(self.folder, self._manifest),
+                remedy=f"put theirs back at {ours.path}, or {REMAKE}",
+                commands=[remake(self.folder, self._manifest)],
             )
 
     def into_memory(self) -> None:
@@ -132,13 +140,15 @@ def _complete(folder: Path) -> Manifest:
         raise UsageError(
             f"There is no token set at {folder}.",
             found="no such folder",
-            remedy=f"make it: python main.py prepare --output {folder}",
+            remedy="make it: {}",
+            commands=[("prepare", "--output", str(folder))],
         )
     missing = "manifest.json" if manifest is None else METADATA
     raise RefusedError(
         f"{folder} is not a complete token set: it has no {missing}.",
         found=", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "an empty folder",
-        remedy=f"move it away, then make it: python main.py prepare --output {folder}",
+        remedy="move it away, then make it: {}",
+        commands=[("prepare", "--output", str(folder))],
     )
 
 
@@ -157,10 +167,12 @@ def _verify(folder: Path, name: str) -> None:
     try:
         verify(folder, only=[name])
     except RefusedError as error:
-        raise RefusedError(error.problem, found=error.found, remedy=_again(folder)) from error
+        raise RefusedError(
+            error.problem, found=error.found, remedy=REMAKE, commands=[_again(folder)]
+        ) from error
 
 
-def _again(folder: Path) -> str:
+def _again(folder: Path) -> tuple[str, ...]:
     manifest = read_manifest(folder)
     assert manifest is not None  # the set was found complete before
     return remake(folder, manifest)
@@ -170,7 +182,9 @@ def _mapped(path: Path) -> npt.NDArray[Any]:
     try:
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (ValueError, OSError) as error:
-        raise RefusedError(f"{path} is damaged: {error}.", remedy=_again(path.parent)) from error
+        raise RefusedError(
+            f"{path} is damaged: {error}.", remedy=REMAKE, commands=[_again(path.parent)]
+        ) from error
 
 
 def _check_shards(
@@ -191,7 +205,8 @@ def _check_shards(
                 f"Shard {record.name} in {folder} contradicts its metadata.json.",
                 found=f"{len(tokens)} tokens of {tokens.dtype} in {len(table)} documents, largest "
                 f"id {record.largest_id}, vocabulary {vocab_size}",
-                remedy=_again(folder),
+                remedy=REMAKE,
+                commands=[_again(folder)],
             )
 
 

@@ -3,7 +3,6 @@
 Never imports torch where a folder is named: a plan asks too.
 """
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,8 +63,7 @@ class Initial:
         if folder is not None:
             own = load_tokenizer(folder, config.paths.tokenizers_dir)
             if own.fingerprint != tokenizer.fingerprint:
-                command = ["python", "main.py", "prepare"]
-                command += ["--source", data.metadata.source or config.dataset.source]
+                command = ["prepare", "--source", data.metadata.source or config.dataset.source]
                 command += ["--tokenizer", str(folder)]
                 command += ["--test"] if options.test else []
                 command += [] if options.data is None else ["--output", str(options.data)]
@@ -74,14 +72,15 @@ class Initial:
                     f"{self.name} was.",
                     found=f"fingerprint {tokenizer.fingerprint[:16]}… ({tokenizer.name}), where "
                     f"the weights need {own.fingerprint[:16]}…",
-                    remedy=shlex.join(command),
+                    remedy="{}",
+                    commands=[tuple(command)],
                 )
         if tokenizer.vocab_size > self.model.vocab_size:
             raise RefusedError(
                 f"The tokenizer {tokenizer.name} has more ids than {self.name} knows.",
                 found=f"{tokenizer.vocab_size:,} ids, {self.model.vocab_size:,} embeddings",
-                remedy="prepare the data with the tokenizer that the weights were trained with: "
-                "python main.py prepare --tokenizer PATH",
+                remedy="prepare the data with the tokenizer that the weights were trained with: {}",
+                commands=[("prepare", "--tokenizer", "PATH")],
             )
 
 
@@ -119,7 +118,8 @@ def _located(config: Config, where: str, *, fetch: bool) -> Path | None:
     if here is None and where.partition("@")[0] not in KNOWN:
         raise UsageError(
             f"{where} is not on this machine yet, so its size is not known.",
-            remedy=f'fetch it: python main.py inference --checkpoint {where} --prompt ""',
+            remedy="fetch it: {}",
+            commands=[("inference", "--checkpoint", where, "--prompt", "")],
         )
     return here
 

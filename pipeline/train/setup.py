@@ -186,8 +186,8 @@ def read_record(run: Path) -> RunRecord:
         raise RefusedError(
             f"{run / 'run.json'} cannot be read: {why}.",
             found="without it the run's settings are unknown, so it cannot go on",
-            remedy=f"its model still writes: python main.py inference --checkpoint {run}; "
-            "python main.py train starts a new run",
+            remedy="its model still writes: {}; {} starts a new run",
+            commands=[("inference", "--checkpoint", str(run)), ("train",)],
         ) from error
 
 
@@ -232,8 +232,8 @@ def _open_data(
         raise UsageError(
             f"There are no tokens of {source} yet.",
             found=f"no folder {folder}",
-            remedy="make them: python main.py prepare --source "
-            f"{source}{' --test' if options.test else ''}",
+            remedy="make them: {}",
+            commands=[("prepare", "--source", source, *["--test"] * options.test)],
         )
     data = open_tokens(folder, window=options.window, val_split=options.val_split, check=check)
     tokenizer = load_tokenizer(data.metadata.tokenizer.path, config.paths.tokenizers_dir)

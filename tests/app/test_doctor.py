@@ -12,8 +12,7 @@ from app.commands.arguments import overlaid, without
 from app.commands.parser import parse_stage
 from app.doctor import diagnosis
 from app.doctor.diagnosis import Diagnosis, diagnose
-from app.doctor.merge_advice import advised
-from app.doctor.remedies import Cause, Remedy
+from app.doctor.remedies import Cause, Remedy, startable
 from app.jobs import lifecycle, states
 from app.jobs.folder import Record, record_exit, write_record
 from app.jobs.job import Job
@@ -76,7 +75,8 @@ def _saved(step: int = 40) -> events.Saved:
 def _gone() -> UsageError:
     return UsageError(
         "There are no tokens of python yet.",
-        remedy="make them: python main.py prepare --source python",
+        remedy="make them: {}",
+        commands=[("prepare", "--source", "python")],
     )
 
 
@@ -223,7 +223,8 @@ def test_what_is_missing_is_made_first(workspace: Path) -> None:
 
 
 def test_what_is_made_first_is_of_the_same_source(workspace: Path) -> None:
-    lacking = UsageError("No tokenizer.", remedy="train one: python main.py tokenize --train bpe")
+    train = ("tokenize", "--train", "bpe")
+    lacking = UsageError("No tokenizer.", remedy="train one: {}", commands=[train])
     remedy = _failed(lacking, "prepare --source files").remedies[0]
     assert remedy.first == ("tokenize", "--train", "bpe", "--source", "files")
 
@@ -249,11 +250,28 @@ def _errors() -> list[Exception]:
         OutOfMemoryError("a"),
         NonFiniteError(1, 1.0, 1.0),
         DiskFullError("a"),
-        RefusedError("a", remedy="python main.py train --resume auto --name NAME goes on"),
-        UsageError("a", remedy="make them: python main.py cleanup --source python"),
+        RefusedError("a", commands=[("train", "--resume", "auto", "--name", "NAME")]),
+        UsageError("a", commands=[("cleanup", "--source", "python")]),
         NetworkError("a"),
         ZeroDivisionError("a"),
     ]
+
+
+def test_advice_with_a_word_to_fill_in_is_not_started(workspace: Path) -> None:
+    unnamed = [("prepare", "--input", "FILE_OR_FOLDER"), ("jobs", "list"), ("teleport",)]
+    refused = RefusedError("a", remedy="{}, {}, {}", commands=[*unnamed, ("download", "--list")])
+    assert startable(describe(refused)) == [("download", "--list")]
+
+
+def test_failures_recorded_before_commands_were_are_still_explained(workspace: Path) -> None:
+    line = (
+        b'{"event":"failed","time":1.0,"problem":"There are no tokens of python yet.","found":"",'
+    )
+    line += b'"remedy":"make them: python main.py prepare --source python","exit_code":2,'
+    failed = events.from_json(line + b'"kind":"UsageError"}')
+    found = diagnose(_ended(failed, code=2))
+    assert found.explanation.startswith("There are no tokens of python yet.")
+    assert "Make them: python main.py prepare --source python" in [r.label for r in found.remedies]
 
 
 @pytest.mark.parametrize("words", ["train --resume auto", "plan", "cleanup --workers 4"])
@@ -285,25 +303,38 @@ def test_a_broken_config_file_is_a_setting_that_is_wrong(workspace: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("text", "commands"),
+    ("remedy", "commands", "text"),
     [
-        ("make them: python main.py cleanup --source files", [["cleanup", "--source", "files"]]),
         (
-            "python main.py train --resume auto --name run_x sets it aside and goes on",
-            [["train", "--resume", "auto", "--name", "run_x"]],
+            "make them: {}",
+            ["cleanup --source files"],
+            "make them: python main.py cleanup --source files",
         ),
-        ("its model still writes: python main.py inference --checkpoint a; python main.py train "
-         "starts a new run", [["inference", "--checkpoint", "a"], ["train"]]),
-        ("clean it first: python main.py cleanup --input FILE_OR_FOLDER", []),
-        ("fetch it: python main.py download wikipedia", [["download", "wikipedia"]]),
-        ("it's python main.py teleport now", []),
+        (
+            "{} sets it aside and goes on",
+            ["train --resume auto --name run_x"],
+            "python main.py train --resume auto --name run_x sets it aside and goes on",
+        ),
+        (
+            "its model still writes: {}; {} starts a new run",
+            ["inference --checkpoint a", "train"],
+            "its model still writes: python main.py inference --checkpoint a; python main.py train "
+            "starts a new run",
+        ),
+        (
+            "fetch it: {}",
+            ["download wikipedia"],
+            "fetch it: python main.py download wikipedia",
+        ),
     ],
-)  # fmt: skip
-def test_whole_commands_are_found_in_advice(
-    text: str, commands: list[list[str]], workspace: Path
+)
+def test_advice_is_a_sentence_and_the_commands_in_it(
+    remedy: str, commands: list[str], text: str
 ) -> None:
-    found = advised(events.Failed("p", remedy=text))
-    assert [list(command) for command in found] == commands
+    words = [tuple(command.split()) for command in commands]
+    failed = describe(UsageError("p", remedy=remedy, commands=words))
+    assert failed.remedy == text
+    assert startable(failed) == words
 
 
 @pytest.mark.parametrize(

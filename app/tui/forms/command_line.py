@@ -1,7 +1,6 @@
 """Changed settings as the command line that means the same, and such a line as changes."""
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,8 +10,7 @@ from pydantic_core import to_jsonable_python
 from app.tui.forms.field_spec import Field, fields_of
 from pipeline.options.config import Config
 from pipeline.stages import Stage
-
-PROGRAM = "python main.py"
+from utils.errors import as_typed
 
 
 class Typed(NamedTuple):
@@ -39,7 +37,7 @@ def arguments(stage: Stage, typed: Mapping[str, Any], file: Path | None = None) 
 
 def shell_line(stage: Stage, words: Sequence[str]) -> str:
     """The whole command, quoted for a shell."""
-    return f"{PROGRAM} {shlex.join([stage.command, *words])}"
+    return as_typed([stage.command, *words])
 
 
 def _said(field: Field, value: Any, *, bare: bool) -> list[str]:

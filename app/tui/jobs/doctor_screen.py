@@ -15,10 +15,10 @@ from textual.widgets.option_list import Option
 from app.doctor.diagnosis import Diagnosis, diagnose
 from app.doctor.remedies import Remedy
 from app.jobs.job import Job
-from app.jobs.retry import as_typed, start_again
+from app.jobs.retry import start_again
 from app.tui.screen import HatcheryScreen
 from app.tui.widgets.text import MUTED, block, joined, mark, plain
-from utils.errors import HatcheryError
+from utils.errors import HatcheryError, as_typed
 from utils.text import safe
 from utils.units import ago
 

@@ -13,7 +13,7 @@ from textual.widgets import Static
 from app.jobs import lifecycle
 from app.jobs.dependencies import blockers
 from app.jobs.job import ACTIVE, FAILED, Job
-from app.jobs.retry import as_typed, command_again, command_of, start_again
+from app.jobs.retry import command_again, command_of, start_again
 from app.tui.jobs.rows import Cells, cells, chosen
 from app.tui.screen import HatcheryScreen
 from app.tui.widgets.confirm import Question
@@ -21,7 +21,7 @@ from app.tui.widgets.find_bar import Finder
 from app.tui.widgets.meter import columns
 from app.tui.widgets.text import MUTED, joined, mark, plain
 from app.tui.widgets.virtual_list import RowList
-from utils.errors import HatcheryError
+from utils.errors import HatcheryError, as_typed
 
 _ROOM_FOR_AGE = 90  # cells
 _TITLES = Cells("", "stage", "name", "state", "took", "when", "")

@@ -164,7 +164,9 @@ class PreflightCard(Vertical):
         if isinstance(event, Progress):
             self._at(f"{event.message} {event.done or ''}".strip())
         elif isinstance(event, Failed):
-            self._failed = HatcheryError(event.problem, found=event.found, remedy=event.remedy)
+            self._failed = HatcheryError(
+                event.problem, found=event.found, remedy=event.remedy, commands=event.commands
+            )
         elif isinstance(event, Finished):
             measured = understood(event.summary["numbers"][0], speed_settings(config))
             if measured is None:
