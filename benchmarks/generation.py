@@ -55,8 +55,8 @@ def build(size: str) -> "GPT":
 def ours(model: "GPT", form: str) -> Write:
     import torch
 
-    from model.generation.batch import Batch
-    from model.generation.reader import reader_for
+    from model.generation.batch import BatchScheduler
+    from model.generation.runner import runner_for
     from model.generation.sampling import SamplingSettings
     from model.quantization.model import QuantizedGPT
 
@@ -65,10 +65,10 @@ def ours(model: "GPT", form: str) -> Write:
         model = QuantizedGPT(model.config, state, form, device, torch.float32)  # type: ignore[arg-type]
     elif form == "bf16":
         model = model.to(torch.bfloat16)
-    reader = reader_for(model)
+    runner = runner_for(model)
 
     def write(prompts: Sequence[Sequence[int]], count: int) -> list[list[int]]:
-        batch = Batch(reader, len(prompts))
+        batch = BatchScheduler(runner, len(prompts))
         settings = SamplingSettings(temperature=0, max_new_tokens=count)
         texts: dict[int | None, list[int]] = {batch.join(p, settings): [] for p in prompts}
         while batch:
@@ -108,22 +108,22 @@ def llama_cpp(model: "GPT", form: str) -> Write:
     """llama.cpp called with ids, the likeliest token taken here: nothing but its decoding."""
     import llama_cpp as library
 
-    from model.generation.chunks import Chunk
+    from model.generation.runner import Chunk
     from pipeline.export.gguf_model import GgufModel
-    from pipeline.inference.llama_cpp import LlamaReader, _listener
+    from pipeline.inference.llama_cpp import LlamaRunner, _listener
 
     library.llama_log_set(_listener(), None)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "model.gguf")
         for _ in GgufModel(model, None, None, "model", form).write(file):
             pass
-        reader = LlamaReader(library, file, exact=form == "f32")
+        runner = LlamaRunner(library, file, exact=form == "f32")
 
     def write(prompts: Sequence[Sequence[int]], count: int) -> list[list[int]]:
         texts: list[list[int]] = [[] for _ in prompts]
         chunks = [Chunk(slot, 0, prompt) for slot, prompt in enumerate(prompts)]
         for _ in range(count):
-            chosen = reader.read(chunks).argmax(dim=1).tolist()
+            chosen = runner.forward(chunks).argmax(dim=1).tolist()
             for text, token in zip(texts, chosen, strict=True):
                 text.append(token)
             chunks = [

@@ -6,14 +6,15 @@ The public names load torch when they are first used, so that `model.config` sta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from model.gpt import GPT, create_model
+    from model.gpt import GPT
+    from model.language_model import LanguageModel, create_model
 
-__all__ = ["GPT", "create_model"]
+__all__ = ["GPT", "LanguageModel", "create_model"]
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from model import gpt
+        from model import language_model
 
-        return getattr(gpt, name)
+        return getattr(language_model, name)
     raise AttributeError(f"module 'model' has no attribute {name!r}")

@@ -19,6 +19,7 @@ from model.huggingface.config_in import parse_model_config
 from model.huggingface.config_out import config_to_hf
 from model.huggingface.describe import read_json_object, read_model_config
 from model.huggingface.weights import refuse_mismatch, state_from_hf, state_to_hf
+from model.language_model import LanguageModel
 from model.quantization.layers import Form
 from model.quantization.model import QuantizedGPT
 from model.tensors import read_pickled, read_tensors, total_bytes, write_tensors
@@ -93,7 +94,7 @@ def load_weights(
     dtype: torch.dtype | None = None,
     *,
     config: ModelConfig | None = None,
-) -> GPT:
+) -> LanguageModel:
     """The model in a checkpoint folder, a Hugging Face folder or a `.pt` file, in eval mode.
 
     `dtype` converts the weights; None keeps that of the file. `config` takes the place of the
@@ -105,7 +106,7 @@ def load_weights(
     """
     described, state = read_weights(path)
     with torch.device("meta"):  # no time is spent on fresh weights
-        model = GPT(config or described)
+        model = LanguageModel(config or described)
     _refuse_misfit(model, state)
     stored = state["embedding.weight"].dtype
     model = model.to(dtype or stored).to_empty(device=device)

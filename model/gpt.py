@@ -2,12 +2,11 @@
 
 Letters in the comments: B rows of a batch, T positions, C channels of the residual stream
 (`hidden_size`), H query heads, K key and value heads, D channels per head, F width of the MLP,
-V vocabulary. The model knows tensors only: no tokenizer, no file but the one that describes it.
+V vocabulary. The model knows tensors only: no text, no file, no next token
+(`model.language_model`).
 """
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -16,7 +15,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from model.config import GATED, ModelConfig
-from model.huggingface.describe import read_model_config
 from model.layers.activations import activate
 from model.layers.attention import Kernel, attend, causal_mask, choose_kernel
 from model.layers.cache import KeyValueCache
@@ -292,37 +290,3 @@ class GPT(nn.Module):
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
         return hidden.reshape(-1, hidden.shape[-1]).to(dtype), self.head_weight.to(dtype)
-
-    def generate(
-        self,
-        ids: Tensor | Sequence[int] | Sequence[Sequence[int]],
-        max_length: int = 200,
-        temperature: float = 0.8,
-        top_k: int | None = 50,
-        top_p: float | None = 0.95,
-        **settings: Any,
-    ) -> list[list[int]]:
-        """Continue each prompt to at most `max_length` ids in all, the prompt included.
-
-        ids: one prompt or several, or a tensor (T,) or (B, T). temperature 0 takes the likeliest
-        token. `settings` are the further fields of `model.generation.sampling.SamplingSettings`.
-        """
-        from model.generation.sampler import generate  # the sampler imports this module
-        from model.generation.sampling import SamplingSettings
-
-        rows: list[Any] = ids.tolist() if isinstance(ids, Tensor) else list(ids)
-        prompts = rows if rows and not isinstance(rows[0], int) else [rows]
-        sampling = SamplingSettings(
-            temperature=temperature, top_k=top_k, top_p=top_p, max_length=max_length, **settings
-        )
-        return generate(self, prompts, sampling)
-
-
-def create_model(config: str | Path | ModelConfig) -> GPT:
-    """A fresh model from a config or from a file: config.json with a "model" section, a file of
-    the model's keys alone, or the config.json of a Hugging Face folder.
-
-    Raises:
-        UsageError: the file cannot be read or holds a wrong key or value; names file and key.
-    """
-    return GPT(config if isinstance(config, ModelConfig) else read_model_config(Path(config)))

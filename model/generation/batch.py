@@ -1,8 +1,8 @@
 """Texts that are written together: they join and leave between steps (continuous batching,
 Yu et al. 2022, "Orca").
 
-Knows ids only. What a row draws depends on its own settings and generator; of its neighbours it
-feels no more than the rounding of sums in another order.
+Knows ids only. What a row draws depends on its own settings and generator; its neighbours change
+no more than the rounding of sums in another order.
 """
 
 import secrets
@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 
 import torch
 
-from model.generation.chunks import Chunk
-from model.generation.reader import Reader
+from model.generation.runner import Chunk, ModelRunner
 from model.generation.sampling import Finish, NewToken, SamplingSettings, draw
 from utils.errors import UsageError
 
-_READ_AHEAD = 1024  # prompt tokens a step, so that a long prompt does not hold up the other rows
-_WORTH_KEEPING = 16  # tokens of a common beginning that are worth not reading again
+_PROMPT_BUDGET = 1024  # prompt tokens a step, so that a long prompt does not hold up the other rows
+_SHORTEST_REUSE = 16  # tokens of a common prefix from which a slot is used again
 
 
 def new_tokens_wanted(settings: SamplingSettings, prompt: int, context: int) -> int:
@@ -80,11 +79,11 @@ class _Slot:
     left: int = 0  # step at which it became free
 
 
-class Batch:
+class BatchScheduler:
     """Rows that continue together, at most `slots` of them at a time."""
 
-    def __init__(self, reader: Reader, slots: int) -> None:
-        self.reader = reader
+    def __init__(self, runner: ModelRunner, slots: int) -> None:
+        self.runner = runner
         self._slots = [_Slot() for _ in range(slots)]
         self._rows: dict[int, _Row] = {}
         self._joined = 0
@@ -101,14 +100,14 @@ class Batch:
     def join(self, prompt: Sequence[int], settings: SamplingSettings) -> int | None:
         """Let a text be continued from the next step on: its key, None where it may not grow.
 
-        A row ends at a stop id, at its limit, or at the reader's context, which `slide` lets it
+        A row ends at a stop id, at its limit, or at the runner's context, which `slide` lets it
         pass; then it has left. A prompt too long is cut by `fit_prompt`. Without a seed one is
         drawn.
 
         Raises:
             UsageError: the prompt is empty, or it or a bias has an id outside the vocabulary.
         """
-        context = self.reader.context
+        context = self.runner.context
         self._check(prompt, settings)
         wanted = new_tokens_wanted(settings, len(prompt), context)
         ids = fit_prompt(prompt, wanted, context)
@@ -137,7 +136,7 @@ class Batch:
         chunks, keys = self._chunks()
         if not chunks:
             return []
-        logits = self.reader.read(chunks)
+        logits = self.runner.forward(chunks)
         for chunk, key in zip(chunks, keys, strict=True):
             self._rows[key].read += len(chunk.ids)
         places: dict[tuple[object, ...], list[int]] = {}
@@ -152,7 +151,7 @@ class Batch:
         return sorted(tokens, key=lambda token: token.row)
 
     def _check(self, prompt: Sequence[int], settings: SamplingSettings) -> None:
-        vocabulary = self.reader.vocabulary
+        vocabulary = self.runner.vocabulary
         if not prompt:
             raise UsageError("A prompt holds no token.", remedy="begin it with the BOS token")
         if not 0 <= min(prompt) <= max(prompt) < vocabulary:
@@ -178,10 +177,10 @@ class Batch:
         """
         free = [number for number, slot in enumerate(self._slots) if slot.row is None]
         repeats = settings.seed is not None or settings.temperature == 0
-        if self.reader.exact or not repeats:
+        if self.runner.exact or not repeats:
             common = {number: _common(self._slots[number].ids, ids[:-1]) for number in free}
             best = max(free, key=common.__getitem__)
-            if common[best] >= _WORTH_KEEPING:
+            if common[best] >= _SHORTEST_REUSE:
                 return best, common[best]
         return min(free, key=lambda number: (len(self._slots[number].ids) > 0,
                                              self._slots[number].left, number)), 0  # fmt: skip
@@ -189,10 +188,10 @@ class Batch:
     def _chunks(self) -> tuple[list[Chunk], list[int]]:
         """What to read next: the newest token of every row, and of prompts as much as is fair."""
         chunks, keys = [], []
-        ahead = _READ_AHEAD
+        ahead = _PROMPT_BUDGET
         for key, row in self._rows.items():
-            if row.settings.slide and len(row.ids) - row.first > self.reader.context:
-                row.first, row.read = len(row.ids) - self.reader.context // 2, 0
+            if row.settings.slide and len(row.ids) - row.first > self.runner.context:
+                row.first, row.read = len(row.ids) - self.runner.context // 2, 0
             count = row.unread
             if count > 1:
                 count = min(count, ahead)

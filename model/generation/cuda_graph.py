@@ -1,6 +1,6 @@
-"""The decoding step on CUDA as a recorded graph: one launch instead of hundreds.
+"""The decoding step on CUDA as a captured graph: one launch instead of hundreds.
 
-A graph repeats the same kernels on the same addresses. So each new token's row, position and mask
+A graph replays the same kernels on the same addresses. So each new token's row, position and mask
 are values in fixed tensors, and attention goes over the whole capacity of the cache, where what a
 row has not reached is masked.
 """
@@ -15,33 +15,33 @@ from model.gpt import GPT
 from model.layers.cache import KeyValueCache
 
 _MOST_GRAPHS = 32  # of different rows; each holds its intermediate results
-_WORTH_RECORDING = 4  # steps with the same rows, after which recording (0.1 s) pays
+_WORTH_CAPTURING = 4  # steps with the same rows, after which capturing (0.1 s) pays
 
-Play = Callable[[], None]
+Run = Callable[[], None]
 
 
-class GraphDecoder:
-    """The step for one model. `record` is told to run a function and returns what repeats it."""
+class CudaGraphDecoder:
+    """The step for one model. `capture` runs a function and returns what replays it."""
 
-    def __init__(self, model: GPT, record: Callable[[Play], Play] | None = None) -> None:
+    def __init__(self, model: GPT, capture: Callable[[Run], Run] | None = None) -> None:
         self._model = model
-        self._record = _Recorder() if record is None else record
+        self._capture = _CudaCapture() if capture is None else capture
         self._steps: OrderedDict[tuple[int, ...], _Step] = OrderedDict()
 
     def step(self, view: KeyValueCache, ids: Sequence[int], positions: Sequence[int]) -> Tensor:
         """Logits (B, V) float32 after one new id a row, which goes to its position in `view`."""
         keys = view.tensors[0]
-        place = (keys.data_ptr(), *keys.shape)
-        step = self._steps.get(place)
+        key = (keys.data_ptr(), *keys.shape)
+        step = self._steps.get(key)
         if step is None:
-            step = self._steps[place] = _Step(self._model, view)
+            step = self._steps[key] = _Step(self._model, view)
             if len(self._steps) > _MOST_GRAPHS:
                 self._steps.popitem(last=False)
-        self._steps.move_to_end(place)
-        return step.take(ids, positions, self._record)
+        self._steps.move_to_end(key)
+        return step.compute(ids, positions, self._capture)
 
     def forget(self) -> None:
-        """The cache has moved: nothing recorded is true any more."""
+        """The cache has moved: no captured address is valid any more."""
         self._steps.clear()
 
 
@@ -52,37 +52,37 @@ class _Step:
         self._model, self._view = model, view
         self._inputs = torch.zeros(2, view.rows, dtype=torch.int64, device=model.device)
         self._logits: Tensor | None = None
-        self._play: Play | None = None
-        self._taken = 0
+        self._replay: Run | None = None
+        self._count = 0
 
-    def take(
-        self, ids: Sequence[int], positions: Sequence[int], record: Callable[[Play], Play]
+    def compute(
+        self, ids: Sequence[int], positions: Sequence[int], capture: Callable[[Run], Run]
     ) -> Tensor:
         self._inputs.copy_(torch.tensor([ids, positions]))
-        self._taken += 1
-        if self._play is None and self._taken > _WORTH_RECORDING:
-            self._play = record(self._compute)
-        (self._play or self._compute)()
+        self._count += 1
+        if self._replay is None and self._count > _WORTH_CAPTURING:
+            self._replay = capture(self._forward)
+        (self._replay or self._forward)()
         assert self._logits is not None
         return self._logits.clone()
 
-    def _compute(self) -> None:
+    def _forward(self) -> None:
         ids, positions = self._inputs[0, :, None], self._inputs[1, :, None]
         self._view.length = self._view.capacity - 1  # the mask alone says where each row is
         hidden = self._model.hidden(ids, self._view, positions)
         self._logits = self._model.logits(hidden[:, -1]).float()
 
 
-class _Recorder:
-    """Records CUDA graphs that share one pool of memory, since they never play together."""
+class _CudaCapture:
+    """Captures CUDA graphs that share one pool of memory, since no two are replayed at once."""
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
 
-    def __call__(self, run: Play) -> Play:
+    def __call__(self, run: Run) -> Run:
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):  # what is set up on first use must not be recorded
+        with torch.cuda.stream(stream):  # what is set up on first use must not be captured
             run()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()

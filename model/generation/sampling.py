@@ -2,14 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.native.argmax_logsumexp import summary
 from utils.errors import UsageError
+
+try:
+    from model.native.decoder import argmax_logsumexp as _in_c
+except ModuleNotFoundError:  # the folder model/native was deleted: torch computes
+
+    def _in_c(scores: Tensor) -> tuple[Tensor, Tensor] | None:
+        return None
+
 
 Finish = Literal["stop", "length"]
 Alternatives: TypeAlias = tuple[tuple[int, float], ...]
@@ -123,7 +130,7 @@ def draw(
         scores = penalise_drawn(scores, drawn, presence, frequency)
     if settings.logit_bias:
         scores = add_bias(scores, settings.logit_bias)
-    likeliest_ids, total = summary(logits)
+    likeliest_ids, total = argmax_logsumexp(logits)
     if settings.temperature == 0:
         chosen = likeliest_ids if scores is logits else scores.argmax(dim=-1)
     else:
@@ -144,6 +151,23 @@ def draw(
         best, best_ids = likeliest(logits, min(settings.alternatives, logits.shape[1]))
         named = name(best_ids, best - total[:, None])
     return Drawn([int(token) for token in chosen_ids], logprobs, named)
+
+
+class ArgmaxLogsumexp(NamedTuple):
+    """Of each row of scores: where the largest is (int64), and the logarithm of the sum of all
+    exponentials (float32), both (rows,)."""
+
+    argmax: Tensor
+    logsumexp: Tensor
+
+
+def argmax_logsumexp(scores: Tensor) -> ArgmaxLogsumexp:
+    """What every drawn token needs of scores (rows, n) float32, on any device; in one pass where
+    the C engine is at hand. A NaN makes its row's logarithm NaN."""
+    found = _in_c(scores)
+    if found is None:
+        found = scores.argmax(dim=-1), scores.logsumexp(dim=-1)
+    return ArgmaxLogsumexp(*found)
 
 
 def name(ids: Tensor, logprobs: Tensor) -> list[Alternatives]:

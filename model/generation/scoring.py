@@ -1,4 +1,4 @@
-"""How likely a text is that is there already, id by id: what tools that evaluate models ask for."""
+"""How likely the ids of a given text are, one by one: what tools that evaluate models ask for."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -6,14 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.generation.sampling import Alternatives, likeliest, name
-from model.gpt import GPT
-from model.layers.cache import KeyValueCache
-from model.layers.limits import slice_length
-from model.native.argmax_logsumexp import summary
-from model.native.threads import threads_for
-
-_PIECE = 128  # ids read at once, so that somebody else may have a turn between two pieces
+from model.generation.sampling import Alternatives, argmax_logsumexp, likeliest, name
 
 
 @dataclass(frozen=True)
@@ -47,7 +40,7 @@ class Scores:
 def score(
     pieces: Iterable[Tensor], ids: Sequence[int], vocabulary: int, alternatives: int
 ) -> Iterator[Scores]:
-    """What `pieces`, a reader's `logits_along`, say of the ids, the first of which has nothing
+    """What `pieces`, a runner's `logits_along`, say of the ids, the first of which has nothing
     before it.
 
     Ids from `vocabulary` on do not count: a padded head has more than the tokenizer.
@@ -57,26 +50,9 @@ def score(
         logits = piece[:, :vocabulary]
         wanted = ids[done : done + len(logits)]
         logits, done = logits[: len(wanted)], done + len(wanted)
-        totals = summary(logits).totals
+        totals = argmax_logsumexp(logits).logsumexp
         places = torch.tensor(wanted, device=logits.device)[:, None]
         logprobs = logits.gather(1, places)[:, 0] - totals
         best, best_ids = likeliest(logits, min(alternatives, logits.shape[1]))
         found = (logprobs, best_ids.int(), best - totals[:, None])
         yield Scores(wanted, *(tensor.cpu() for tensor in found))
-
-
-@torch.inference_mode()
-def logits_along(model: GPT, ids: Sequence[int]) -> Iterator[Tensor]:
-    """See `model.generation.reader.Reader`; keys and values are remembered until the last piece."""
-    cache = KeyValueCache(model.config, 1, len(ids), device=model.device, dtype=model.dtype)
-    size = piece_length(model.config.vocab_size)
-    for start in range(0, len(ids), size):
-        with threads_for(model):
-            piece = torch.tensor([ids[start : start + size]], device=model.device)
-            logits = model.logits(model.hidden(piece, cache)[0]).float()
-        yield logits
-
-
-def piece_length(vocabulary: int) -> int:
-    """Ids whose logits are held at once."""
-    return min(_PIECE, slice_length(vocabulary))

@@ -21,7 +21,7 @@ static void normalise(const float *x, float *y, int size, Norm norm, float eps, 
         for (int c = 0; c < size; c++) y[c] += norm.shift[c];
 }
 
-/* Turns channel i with channel i + D / 2; the sines of the first half are negative. */
+/* Rotates the pair of channels i and i + D / 2; the sines of the first half are negative. */
 INLINE void rotate(float *x, const float *cos, const float *sin, int size) {
     int half = size / 2;
     for (int i = 0; i < half; i++) {
@@ -38,7 +38,7 @@ INLINE void store(void *data, size_t at, const float *x, int size, Kind kind) {
 }
 
 /* mixed (D) = sum over s of weights[s] * values[s], W vectors of channels at a time. */
-INLINE int blend(const char *values, size_t row, const float *weights, int seen, int size,
+INLINE int weighted_sum(const char *values, size_t row, const float *weights, int seen, int size,
                  float *mixed, int c, Kind kind, int W) {
     for (; c + W * LANES <= size; c += W * LANES) {
         floats sums[4];
@@ -64,12 +64,12 @@ INLINE int blend(const char *values, size_t row, const float *weights, int seen,
     return c;
 }
 
-/* One query head over the keys and values seen so far; q gives way to the mixed values. */
+/* One query head over the keys and values so far; the weighted sum of the values replaces q. */
 INLINE void attend(float *q, const char *keys, const char *values, int seen, int size,
                    float *scores, Kind kind) {
     size_t row = size * bytes(kind);
     float scale = 1 / sqrtf((float)size), highest = -INFINITY, total = 0;
-    arrange(q, size, kind);
+    pack(q, size, kind);
     int s = 0;
     for (; s + ROWS <= seen; s += ROWS) dot(keys + s * row, row, q, size, size, scores + s, kind, ROWS, 1);
     for (; s < seen; s++) dot(keys + s * row, row, q, size, size, scores + s, kind, 1, 1);
@@ -79,10 +79,10 @@ INLINE void attend(float *q, const char *keys, const char *values, int seen, int
         scores[s] = exponential((scores[s] - highest) * scale);
         total += scores[s];
     }
-    int c = blend(values, row, scores, seen, size, q, 0, kind, 4);
+    int c = weighted_sum(values, row, scores, seen, size, q, 0, kind, 4);
     for (; c < size; c++) {
         q[c] = 0;
-        for (s = 0; s < seen; s++) q[c] += scores[s] * number(values + s * row, c, kind);
+        for (s = 0; s < seen; s++) q[c] += scores[s] * value_at(values + s * row, c, kind);
     }
     for (c = 0; c < size; c++) q[c] /= total;
 }
@@ -94,18 +94,18 @@ typedef struct {
     int position;
 } Head;
 
-static Head head_of(const Model *m, int number, const Cache *cache, const Scratch *room,
+static Head head_of(const Model *m, int number, const Cache *cache, const Scratch *scratch,
                     const Batch *batch, int b, int n, int k) {
     size_t D = m->head_size, G = m->heads / m->kv_heads;
-    float *qkv = room->qkv + n * (m->heads + 2 * m->kv_heads) * D;
-    Head head = {qkv + k * G * D, qkv + (m->heads + k) * D, room->mixed + (n * m->heads + k * G) * D,
+    float *qkv = scratch->qkv + n * (m->heads + 2 * m->kv_heads) * D;
+    Head head = {qkv + k * G * D, qkv + (m->heads + k) * D, scratch->mixed + (n * m->heads + k * G) * D,
                  number * cache->layer_stride + batch->slots[b] * cache->text_stride + k * cache->capacity * D,
                  batch->starts[b] + n - batch->firsts[b]};
     return head;
 }
 
-/* Normalise and turn queries and key, keep key and value. */
-static void remember(const Model *m, const Layer *layer, const Cache *cache, Head head) {
+/* Normalise and rotate queries and key, append key and value to the cache. */
+static void append_kv(const Model *m, const Layer *layer, const Cache *cache, Head head) {
     int D = m->head_size, G = m->heads / m->kv_heads;
     for (int g = 0; g <= G; g++) {
         float *x = g < G ? head.q + g * D : head.key;
@@ -118,8 +118,8 @@ static void remember(const Model *m, const Layer *layer, const Cache *cache, Hea
     store(cache->values, newest, head.key + (size_t)m->kv_heads * D, D, cache->kind);
 }
 
-/* Mix the values of all positions so far. */
-static void look_back(const Model *m, const Cache *cache, Head head, float *scores) {
+/* Attention of a head's queries over all cached positions, into head.mixed. */
+static void attend_cached(const Model *m, const Cache *cache, Head head, float *scores) {
     Kind kind = cache->kind;
     int D = m->head_size, G = m->heads / m->kv_heads, seen = head.position + 1;
     const char *keys = (const char *)cache->keys + head.start * bytes(kind);
@@ -131,20 +131,21 @@ static void look_back(const Model *m, const Cache *cache, Head head, float *scor
     memcpy(head.mixed, head.q, (size_t)G * D * sizeof(float));
 }
 
-/* Of few rows, whoever has a key head of a text takes its rows one after the other. Many are all
-   remembered first and then shared, so that a single prompt keeps every thread busy. */
-static void attention(const Model *m, int number, const Cache *cache, const Scratch *room,
+/* Of few rows, the thread that has a key head of a text takes its rows one after the other. Of many
+   rows all keys and values are appended first and the queries shared then, so that a single prompt
+   keeps every thread busy. */
+static void attention(const Model *m, int number, const Cache *cache, const Scratch *scratch,
                       const Batch *batch) {
-    int K = m->kv_heads, me = omp_get_thread_num(), all = omp_get_num_threads();
-    float *scores = room->scores + (size_t)me * cache->capacity;
-    for (int phase = 0; phase <= room->shared; phase++) {
+    int K = m->kv_heads, thread = omp_get_thread_num(), threads = omp_get_num_threads();
+    float *scores = scratch->scores + (size_t)thread * cache->capacity;
+    for (int phase = 0; phase <= scratch->shared; phase++) {
         for (int b = 0, unit = 0; b < batch->texts; b++)
             for (int n = batch->firsts[b]; n < batch->firsts[b + 1]; n++)
                 for (int k = 0; k < K; k++) {
-                    if ((room->shared ? unit++ : b * K + k) % all != me) continue;
-                    Head head = head_of(m, number, cache, room, batch, b, n, k);
-                    if (phase == 0) remember(m, m->layers + number, cache, head);
-                    if (phase == room->shared) look_back(m, cache, head, scores);
+                    if ((scratch->shared ? unit++ : b * K + k) % threads != thread) continue;
+                    Head head = head_of(m, number, cache, scratch, batch, b, n, k);
+                    if (phase == 0) append_kv(m, m->layers + number, cache, head);
+                    if (phase == scratch->shared) attend_cached(m, cache, head, scores);
                 }
 #pragma omp barrier
     }

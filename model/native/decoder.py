@@ -235,6 +235,23 @@ def native_decoder(model: GPT) -> NativeDecoder | None:
     return None if library is None else NativeDecoder(model, library)
 
 
+def argmax_logsumexp(scores: Tensor) -> tuple[Tensor, Tensor] | None:
+    """See `model.generation.sampling.argmax_logsumexp`; None where C cannot compute it."""
+    library = load(DECODE) if scores.device.type == "cpu" and scores.stride(1) == 1 else None
+    if library is None:
+        return None
+    rows, count = scores.shape
+    found = torch.empty(rows, dtype=torch.int64), torch.empty(rows)
+    library.argmax_logsumexp(
+        _pointer(scores.data_ptr()),
+        _long(scores.stride(0)),
+        _int(rows),
+        _int(count),
+        *(_pointer(tensor.data_ptr()) for tensor in found),
+    )
+    return found
+
+
 def _is_known(module: nn.Module) -> bool:
     if type(module) in (nn.Linear, nn.Embedding):
         weight = cast(nn.Linear, module).weight

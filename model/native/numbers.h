@@ -54,7 +54,7 @@ INLINE uint16_t to_bfloat(float value) {
 
 INLINE size_t bytes(Kind kind) { return kind == FLOAT ? 4 : kind == INT8 ? 1 : 2; }
 
-INLINE float number(const void *data, size_t at, Kind kind) {
+INLINE float value_at(const void *data, size_t at, Kind kind) {
     if (kind == FLOAT) return ((const float *)data)[at];
     if (kind == BFLOAT) return from_bfloat(((const uint16_t *)data)[at]);
     return kind == INT8 ? ((const int8_t *)data)[at] : ((const int16_t *)data)[at];
@@ -97,8 +97,8 @@ INLINE floats sums_of(floats *v, int count) {
 /* e^x to 2e-7, in a form that compilers turn into vector code (Cephes' polynomial). */
 INLINE float exponential(float x) {
     x = x > 88 ? 88 : x < -87 ? -87 : x;
-    float turns = rintf(x * 1.44269504f);
-    float r = x - turns * 0.693359375f + turns * 2.12194440e-4f;
+    float exponent = rintf(x * 1.44269504f);
+    float r = x - exponent * 0.693359375f + exponent * 2.12194440e-4f;
     float p = 1.9875691500e-4f;
     p = p * r + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
@@ -106,7 +106,7 @@ INLINE float exponential(float x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1;
-    uint32_t bits = (uint32_t)((int32_t)turns + 127) << 23;
+    uint32_t bits = (uint32_t)((int32_t)exponent + 127) << 23;
     float power;
     memcpy(&power, &bits, 4);
     return p * power;

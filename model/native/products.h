@@ -84,7 +84,7 @@ INLINE void dot(const char *weight, size_t row, const float *x, size_t stride, i
     memcpy(dots, &some, R * N * sizeof(float));
     for (int i = 0; c < inputs && i < R * N; i++)
         for (int at = c; at < inputs; at++)
-            dots[i] += number(weight + i % R * row, at, kind) * number(x + i / R * stride, at, FORM(kind));
+            dots[i] += value_at(weight + i % R * row, at, kind) * value_at(x + i / R * stride, at, FORM(kind));
 #pragma GCC unroll 16
     for (int i = 0; i < R * N; i++)
         if (kind == INT8) dots[i] *= x[i / R * stride + inputs - 1];
@@ -200,7 +200,7 @@ static const int rows_of[] = {1, 1, 2, 4, 8};
 enum { WIDEST = 4, STRIP = 16 * ROWS };
 
 /* Outputs first ... last - 1 of all rows. With many rows a strip of weights stays in the cache
-   until all have met it. */
+   until it is multiplied with all of them. */
 static void outputs(const Matrix *m, const float *x, int rows, float *y, size_t y_stride, int add,
                     int first, int last) {
     int width = rows > rows_of[WIDEST] ? STRIP : last - first;
@@ -227,9 +227,10 @@ typedef struct {
 /* y (rows, outputs) = or += x @ weight.T + bias, shared among the threads; x is left in another
    form. */
 static void product(const Matrix *m, Inputs in, float *y, size_t y_stride, int add) {
-    int64_t blocks = (m->outputs + ROWS - 1) / ROWS, me = omp_get_thread_num(), all = omp_get_num_threads();
-    int first = blocks * me / all * ROWS, last = blocks * (me + 1) / all * ROWS;
-    for (int n = in.first; n < in.last; n++) arrange(in.x + (size_t)n * m->inputs, m->inputs, m->kind);
+    int64_t blocks = (m->outputs + ROWS - 1) / ROWS;
+    int64_t thread = omp_get_thread_num(), threads = omp_get_num_threads();
+    int first = blocks * thread / threads * ROWS, last = blocks * (thread + 1) / threads * ROWS;
+    for (int n = in.first; n < in.last; n++) pack(in.x + (size_t)n * m->inputs, m->inputs, m->kind);
     if (in.shared) {
 #pragma omp barrier
     }

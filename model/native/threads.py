@@ -1,14 +1,7 @@
-"""How many threads compute fastest: for torch by the model's size; for the decoder in C found by
-trying, since neighbours come and go."""
+"""How many threads compute a step of the C engine fastest: found by trying, since neighbours on
+the machine come and go."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-
-import torch
-
-from model.config import parameter_count
-from model.gpt import GPT
-from model.layers.limits import SMALL_MODEL
+from collections.abc import Sequence
 
 _TRIED, _KEPT = 3, 128  # steps with each number, steps with the best before trying again
 _HOPELESS = 2.0  # times the best so far: no second step with that number
@@ -65,19 +58,3 @@ class ThreadChoice:
 
 def _mean(times: Sequence[float]) -> float:
     return sum(times) / len(times)
-
-
-@contextmanager
-def threads_for(model: GPT) -> Iterator[None]:
-    """One thread for a small model on a CPU, whose operators are shorter than waking a second.
-
-    On 2 cores with other work on them one thread wrote 8 x as many tokens at 6 M parameters and
-    15 x at 28 M; on a free machine large models want all of them.
-    """
-    before = torch.get_num_threads()
-    small = model.device.type == "cpu" and parameter_count(model.config) < SMALL_MODEL
-    torch.set_num_threads(1 if small else before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

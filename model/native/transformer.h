@@ -38,7 +38,7 @@ typedef struct {
     int32_t texts;
 } Batch;
 
-/* Room for N rows: x (N, C), mixed (N, max(H * D, 2 * mlp)), qkv (N, (H + 2K) * D), scores
+/* Memory for N rows: x (N, C), mixed (N, max(H * D, 2 * mlp)), qkv (N, (H + 2K) * D), scores
    (threads, capacity), inputs (N, widest input of a matrix), of each thread unless they are
    shared. */
 typedef struct {

@@ -11,9 +11,9 @@ from torch import Tensor
 from model import device as devices
 from model.checkpoint import load_quantized, load_weights
 from model.config import ModelConfig
-from model.generation.chunks import Chunk
-from model.generation.reader import Reader, reader_for
-from model.gpt import GPT, create_model
+from model.generation.runner import Chunk, ModelRunner, runner_for
+from model.gpt import GPT
+from model.language_model import create_model
 from model.quantization.model import QuantizedGPT, weight_bytes
 from pipeline.inference.loading import dtype_for
 from pipeline.options.config import BenchOptions, Config
@@ -70,7 +70,7 @@ def generation(options: BenchOptions, shape: ModelConfig, path: Path | None) -> 
     device = devices.pick_device(options.device)
     dtype = dtype_for(options.precision, device)
     model = _model(shape, path, options, device, dtype)
-    reader = reader_for(model)
+    runner = runner_for(model)
     form = short(dtype) if options.quantize == "none" else options.quantize
     weights = _streamed(shape, options, dtype)
     prompt = max(1, min(options.prompt, shape.max_position_embeddings - 1))
@@ -80,7 +80,7 @@ def generation(options: BenchOptions, shape: ModelConfig, path: Path | None) -> 
             f"read {prompt}",
             form,
             prefill_work(shape, prompt, weights),
-            lambda: reader.read([Chunk(0, 0, ids)]),
+            lambda: runner.forward([Chunk(0, 0, ids)]),
         )
     ]
     tasks += [
@@ -88,7 +88,7 @@ def generation(options: BenchOptions, shape: ModelConfig, path: Path | None) -> 
             f"write {texts} at once",
             form,
             decode_work(shape, texts, prompt, weights, dtype.itemsize),
-            _decoding(reader, ids, texts),
+            _decoding(runner, ids, texts),
         )
         for texts in dict.fromkeys((1, options.texts))
     ]
@@ -158,7 +158,7 @@ def _streamed(shape: ModelConfig, options: BenchOptions, dtype: torch.dtype) -> 
     return weight_bytes(shape, form, dtype) - looked_up
 
 
-def _decoding(reader: Reader, ids: list[int], texts: int) -> Callable[[], object]:
+def _decoding(runner: ModelRunner, ids: list[int], texts: int) -> Callable[[], object]:
     """One more token for each text, always the one after the prompt."""
     newest = [Chunk(slot, len(ids), ids[:1]) for slot in range(texts)]
     ready = False
@@ -166,9 +166,9 @@ def _decoding(reader: Reader, ids: list[int], texts: int) -> Callable[[], object
     def step() -> None:
         nonlocal ready
         if not ready:
-            reader.read([Chunk(slot, 0, ids) for slot in range(texts)])
+            runner.forward([Chunk(slot, 0, ids) for slot in range(texts)])
             ready = True
-        reader.read(newest)
+        runner.forward(newest)
 
     return step
 

@@ -18,11 +18,9 @@ import torch
 from torch import Tensor
 
 from model.checkpoint import load_weights
-from model.generation.batch import Batch
-from model.generation.chunks import Chunk
-from model.generation.reader import Reader, reader_for
+from model.generation.batch import BatchScheduler
+from model.generation.runner import Chunk, ModelRunner, piece_length, runner_for
 from model.generation.sampling import SamplingSettings
-from model.generation.scoring import piece_length
 from model.layers.limits import SMALL_MODEL
 from pipeline.inference.llama_file import weights_file
 from pipeline.options.config import LoadOptions
@@ -39,10 +37,10 @@ _ERROR = 4  # level in ggml's log
 _said: deque[str] = deque(maxlen=3)  # its last errors, for ours
 
 
-def llama_reader(
+def llama_runner(
     path: Path, name: str, options: LoadOptions, dtype: torch.dtype
-) -> tuple[Reader, tuple[str, ...]]:
-    """A reader of the checkpoint at `path`, and notes on it.
+) -> tuple[ModelRunner, tuple[str, ...]]:
+    """A runner of the checkpoint at `path`, and notes on it.
 
     In float32 its choices are compared with those of our own model first.
 
@@ -59,11 +57,11 @@ def llama_reader(
         )
     form = "q8_0" if options.quantize == "int8" else _FORMATS[dtype]
     file = weights_file(path, form)
-    reader = LlamaReader(library, file, exact=form == "f32")
+    runner = LlamaRunner(library, file, exact=form == "f32")
     notes = []
     if form == "f32":
         ours = load_weights(path, "cpu", dtype)
-        compare(reader, reader_for(ours), name)
+        compare(runner, runner_for(ours), name)
         if ours.config.mlp == "gelu":
             notes.append(f"llama.cpp looks GELU up in 16 bits: {name} may write other texts here.")
     if form == "q8_0":
@@ -71,16 +69,16 @@ def llama_reader(
             f"{name} in q8_0 by llama.cpp: what that costs was not measured. --engine torch "
             "--quantize int8 measures much the same."
         )
-    return reader, tuple(notes)
+    return runner, tuple(notes)
 
 
-def compare(theirs: Reader, ours: Reader, name: str) -> None:
+def compare(theirs: ModelRunner, ours: ModelRunner, name: str) -> None:
     """Let both say what follows a short text of ours, token by token.
 
     Raises:
         RefusedError: they choose differently where the model is not undecided.
     """
-    batch = Batch(ours, 1)
+    batch = BatchScheduler(ours, 1)
     written = [min(1, ours.vocabulary - 1)]
     count = min(_CHECKED, ours.context - 1)
     batch.join(written, SamplingSettings(temperature=0, max_new_tokens=count))
@@ -88,7 +86,7 @@ def compare(theirs: Reader, ours: Reader, name: str) -> None:
         written += [token.id for token in batch.step()]
     for start in range(len(written) - 1):
         chunks = [Chunk(0, start, written[start : start + 1])]
-        expected, found = ours.read(chunks)[0], theirs.read(chunks)[0]
+        expected, found = ours.forward(chunks)[0], theirs.forward(chunks)[0]
         wanted, chosen = int(expected.argmax()), int(found.argmax())
         if wanted != chosen and not expected[wanted] - expected[chosen] < _TIE:
             raise RefusedError(
@@ -99,8 +97,8 @@ def compare(theirs: Reader, ours: Reader, name: str) -> None:
             )
 
 
-class LlamaReader:
-    """See `model.generation.reader.Reader`; a slot is one of llama.cpp's sequences.
+class LlamaRunner:
+    """See `model.generation.runner.ModelRunner`; a slot is one of llama.cpp's sequences.
 
     Sequences and positions grow by doubling, after which everything held is read once more.
     """
@@ -125,8 +123,8 @@ class LlamaReader:
         weakref.finalize(self, library.llama_batch_free, self._batch)
         self._free_context: Callable[[], object] = _nothing
 
-    def read(self, chunks: Sequence[Chunk]) -> Tensor:
-        """See `Reader`.
+    def forward(self, chunks: Sequence[Chunk]) -> Tensor:
+        """See `ModelRunner`.
 
         Raises:
             HatcheryError: llama.cpp reports a failure; what it said.
@@ -143,7 +141,7 @@ class LlamaReader:
         return self._read(chunks)
 
     def logits_along(self, ids: Sequence[int]) -> Iterator[Tensor]:
-        """See `Reader`; a context of its own holds the text.
+        """See `ModelRunner`; a context of its own holds the text.
 
         Raises:
             HatcheryError: see `read`.

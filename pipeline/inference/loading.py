@@ -11,7 +11,7 @@ import torch
 from model import device as devices
 from model.checkpoint import load_config, load_weights
 from model.config import parameter_count
-from model.generation.reader import Reader, reader_for
+from model.generation.runner import ModelRunner, runner_for
 from model.quantization.model import weight_bytes
 from pipeline.inference.quantized_loading import load_smaller
 from pipeline.inference.writer import Writer
@@ -37,12 +37,12 @@ def load_writer(path: Path, name: str, options: LoadOptions, tokenizers_dir: Pat
     """
     tokenizer = tokenizer_of(path, options.tokenizer, tokenizers_dir)
     try:
-        reader, notes = _reader(path, name, options)
+        runner, notes = _runner(path, name, options)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not _is_about_memory(error):
             raise
         raise _out_of_memory(path, name, options, error) from error
-    return Writer(name, reader, tokenizer, declared_ends(path), notes)
+    return Writer(name, runner, tokenizer, declared_ends(path), notes)
 
 
 def device_for(options: LoadOptions) -> torch.device:
@@ -114,20 +114,20 @@ def what_fits(path: Path, options: LoadOptions, free: int) -> str:
     return f"{', '.join(fitting)} would fit" if fitting else "choose a smaller checkpoint"
 
 
-def _reader(path: Path, name: str, options: LoadOptions) -> tuple[Reader, tuple[str, ...]]:
+def _runner(path: Path, name: str, options: LoadOptions) -> tuple[ModelRunner, tuple[str, ...]]:
     """What computes, and notes on it."""
     device = device_for(options)
     dtype = dtype_for(options.precision, device)
     if options.engine == "llamacpp":
-        from pipeline.inference.llama_cpp import llama_reader  # an extra that need not be there
+        from pipeline.inference.llama_cpp import llama_runner  # an extra that need not be there
 
-        return llama_reader(path, name, options, dtype)
+        return llama_runner(path, name, options, dtype)
     if options.quantize == "none":
         whole = load_weights(path, device, dtype)
         release_heap()  # what the file was read into
-        return reader_for(whole), ()
+        return runner_for(whole), ()
     model, notes = load_smaller(path, name, options.quantize, device, dtype, memory_free(device))
-    return reader_for(model), notes
+    return runner_for(model), notes
 
 
 def _is_about_memory(error: Exception) -> bool:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from model.checkpoint import load_config, load_quantized, load_weights
 from model.config import parameter_count
-from model.native.decoder import native_decoder
+from model.generation.runner import NativeRunner, runner_for
 from model.quantization.layers import Form
 from model.quantization.model import QuantizedGPT, not_in_int4, weight_bytes
 from pipeline.train.held_out import held_out, perplexity
@@ -42,7 +42,7 @@ def load_smaller(
     odd = not_in_int4(model.config) if form == "int4" else []
     if odd:
         notes.append(f"{', '.join(odd)} stay in int8: their sizes do not divide into int4 groups.")
-    if model.slow and native_decoder(model) is None:
+    if model.slow and not isinstance(runner_for(model), NativeRunner):
         notes.append(
             f"There is no fast {form} product for some of these matrices on {device.type}"
             f"{' without a C compiler' if device.type == 'cpu' else ''}: less memory, but slower."

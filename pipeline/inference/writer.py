@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from threading import Event as StopSignal
 
-from model.generation.batch import Batch, fit_prompt
-from model.generation.reader import Reader
+from model.generation.batch import BatchScheduler, fit_prompt
+from model.generation.runner import ModelRunner
 from model.generation.sampling import NewToken, SamplingSettings
 from pipeline.events import Delta, Event, Sample, Warned
 from pipeline.inference.stop_strings import Continuation
@@ -31,21 +31,21 @@ class Writer:
     def __init__(
         self,
         name: str,
-        reader: Reader,
+        runner: ModelRunner,
         tokenizer: Tokenizer,
         ends: frozenset[int] = frozenset(),
         notes: Sequence[str] = (),
     ) -> None:
-        self.name, self.reader, self.tokenizer, self.notes = name, reader, tokenizer, notes
+        self.name, self.runner, self.tokenizer, self.notes = name, runner, tokenizer, notes
         self.ends = ends if tokenizer.eos_id is None else ends | {tokenizer.eos_id}
-        self.context = reader.context
+        self.context = runner.context
         self.start = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
         self._told_of_sliding = False
-        if tokenizer.vocab_size > reader.vocabulary:
+        if tokenizer.vocab_size > runner.vocabulary:
             raise RefusedError(
                 f"{name} and its tokenizer do not belong together.",
                 found=f"the tokenizer {tokenizer.name} has {tokenizer.vocab_size:,} ids, the model "
-                f"knows {reader.vocabulary:,}",
+                f"knows {runner.vocabulary:,}",
                 remedy="give the one that it was trained with: --tokenizer NAME",
             )
 
@@ -70,7 +70,7 @@ class Writer:
         whole = self.prompt_ids(prompt)
         ids = fit_prompt(whole, options.max_length, self.context)
         yield from self._notes(len(whole), len(ids), options.max_length)
-        batch = Batch(self.reader, options.samples)
+        batch = BatchScheduler(self.runner, options.samples)
         texts: dict[int | None, _Text] = {}
         for index in range(options.samples):
             yield Delta("", prompt=prompt, source=self.name, index=index)
@@ -80,7 +80,7 @@ class Writer:
             texts[batch.join(ids, settings)] = _Text(
                 self.name, prompt, len(ids), index, shown, body
             )
-        seconds = 0.0  # of computing: what the reader does in between is not the model's time
+        seconds = 0.0  # of computing: what the caller does in between is not the model's time
         while batch and not stop.is_set():
             begin = clock()
             step = batch.step()

@@ -10,7 +10,7 @@ import torch
 
 from model import device as devices
 from model.config import ModelConfig
-from model.gpt import create_model
+from model.language_model import create_model
 from model.optimizer import build_optimizer
 from pipeline.dataloader import train_val_loaders
 from pipeline.options.config import Config, TrainOptions

@@ -10,9 +10,9 @@ import torch
 from model import device as devices
 from model.checkpoint import load_training_state, load_weights, save_checkpoint
 from model.config import flops_per_token
-from model.generation.sampler import generate
 from model.generation.sampling import SamplingSettings
-from model.gpt import GPT, create_model
+from model.gpt import GPT
+from model.language_model import create_model, generate
 from model.optimizer import build_optimizer, load_optimizer_state, optimizer_state
 from pipeline.dataloader import train_val_loaders
 from pipeline.events import Event, Finished, Metric, Sample, Saved, Warned

@@ -6,15 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from model.generation.batch import Batch
-from model.generation.chunks import Chunk
-from model.generation.reader import TorchReader, reader_for
+from model.generation.batch import BatchScheduler
+from model.generation.runner import Chunk, TorchRunner, runner_for
 from model.generation.sampling import NewToken, SamplingSettings
 from tests.model.test_sampler import KINDS, PROMPTS, greedy, lively, naive_greedy
 from utils.errors import UsageError
 
 
-def written(batch: Batch, steps: int = 1000) -> dict[int, list[NewToken]]:
+def written(batch: BatchScheduler, steps: int = 1000) -> dict[int, list[NewToken]]:
     """All tokens of the next steps, by row."""
     rows: dict[int, list[NewToken]] = {}
     for _ in range(steps):
@@ -32,7 +31,7 @@ def ids(tokens: list[NewToken]) -> list[int]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_that_join_late_write_what_they_write_alone(kind: str) -> None:
     model = lively(**KINDS[kind])
-    batch = Batch(reader_for(model), slots=3)
+    batch = BatchScheduler(runner_for(model), slots=3)
     counts = [4 + 3 * place for place in range(8)]
     texts = list(zip(PROMPTS * 2, [min(n, 20) for n in counts], strict=True))
     expected = [naive_greedy(model, prompt, count)[len(prompt) :] for prompt, count in texts]
@@ -56,11 +55,11 @@ def test_rows_with_settings_of_their_own_draw_as_if_alone() -> None:
         SamplingSettings(temperature=0, max_new_tokens=12, repetition_penalty=3.0),
         SamplingSettings(seed=3, top_p=0.3, min_p=0.2, max_new_tokens=15),
     ]
-    together = Batch(reader_for(model), slots=4)
+    together = BatchScheduler(runner_for(model), slots=4)
     keys = [together.join(p, s) for p, s in zip(PROMPTS, various, strict=True)]
     rows = written(together)
     for key, prompt, settings in zip(keys, PROMPTS, various, strict=True):
-        alone = Batch(reader_for(model), slots=1)
+        alone = BatchScheduler(runner_for(model), slots=1)
         alone.join(prompt, settings)
         assert key is not None
         assert ids(rows[key]) == ids(written(alone)[1])
@@ -68,7 +67,7 @@ def test_rows_with_settings_of_their_own_draw_as_if_alone() -> None:
 
 def test_a_row_that_is_sent_away_leaves_its_place_to_another() -> None:
     model = lively()
-    batch = Batch(reader_for(model), slots=2)
+    batch = BatchScheduler(runner_for(model), slots=2)
     first, second = (batch.join(prompt, greedy(max_new_tokens=30)) for prompt in PROMPTS[:2])
     assert first is not None
     written(batch, steps=3)
@@ -88,12 +87,12 @@ def test_a_common_beginning_is_not_read_again_and_changes_nothing() -> None:
     model = lively()
     read: list[tuple[int, int]] = []
 
-    class Counting(TorchReader):
-        def read(self, chunks: list[Chunk]) -> torch.Tensor:  # type: ignore[override]
+    class Counting(TorchRunner):
+        def forward(self, chunks: list[Chunk]) -> torch.Tensor:  # type: ignore[override]
             read.extend((chunk.start, len(chunk.ids)) for chunk in chunks)
-            return super().read(chunks)
+            return super().forward(chunks)
 
-    batch = Batch(Counting(model), slots=2)
+    batch = BatchScheduler(Counting(model), slots=2)
     prompt = [i % 50 for i in range(20)]
     batch.join(prompt, greedy(max_new_tokens=3))
     said = ids(written(batch)[1])
@@ -105,9 +104,9 @@ def test_a_common_beginning_is_not_read_again_and_changes_nothing() -> None:
 
 
 def test_half_precision_reads_anew_what_must_repeat() -> None:
-    reader = TorchReader(lively().to(torch.bfloat16))
-    assert not reader.exact
-    batch = Batch(reader, slots=1)
+    runner = TorchRunner(lively().to(torch.bfloat16))
+    assert not runner.exact
+    batch = BatchScheduler(runner, slots=1)
     prompt = [i % 50 for i in range(20)]
     texts = []
     for _ in range(2):
@@ -119,7 +118,7 @@ def test_half_precision_reads_anew_what_must_repeat() -> None:
 
 def test_a_long_prompt_does_not_hold_up_those_who_are_writing() -> None:
     model = lively(max_position_embeddings=3000)
-    batch = Batch(reader_for(model), slots=2)
+    batch = BatchScheduler(runner_for(model), slots=2)
     batch.join([1, 2], greedy(max_new_tokens=50))
     batch.step()
     long = batch.join([i % 53 for i in range(2500)], greedy(max_new_tokens=2))
@@ -128,7 +127,7 @@ def test_a_long_prompt_does_not_hold_up_those_who_are_writing() -> None:
 
 def test_the_alternatives_are_the_models_likeliest() -> None:
     model = lively()
-    batch = Batch(reader_for(model), slots=1)
+    batch = BatchScheduler(runner_for(model), slots=1)
     batch.join([3, 4], replace(greedy(max_new_tokens=1), alternatives=5))
     [token] = batch.step()
     with torch.no_grad():

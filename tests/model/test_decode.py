@@ -7,16 +7,19 @@ from typing import Any
 import pytest
 import torch
 
-from model.generation.batch import Batch
-from model.generation.chunks import Chunk
-from model.generation.cuda_graph import GraphDecoder
-from model.generation.native_reader import NativeReader
-from model.generation.reader import TorchReader, reader_for
-from model.generation.sampling import SamplingSettings, draw, keep_likely, likeliest
+from model.generation.batch import BatchScheduler
+from model.generation.cuda_graph import CudaGraphDecoder
+from model.generation.runner import Chunk, NativeRunner, TorchRunner, runner_for
+from model.generation.sampling import (
+    SamplingSettings,
+    argmax_logsumexp,
+    draw,
+    keep_likely,
+    likeliest,
+)
 from model.gpt import GPT
 from model.layers.cache import KeyValueCache
 from model.native import build
-from model.native.argmax_logsumexp import summary
 from model.native.decoder import NativeDecoder, native_decoder
 from model.native.threads import ThreadChoice, candidates
 from model.quantization.layers import Int4Linear, Int8Linear
@@ -134,15 +137,15 @@ def test_pieces_of_any_length_in_any_place_change_no_bit(form: str) -> None:
 
 def test_long_chunks_are_read_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     model = lively(max_position_embeddings=64)
-    reader = NativeReader(model, decoder(model))
+    runner = NativeRunner(model, decoder(model))
     ids = torch.randint(0, 53, (3, 50)).tolist()
     chunks = [Chunk(slot, 0, row[: 10 * slot + 30]) for slot, row in enumerate(ids)]
-    whole = reader.read(chunks)
-    monkeypatch.setattr("model.generation.native_reader._PORTION", 17)
-    assert torch.equal(NativeReader(model, decoder(model)).read(chunks), whole)
-    torch.testing.assert_close(whole, TorchReader(model).read(chunks), rtol=1e-4, atol=1e-4)
+    whole = runner.forward(chunks)
+    monkeypatch.setattr("model.generation.runner._PORTION", 17)
+    assert torch.equal(NativeRunner(model, decoder(model)).forward(chunks), whole)
+    torch.testing.assert_close(whole, TorchRunner(model).forward(chunks), rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="65 positions in a context of 64"):
-        reader.read([Chunk(0, 60, [1, 2, 3, 4, 5])])
+        runner.forward([Chunk(0, 60, [1, 2, 3, 4, 5])])
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -166,7 +169,7 @@ def test_without_a_compiler_torch_computes(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     model = lively()
     assert native_decoder(model) is None
-    batch = Batch(reader_for(model), 1)
+    batch = BatchScheduler(runner_for(model), 1)
     batch.join(PROMPTS[0], greedy(max_new_tokens=5))
     ids = [token.id for _ in range(5) for token in batch.step()]
     assert ids == naive_greedy(model, PROMPTS[0], 5)[3:]
@@ -212,9 +215,9 @@ def test_a_recorded_step_writes_the_same_text(kind: str, monkeypatch: pytest.Mon
         recorded.append(run)
         return run
 
-    reader = TorchReader(model)
-    monkeypatch.setattr(reader, "_graphs", GraphDecoder(model, record))
-    batch = Batch(reader, 4)
+    runner = TorchRunner(model)
+    monkeypatch.setattr(runner, "_graphs", CudaGraphDecoder(model, record))
+    batch = BatchScheduler(runner, 4)
     keys = [batch.join(prompt, greedy(max_new_tokens=18)) for prompt in PROMPTS]
     texts: dict[int | None, list[int]] = {key: [] for key in keys}
     while batch:
@@ -262,17 +265,17 @@ def test_all_threads_are_among_the_candidates() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 256, 1000, 6400])
-def test_the_summary_in_c_is_torchs(size: int) -> None:
+def test_the_argmax_and_logsumexp_in_c_are_torchs(size: int) -> None:
     scores = (5 * torch.randn(4, size + 3))[:, :size]
     scores[0, size // 2 :] = scores[0, size // 2]  # of equal ones, the first
     scores[1] -= 500
     scores[2, 0] = float("nan")
-    found = summary(scores)
+    found = argmax_logsumexp(scores)
     expected = scores.logsumexp(dim=-1)
-    torch.testing.assert_close(found.totals, expected, equal_nan=True, rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(found.logsumexp, expected, equal_nan=True, rtol=1e-6, atol=1e-5)
     for row in (0, 1, 3):
-        assert found.places[row] == scores[row].argmax()
-    assert 0 <= found.places[2] < size
+        assert found.argmax[row] == scores[row].argmax()
+    assert 0 <= found.argmax[2] < size
 
 
 @pytest.mark.parametrize("size", [64, 1000, 6400])

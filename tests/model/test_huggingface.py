@@ -19,13 +19,13 @@ from transformers import (
 
 from model.checkpoint import load_weights, save_checkpoint
 from model.config import ModelConfig
-from model.generation.sampler import generate
 from model.generation.sampling import SamplingSettings
 from model.gpt import GPT
 from model.huggingface.architecture import architecture
 from model.huggingface.config_in import config_from_hf
 from model.huggingface.config_out import config_to_hf
 from model.huggingface.weights import state_from_hf, state_to_hf
+from model.language_model import generate
 from utils.errors import RefusedError, UsageError
 
 LLAMA = {

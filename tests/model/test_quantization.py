@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from model.config import ModelConfig
-from model.generation.sampler import generate
 from model.generation.sampling import SamplingSettings
 from model.gpt import GPT
+from model.language_model import generate
 from model.quantization import layers
 from model.quantization.layers import (
     GROUP,

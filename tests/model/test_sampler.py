@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from model.config import ModelConfig
-from model.generation.batch import Batch, fit_prompt
-from model.generation.reader import reader_for
-from model.generation.sampler import generate, stream
+from model.generation.batch import BatchScheduler, fit_prompt
+from model.generation.runner import runner_for
 from model.generation.sampling import (
     NewToken,
     SamplingSettings,
@@ -21,6 +20,7 @@ from model.generation.sampling import (
     penalise_repetition,
 )
 from model.gpt import GPT
+from model.language_model import LanguageModel, generate, stream
 from model.layers.cache import KeyValueCache
 from utils.errors import UsageError
 
@@ -32,7 +32,7 @@ KINDS: dict[str, dict[str, Any]] = {
 PROMPTS = [[1, 2, 3], [5] * 17, [7], [9, 8, 7, 6, 5, 4, 3, 2, 1]]
 
 
-def lively(**changes: Any) -> GPT:
+def lively(**changes: Any) -> LanguageModel:
     """A random model with strong opinions, so that its greedy text is not one repeated id."""
     torch.manual_seed(0)
     sizes: dict[str, Any] = {
@@ -44,7 +44,7 @@ def lively(**changes: Any) -> GPT:
         "initializer_range": 0.5,
         "tie_word_embeddings": False,
     }
-    return GPT(ModelConfig(**(sizes | changes))).eval()
+    return LanguageModel(ModelConfig(**(sizes | changes))).eval()
 
 
 def greedy(**changes: Any) -> SamplingSettings:
@@ -219,7 +219,7 @@ def test_a_bias_forces_a_token_or_forbids_it_in_its_own_row_only() -> None:
         assert generate(model, [[3]], forced)[0] == [3, *[11] * 8]
         banned = replace(settings, max_new_tokens=8, logit_bias=((best, -100.0),))
         assert best not in generate(model, [[3]], banned)[0]
-    batch = Batch(reader_for(model), slots=2)
+    batch = BatchScheduler(runner_for(model), slots=2)
     batch.join([3], greedy(max_new_tokens=1, logit_bias=((11, 100.0),)))
     batch.join([3], greedy(max_new_tokens=1))
     assert [token.id for token in batch.step()] == [11, best]

@@ -6,11 +6,16 @@ from typing import Any
 import pytest
 import torch
 
-from model.generation import scoring
-from model.generation.batch import Batch
-from model.generation.chunks import Chunk
-from model.generation.native_reader import NativeReader
-from model.generation.reader import Reader, TorchReader, WholeReader, reader_for
+from model.generation import runner as runners
+from model.generation.batch import BatchScheduler
+from model.generation.runner import (
+    Chunk,
+    ModelRunner,
+    NativeRunner,
+    TorchRunner,
+    UncachedRunner,
+    runner_for,
+)
 from model.generation.sampling import SamplingSettings
 from model.generation.scoring import Scored, score
 from model.gpt import GPT
@@ -21,18 +26,20 @@ from tests.model.test_sampler import KINDS, greedy, lively, naive_greedy
 TEXT = [(7 * i * i + 3) % 53 for i in range(37)]
 
 
-def native(model: GPT) -> Reader:
+def native(model: GPT) -> ModelRunner:
     decoder = native_decoder(model)
     if decoder is None:
         pytest.skip("no C compiler")
-    return NativeReader(model, decoder)
+    return NativeRunner(model, decoder)
 
 
-READERS: dict[str, Any] = {"torch": TorchReader, "native": native, "whole": WholeReader}
+RUNNERS: dict[str, Any] = {"torch": TorchRunner, "native": native, "whole": UncachedRunner}
 
 
-def scored(reader: Reader, ids: Sequence[int], vocabulary: int = 53, k: int = 3) -> list[Scored]:
-    return [one for piece in score(reader.logits_along(ids[:-1]), ids, vocabulary, k)
+def scored(
+    runner: ModelRunner, ids: Sequence[int], vocabulary: int = 53, k: int = 3
+) -> list[Scored]:
+    return [one for piece in score(runner.logits_along(ids[:-1]), ids, vocabulary, k)
             for one in piece]  # fmt: skip
 
 
@@ -42,15 +49,15 @@ def own(model: GPT, ids: Sequence[int], vocabulary: int = 53) -> torch.Tensor:
         return model(torch.tensor([ids]))["logits"][0, :-1, :vocabulary].log_softmax(-1)
 
 
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("runner", RUNNERS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("piece", [1, 5, 36, 256])
 def test_every_id_is_as_likely_as_the_model_says(
-    monkeypatch: pytest.MonkeyPatch, reader: str, kind: str, piece: int
+    monkeypatch: pytest.MonkeyPatch, runner: str, kind: str, piece: int
 ) -> None:
-    monkeypatch.setattr(scoring, "_PIECE", piece)
+    monkeypatch.setattr(runners, "_PIECE", piece)
     model = lively(**KINDS[kind])
-    found, expected = scored(READERS[reader](model), TEXT), own(model, TEXT)
+    found, expected = scored(RUNNERS[runner](model), TEXT), own(model, TEXT)
     assert [one.id for one in found] == TEXT[1:]
     wanted = expected.gather(1, torch.tensor(TEXT[1:])[:, None])[:, 0]
     assert [one.logprob for one in found] == pytest.approx(wanted.tolist(), abs=1e-4)
@@ -64,41 +71,41 @@ def test_the_likeliest_id_has_exactly_the_probability_of_the_first_alternative()
     model = lively()
     ids = naive_greedy(model, [3], 30)  # programs compare the two to see whether a text is greedy
     assert all(
-        one.alternatives[0] == (one.id, one.logprob) for one in scored(reader_for(model), ids)
+        one.alternatives[0] == (one.id, one.logprob) for one in scored(runner_for(model), ids)
     )
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_what_was_written_is_as_likely_to_the_bit(form: str) -> None:
-    reader = native(in_form(form))
-    batch = Batch(reader, slots=1)
+    runner = native(in_form(form))
+    batch = BatchScheduler(runner, slots=1)
     batch.join(TEXT[:5], SamplingSettings(seed=1, max_new_tokens=30))
     written = [token for _ in range(30) for token in batch.step()]
     ids = [*TEXT[:5], *(token.id for token in written)]
-    assert [one.logprob for one in scored(reader, ids)[4:]] == [one.logprob for one in written]
+    assert [one.logprob for one in scored(runner, ids)[4:]] == [one.logprob for one in written]
 
 
 def test_ids_beyond_the_tokenizers_have_no_part_in_it() -> None:
     model = lively()
     ids = [i % 40 for i in TEXT]
     expected = own(model, ids, 40).gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
-    found = scored(reader_for(model), ids, vocabulary=40, k=53)
+    found = scored(runner_for(model), ids, vocabulary=40, k=53)
     assert [one.logprob for one in found] == pytest.approx(expected.tolist(), abs=1e-4)
     assert all(len(one.alternatives) == 40 for one in found)
 
 
 def test_without_alternatives_none_are_named() -> None:
-    assert all(one.alternatives == () for one in scored(reader_for(lively()), TEXT, k=0))
+    assert all(one.alternatives == () for one in scored(runner_for(lively()), TEXT, k=0))
 
 
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("runner", RUNNERS)
 def test_scoring_between_steps_leaves_the_texts_being_written_alone(
-    monkeypatch: pytest.MonkeyPatch, reader: str
+    monkeypatch: pytest.MonkeyPatch, runner: str
 ) -> None:
-    monkeypatch.setattr(scoring, "_PIECE", 4)
+    monkeypatch.setattr(runners, "_PIECE", 4)
     model = lively()
-    held = READERS[reader](model)
-    batch = Batch(held, slots=2)
+    held = RUNNERS[runner](model)
+    batch = BatchScheduler(held, slots=2)
     for prompt in ([1, 2, 3], [9]):
         batch.join(prompt, greedy(max_new_tokens=20))
     pieces = score(held.logits_along(TEXT[:-1]), TEXT, 53, 1)
@@ -116,13 +123,13 @@ def test_nan_is_told_as_nan() -> None:
     model = lively()
     with torch.no_grad():
         model.blocks[1].mlp.down.weight.fill_(float("nan"))
-    found = scored(reader_for(model), TEXT)
+    found = scored(runner_for(model), TEXT)
     assert all(one.logprob != one.logprob for one in found)
 
 
-def test_a_text_that_fills_the_context_is_scored_and_its_reader_reads_on() -> None:
+def test_a_text_that_fills_the_context_is_scored_and_its_runner_goes_on() -> None:
     model = lively()
-    held = reader_for(model)
+    held = runner_for(model)
     ids = [i % 53 for i in range(41)]
     assert len(scored(held, ids)) == 40
-    assert held.read([Chunk(0, 0, ids[:40])]).shape == (1, 53)
+    assert held.forward([Chunk(0, 0, ids[:40])]).shape == (1, 53)

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from model.generation.reader import reader_for
-from model.generation.sampler import generate
+from model.generation.runner import runner_for
 from model.generation.sampling import SamplingSettings
 from model.gpt import GPT
+from model.language_model import generate
 from pipeline.events import Delta, Event, Sample, Started, Warned
 from pipeline.inference.writer import Writer
 from pipeline.options.config import InferenceOptions
@@ -88,7 +88,7 @@ def test_half_a_character_is_never_streamed(workspace: Path) -> None:
     text = "né北🙂"
     spelled = prompt_ids(f"a{text}")[1:]
     model = following_model(dict(pairwise([*spelled, 257])), other=257)
-    writer = Writer("says", reader_for(model), byte_tokenizer())
+    writer = Writer("says", runner_for(model), byte_tokenizer())
     options = InferenceOptions(temperature=0, max_length=20)
     events = list(writer.write("a", options, seed=0, stop=threading.Event()))
     assert [e.text for e in events if isinstance(e, Delta)] == ["", *text]
@@ -148,7 +148,7 @@ def test_statistics_say_what_was_measured(house: Path) -> None:
 
 def test_speed_is_that_of_the_model_not_of_its_reader(workspace: Path) -> None:
     ticks = iter(range(1000))
-    writer = Writer("m", reader_for(lively_model()), byte_tokenizer())
+    writer = Writer("m", runner_for(lively_model()), byte_tokenizer())
     options = InferenceOptions(max_length=4)
     events = list(
         writer.write("a", options, seed=0, stop=threading.Event(), clock=lambda: next(ticks))

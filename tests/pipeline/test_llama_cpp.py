@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from model.generation.chunks import Chunk
-from model.generation.reader import reader_for
+from model.generation.runner import Chunk, runner_for
 from model.gpt import GPT
 from pipeline.events import Event, Sample, Warned
 from pipeline.inference import llama_cpp
@@ -32,12 +31,12 @@ def installed() -> None:
     pytest.importorskip("llama_cpp", reason="the extra cpu-fast is not installed")
 
 
-def reader_of(model: GPT, **options: Any) -> llama_cpp.LlamaReader:
+def runner_of(model: GPT, **options: Any) -> llama_cpp.LlamaRunner:
     path = save_step(RUN, 1, model, byte_tokenizer())
     asked = OPTIONS.model_copy(update=options)
-    reader, _ = llama_cpp.llama_reader(path, "it", asked, torch.float32)
-    assert isinstance(reader, llama_cpp.LlamaReader)
-    return reader
+    runner, _ = llama_cpp.llama_runner(path, "it", asked, torch.float32)
+    assert isinstance(runner, llama_cpp.LlamaRunner)
+    return runner
 
 
 def texts(**options: Any) -> list[list[int]]:
@@ -58,9 +57,9 @@ def test_it_writes_what_our_own_engine_writes(workspace: Path, shape: str) -> No
 def test_gelu_is_near_and_its_rounding_is_told(workspace: Path) -> None:
     model = lively_model(2, **GPT2)
     path = save_step(RUN, 1, model, byte_tokenizer())
-    reader, [note] = llama_cpp.llama_reader(path, "it", OPTIONS, torch.float32)
+    runner, [note] = llama_cpp.llama_runner(path, "it", OPTIONS, torch.float32)
     ids = [Chunk(0, 0, list(range(1, 60)))]
-    wanted, found = reader_for(model).read(ids), reader.read(ids)
+    wanted, found = runner_for(model).forward(ids), runner.forward(ids)
     assert (found - wanted).norm() < 0.01 * wanted.norm()
     assert "GELU" in note
 
@@ -68,7 +67,7 @@ def test_gelu_is_near_and_its_rounding_is_told(workspace: Path) -> None:
 @pytest.mark.usefixtures("installed")
 def test_slots_grow_rewind_and_do_not_touch_each_other(workspace: Path) -> None:
     model = lively_model(1, max_position_embeddings=600)
-    theirs, ours = reader_of(model), reader_for(model)
+    theirs, ours = runner_of(model), runner_for(model)
     long = [(7 * i) % 250 for i in range(400)]
     for chunks in (
         [Chunk(0, 0, [1, 2, 3])],
@@ -79,20 +78,20 @@ def test_slots_grow_rewind_and_do_not_touch_each_other(workspace: Path) -> None:
         [Chunk(0, 405, [1]), Chunk(1, 5, [1]), Chunk(3, 1, [1])],
         [Chunk(0, 0, [1])],
     ):
-        assert torch.allclose(theirs.read(chunks), ours.read(chunks), atol=2e-3)
+        assert torch.allclose(theirs.forward(chunks), ours.forward(chunks), atol=2e-3)
 
 
 @pytest.mark.usefixtures("installed")
 def test_logits_along_a_text_are_ours_and_its_slots_know_nothing_of_it(workspace: Path) -> None:
     model = lively_model(1, max_position_embeddings=700)
-    theirs, ours = reader_of(model), reader_for(model)
+    theirs, ours = runner_of(model), runner_for(model)
     begun = [Chunk(0, 0, [1, 2, 3]), Chunk(1, 0, [9])]
-    assert torch.allclose(theirs.read(begun), ours.read(begun), atol=2e-3)
+    assert torch.allclose(theirs.forward(begun), ours.forward(begun), atol=2e-3)
     text = [(7 * i) % 250 for i in range(700)]
     pieces = theirs.logits_along(text)
     found = [next(pieces)]
     further = [Chunk(0, 3, [4]), Chunk(1, 1, [8, 7])]
-    assert torch.allclose(theirs.read(further), ours.read(further), atol=2e-3)
+    assert torch.allclose(theirs.forward(further), ours.forward(further), atol=2e-3)
     found += pieces
     assert len(found) > 1
     expected = torch.cat(list(ours.logits_along(text)))
@@ -101,7 +100,7 @@ def test_logits_along_a_text_are_ours_and_its_slots_know_nothing_of_it(workspace
     next(left)
     left.close()  # type: ignore[attr-defined]
     again = [Chunk(0, 4, [5])]
-    assert torch.allclose(theirs.read(again), ours.read(again), atol=2e-3)
+    assert torch.allclose(theirs.forward(again), ours.forward(again), atol=2e-3)
 
 
 @pytest.mark.usefixtures("installed")
@@ -114,24 +113,24 @@ def test_a_text_longer_than_the_context_goes_on(workspace: Path) -> None:
 
 @pytest.mark.usefixtures("installed")
 def test_the_file_is_made_again_only_for_other_weights(workspace: Path) -> None:
-    reader_of(lively_model(1))
+    runner_of(lively_model(1))
     [file] = Path("exports").glob("*/*.gguf")
     first = file.stat().st_mtime_ns
     path = RUN / "checkpoint_step_000001"
-    llama_cpp.llama_reader(path, "it", OPTIONS, torch.float32)
+    llama_cpp.llama_runner(path, "it", OPTIONS, torch.float32)
     assert file.stat().st_mtime_ns == first
-    reader_of(lively_model(2))
+    runner_of(lively_model(2))
     assert file.stat().st_mtime_ns != first
 
 
 @pytest.mark.usefixtures("installed")
 def test_int8_is_near_and_says_that_it_was_not_measured(workspace: Path) -> None:
     model = lively_model(1)
-    reader = reader_of(model, quantize="int8")
+    runner = runner_of(model, quantize="int8")
     ids = [Chunk(0, 0, [5, 6, 7])]
-    wanted, found = reader_for(model).read(ids), reader.read(ids)
+    wanted, found = runner_for(model).forward(ids), runner.forward(ids)
     assert 0 < (found - wanted).norm() < 0.05 * wanted.norm()
-    assert not reader.exact
+    assert not runner.exact
     events = run_stage(
         "inference", inference={"prompt": "a", "engine": "llamacpp", "quantize": "int8"}
     )
@@ -151,7 +150,7 @@ def test_models_that_no_file_holds_are_refused_with_the_other_engine_named(
 ) -> None:
     shape, options, words = REFUSED[case]
     with pytest.raises(RefusedError) as caught:
-        reader_of(lively_model(**shape), **options)
+        runner_of(lively_model(**shape), **options)
     assert words in caught.value.found
     assert "--engine torch" in caught.value.remedy
 
@@ -180,8 +179,8 @@ def test_without_the_package_the_command_that_installs_it_is_named(
 
 
 def test_an_engine_that_chooses_otherwise_is_refused() -> None:
-    ours = reader_for(lively_model(1))
-    llama_cpp.compare(reader_for(lively_model(1)), ours, "it")
+    ours = runner_for(lively_model(1))
+    llama_cpp.compare(runner_for(lively_model(1)), ours, "it")
     with pytest.raises(RefusedError, match="computes it differently") as caught:
-        llama_cpp.compare(reader_for(lively_model(2)), ours, "it")
+        llama_cpp.compare(runner_for(lively_model(2)), ours, "it")
     assert "it chooses" in caught.value.found

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from model.config import ModelConfig, parameter_count
 from model.device import autocast, fast_half
-from model.gpt import create_model
+from model.language_model import create_model
 from model.layers.limits import MATH_UP_TO
 from model.optimizer import build_optimizer, optimizer_state
 from pipeline.options.config import TrainOptions

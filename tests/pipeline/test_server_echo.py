@@ -11,8 +11,8 @@ from openai import BadRequestError, OpenAI, UnprocessableEntityError
 from openai.types.completion_choice import CompletionChoice, Logprobs
 
 from model.checkpoint import load_weights
-from model.generation import scoring
-from model.generation.batch import Batch
+from model.generation import runner, scoring
+from model.generation.batch import BatchScheduler
 from pipeline.server.engine import work_queue
 from pipeline.server.engine.work_queue import Prompt
 from pipeline.server.engine.worker import Worker
@@ -216,12 +216,12 @@ def test_a_model_that_computes_nan_is_told_as_when_it_writes(client: OpenAI) -> 
 def test_a_long_prompt_lets_the_others_write_between_its_pieces(
     served: Served, client: OpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scoring, "_PIECE", 2)
+    monkeypatch.setattr(runner, "_PIECE", 2)
     done: list[str] = []
     arrived = Event()
-    step, score, submit = Batch.step, scoring.score, Worker.submit
+    step, score, submit = BatchScheduler.step, scoring.score, Worker.submit
 
-    def stepping(batch: Batch) -> Any:
+    def stepping(batch: BatchScheduler) -> Any:
         done.append("step")
         if len(done) == 5:
             arrived.wait()
@@ -237,7 +237,7 @@ def test_a_long_prompt_lets_the_others_write_between_its_pieces(
         if new.prompts:
             arrived.set()
 
-    monkeypatch.setattr(Batch, "step", stepping)
+    monkeypatch.setattr(BatchScheduler, "step", stepping)
     monkeypatch.setattr(work_queue, "score", noting)
     monkeypatch.setattr(Worker, "submit", submitting)
     body = {"model": LIVELY, "prompt": "0", "max_tokens": 250, "stream": True}
@@ -253,7 +253,7 @@ def test_a_long_prompt_lets_the_others_write_between_its_pieces(
 def test_a_client_that_leaves_ends_the_scoring_of_its_prompts(
     served: Served, client: OpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scoring, "_PIECE", 1)
+    monkeypatch.setattr(runner, "_PIECE", 1)
     pieces, score = [0], scoring.score
 
     def counting(*arguments: Any) -> Any:

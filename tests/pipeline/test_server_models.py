@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from model.generation.batch import Batch
+from model.generation.batch import BatchScheduler
 from pipeline.events import Warned
 from pipeline.server.engine import model_cache
 from pipeline.server.engine.catalogue import Catalogue, Offer
@@ -113,7 +113,7 @@ def test_what_does_not_fit_into_memory_says_what_would(
 def test_memory_that_ends_while_loading_or_writing_ends_that_request_only(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load, step = model_cache.load_writer, Batch.step
+    load, step = model_cache.load_writer, BatchScheduler.step
 
     def loading(path: Path, name: str, *rest: Any) -> Any:
         if name.endswith("step-10"):
@@ -122,14 +122,14 @@ def test_memory_that_ends_while_loading_or_writing_ends_that_request_only(
 
     failing = threading.Event()
 
-    def stepping(batch: Batch) -> Any:
+    def stepping(batch: BatchScheduler) -> Any:
         if failing.is_set():
             failing.clear()
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return step(batch)
 
     monkeypatch.setattr(model_cache, "load_writer", loading)
-    monkeypatch.setattr(Batch, "step", stepping)
+    monkeypatch.setattr(BatchScheduler, "step", stepping)
     with serving(folder) as served:
         assert refused(served, f"{NEW}/step-10", 503)["code"] == "out_of_memory"
         assert counts(served)
@@ -159,14 +159,14 @@ class Held:
 
     def __enter__(self) -> "Held":
         self._served.complete("0", model=COUNTING, max_tokens=1)
-        step, inside = Batch.step, threading.Event()
+        step, inside = BatchScheduler.step, threading.Event()
 
-        def waiting(batch: Batch) -> Any:
+        def waiting(batch: BatchScheduler) -> Any:
             inside.set()
             self._go.wait()
             return step(batch)
 
-        self._patch.setattr(Batch, "step", waiting)
+        self._patch.setattr(BatchScheduler, "step", waiting)
         self._connection = self._served.connect()
         self._connection.sendall(self._served.request({"model": COUNTING, "prompt": "0"}))
         inside.wait()

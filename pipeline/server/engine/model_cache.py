@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from model.generation.batch import Batch
+from model.generation.batch import BatchScheduler
 from pipeline.inference.loading import device_for, load_writer, memory_free, what_fits
 from pipeline.options.config import ServeOptions
 from pipeline.server.engine.catalogue import Catalogue, Offer
@@ -171,7 +171,7 @@ class Shelf:
         path = offer.checkpoint.path
         try:
             writer = load_writer(path, offer.id, self._options, self._tokenizers_dir)
-            return Desk(writer, Batch(writer.reader, self._options.rows))
+            return Desk(writer, BatchScheduler(writer.runner, self._options.rows))
         except OutOfMemoryError as error:
             raise self._no_memory(offer, error.found) from error
         except HatcheryError as error:

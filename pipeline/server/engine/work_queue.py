@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TypeAlias
 
-from model.generation.batch import Batch
+from model.generation.batch import BatchScheduler
 from model.generation.sampling import NewToken, SamplingSettings
 from model.generation.scoring import Scored, Scores, score
 from pipeline.inference.stop_strings import Continuation
@@ -64,7 +64,7 @@ class Desk:
     """
 
     writer: Writer
-    batch: Batch
+    batch: BatchScheduler
     texts: dict[int, "Text"] = field(default_factory=dict)
     waiting: "deque[Text]" = field(default_factory=deque)
     unscored: "deque[Job]" = field(default_factory=deque)
@@ -134,10 +134,10 @@ class Job:
 
     def score(self) -> Iterator[Scores]:
         """Score the prompts, a piece of one at a time."""
-        reader, vocabulary = self.desk.writer.reader, self.desk.writer.tokenizer.vocab_size
+        runner, vocabulary = self.desk.writer.runner, self.desk.writer.tokenizer.vocab_size
         for prompt in self.prompts:
             if len(prompt.ids) > 1:
-                logits = reader.logits_along(prompt.ids[:-1])
+                logits = runner.logits_along(prompt.ids[:-1])
                 for piece in score(logits, prompt.ids, vocabulary, self.alternatives):
                     prompt.scored.append(piece)
                     yield piece
