@@ -15,7 +15,7 @@ import torch
 from model.generation.runner import runner_for
 from model.generation.sampling import SamplingSettings
 from model.gpt import GPT
-from model.language_model import generate
+from model.language_model import LanguageModel, generate
 from pipeline.events import Delta, Event, Sample, Started, Warned
 from pipeline.inference.writer import Writer
 from pipeline.options.config import InferenceOptions
@@ -61,7 +61,7 @@ def prompt_ids(text: str) -> list[int]:
     return [256, *byte_tokenizer().encode(text)]
 
 
-def best_model() -> GPT:
+def best_model() -> LanguageModel:
     return lively_model(2)
 
 

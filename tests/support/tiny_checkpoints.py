@@ -9,7 +9,7 @@ import torch
 
 from model.checkpoint import save_checkpoint
 from model.config import ModelConfig
-from model.gpt import GPT
+from model.language_model import LanguageModel, create_model
 from pipeline.runs import folders
 from pipeline.tokenizer.formats import read
 from pipeline.tokenizer.tokenizer import Tokenizer
@@ -24,7 +24,7 @@ def byte_tokenizer() -> Tokenizer:
     return read(folder if folder.is_dir() else save_tokenizer("bytes"), "bytes")
 
 
-def lively_model(seed: int = 0, **changes: Any) -> GPT:
+def lively_model(seed: int = 0, **changes: Any) -> LanguageModel:
     """A random model with strong opinions, so that its greedy text is not one repeated id."""
     torch.manual_seed(seed)
     sizes: dict[str, Any] = {
@@ -36,10 +36,10 @@ def lively_model(seed: int = 0, **changes: Any) -> GPT:
         "initializer_range": 0.4,
         "tie_word_embeddings": False,
     }
-    return GPT(ModelConfig(**(sizes | changes))).eval()
+    return create_model(ModelConfig(**(sizes | changes))).eval()
 
 
-def following_model(successors: Mapping[int, int], other: int, context: int = 64) -> GPT:
+def following_model(successors: Mapping[int, int], other: int, context: int = 64) -> LanguageModel:
     """After id i it writes successors[i], after any id not in there `other`, always.
 
     There may be as many different ids to write as the model is wide.
@@ -60,7 +60,7 @@ def following_model(successors: Mapping[int, int], other: int, context: int = 64
     return model
 
 
-def counting_model(context: int = 64) -> GPT:
+def counting_model(context: int = 64) -> LanguageModel:
     """Writes 0123456789 round and round, whatever it reads, and never ends by itself."""
     digits = byte_tokenizer().encode("0123456789")
     return following_model(dict(pairwise([*digits, digits[0]])), digits[0], context)
