@@ -9,6 +9,7 @@ import torch
 
 from model.checkpoint import save_checkpoint
 from model.config import ModelConfig
+from model.gpt import GPT
 from model.language_model import LanguageModel, create_model
 from pipeline.runs import folders
 from pipeline.tokenizer.formats import read
