@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from model.config import ModelConfig
+from model.device import dtype_on
 from model.gpt import GPT
 from model.huggingface.config_in import parse_model_config
 from model.huggingface.config_out import config_to_hf
@@ -109,7 +110,7 @@ def load_weights(
         model = LanguageModel(config or described)
     _refuse_misfit(model, state)
     stored = state["embedding.weight"].dtype
-    model = model.to(dtype or stored).to_empty(device=device)
+    model = model.to(dtype_on(torch.device(device), dtype or stored)).to_empty(device=device)
     model.load_state_dict(state)
     return model.eval()
 

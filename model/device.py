@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from utils.errors import UsageError
 
@@ -83,6 +84,16 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     if dtype == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, dtype)
+
+
+def dtype_on(device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """`dtype`, and float32 in place of float64 on Apple GPUs, which have none."""
+    return torch.float32 if device.type == "mps" and dtype == torch.float64 else dtype
+
+
+def float64_sum(values: Tensor) -> float:
+    """The sum of all values in float64, which for Apple GPUs the CPU computes."""
+    return float((values.cpu() if values.device.type == "mps" else values).double().sum())
 
 
 def synchronise(device: torch.device) -> None:

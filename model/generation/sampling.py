@@ -144,13 +144,11 @@ def draw(
         place.clamp_(max=candidates.shape[1] - 1)
         chosen = (place if ids is None else ids.gather(1, place))[:, 0]
     decided = logits.gather(1, chosen[:, None])[:, 0] - total
-    # Both in one copy, for which a GPU's queue is waited for; float64 holds ids exactly.
-    chosen_ids, logprobs = torch.stack((chosen.double(), decided.double())).tolist()
-    named: list[Alternatives] = [()] * len(logprobs)
+    named: list[Alternatives] = [()] * len(logits)
     if settings.alternatives:
         best, best_ids = likeliest(logits, min(settings.alternatives, logits.shape[1]))
         named = name(best_ids, best - total[:, None])
-    return Drawn([int(token) for token in chosen_ids], logprobs, named)
+    return Drawn(chosen.tolist(), decided.tolist(), named)
 
 
 class ArgmaxLogsumexp(NamedTuple):

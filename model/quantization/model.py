@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from model.config import ModelConfig
+from model.device import dtype_on
 from model.gpt import GPT
 from model.layers.rope import RotaryEmbedding
 from model.quantization.layers import (
@@ -41,11 +42,11 @@ class QuantizedGPT(GPT):
         self._device, self._dtype = device, dtype
         for name in list(_matrices(self)):
             bias = state.pop(f"{name}.bias", None)
-            weight = state.pop(f"{name}.weight").to(device)
+            weight = _moved(state.pop(f"{name}.weight"), device)
             bias = None if bias is None else bias.to(device, dtype)
             self.set_submodule(name, quantized_linear(weight, bias, form))
-        table = Int8Linear(state.pop(_TABLE).to(device))
-        self.scores = Int8Linear(state.pop(_HEAD).to(device)) if _HEAD in state else table
+        table = Int8Linear(_moved(state.pop(_TABLE), device))
+        self.scores = Int8Linear(_moved(state.pop(_HEAD), device)) if _HEAD in state else table
         self.embedding = Int8Table(table, dtype)  # type: ignore[assignment]
         self.head = None
         rest = {name: state.pop(name).to(device, dtype, copy=True) for name in list(state)}
@@ -96,6 +97,10 @@ def weight_bytes(config: ModelConfig, form: Form | None, dtype: torch.dtype) -> 
         outputs, inputs = weight.shape
         total += matrix_bytes(outputs, inputs, kind) - weight.numel() * dtype.itemsize
     return total
+
+
+def _moved(weight: Tensor, device: torch.device) -> Tensor:
+    return weight.to(device, dtype_on(device, weight.dtype))
 
 
 def _matrices(model: GPT) -> dict[str, nn.Linear]:

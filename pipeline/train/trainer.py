@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.device import autocast
+from model.device import autocast, float64_sum
 from model.gpt import GPT
 from model.optimizer import ModelOptimizer
 from utils.errors import HatcheryError
@@ -153,7 +153,7 @@ class Trainer:
                 break
             with autocast(self._device, self._dtype):
                 losses = self.model.token_losses(inputs, targets)
-            nats += float(losses.double().sum())
+            nats += float64_sum(losses)
             count += int((targets >= 0).sum())
         self.model.train()
         return Evaluation(nats / max(1, count), count)

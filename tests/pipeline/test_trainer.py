@@ -9,6 +9,7 @@ from model.config import ModelConfig
 from model.gpt import GPT
 from model.optimizer import build_optimizer
 from pipeline.train.trainer import NonFiniteError, Trainer
+from tests.support.apple_gpu import apple_gpu, moved
 
 CONFIG = ModelConfig(
     vocab_size=11, hidden_size=8, num_layers=1, num_heads=2, num_kv_heads=1,
@@ -101,3 +102,15 @@ class _Overflow(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         return upstream * torch.inf
+
+
+def test_validation_needs_no_float64_of_the_device() -> None:
+    batches = [CountedBatches().batch(n) for n in range(2)]
+    expected = trainer().evaluate(batches, None)
+    subject = trainer()
+    with apple_gpu() as device:
+        subject.model = moved(subject.model)
+        there = [(inputs.to(device), targets.to(device)) for inputs, targets in batches]
+        found = subject.evaluate(there, None)
+    assert found.tokens == expected.tokens
+    assert found.loss == pytest.approx(expected.loss, abs=1e-6)
