@@ -47,9 +47,6 @@ def train(rehearsal: Rehearsal) -> Trial:
     config = _settings(rehearsal, folder)
     config = revised(config, train=revised(config.train, **changes))
     record = yield from rehearsal.follow("train", config)
-    if not folders.step_folders(record.path):
-        told = [warned.message for warned in record.of(Warned)]
-        raise HatcheryError("No checkpoint could be saved.", found=" ".join(told[-1:]))
     rehearsal.trained, rehearsal.training = record, config
     steps = [metric for metric in record.of(Metric) if "loss" in metric.values]
     figures = [*_figures(rehearsal, setup, steps), "compiled" if compiled else "", rehearsal.basis]

@@ -12,8 +12,10 @@ from model.checkpoint import load_training_state, load_weights, save_checkpoint
 from model.config import flops_per_token
 from model.generation.sampling import SamplingSettings
 from model.gpt import GPT
+from model.huggingface.weights import state_to_hf
 from model.language_model import create_model, generate
 from model.optimizer import build_optimizer, load_optimizer_state, optimizer_state
+from model.tensors import total_bytes
 from pipeline.dataloader import train_val_loaders
 from pipeline.events import Event, Finished, Metric, Sample, Saved, Warned
 from pipeline.options.config import Config
@@ -186,7 +188,7 @@ class Session:
         if self.step % (options.sample_every or eval_every) == 0 or last:
             prompt = options.sample_prompt
             yield write_sample(self._model, self._setup.tokenizer, prompt, self.step)
-        if self.step % (options.checkpoint_every or eval_every) == 0 or improved or last:
+        if self.step % (options.checkpoint_every or eval_every) == 0 or improved:
             yield from self._save()
         elif self._save_requested():
             yield from self._save(requested=True)
@@ -230,12 +232,16 @@ class Session:
         patience = self._options.early_stopping
         if patience is not None and self._state["stale"] >= patience:
             self.given_up = True
-            stale, best = self._state["stale"], self._state["best_step"]
-            yield Warned(
-                f"Stopping early: {stale} validations in a row were no better than step {best} "
-                f"(loss {self._state['best_loss']:.4f})."
-            )
+            stale = self._state["stale"]
+            yield Warned(f"Stopping early: {stale} validations in a row {self._not_better()}.")
         return False
+
+    def _not_better(self) -> str:
+        """What the validations since the best one have in common."""
+        if "best_step" not in self._state:
+            return "had a loss that is not finite"
+        best, loss = self._state["best_step"], self._state["best_loss"]
+        return f"were no better than step {best} (loss {loss:.4f})"
 
     def _save_requested(self) -> bool:
         """Whether somebody who watches has asked for a checkpoint; looked for once a second."""
@@ -245,12 +251,12 @@ class Session:
         self._looked = now
         return folders.take_save_request(self._setup.folder)
 
-    def _save(self, *, requested: bool = False) -> Iterator[Event]:
+    def _save(self, *, requested: bool = False, final: bool = False) -> Iterator[Event]:
         """Write a checkpoint; a full disk is a warning until it has happened three times in a row,
-        not counting those that were `requested`.
+        not counting those that were `requested`. Nothing comes after the `final` one.
 
         Raises:
-            DiskFullError: the third failed save running.
+            DiskFullError: the third failed save running, or a final one that failed.
         """
         setup, folder = self._setup, folders.step_folder(self._setup.folder, self.step)
         self._state["seconds"] += time.monotonic() - self._begin
@@ -275,8 +281,8 @@ class Session:
             )
         except DiskFullError as error:
             self._failed_saves += not requested
-            if self._failed_saves >= _MOST_FAILED_SAVES:
-                raise
+            if final or self._failed_saves >= _MOST_FAILED_SAVES:
+                raise self._no_room(error) from error
             yield Warned(f"Not saved at step {self.step}: {error.problem}", error.remedy)
             return
         self._failed_saves, self._saved_step = 0, self.step
@@ -288,10 +294,24 @@ class Session:
         facts = {"step": self.step, "val_loss": self._state.get("val_loss")}
         yield Saved("checkpoint", str(folder), facts)
 
+    def _no_room(self, error: DiskFullError) -> DiskFullError:
+        """What a save that was given up needed, and what there was."""
+        optimizer = optimizer_state(self._trainer.optimizer, self._model)
+        size = total_bytes(state_to_hf(self._model)) + total_bytes(optimizer)
+        return DiskFullError(
+            f"The checkpoint of step {self.step} could not be saved.",
+            found=f"{error.problem} A checkpoint takes {human_bytes(size)}; {error.found}",
+            remedy=error.remedy,
+        )
+
     def closing(self, *, stopped: bool) -> Iterator[Event]:
-        """Save what is not saved yet, and say how it ended."""
+        """Save what is not saved yet, and say how it ended.
+
+        Raises:
+            DiskFullError: there is no room for the last checkpoint.
+        """
         if self._saved_step != self.step:
-            yield from self._save()
+            yield from self._save(final=True)
         finished = self.step >= self._setup.total_steps or self.given_up
         summary = {
             "steps": self.step,

@@ -4,9 +4,11 @@ Everything the run says goes to the face and to the run's own events.jsonl. Save
 between optimizer steps; a stop request finishes the step, saves and leaves.
 """
 
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
 from threading import Event as StopSignal
 
 import torch
@@ -16,12 +18,12 @@ from model.config import parameter_count
 from model.huggingface.folding import folded_config
 from pipeline.events import Event, Finished, Progress, Started, Warned, to_json
 from pipeline.options.config import Config, TrainOptions
-from pipeline.runs import pretrained
+from pipeline.runs import folders, pretrained
 from pipeline.train.session import Session
 from pipeline.train.setup import Setup, prepare_run, write_record
 from pipeline.train.trainer import NonFiniteError
 from utils.errors import OutOfMemoryError, RefusedError
-from utils.files import AppendLog, FolderLock
+from utils.files import AppendLog, DiskFullError, FolderLock
 from utils.units import human_count
 
 _PROGRESS_INTERVAL = 0.1
@@ -42,10 +44,15 @@ def run(config: Config, options: TrainOptions, stop: StopSignal) -> Iterator[Eve
         log = AppendLog(setup.folder / "events.jsonl")
         stack.callback(log.close)
         write_record(setup)
-        for event in _train(config, setup, stop):
-            if not isinstance(event, Progress):
-                log.write(to_json(event))
-            yield event
+        try:
+            for event in _train(config, setup, stop):
+                if not isinstance(event, Progress):
+                    log.write(to_json(event))
+                yield event
+        except DiskFullError as error:
+            raise DiskFullError(
+                error.problem, found=error.found, remedy=_after_a_full_disk(setup.folder)
+            ) from error
 
 
 def _train(config: Config, setup: Setup, stop: StopSignal) -> Iterator[Event]:
@@ -86,6 +93,14 @@ def _steps(session: Session, total: int, stop: StopSignal) -> Iterator[Event]:
             yield Progress(session.step, total, "steps", figures=session.figures())
         if stop.is_set() or session.given_up:
             break
+
+
+def _after_a_full_disk(run: Path) -> str:
+    """What to do once there is room again: only a run with a checkpoint can go on."""
+    if not folders.step_folders(run):
+        return "free some room, then run the same command again"
+    command = shlex.join(["python", "main.py", "train", "--resume", str(run)])
+    return f"free some room, then go on from the last checkpoint: {command}"
 
 
 def _announcements(setup: Setup) -> Iterator[Event]:

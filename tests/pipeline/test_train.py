@@ -10,12 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from model.checkpoint import save_checkpoint
 from pipeline.events import Event, Finished, Metric, Sample, Warned, from_json
 from pipeline.runs import folders as runs
 from pipeline.train.trainer import Evaluation, Trainer
 from tests.conftest import WORDS
 from tests.support.stage_runner import finished, run_stage
 from utils.errors import RefusedError, UsageError
+from utils.files import DiskFullError
 
 MODEL = {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "dropout": 0.1}
 TRAIN: dict[str, Any] = {
@@ -205,8 +207,6 @@ def test_a_nan_never_reaches_the_weights_and_names_its_batch(
 def test_a_full_disk_is_survived_until_it_happens_three_times(
     prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from utils.files import DiskFullError
-
     def full_disk(*_: object, **__: object) -> None:
         raise DiskFullError("The disk is full.")
 
@@ -215,6 +215,46 @@ def test_a_full_disk_is_survived_until_it_happens_three_times(
     with pytest.raises(DiskFullError):
         run_stage("train", into=seen, train=TRAIN | {"name": "full"}, model=MODEL)
     assert sum(isinstance(e, Warned) and "Not saved" in e.message for e in seen) == 2
+
+
+@pytest.mark.parametrize("stopped_at", [7, 12])
+def test_a_last_checkpoint_that_finds_no_room_fails_the_training(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch, stopped_at: int
+) -> None:
+    def full_at_the_end(folder: Path, *rest: Any, **more: Any) -> None:
+        if folder.name == f"checkpoint_step_{stopped_at:06}":
+            raise DiskFullError("The disk is full.", found="1 B free on that disk")
+        save_checkpoint(folder, *rest, **more)
+
+    monkeypatch.setattr("pipeline.train.session.save_checkpoint", full_at_the_end)
+    seen: list[Event] = []
+    with pytest.raises(DiskFullError, match=f"step {stopped_at} could not be saved") as error:
+        run_stage(
+            "train",
+            into=seen,
+            stop_when=lambda e: isinstance(e, Metric) and e.step == stopped_at,
+            train=TRAIN | {"name": "late"},
+            model=MODEL,
+        )
+    run = next(Path("checkpoints").glob("run_*_late"))
+    assert not any(isinstance(event, Finished) for event in seen)
+    assert "A checkpoint takes 115.9 KiB" in error.value.found
+    assert error.value.remedy.endswith(f"python main.py train --resume {run}")
+    monkeypatch.setattr("pipeline.train.session.save_checkpoint", save_checkpoint)
+    again = run_stage("train", train={"resume": str(run)})
+    assert finished(again).summary["steps"] == 12
+
+
+def test_a_full_disk_before_the_first_checkpoint_does_not_advise_to_resume(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise DiskFullError("The disk is full.")
+
+    monkeypatch.setattr("pipeline.train.session.save_checkpoint", full)
+    with pytest.raises(DiskFullError) as error:
+        train(max_steps=1, name="none")
+    assert error.value.remedy == "free some room, then run the same command again"
 
 
 def test_old_checkpoints_go_but_best_and_latest_stay(prepared: Path) -> None:
@@ -232,6 +272,16 @@ def test_early_stopping_ends_the_run_as_done(
     events = train(early_stopping=2, eval_every=1, name="bored")
     assert finished(events).summary["steps"] == 3
     assert not finished(events).stopped
+
+
+def test_early_stopping_without_one_finite_validation_ends_the_run_as_done(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, "evaluate", lambda *_: Evaluation(loss=math.nan, tokens=1))
+    events = train(early_stopping=2, eval_every=1, name="lost")
+    assert finished(events).summary["steps"] == 2
+    [warning] = [e.message for e in events if isinstance(e, Warned) and "early" in e.message]
+    assert warning == "Stopping early: 2 validations in a row had a loss that is not finite."
 
 
 def test_two_writers_never_share_a_run(prepared: Path) -> None:
