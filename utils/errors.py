@@ -1,12 +1,22 @@
-"""One exception base and the exit codes.
+"""One exception base, the exit codes, and what counts as being out of memory.
 
 An error the user can meet has three parts: what is missing, what was found, and the exact next
 command. Anything else that escapes is our own mistake and keeps its traceback.
 """
 
+import errno
 import shlex
 from collections.abc import Sequence
 from enum import IntEnum
+
+# What torch and the libraries of a GPU say in exceptions that are RuntimeErrors otherwise.
+_MEMORY_MESSAGES = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+_GPU_WORDS = ("CUDA", "CUBLAS", "MPS")
 
 
 class ExitCode(IntEnum):
@@ -68,6 +78,35 @@ class UsageError(HatcheryError):
 
 class OutOfMemoryError(HatcheryError):
     """The machine's or the GPU's memory does not hold what was asked for."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception of Python, the system, torch, a GPU's library or our own says that
+    memory is used up. torch's own class is known by its name: torch is not imported here."""
+    if isinstance(error, MemoryError) or type(error).__name__ == OutOfMemoryError.__name__:
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    text = str(error)
+    return isinstance(error, RuntimeError) and any(words in text for words in _MEMORY_MESSAGES)
+
+
+def explain_memory(error: BaseException) -> OutOfMemoryError:
+    """The general explanation of an error for which `is_out_of_memory` holds, for places that
+    know nothing of the work that needed so much."""
+    text = str(error)
+    found = text.splitlines()[0].split(". ")[0] if text else type(error).__name__
+    if any(word in text for word in _GPU_WORDS):
+        return OutOfMemoryError(
+            "The memory of the GPU is used up.",
+            found=found,
+            remedy="use a smaller model or text, --device cpu, or close other programs",
+        )
+    return OutOfMemoryError(
+        "This machine's memory is used up.",
+        found=found,
+        remedy="use a smaller --batch-size or model, or close other programs",
+    )
 
 
 class NetworkError(HatcheryError):

@@ -22,7 +22,7 @@ from app.terminal.event_renderers import Face, JobFace, JsonFace, TerminalFace
 from pipeline.events import Event, Failed, Finished
 from pipeline.options.config import Config
 from pipeline.stages import Stage
-from utils.errors import ExitCode, HatcheryError
+from utils.errors import ExitCode, HatcheryError, explain_memory, is_out_of_memory
 from utils.files import disk_error
 from utils.hardware import keep_heap
 
@@ -216,22 +216,12 @@ def explained(error: OSError) -> HatcheryError:
 def describe(error: Exception) -> Failed:
     """The final event of a stage that raised; the traceback only of what is our own mistake."""
     kind = type(error).__name__
+    if not isinstance(error, HatcheryError) and is_out_of_memory(error):
+        error = explain_memory(error)
+        kind = type(error).__name__
     if isinstance(error, OSError) and error.errno:
         error = explained(error)
         kind = kind if type(error) is HatcheryError else type(error).__name__
-    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
-        kind = "MemoryError"
-        error = HatcheryError(
-            "This machine's memory is used up.",
-            found=str(error),
-            remedy="use a smaller --batch-size or model, or close other programs",
-        )
-    if kind == "OutOfMemoryError" and not isinstance(error, HatcheryError):  # torch's
-        error = HatcheryError(
-            "The memory of the GPU is used up.",
-            found=str(error).split(". ")[0],
-            remedy="use a smaller model or text, --device cpu, or close other programs",
-        )
     if isinstance(error, HatcheryError):
         return Failed(
             error.problem,

@@ -24,7 +24,7 @@ from pipeline.events import Event, Finished, Progress, Started, Warned
 from pipeline.options.config import BenchOptions, Config
 from pipeline.planning.roofline import Ceilings, row
 from pipeline.runs import inventory
-from utils.errors import OutOfMemoryError
+from utils.errors import OutOfMemoryError, is_out_of_memory
 from utils.hardware import usable_cores
 from utils.units import human_bytes, human_count
 
@@ -102,7 +102,9 @@ def _measured(
             yield Progress(number + 1, message=", ".join(task.name for task in group.tasks))
             if stop.is_set() or (number + 1 >= _FEWEST and time.monotonic() > end):
                 break
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
         raise OutOfMemoryError(
             "This model does not fit into memory.",
             found=str(error).split("\n")[0],

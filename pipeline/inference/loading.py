@@ -19,7 +19,7 @@ from pipeline.options.config import LoadOptions
 from pipeline.runs.inventory import Checkpoint
 from pipeline.runs.pretrained import declared_ends
 from pipeline.tokenizer.load import tokenizer_of
-from utils.errors import HatcheryError, OutOfMemoryError, UsageError
+from utils.errors import HatcheryError, OutOfMemoryError, UsageError, is_out_of_memory
 from utils.hardware import machine, release_heap
 from utils.units import human_bytes
 
@@ -38,8 +38,8 @@ def load_writer(path: Path, name: str, options: LoadOptions, tokenizers_dir: Pat
     tokenizer = tokenizer_of(path, options.tokenizer, tokenizers_dir)
     try:
         runner, notes = _runner(path, name, options)
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not _is_about_memory(error):
+    except Exception as error:
+        if isinstance(error, HatcheryError) or not is_out_of_memory(error):
             raise
         raise _out_of_memory(path, name, options, error) from error
     return Writer(name, runner, tokenizer, declared_ends(path), notes)
@@ -128,12 +128,6 @@ def _runner(path: Path, name: str, options: LoadOptions) -> tuple[ModelRunner, t
         return runner_for(whole), ()
     model, notes = load_smaller(path, name, options.quantize, device, dtype, memory_free(device))
     return runner_for(model), notes
-
-
-def _is_about_memory(error: Exception) -> bool:
-    text = str(error)
-    named = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return named or "not enough memory" in text or "can't allocate memory" in text
 
 
 def _out_of_memory(

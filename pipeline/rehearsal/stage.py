@@ -19,7 +19,7 @@ from pipeline.rehearsal.context import NotTriedError, Rehearsal, StoppedError, T
 from pipeline.rehearsal.verdicts import failed, row
 from pipeline.rehearsal.workspace import Room, rehearsal_room
 from pipeline.sources.source_table import find_source
-from utils.errors import HatcheryError
+from utils.errors import HatcheryError, explain_memory, is_out_of_memory
 from utils.files import disk_error
 from utils.units import human_seconds
 
@@ -90,6 +90,10 @@ def _tried(
 
 def _meaning(error: Exception) -> HatcheryError:
     """What a stage ended with, in words; our own mistakes with the place where they happened."""
+    if isinstance(error, HatcheryError):
+        return error
+    if is_out_of_memory(error):
+        return explain_memory(error)
     if isinstance(error, OSError) and error.errno:
         error = disk_error(error, Path(str(error.filename or "a file")))
     if isinstance(error, HatcheryError):
@@ -98,12 +102,6 @@ def _meaning(error: Exception) -> HatcheryError:
         return HatcheryError(
             f"{error.filename or 'a file'}: {error.strerror}.",
             remedy="check the path and its rights",
-        )
-    if isinstance(error, MemoryError):
-        return HatcheryError(
-            "This machine's memory is used up.",
-            found=str(error),
-            remedy="use a smaller --batch-size or model, or close other programs",
         )
     place = traceback.extract_tb(error.__traceback__)[-1]
     return HatcheryError(

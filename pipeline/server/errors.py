@@ -79,9 +79,3 @@ def from_hatchery(error: HatcheryError, *, code: str) -> ApiError:
 def stopping() -> ApiError:
     """What those hear who wait for something when the server ends."""
     return ApiError(503, "The server is stopping.", code="stopping")
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception of Python's or torch's says that memory is used up."""
-    named = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
-    return named or "DefaultCPUAllocator" in str(error) or "out of memory" in str(error).lower()

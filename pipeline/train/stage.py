@@ -11,8 +11,6 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from threading import Event as StopSignal
 
-import torch
-
 from model import device as devices
 from model.config import parameter_count
 from model.huggingface.folding import folded_config
@@ -22,7 +20,7 @@ from pipeline.runs import folders, pretrained
 from pipeline.train.session import Session
 from pipeline.train.setup import Setup, prepare_run, write_record
 from pipeline.train.trainer import NonFiniteError
-from utils.errors import OutOfMemoryError, RefusedError
+from utils.errors import HatcheryError, OutOfMemoryError, RefusedError, is_out_of_memory
 from utils.files import AppendLog, DiskFullError, FolderLock
 from utils.units import human_count
 
@@ -61,7 +59,9 @@ def _train(config: Config, setup: Setup, stop: StopSignal) -> Iterator[Event]:
     try:
         with closing(Session(config, setup)) as session:
             yield from _run_session(session, setup, stop)
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+    except Exception as error:
+        if isinstance(error, HatcheryError) or not is_out_of_memory(error):
+            raise
         raise _out_of_memory(error, setup) from error
 
 
@@ -122,14 +122,8 @@ def _announcements(setup: Setup) -> Iterator[Event]:
         )
 
 
-def _out_of_memory(error: Exception, setup: Setup) -> Exception:
-    """`error`, or what it means when memory ran out."""
-    text = str(error)
-    if not isinstance(error, torch.OutOfMemoryError | MemoryError) and (
-        "not enough memory" not in text and "can't allocate memory" not in text
-    ):
-        return error
-    batch = setup.options.batch_size
+def _out_of_memory(error: Exception, setup: Setup) -> OutOfMemoryError:
+    text, batch = str(error), setup.options.batch_size
     halved = max(1, batch // 2)
     return OutOfMemoryError(
         f"Out of memory with a batch of {batch} windows of {setup.data.train.window} tokens.",

@@ -257,6 +257,18 @@ def test_a_full_disk_before_the_first_checkpoint_does_not_advise_to_resume(
     assert error.value.remedy == "free some room, then run the same command again"
 
 
+def test_an_error_that_is_not_about_memory_is_passed_on_without_a_cause(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> torch.Tensor:
+        raise RuntimeError("shapes cannot be multiplied")
+
+    monkeypatch.setattr("model.gpt.GPT.loss", broken)
+    with pytest.raises(RuntimeError, match="multiplied") as error:
+        train(name="broken")
+    assert error.value.__cause__ is None
+
+
 def test_old_checkpoints_go_but_best_and_latest_stay(prepared: Path) -> None:
     run = run_folder(train(eval_every=1, keep_checkpoints=2, name="keep"))
     kept = {path.name for path in runs.step_folders(run)}

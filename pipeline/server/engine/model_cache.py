@@ -22,8 +22,8 @@ from pipeline.options.config import ServeOptions
 from pipeline.server.engine.catalogue import Catalogue, Offer
 from pipeline.server.engine.chat_template import ChatTemplate
 from pipeline.server.engine.work_queue import Desk
-from pipeline.server.errors import ApiError, from_hatchery, out_of_memory, stopping
-from utils.errors import HatcheryError, OutOfMemoryError
+from pipeline.server.errors import ApiError, from_hatchery, stopping
+from utils.errors import HatcheryError, OutOfMemoryError, is_out_of_memory
 from utils.hardware import release_heap
 from utils.units import human_bytes
 
@@ -180,7 +180,7 @@ class Shelf:
                                param="model", remedy="ask /v1/models") from error  # fmt: skip
             raise from_hatchery(error, code="model_unusable") from error
         except Exception as error:
-            if out_of_memory(error):
+            if is_out_of_memory(error):
                 raise self._no_memory(offer, str(error)[:200]) from error
             raise ApiError(422, f"{offer.id} cannot be loaded.", code="model_unusable",
                            found=f"{type(error).__name__}: {error}"[:300]) from error  # fmt: skip

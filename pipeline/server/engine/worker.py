@@ -11,9 +11,9 @@ from threading import Condition, Thread
 
 from pipeline.inference.writer import refuse_nan
 from pipeline.server.engine.work_queue import Desk, Job, Piece, Text
-from pipeline.server.errors import ApiError, from_hatchery, out_of_memory
+from pipeline.server.errors import ApiError, from_hatchery
 from pipeline.server.metrics import Metrics
-from utils.errors import HatcheryError
+from utils.errors import HatcheryError, is_out_of_memory
 
 
 class Worker:
@@ -162,7 +162,7 @@ class Worker:
         """A step failed: end all texts of the model, which is to be loaded anew."""
         desk.broken = True
         name = desk.writer.name
-        if out_of_memory(error):
+        if is_out_of_memory(error):
             failure = ApiError(503, f"There is no memory left to write with {name}.",
                                code="out_of_memory", found=str(error)[:300],
                                remedy="send fewer or shorter texts at once")  # fmt: skip
