@@ -4,7 +4,6 @@ Everything the run says goes to the face and to the run's own events.jsonl. Save
 between optimizer steps; a stop request finishes the step, saves and leaves.
 """
 
-import shlex
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -48,9 +47,7 @@ def run(config: Config, options: TrainOptions, stop: StopSignal) -> Iterator[Eve
                     log.write(to_json(event))
                 yield event
         except DiskFullError as error:
-            raise DiskFullError(
-                error.problem, found=error.found, remedy=_after_a_full_disk(setup.folder)
-            ) from error
+            raise _without_room(error, setup.folder) from error
 
 
 def _train(config: Config, setup: Setup, stop: StopSignal) -> Iterator[Event]:
@@ -95,12 +92,14 @@ def _steps(session: Session, total: int, stop: StopSignal) -> Iterator[Event]:
             break
 
 
-def _after_a_full_disk(run: Path) -> str:
-    """What to do once there is room again: only a run with a checkpoint can go on."""
+def _without_room(error: DiskFullError, run: Path) -> DiskFullError:
+    """`error` with what to do once there is room again: only a run with a checkpoint goes on."""
     if not folders.step_folders(run):
-        return "free some room, then run the same command again"
-    command = shlex.join(["python", "main.py", "train", "--resume", str(run)])
-    return f"free some room, then go on from the last checkpoint: {command}"
+        remedy, commands = "free some room, then run the same command again", []
+    else:
+        remedy = "free some room, then go on from the last checkpoint: {}"
+        commands = [("train", "--resume", str(run))]
+    return DiskFullError(error.problem, found=error.found, remedy=remedy, commands=commands)
 
 
 def _announcements(setup: Setup) -> Iterator[Event]:
