@@ -103,5 +103,5 @@ def test_importing_any_module_prints_nothing_and_changes_nothing(workspace: Path
 
 
 def test_no_file_is_longer_than_a_reader_forgives() -> None:
-    long = {p.name: n for p in SOURCES if (n := len(p.read_text().splitlines())) > 350}
+    long = {p.name: n for p in SOURCES if (n := len(p.read_text().splitlines())) > 400}
     assert long == {}
