@@ -110,7 +110,7 @@ class Judged(_Event, frozen=True):
     commands: tuple[tuple[str, ...], ...] = ()
 
 
-class Listening(_Event, frozen=True):
+class ServerReady(_Event, frozen=True, tag="listening"):
     """A server answers at `url`; `token` is the key it made for itself, where nobody gave one."""
 
     url: str
@@ -154,7 +154,7 @@ Event: TypeAlias = (
     | Saved
     | Warned
     | Judged
-    | Listening
+    | ServerReady
     | Finished
     | Failed
 )

@@ -59,7 +59,7 @@ _HELP = """\
 _COMMANDS = ("again", "set", "settings", "model", "help", "quit", *SETTINGS)
 
 
-def wanted(config: Config, *, as_json: bool) -> bool:
+def is_interactive(config: Config, *, as_json: bool) -> bool:
     """Whether somebody is there to talk to, and no prompt was given."""
     return (
         config.inference.prompt is None
@@ -89,9 +89,9 @@ def run(config: Config) -> int:
         import readline  # noqa: F401  # line editing and history for input()
     with _terminated():
         try:
-            conversation = Conversation(config)
-            conversation.begin()
-            conversation.go_on()
+            prompts = PromptLoop(config)
+            prompts.begin()
+            prompts.loop()
         except EOFError:
             print()  # noqa: T201
         except KeyboardInterrupt:
@@ -100,7 +100,7 @@ def run(config: Config) -> int:
     return ExitCode.DONE
 
 
-class Conversation:
+class PromptLoop:
     """Checkpoints in memory, the settings that may change, and the last prompt."""
 
     def __init__(self, config: Config) -> None:
@@ -121,7 +121,7 @@ class Conversation:
             "  Type a text to continue and press Enter. /help shows what else there is.", "dim"
         )
 
-    def go_on(self) -> None:
+    def loop(self) -> None:
         """Prompt after prompt, until EOFError or /quit."""
         while True:
             try:
@@ -188,7 +188,7 @@ class Conversation:
                 self._notes.say(f"  {spaced(name)}: {value}")
 
     def _command(self, line: str) -> bool:
-        """Do what was asked; False ends the conversation."""
+        """Do what was asked; False ends the loop."""
         name, _, rest = line.strip().partition(" ")
         name = name.replace("-", "_").lower()
         if name in ("quit", "exit", "q"):
@@ -201,7 +201,7 @@ class Conversation:
             self._generate(self._prompt)
         elif name == "settings":
             for setting in SETTINGS:
-                self._tell(setting)
+                self._show_setting(setting)
         elif name == "set":
             self._set(*rest.strip().partition(" ")[::2])
         elif name in SETTINGS:
@@ -234,9 +234,9 @@ class Conversation:
                 Layer("what you typed", {name: _parsed(value)}),
             ]
             self._options = resolve(InferenceOptions, layers)
-        self._tell(name)
+        self._show_setting(name)
 
-    def _tell(self, name: str) -> None:
+    def _show_setting(self, name: str) -> None:
         value = getattr(self._options, name)
         shown = "none: a new one each time" if name == "seed" and value is None else readable(value)
         self._notes.say(f"  {spaced(name)}: {shown}")
@@ -253,12 +253,12 @@ def _parsed(value: str) -> Any:
 def _read(question: str) -> str:
     """One prompt: a line, or all lines of a text that was pasted."""
     lines = [input(question)]
-    while not lines[0].startswith("/") and _more_is_waiting():
+    while not lines[0].startswith("/") and _more_lines_wait():
         lines.append(input())
     return "\n".join(lines).removesuffix("\n")
 
 
-def _more_is_waiting() -> bool:
+def _more_lines_wait() -> bool:
     return bool(select.select([sys.stdin], [], [], _PASTE_SECONDS)[0])
 
 

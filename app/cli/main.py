@@ -92,7 +92,7 @@ def _run(arguments: list[str]) -> int:
         if stage.command == "inference":
             from app.cli import generate
 
-            if generate.wanted(config, as_json=as_json):
+            if generate.is_interactive(config, as_json=as_json):
                 return generate.run(config)
             config = generate.with_piped_prompt(config)
         return run_stage(stage, config, as_json=as_json)

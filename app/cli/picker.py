@@ -15,17 +15,17 @@ from utils.errors import UsageError
 from utils.text import safe
 from utils.units import human_bytes, human_seconds
 
-Ask = Callable[[str], str]
-Item = TypeVar("Item")
+ReadLine = Callable[[str], str]
+T = TypeVar("T")
 
 
 def pick(
-    console: Console, ask: Ask, checkpoints_dir: Path, *, again: bool = False
+    console: Console, read_line: ReadLine, checkpoints_dir: Path, *, again: bool = False
 ) -> list[Checkpoint]:
     """Let the user choose one checkpoint or several; asks again until the answer makes sense.
 
     Where there is only one there is no question, unless it did not do and is chosen `again`.
-    `ask` shows a question and returns the line typed; what it raises ends the choice.
+    `read_line` shows a question and returns the line typed; what it raises ends the choice.
 
     Raises:
         UsageError: there is nothing to choose from.
@@ -37,12 +37,12 @@ def pick(
         chosen = known
         if len(known) > 1 or again:
             console.print(_runs_table(known))
-            chosen = _choose(console, ask, "Run", known, known[0])
+            chosen = _choose(console, read_line, "Run", known, known[0])
         candidates = [checkpoint for run in chosen for checkpoint in run.checkpoints]
         default = chosen[0].default
         if len(candidates) > 1 or again:
             console.print(_checkpoints_table(console, candidates))
-            candidates = _choose(console, ask, "Checkpoint", candidates, default)
+            candidates = _choose(console, read_line, "Checkpoint", candidates, default)
         gone = [c for c in candidates if not c.path.exists()]
         if not gone:
             return candidates
@@ -77,11 +77,11 @@ def _valid(count: int) -> str:
 
 
 def _choose(
-    console: Console, ask: Ask, what: str, items: Sequence[Item], default: Item
-) -> list[Item]:
+    console: Console, read_line: ReadLine, what: str, items: Sequence[T], default: T
+) -> list[T]:
     place = items.index(default) + 1
     while True:
-        answer = ask(f"{what} [1-{len(items)}, 1,3 or all; Enter: {place}]: ").strip()
+        answer = read_line(f"{what} [1-{len(items)}, 1,3 or all; Enter: {place}]: ").strip()
         try:
             return [items[i] for i in parse_choice(answer or str(place), len(items))]
         except UsageError as error:

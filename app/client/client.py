@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from app.client.requests import Ask as Ask
 from app.client.requests import Model as Model
 from app.client.requests import Piece as Piece
+from app.client.requests import Request as Request
 from app.client.requests import Sampling as Sampling
 from app.client.responses import (
     events,
-    foreign,
-    not_known,
+    not_openai,
     read_json,
     refusal,
     refuse_errors,
     refuse_model,
+    unknown_parameters,
 )
 from app.client.sse import Chunk, read_chunk, read_model
 from utils.errors import NetworkError
@@ -51,7 +51,7 @@ class Endpoint:
 class Client:
     """A connection to one server, for use in one event loop; closed by `close` or `async with`.
 
-    `ignored` names the sampling parameters that the server has said it does not know.
+    `ignored` names the sampling parameters that the server has refused as unknown.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Client:
             await refuse_errors(response)
             listed = (await read_json(response)).get("data")
             if not isinstance(listed, list):
-                raise foreign(response)
+                raise not_openai(response)
         return [read_model(item) for item in listed if isinstance(item, dict) and item.get("id")]
 
     async def load(self, model: str) -> None:
@@ -103,7 +103,7 @@ class Client:
         async with self._request("POST", "/v1/models/load", body=body) as response:
             await refuse_model(response)
 
-    async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+    async def stream(self, request: Request) -> AsyncGenerator[Piece, None]:
         """The answer as it is written; closing the generator ends it at the server.
 
         Raises:
@@ -112,28 +112,30 @@ class Client:
         began = self._clock()
         first, count = began, 0
         finish: str | None = None
-        said: dict[str, float] = {}
-        async with aclosing(self._chunks(ask)) as chunks:
+        reported: dict[str, float] = {}
+        async with aclosing(self._chunks(request)) as chunks:
             async for chunk in chunks:
                 finish = chunk.finish or finish or ("stop" if chunk.last else None)
-                said |= chunk.figures
+                reported |= chunk.figures
                 if chunk.text or chunk.tokens:
                     first = first if count else self._clock()
                     count += len(chunk.tokens) or 1
                     yield Piece(chunk.text, chunk.tokens)
         if finish is None:
-            raise self._broken("the answer has no end")
+            raise self._connection_error("the answer has no end")
         took, waited = self._clock() - began, first - began
-        yield Piece("", finish=finish, figures=_figures(said, count, took, waited))
+        yield Piece("", finish=finish, figures=_figures(reported, count, took, waited))
 
-    async def _chunks(self, ask: Ask) -> AsyncGenerator[Chunk, None]:
+    async def _chunks(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """What the server sends, asked again without parameters that it does not know."""
         while True:
-            body = {name: value for name, value in ask.body().items() if name not in self.ignored}
-            async with self._request("POST", ask.path, body=body) as response:
+            body = {
+                name: value for name, value in request.body().items() if name not in self.ignored
+            }
+            async with self._request("POST", request.path, body=body) as response:
                 if response.status in (400, 422):
                     error = await refusal(response)
-                    unknown = not_known(error, body)
+                    unknown = unknown_parameters(error, body)
                     if not unknown:
                         raise error
                     self.ignored |= unknown
@@ -157,7 +159,7 @@ class Client:
         limits = aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT, sock_read=_SILENCE)
         where = f"{self.endpoint.base}{path}"
         try:
-            session = self._opened()
+            session = self._open_session()
             async with session.request(
                 method, where, json=body, timeout=limits, allow_redirects=False
             ) as response:
@@ -178,11 +180,11 @@ class Client:
                 remedy="give one such as http://127.0.0.1:8000",
             ) from error
         except TimeoutError as error:
-            raise self._broken("it has not answered in time") from error
+            raise self._connection_error("it has not answered in time") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise self._broken(str(error) or type(error).__name__) from error
+            raise self._connection_error(str(error) or type(error).__name__) from error
 
-    def _opened(self) -> "ClientSession":
+    def _open_session(self) -> "ClientSession":
         if self._session is None:
             import aiohttp
 
@@ -191,7 +193,7 @@ class Client:
             self._session = aiohttp.ClientSession(headers=headers)
         return self._session
 
-    def _broken(self, found: str) -> NetworkError:
+    def _connection_error(self, found: str) -> NetworkError:
         return NetworkError(
             f"The connection to {self.endpoint.base} broke off.",
             found=found,
@@ -199,11 +201,13 @@ class Client:
         )
 
 
-def _figures(said: dict[str, float], count: int, took: float, waited: float) -> dict[str, float]:
+def _figures(
+    reported: dict[str, float], count: int, took: float, waited: float
+) -> dict[str, float]:
     """What was measured here, and above it what the server says; the speed is that of the tokens
     after the first, since the first waits for the prompt to be read."""
-    tokens = said.get("new_tokens", float(count))
+    tokens = reported.get("new_tokens", float(count))
     measured = {"new_tokens": tokens, "seconds": took, "first_token_ms": 1000 * waited}
     if tokens > 1 and took > waited:
         measured["tokens_per_second"] = (tokens - 1) / (took - waited)
-    return measured | said
+    return measured | reported

@@ -52,7 +52,7 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Ask:
+class Request:
     """One question: a text to continue, or a conversation as messages of `role` and `content`."""
 
     model: str

@@ -5,16 +5,16 @@ import re
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
-from app.client.sse import Chunk, EventLines, read_chunk, told
+from app.client.sse import Chunk, EventStreamParser, error_from, read_chunk
 from utils.errors import HatcheryError
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
 
-_LARGEST = 16 << 20  # bytes of an answer that is not streamed
+_MAX_BYTES = 16 << 20  # bytes of an answer that is not streamed
 # Parameters that the protocol does not have: a server that does not know one is asked without it.
 _EXTRAS = ("top_k", "min_p", "repetition_penalty", "seed", "logprobs", "stream_options")
-_NOT_KNOWN = re.compile(
+_UNKNOWN = re.compile(
     "unrecogni[sz]ed|unknown|unexpected|unsupported|not supported|not permitted|extra|additional"
 )
 _REMEDIES = {
@@ -28,7 +28,7 @@ _REMEDIES = {
 
 async def events(response: "ClientResponse") -> AsyncGenerator[Chunk, None]:
     """The chunks of a streamed answer, up to its end."""
-    lines = EventLines()
+    lines = EventStreamParser()
     async for received in response.content.iter_any():
         for data in lines.feed(received):
             chunk = read_chunk(data)
@@ -44,14 +44,14 @@ async def read_json(response: "ClientResponse") -> dict[str, Any]:
     found = bytearray()
     async for part in response.content.iter_chunked(1 << 16):
         found += part
-        if len(found) > _LARGEST:
-            raise foreign(response)
+        if len(found) > _MAX_BYTES:
+            raise not_openai(response)
     try:
         value = json.loads(found)
     except (ValueError, RecursionError) as error:
-        raise foreign(response) from error
+        raise not_openai(response) from error
     if not isinstance(value, dict):
-        raise foreign(response)
+        raise not_openai(response)
     return value
 
 
@@ -65,7 +65,7 @@ async def refusal(response: "ClientResponse") -> HatcheryError:
     """Why a request was refused, in the server's words or by its status."""
     body = await _error(response)
     status = f"The server answers {response.status} {response.reason or ''}".rstrip() + "."
-    error = told(body.get("error") or body.get("detail") or body.get("message"), status)
+    error = error_from(body.get("error") or body.get("detail") or body.get("message"), status)
     error.remedy = error.remedy or _REMEDIES.get(response.status, "")
     return error
 
@@ -77,7 +77,7 @@ async def refuse_model(response: "ClientResponse") -> None:
         return
     error = (await _error(response)).get("error")
     if isinstance(error, dict) and error.get("code") == "model_not_found":
-        raise told(error)
+        raise error_from(error)
 
 
 async def _error(response: "ClientResponse") -> dict[str, Any]:
@@ -87,7 +87,7 @@ async def _error(response: "ClientResponse") -> dict[str, Any]:
         return {}
 
 
-def foreign(response: "ClientResponse") -> HatcheryError:
+def not_openai(response: "ClientResponse") -> HatcheryError:
     return HatcheryError(
         f"What answers at {response.url.origin()} does not speak the OpenAI protocol.",
         found=f"{response.status} {response.content_type}",
@@ -96,9 +96,9 @@ def foreign(response: "ClientResponse") -> HatcheryError:
     )
 
 
-def not_known(error: HatcheryError, body: dict[str, Any]) -> frozenset[str]:
+def unknown_parameters(error: HatcheryError, body: dict[str, Any]) -> frozenset[str]:
     """The extra parameters that a refusal says it does not know."""
     words = f"{error.problem} {error.found}"
-    if not _NOT_KNOWN.search(words.lower()):
+    if not _UNKNOWN.search(words.lower()):
         return frozenset()
     return frozenset(name for name in _EXTRAS if name in body and re.search(rf"\b{name}\b", words))

@@ -1,4 +1,4 @@
-"""The app's own server: one child process that holds the models, for all screens that ask them.
+"""The app's own server: one child process that holds the models, for all screens that use them.
 
 It is started when a screen first needs it, listens on this machine only, and wants a key that
 nobody else knows. The app holds its standard input, which closes however the app ends; the child
@@ -20,7 +20,7 @@ import msgspec
 from app.client.client import Client, Endpoint
 from app.jobs.lifecycle import PROGRAM
 from app.jobs.processes import attach, release
-from pipeline.events import Failed, Listening, Progress, Warned, from_json
+from pipeline.events import Failed, Progress, ServerReady, Warned, from_json
 from utils.errors import HatcheryError
 
 # 16 models: as many as a comparison may want, where memory allows.
@@ -29,12 +29,12 @@ COMMAND = (*PROGRAM, *_SERVE)
 TOKEN = "HATCHERY_TOKEN"  # noqa: S105 (the name of the variable)
 State: TypeAlias = Literal["off", "starting", "up", "died"]
 
-_PATIENCE = 1.0  # seconds that the server has to leave
-_LOG = 1 << 20  # bytes of the log that are kept
+_STOP_SECONDS = 1.0  # seconds that the server has to leave
+_MAX_LOG_BYTES = 1 << 20  # bytes of the log that are kept
 _TAIL, _TAIL_LINES = 4096, 6  # bytes read and lines shown of what it complained
 
 
-class Serving:
+class ServerProcess:
     """`token` is the key where the settings name one, else each server has its own.
 
     `state` is where the server is, `fault` why it died, `note` what it does while it starts or
@@ -80,14 +80,14 @@ class Serving:
         if client is not None:
             await client.close()
         if process is not None:
-            await asyncio.to_thread(release, process, _PATIENCE)
-        self._become("off")
+            await asyncio.to_thread(release, process, _STOP_SECONDS)
+        self._set_state("off")
 
     async def _start(self) -> Client:
-        await self._forget()
-        self._become("starting")
+        await self._discard_dead()
+        self._set_state("starting")
         loop = asyncio.get_running_loop()
-        listening: asyncio.Future[str] = loop.create_future()
+        ready_url: asyncio.Future[str] = loop.create_future()
         token = self._token or secrets.token_urlsafe(32)
         try:
             since = self._log_size()
@@ -95,29 +95,29 @@ class Serving:
             process = attach(self._command, self.log, environment)
         except (OSError, HatcheryError) as error:
             fault = HatcheryError("The model server could not be started.", found=str(error))
-            self._become("died", fault)
+            self._set_state("died", fault)
             raise fault from error
         self._process = process
-        follower = _Follower(self, process, since, loop, listening)
+        follower = _Follower(self, process, since, loop, ready_url)
         threading.Thread(target=follower.run, daemon=True).start()
         try:
-            url = await listening
+            url = await ready_url
         except asyncio.CancelledError:
             await asyncio.to_thread(release, process, 0.0)
             raise
         self._client = Client(Endpoint(url, token))
-        self._become("up")
+        self._set_state("up")
         return self._client
 
     def _log_size(self) -> int:
         """Bytes of what earlier servers complained, which a large log is emptied of."""
         size = self.log.stat().st_size if self.log.exists() else 0
-        if size > _LOG:
+        if size > _MAX_LOG_BYTES:
             self.log.unlink()
             return 0
         return size
 
-    async def _forget(self) -> None:
+    async def _discard_dead(self) -> None:
         """Clear away the server that died."""
         process, self._process = self._process, None
         client, self._client = self._client, None
@@ -126,16 +126,16 @@ class Serving:
         if process is not None:
             await asyncio.to_thread(release, process, 0.0)
 
-    def _become(self, state: State, fault: HatcheryError | None = None) -> None:
+    def _set_state(self, state: State, fault: HatcheryError | None = None) -> None:
         self.state, self.fault, self.note = state, fault, ""
         self._changed()
 
-    def ended(self, process: "Popen[bytes]", fault: HatcheryError) -> None:
+    def set_ended(self, process: "Popen[bytes]", fault: HatcheryError) -> None:
         """`process` has ended by itself, if it is still ours."""
         if process is self._process:
-            self._become("died", fault)
+            self._set_state("died", fault)
 
-    def noted(self, process: "Popen[bytes]", note: str) -> None:
+    def set_note(self, process: "Popen[bytes]", note: str) -> None:
         """What `process` says it does."""
         if process is self._process and note != self.note:
             self.note = note
@@ -147,14 +147,14 @@ class _Follower:
 
     def __init__(
         self,
-        serving: Serving,
+        serving: ServerProcess,
         process: "Popen[bytes]",
         since: int,
         loop: asyncio.AbstractEventLoop,
-        listening: "asyncio.Future[str]",
+        ready_url: "asyncio.Future[str]",
     ) -> None:
         self._serving, self._process, self._since = serving, process, since
-        self._loop, self._listening = loop, listening
+        self._loop, self._ready_url = loop, ready_url
 
     def run(self) -> None:
         """Follow to the end."""
@@ -171,19 +171,19 @@ class _Follower:
         self._call(self._fail, fault)
 
     def _take(self, event: object) -> None:
-        if isinstance(event, Listening):
-            self._call(self._listens, event.url)
+        if isinstance(event, ServerReady):
+            self._call(self._ready, event.url)
         elif isinstance(event, Progress | Warned):
-            self._call(self._serving.noted, self._process, event.message)
+            self._call(self._serving.set_note, self._process, event.message)
 
-    def _listens(self, url: str) -> None:
-        if not self._listening.done():
-            self._listening.set_result(url)
+    def _ready(self, url: str) -> None:
+        if not self._ready_url.done():
+            self._ready_url.set_result(url)
 
     def _fail(self, fault: HatcheryError) -> None:
-        self._serving.ended(self._process, fault)
-        if not self._listening.done():
-            self._listening.set_exception(fault)
+        self._serving.set_ended(self._process, fault)
+        if not self._ready_url.done():
+            self._ready_url.set_exception(fault)
 
     def _call(self, what: Callable[..., None], *arguments: object) -> None:
         with suppress(RuntimeError):  # the app has left

@@ -15,12 +15,12 @@ from typing import Any
 from app.client.requests import Model
 from utils.errors import HatcheryError, NetworkError
 
-_LARGEST = 32 << 20  # bytes of one event; a server that sends more without an end is broken
+_MAX_BYTES = 32 << 20  # bytes of one event; a server that sends more without an end is broken
 _END = "[DONE]"
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")  # JSON can hold them, files cannot
 
 
-class EventLines:
+class EventStreamParser:
     """Cuts a stream of bytes, split anywhere, into the data of its events (WHATWG HTML, 9.2)."""
 
     def __init__(self) -> None:
@@ -35,10 +35,10 @@ class EventLines:
             NetworkError: an event has no end.
         """
         self._size += len(received)
-        if self._size > _LARGEST:
+        if self._size > _MAX_BYTES:
             raise NetworkError(
                 "The server's answer cannot be read.",
-                found=f"an event of more than {_LARGEST >> 20} MiB",
+                found=f"an event of more than {_MAX_BYTES >> 20} MiB",
             )
         # A line ends with \n, \r\n or \r; a \r at the very end may be the first half of \r\n.
         text = self._rest + received
@@ -98,7 +98,7 @@ def read_chunk(data: str) -> Chunk:
     if not isinstance(value, dict):
         raise _unreadable(data)
     if value.get("error"):
-        raise told(value["error"])
+        raise error_from(value["error"])
     choices = value.get("choices") or [{}]
     choice = choices[0] if isinstance(choices, list) and isinstance(choices[0], dict) else {}
     delta = choice.get("delta") or choice.get("message") or {}
@@ -183,7 +183,7 @@ def finite(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def told(error: Any, fallback: str = "The server has failed.") -> HatcheryError:
+def error_from(error: Any, fallback: str = "The server has failed.") -> HatcheryError:
     """An error of the OpenAI protocol, with our server's own cause and remedy where it has them."""
     if not isinstance(error, dict):
         return HatcheryError(str(error or fallback))

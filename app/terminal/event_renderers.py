@@ -117,7 +117,7 @@ class TerminalFace(Face):
             events.Saved: self._saved,
             events.Warned: self._warned,
             events.Judged: self._judged,
-            events.Listening: self._listening,
+            events.ServerReady: self._server_ready,
             events.Finished: self._finished,
             events.Failed: self._failed,
         }
@@ -224,7 +224,7 @@ class TerminalFace(Face):
             if text:
                 self._hung(f"{name}: {text}", "", 6)
 
-    def _listening(self, event: events.Listening) -> None:
+    def _server_ready(self, event: events.ServerReady) -> None:
         """Where the server is, and how a program asks it."""
         self._end_bar()
         self._serves = True

@@ -15,7 +15,7 @@ _ENDS = {"stop": "the model ended it", "length": "full length", "interrupted": "
 
 
 @dataclass
-class _Lane:
+class _TextState:
     """One text: what of it is not printed yet, and its end when that is known."""
 
     prompt: str = ""
@@ -33,12 +33,12 @@ class Streams:
 
     def __init__(self, out: Console, notes: Console) -> None:
         self._out, self._notes = out, notes
-        self._texts: dict[tuple[str, int], _Lane] = {}
+        self._texts: dict[tuple[str, int], _TextState] = {}
         self.headings = False
 
     def take(self, event: Delta | Sample) -> None:
         """A piece of a text, or its end."""
-        text = self._texts.setdefault((event.source, event.index), _Lane())
+        text = self._texts.setdefault((event.source, event.index), _TextState())
         text.prompt = text.prompt or event.prompt
         if isinstance(event, Delta):
             text.waiting += event.text
@@ -69,7 +69,7 @@ class Streams:
                 self._notes.say(f"  {line}", "dim")
             del self._texts[key]
 
-    def _begin(self, key: tuple[str, int], text: _Lane) -> None:
+    def _begin(self, key: tuple[str, int], text: _TextState) -> None:
         if self.headings:
             source, index = key
             parts = [part for part in (source, f"sample {index + 1}") if part]
@@ -82,7 +82,7 @@ class Streams:
         self._write(text, prompt, _DIM)
         text.printed = True
 
-    def _write(self, text: _Lane, piece: str, style: Style | None = None) -> None:
+    def _write(self, text: _TextState, piece: str, style: Style | None = None) -> None:
         if piece:
             shown = safe(piece)
             if style is not None and self._out.lively:

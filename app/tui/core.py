@@ -21,7 +21,7 @@ from utils.errors import HatcheryError
 from utils.text import safe
 
 if TYPE_CHECKING:
-    from app.client.server_process import Serving
+    from app.client.server_process import ServerProcess
     from pipeline.options.config import Config
 
 _JOBS_EVERY, _SYSTEM_EVERY, _SURVEY_EVERY = 0.5, 2.0, 5.0  # seconds
@@ -67,14 +67,14 @@ class AppCore(App[None]):
         self.jobs_changed: Signal[list[Job]] = Signal(self, "jobs changed")
         self.surveyed: Signal[dict[str, Product]] = Signal(self, "surveyed")
         self.system_read: Signal[Reading] = Signal(self, "system read")
-        self.server_changed: Signal[Serving] = Signal(self, "server changed")
+        self.server_changed: Signal[ServerProcess] = Signal(self, "server changed")
         self.signals: tuple[Signal[Any], ...] = (
             self.jobs_changed,
             self.surveyed,
             self.system_read,
             self.server_changed,
         )
-        self._serving: Serving | None = None
+        self._serving: ServerProcess | None = None
         self._watch: states.Watch | None = None
         self._system: SystemReader | None = None
 
@@ -114,13 +114,13 @@ class AppCore(App[None]):
         self._watch = states.Watch(self._config.paths.logs_dir)
 
     @property
-    def serving(self) -> "Serving":
+    def serving(self) -> "ServerProcess":
         """The model server that all screens share; nothing runs until one asks it."""
         if self._serving is None:
-            from app.client.server_process import Serving
+            from app.client.server_process import ServerProcess
 
             config = self.config
-            self._serving = Serving(
+            self._serving = ServerProcess(
                 config.paths.logs_dir, self._server_changed, token=config.serve.token
             )
         return self._serving

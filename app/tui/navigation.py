@@ -75,13 +75,13 @@ class Navigation(AppCore):
         the newest run."""
         from app.tui.chat.screen import ChatScreen
 
-        self._on_top(ChatScreen).want(model)
+        self._on_top(ChatScreen).request_model(model)
 
     def open_compare(self, models: Sequence[str] = ()) -> None:
         """Several models side by side, by the server's ids; without any, those that were."""
         from app.tui.compare.screen import CompareScreen
 
-        self._on_top(CompareScreen).want(models)
+        self._on_top(CompareScreen).request_models(models)
 
     def open_results(self) -> None:
         """What was measured, side by side."""

@@ -27,14 +27,14 @@ from pipeline.options.config import LoadOptions
 from utils.errors import HatcheryError, RefusedError, UsageError
 
 _FORMATS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
-_STEP = 256  # positions by which llama.cpp rounds up
+_CONTEXT_STEP = 256  # positions by which llama.cpp rounds up
 _PIECE = 1024  # ids that it takes in one call
 _CHECKED, _TIE = 16, 1e-3  # tokens to compare, and logits so close that either may be chosen
 _F32, _F16 = 0, 1  # ggml's numbers of its formats
 _PLAIN, _FLASH_WHERE_FASTER = 0, -1  # llama.cpp's numbers of its kinds of attention
 _ERROR = 4  # level in ggml's log
 
-_said: deque[str] = deque(maxlen=3)  # its last errors, for ours
+_last_errors: deque[str] = deque(maxlen=3)  # its last errors, for ours
 
 
 def llama_runner(
@@ -87,12 +87,12 @@ def compare(theirs: ModelRunner, ours: ModelRunner, name: str) -> None:
     for start in range(len(written) - 1):
         chunks = [Chunk(0, start, written[start : start + 1])]
         expected, found = ours.forward(chunks)[0], theirs.forward(chunks)[0]
-        wanted, chosen = int(expected.argmax()), int(found.argmax())
-        if wanted != chosen and not expected[wanted] - expected[chosen] < _TIE:
+        ours_id, theirs_id = int(expected.argmax()), int(found.argmax())
+        if ours_id != theirs_id and not expected[ours_id] - expected[theirs_id] < _TIE:
             raise RefusedError(
                 f"llama.cpp computes {name} differently.",
-                found=f"after the ids {written[: start + 1]} it chooses {chosen}, we choose "
-                f"{wanted}, by {expected[wanted] - expected[chosen]:.3g}",
+                found=f"after the ids {written[: start + 1]} it chooses {theirs_id}, we choose "
+                f"{ours_id}, by {expected[ours_id] - expected[theirs_id]:.3g}",
                 remedy="use --engine torch",
             )
 
@@ -121,7 +121,7 @@ class LlamaRunner:
         self._held: dict[int, list[int]] = {}
         weakref.finalize(self, library.llama_model_free, self._model)
         weakref.finalize(self, library.llama_batch_free, self._batch)
-        self._free_context: Callable[[], object] = _nothing
+        self._free_context: Callable[[], object] = _no_context
 
     def forward(self, chunks: Sequence[Chunk]) -> Tensor:
         """See `ModelRunner`.
@@ -220,7 +220,7 @@ class LlamaRunner:
 
 
 def _rounded(positions: int) -> int:
-    return -(-positions // _STEP) * _STEP
+    return -(-positions // _CONTEXT_STEP) * _CONTEXT_STEP
 
 
 @cache
@@ -235,26 +235,26 @@ def _library() -> Any:
             remedy='install it: pip install -e ".[cpu-fast]" (it builds llama.cpp: a C++ compiler '
             "and some minutes), or use --engine torch",
         ) from error
-    library.llama_log_set(_listener(), None)
+    library.llama_log_set(_log_callback(), None)
     return library
 
 
 @cache
-def _listener() -> Any:
+def _log_callback() -> Any:
     """A C function that keeps the last errors; it must live as long as the library."""
 
     def listen(level: int, text: bytes, _data: object) -> None:
         if level == _ERROR:
-            _said.append(text.decode("utf-8", "replace").strip())
+            _last_errors.append(text.decode("utf-8", "replace").strip())
 
     return ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(listen)
 
 
 def _failed(problem: str) -> HatcheryError:
-    found = " ".join(_said) or "it gave no reason"
-    _said.clear()
+    found = " ".join(_last_errors) or "it gave no reason"
+    _last_errors.clear()
     return HatcheryError(problem, found=found, remedy="use --engine torch")
 
 
-def _nothing() -> None:
+def _no_context() -> None:
     """What there is to free before there is a context."""

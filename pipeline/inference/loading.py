@@ -13,7 +13,7 @@ from model.checkpoint import load_config, load_weights
 from model.config import parameter_count
 from model.generation.runner import ModelRunner, runner_for
 from model.quantization.model import weight_bytes
-from pipeline.inference.quantized_loading import load_smaller
+from pipeline.inference.quantized_loading import load_quantized_measured
 from pipeline.inference.writer import Writer
 from pipeline.options.config import LoadOptions
 from pipeline.runs.inventory import Checkpoint
@@ -126,7 +126,9 @@ def _runner(path: Path, name: str, options: LoadOptions) -> tuple[ModelRunner, t
         whole = load_weights(path, device, dtype)
         release_heap()  # what the file was read into
         return runner_for(whole), ()
-    model, notes = load_smaller(path, name, options.quantize, device, dtype, memory_free(device))
+    model, notes = load_quantized_measured(
+        path, name, options.quantize, device, dtype, memory_free(device)
+    )
     return runner_for(model), notes
 
 

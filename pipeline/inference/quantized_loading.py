@@ -1,4 +1,4 @@
-"""Loading weights in 8 or 4 bits, and finding out what that costs on text that was held out."""
+"""Loads weights quantized to 8 or 4 bits and measures their perplexity on held-out text."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ _MEASURED, _FEWEST = 8192, 1024  # held-out tokens
 _WORK = 5e11  # floating-point operations of one measurement on a CPU: a few seconds
 
 
-def load_smaller(
+def load_quantized_measured(
     path: Path, name: str, form: Form, device: torch.device, dtype: torch.dtype, free: int
 ) -> tuple[QuantizedGPT, tuple[str, ...]]:
     """A checkpoint in `form`, and notes on it: its size, its perplexity before and after where

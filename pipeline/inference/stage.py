@@ -54,7 +54,7 @@ class InferenceSession:
     ) -> None:
         self._config, self._options = config, options
         self._device = device_for(options)
-        self.checkpoints = _named(checkpoints)
+        self.checkpoints = _unique_names(checkpoints)
         self._writers: list[Writer] = []
 
     @property
@@ -75,7 +75,7 @@ class InferenceSession:
         if needed > free:
             yield Warned(
                 f"The weights need about {human_bytes(needed)}, and {human_bytes(free)} are free.",
-                remedy=self._smaller(free),
+                remedy=self._memory_remedy(free),
             )
         for done, (name, checkpoint) in enumerate(self.checkpoints.items()):
             if stop.is_set():
@@ -102,7 +102,7 @@ class InferenceSession:
                 yield event
         yield Finished(_summary(samples, len(self._writers)), stopped=stop.is_set())
 
-    def _smaller(self, free: int) -> str:
+    def _memory_remedy(self, free: int) -> str:
         """What to do about weights that do not fit."""
         if len(self.checkpoints) > 1:
             return "Choose fewer checkpoints, or --quantize int8."
@@ -115,7 +115,7 @@ class InferenceSession:
         return needed, memory_free(self._device)
 
 
-def _named(checkpoints: Sequence[Checkpoint]) -> dict[str, Checkpoint]:
+def _unique_names(checkpoints: Sequence[Checkpoint]) -> dict[str, Checkpoint]:
     """Each once, under a name that no other one has."""
     unique = {checkpoint.path.resolve(): checkpoint for checkpoint in checkpoints}
     labels = [checkpoint.label for checkpoint in unique.values()]

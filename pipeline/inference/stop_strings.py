@@ -1,4 +1,4 @@
-"""A text being written: ids become text, and stop strings end it."""
+"""A text being generated: token ids become text, and stop strings end it."""
 
 from collections.abc import Sequence
 
@@ -7,12 +7,12 @@ from pipeline.tokenizer.tokenizer import StreamDecoder, Tokenizer
 
 
 class Continuation:
-    """What a row of a batch has written so far.
+    """What a row of a batch has generated so far.
 
-    `text` is certain: it never ends in what may become a stop string or half a character.
-    `tokens` are those decided; `starts` says where in the decoded text each begins, which lies
-    beyond the end of `text` for those that a stop string has `cut` off. `finish` is None until it
-    ends.
+    `text` is final: it never ends in a possible beginning of a stop string or in half a character.
+    `tokens` are those decided; `offsets` says where in the decoded text each begins, in characters,
+    which lies beyond the end of `text` for those that a stop string has `cut` off. `finish` is None
+    until it ends.
     """
 
     def __init__(
@@ -20,54 +20,56 @@ class Continuation:
     ) -> None:
         self._decoder = StreamDecoder(tokenizer, after)
         self._stop = [text for text in stop if text]
-        self._held = ""
+        self._pending = ""
         self._length = 0
         self.text = ""
         self.tokens: list[NewToken] = []
-        self.starts: list[int] = []
+        self.offsets: list[int] = []
         self.finish: str | None = None
         self.cut = False
 
     def push(self, token: NewToken) -> str:
-        """Take the next token: the text that has become certain. Sets `finish` where it ends."""
+        """Add the next token: the text that has become final. Sets `finish` where the text ends."""
         self.tokens.append(token)
-        self.starts.append(self._length)
+        self.offsets.append(self._length)
         new = self._decoder.push(token.id)
         self._length += len(new)
-        said = self._said(new)
-        return said if token.finish is None or self.finish else said + self.end(token.finish)
+        released = self._release(new)
+        if token.finish is not None and self.finish is None:
+            released += self.end(token.finish)
+        return released
 
     def end(self, finish: str) -> str:
-        """Nothing more comes: what was still held back."""
-        said = self._said(self._decoder.flush())
+        """End the text: what was still pending."""
+        released = self._release(self._decoder.flush())
         if self.finish is None:
             self.finish = finish
-            said += self._held
-            self.text += self._held
-            self._held = ""
-        return said
+            released += self._pending
+            self.text += self._pending
+            self._pending = ""
+        return released
 
-    def _said(self, new: str) -> str:
-        """The part of `new`, and of what was held back, that no stop string can take back."""
-        text = self._held + new
+    def _release(self, new: str) -> str:
+        """The part of the pending text and `new` that cannot belong to a stop string."""
+        text = self._pending + new
         found = [at for at in (text.find(stop) for stop in self._stop) if at >= 0]
         if found:
-            self.finish, self._held, self.cut = "stop", "", True
-            said = text[: min(found)]
+            self.finish, self._pending, self.cut = "stop", "", True
+            released = text[: min(found)]
         else:
             keep = max((_overlap(text, stop) for stop in self._stop), default=0)
-            said, self._held = text[: len(text) - keep], text[len(text) - keep :]
-        self.text += said
-        return said
+            released, self._pending = text[: len(text) - keep], text[len(text) - keep :]
+        self.text += released
+        return released
 
 
-def starts_of(tokenizer: Tokenizer, ids: Sequence[int], after: Sequence[int]) -> list[int]:
+def token_offsets(tokenizer: Tokenizer, ids: Sequence[int], after: Sequence[int]) -> list[int]:
     """Where each of `ids` begins in their text, which continues that of `after`, in characters."""
-    decoder, length, starts = StreamDecoder(tokenizer, after), 0, []
+    decoder, length, offsets = StreamDecoder(tokenizer, after), 0, []
     for i in ids:
-        starts.append(length)
+        offsets.append(length)
         length += len(decoder.push(i))
-    return starts
+    return offsets
 
 
 def _overlap(text: str, stop: str) -> int:

@@ -40,7 +40,7 @@ class Writer:
         self.ends = ends if tokenizer.eos_id is None else ends | {tokenizer.eos_id}
         self.context = runner.context
         self.start = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
-        self._told_of_sliding = False
+        self._sliding_warned = False
         if tokenizer.vocab_size > runner.vocabulary:
             raise RefusedError(
                 f"{name} and its tokenizer do not belong together.",
@@ -108,14 +108,14 @@ class Writer:
             )
         return ids
 
-    def _notes(self, whole: int, kept: int, wanted: int) -> Iterator[Warned]:
+    def _notes(self, whole: int, kept: int, requested: int) -> Iterator[Warned]:
         if kept < whole:
             yield Warned(
                 f"{self.name} reads the last {kept:,} of the prompt's {whole:,} tokens: the first "
                 f"{whole - kept:,} do not fit into its context of {self.context:,}."
             )
-        if kept + wanted > self.context and not self._told_of_sliding:
-            self._told_of_sliding = True
+        if kept + requested > self.context and not self._sliding_warned:
+            self._sliding_warned = True
             yield Warned(
                 f"{self.name} sees {self.context:,} tokens at once: past them it goes on with the "
                 "newer half in sight."

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from threading import Event as StopSignal
 
-from pipeline.events import Event, Finished, Listening, Progress, Started, Warned
+from pipeline.events import Event, Finished, Progress, ServerReady, Started, Warned
 from pipeline.inference.loading import device_for
 from pipeline.options.config import Config, ServeOptions
 from pipeline.runs import inventory
@@ -21,10 +21,10 @@ from utils.errors import ExitCode, HatcheryError, UsageError
 from utils.units import human_count
 
 TOKEN_VARIABLE = "HATCHERY_TOKEN"  # noqa: S105
-_SHORTEST_TOKEN = 8
-_LOOK = 0.2  # seconds between looks at the stop signal
-_TELL = 10.0  # seconds between signs of life
-_GRACE = 0.8  # seconds to end in when standard input has closed
+_MIN_TOKEN_LENGTH = 8
+_POLL_SECONDS = 0.2  # between looks at the stop signal
+_REPORT_SECONDS = 10.0  # between two reports of what was served
+_GRACE_SECONDS = 0.8  # to end in when standard input has closed
 
 
 def run(config: Config, options: ServeOptions, stop: StopSignal) -> Iterator[Event]:
@@ -41,10 +41,10 @@ def run(config: Config, options: ServeOptions, stop: StopSignal) -> Iterator[Eve
     catalogue = Catalogue(directory, options, chosen)
     listening = _listen(options)
     port = listening.getsockname()[1]
-    yield Started("serve", f"Serve {_what(catalogue, chosen)} on {device.type}")
+    yield Started("serve", f"Serve {_described(catalogue, chosen)} on {device.type}")
     with Server(config, options, catalogue, listening, token) as server:
         closed = _end_with_stdin(stop) if options.attached else None
-        yield Listening(f"http://{_shown(options.host)}:{port}", token if is_new else None)
+        yield ServerReady(f"http://{_in_url(options.host)}:{port}", token if is_new else None)
         yield from _watch(server, stop)
     yield Finished(dict(server.totals()), stopped=True)
     if closed is not None and closed.is_set():
@@ -67,9 +67,9 @@ def choose_token(options: ServeOptions, of_environment: str | None) -> tuple[str
             )
         return None, False
     token = options.token or of_environment
-    if token is not None and (len(token) < _SHORTEST_TOKEN or not token.isascii()):
+    if token is not None and (len(token) < _MIN_TOKEN_LENGTH or not token.isascii()):
         raise UsageError(
-            f"A token has at least {_SHORTEST_TOKEN} characters, all of them ASCII.",
+            f"A token has at least {_MIN_TOKEN_LENGTH} characters, all of them ASCII.",
             found=f"{len(token)} characters in {'--token' if options.token else TOKEN_VARIABLE}",
             remedy="python -c 'import secrets; print(secrets.token_urlsafe())' makes a good one",
         )
@@ -83,31 +83,31 @@ def choose_token(options: ServeOptions, of_environment: str | None) -> tuple[str
 
 
 def _watch(server: Server, stop: StopSignal) -> Iterator[Event]:
-    """What is worth telling, until the end."""
-    told, before = time.monotonic(), server.totals()
-    while not stop.wait(_LOOK):
+    """Warnings and a report every `_REPORT_SECONDS`, until `stop`."""
+    reported_at, before = time.monotonic(), server.totals()
+    while not stop.wait(_POLL_SECONDS):
         server.check()
         while server.warnings:
             yield Warned(server.warnings.popleft())
         now = time.monotonic()
-        if now - told < _TELL:
+        if now - reported_at < _REPORT_SECONDS:
             continue
         totals = server.totals()
         if totals != before:
-            speed = (totals["new_tokens"] - before["new_tokens"]) / (now - told)
+            speed = (totals["new_tokens"] - before["new_tokens"]) / (now - reported_at)
             figures = {
                 "tokens": human_count(totals["new_tokens"]),
                 "speed": f"{speed:,.0f} tokens/s",
                 "rows": str(server.rows),
             }
             yield Progress(totals["requests"], None, "requests", figures=figures)
-        told, before = now, totals
+        reported_at, before = now, totals
 
 
-def _what(catalogue: Catalogue, chosen: Sequence[Checkpoint]) -> str:
+def _described(catalogue: Catalogue, chosen: Sequence[Checkpoint]) -> str:
     if len(chosen) == 1:
         return chosen[0].label
-    count = len(catalogue.offers())
+    count = len(catalogue.served_models())
     return f"{count} checkpoint{'' if count == 1 else 's'}"
 
 
@@ -125,7 +125,7 @@ def _listen(options: ServeOptions) -> socket.socket:
         ) from error
 
 
-def _shown(host: str) -> str:
+def _in_url(host: str) -> str:
     """An address as a URL has it; one that means all addresses as this machine's name."""
     if host in ("0.0.0.0", "::"):  # noqa: S104
         return socket.gethostname()
@@ -142,7 +142,7 @@ def _end_with_stdin(stop: StopSignal) -> StopSignal:
             pass
         closed.set()
         stop.set()
-        time.sleep(_GRACE)
+        time.sleep(_GRACE_SECONDS)
         os._exit(ExitCode.INTERRUPTED)
 
     threading.Thread(target=wait, name="stdin", daemon=True).start()

@@ -15,12 +15,12 @@ from textual.widgets import Input
 
 from app.client.client import Model
 from app.tui.app import HatcheryApp
-from app.tui.chat.message_log import ChatLog
+from app.tui.chat.message_log import MessageLog
 from app.tui.chat.prompt import PromptArea
 from app.tui.chat.screen import ChatScreen
 from app.tui.chat.storage import ChatStore
 from app.tui.themes import LIGHT
-from tests.support.fake_models import MODELS, ONE, FakeClient, FakeServing
+from tests.support.fake_models import MODELS, ONE, FakeClient, FakeServerProcess
 from tests.support.pilot import NARROW, WIDE, opened, play, shown, until
 from tests.support.snapshots import NOW, check
 from utils.errors import HatcheryError
@@ -29,7 +29,7 @@ BEST = "exp2/600"
 HOSTILE = "[/foo]\x1b[2J\u202e [bold"
 
 
-class Desk:
+class ChatPilot:
     """The open screen and what is behind it."""
 
     def __init__(self, app: HatcheryApp, pilot: Pilot[None], client: FakeClient) -> None:
@@ -53,62 +53,64 @@ class Desk:
     async def type(self, text: str) -> None:
         await self.pilot.press(*("space" if c == " " else c for c in text))
 
-    async def ask(self, text: str) -> None:
+    async def request_for(self, text: str) -> None:
         """Send a text and wait for the whole answer."""
         await self.type(text)
         await self.pilot.press("enter")
-        await self.done()
+        await self.answered()
 
-    async def done(self) -> None:
-        await until(self.pilot, lambda: self.screen._desk.answer is None and not self.client.open)
+    async def answered(self) -> None:
+        await until(
+            self.pilot, lambda: self.screen._session.answer is None and not self.client.open
+        )
         await self.pilot.pause()
 
     async def texts(self) -> None:
         """Go to the texts."""
-        self.screen.query_one(ChatLog).focus()
+        self.screen.query_one(MessageLog).focus()
         await self.pilot.pause()
 
 
 @asynccontextmanager
-async def talking(
+async def chat_screen(
     size: tuple[int, int] = WIDE,
     client: FakeClient | None = None,
     *,
     model: str | None = None,
     ready: bool = True,
-) -> AsyncIterator[Desk]:
+) -> AsyncIterator[ChatPilot]:
     """The chat screen on a fake server."""
     async with opened(size) as (app, pilot):
         fake = client or FakeClient()
-        app._serving = FakeServing(fake)  # type: ignore[assignment]
+        app._serving = FakeServerProcess(fake)  # type: ignore[assignment]
         app.open_chat(model)
         await until(pilot, lambda: isinstance(app.screen, ChatScreen) and app.screen.is_mounted)
-        desk = Desk(app, pilot, fake)
+        chat = ChatPilot(app, pilot, fake)
         if ready:
-            await until(pilot, lambda: fake.loads and not desk.screen._link.waits)
+            await until(pilot, lambda: fake.loads and not chat.screen._connection.waiting_for)
             await pilot.pause()
-        yield desk
+        yield chat
 
 
-def scene(act: Callable[[Desk], Awaitable[None]], **options: Any) -> None:
+def scene(act: Callable[[ChatPilot], Awaitable[None]], **options: Any) -> None:
     """Play one scene on the screen."""
 
     async def run() -> None:
-        async with talking(**options) as desk:
-            await act(desk)
+        async with chat_screen(**options) as chat:
+            await act(chat)
 
     play(run)
 
 
 def test_a_newcomer_writes_a_beginning_and_sees_it_go_on(workspace: Path) -> None:
-    async def act(desk: Desk) -> None:
-        assert desk.client.loads == {MODELS[2].id: 1}
-        await desk.see("Write the beginning", BEST, "Ctrl+L", "Begin a text")
-        await desk.ask("Once")
-        (asked,) = desk.client.asked
+    async def act(chat: ChatPilot) -> None:
+        assert chat.client.loads == {MODELS[2].id: 1}
+        await chat.see("Write the beginning", BEST, "Ctrl+L", "Begin a text")
+        await chat.request_for("Once")
+        (asked,) = chat.client.requests
         assert (asked.prompt, asked.messages, asked.logprobs) == ("Once", None, True)
         assert asked.sampling.temperature == 0.8
-        await desk.see("Once ", "answers seed", "tokens/s · first 32 ms · 62 tokens", "full length")
+        await chat.see("Once ", "answers seed", "tokens/s · first 32 ms · 62 tokens", "full length")
 
     scene(act)
 
@@ -116,10 +118,10 @@ def test_a_newcomer_writes_a_beginning_and_sees_it_go_on(workspace: Path) -> Non
 def test_a_model_that_was_taught_to_answer_is_talked_to(workspace: Path) -> None:
     models = [Model("base/step-1", "base"), Model("tuned/step-1", "tuned", chat=True)]
 
-    async def act(desk: Desk) -> None:
-        await desk.see("Write a message below", "Message")
-        await desk.ask("hello")
-        (asked,) = desk.client.asked
+    async def act(chat: ChatPilot) -> None:
+        await chat.see("Write a message below", "Message")
+        await chat.request_for("hello")
+        (asked,) = chat.client.requests
         assert asked.messages == ({"role": "user", "content": "hello"},)
 
     scene(act, client=FakeClient(models), model="tuned")
@@ -128,7 +130,7 @@ def test_a_model_that_was_taught_to_answer_is_talked_to(workspace: Path) -> None
 def test_the_board_and_its_digit_lead_to_the_chat(workspace: Path) -> None:
     async def run() -> None:
         async with opened() as (app, pilot):
-            app._serving = FakeServing(FakeClient([]))  # type: ignore[assignment]
+            app._serving = FakeServerProcess(FakeClient([]))  # type: ignore[assignment]
             await pilot.press("6")
             await until(pilot, lambda: isinstance(app.screen, ChatScreen))
             await until(pilot, lambda: "no checkpoint to talk to yet" in shown(app))
@@ -143,39 +145,39 @@ def test_the_board_and_its_digit_lead_to_the_chat(workspace: Path) -> None:
 
 
 def test_a_named_checkpoint_answers_and_one_that_is_gone_is_said(workspace: Path) -> None:
-    async def act(desk: Desk) -> None:
-        assert desk.client.loads == {f"{ONE}/200": 1}
-        desk.app.open_chat("gone/step-7")
-        await desk.see("gone/step-7 is not offered")
+    async def act(chat: ChatPilot) -> None:
+        assert chat.client.loads == {f"{ONE}/200": 1}
+        chat.app.open_chat("gone/step-7")
+        await chat.see("gone/step-7 is not offered")
 
     scene(act, model=f"{ONE}/200")
 
 
 def test_several_lines_are_one_prompt_written_or_pasted(workspace: Path) -> None:
-    async def act(desk: Desk) -> None:
-        await desk.pilot.press("a", "ctrl+j", "b", "alt+enter", "c", "shift+enter")
-        prompt = desk.screen.query_one(PromptArea)
+    async def act(chat: ChatPilot) -> None:
+        await chat.pilot.press("a", "ctrl+j", "b", "alt+enter", "c", "shift+enter")
+        prompt = chat.screen.query_one(PromptArea)
         prompt.post_message(events.Paste("two\r\nlines\x1b"))
-        await until(desk.pilot, lambda: "lines" in prompt.text)
-        await desk.pilot.press("enter")
-        await desk.done()
-        assert desk.client.asked[0].prompt == "a\nb\nc\ntwo\nlines\u241b"
+        await until(chat.pilot, lambda: "lines" in prompt.text)
+        await chat.pilot.press("enter")
+        await chat.answered()
+        assert chat.client.requests[0].prompt == "a\nb\nc\ntwo\nlines\u241b"
 
     scene(act)
 
 
 def test_nothing_begins_a_document_but_is_no_message(workspace: Path) -> None:
-    async def act(desk: Desk) -> None:
-        await desk.pilot.press("enter")
-        await desk.done()
-        assert desk.client.asked[0].prompt == ""
-        await desk.pilot.press("ctrl+n", "ctrl+b", "enter")
-        await desk.see("Write a message first")
-        await desk.ask("Hello")
-        await desk.ask("And you")
-        roles = [message["role"] for message in desk.client.asked[-1].messages or ()]
+    async def act(chat: ChatPilot) -> None:
+        await chat.pilot.press("enter")
+        await chat.answered()
+        assert chat.client.requests[0].prompt == ""
+        await chat.pilot.press("ctrl+n", "ctrl+b", "enter")
+        await chat.see("Write a message first")
+        await chat.request_for("Hello")
+        await chat.request_for("And you")
+        roles = [message["role"] for message in chat.client.requests[-1].messages or ()]
         assert roles == ["user", "assistant", "user"]
-        await desk.see("Chat", "you", "Hello")
+        await chat.see("Chat", "you", "Hello")
 
     scene(act)
 
@@ -183,71 +185,71 @@ def test_nothing_begins_a_document_but_is_no_message(workspace: Path) -> None:
 def test_the_text_of_a_file_is_sent(workspace: Path) -> None:
     Path("start.txt").write_text("The hen\nlays\n")
 
-    async def act(desk: Desk) -> None:
-        await desk.ask("FILE:start.txt")
-        await until(desk.pilot, lambda: desk.client.asked)
-        await desk.done()
-        assert desk.client.asked[0].prompt == "The hen\nlays"
-        await desk.type("FILE:none.txt")
-        await desk.pilot.press("enter")
-        await desk.see("none.txt cannot be read")
-        assert desk.screen.query_one(PromptArea).text == "FILE:none.txt"
+    async def act(chat: ChatPilot) -> None:
+        await chat.request_for("FILE:start.txt")
+        await until(chat.pilot, lambda: chat.client.requests)
+        await chat.answered()
+        assert chat.client.requests[0].prompt == "The hen\nlays"
+        await chat.type("FILE:none.txt")
+        await chat.pilot.press("enter")
+        await chat.see("none.txt cannot be read")
+        assert chat.screen.query_one(PromptArea).text == "FILE:none.txt"
 
     scene(act)
 
 
 @pytest.mark.parametrize("key", ["escape", "ctrl+c"])
 def test_the_first_key_stops_the_answer_and_the_second_leaves(key: str, workspace: Path) -> None:
-    async def act(desk: Desk) -> None:
-        desk.client.hold = asyncio.Event()
-        await desk.type("Once")
-        await desk.pilot.press("enter")
-        await desk.see("answers", "Esc stops")
-        await desk.type("more")
-        await desk.pilot.press("enter")
-        await desk.see("still writes")  # and what was typed stays
-        assert desk.screen.query_one(PromptArea).text == "more"
-        await desk.pilot.press(key)
-        await desk.done()
-        await desk.see("stopped")
-        assert desk.client.open == 0
-        await desk.pilot.press(key)
-        await until(desk.pilot, lambda: not isinstance(desk.app.screen, ChatScreen))
+    async def act(chat: ChatPilot) -> None:
+        chat.client.hold = asyncio.Event()
+        await chat.type("Once")
+        await chat.pilot.press("enter")
+        await chat.see("answers", "Esc stops")
+        await chat.type("more")
+        await chat.pilot.press("enter")
+        await chat.see("still writes")  # and what was typed stays
+        assert chat.screen.query_one(PromptArea).text == "more"
+        await chat.pilot.press(key)
+        await chat.answered()
+        await chat.see("stopped")
+        assert chat.client.open == 0
+        await chat.pilot.press(key)
+        await until(chat.pilot, lambda: not isinstance(chat.app.screen, ChatScreen))
 
     scene(act)
 
 
 def test_another_answer_has_another_seed_and_both_can_be_seen(workspace: Path) -> None:
-    async def act(desk: Desk) -> None:
-        await desk.ask("Once")
-        await desk.pilot.press("ctrl+r")
-        await desk.done()
-        first, second = (asked.sampling.seed for asked in desk.client.asked)
+    async def act(chat: ChatPilot) -> None:
+        await chat.request_for("Once")
+        await chat.pilot.press("ctrl+r")
+        await chat.answered()
+        first, second = (asked.sampling.seed for asked in chat.client.requests)
         assert first != second
-        await desk.see(f"seed {second}", "2 of 2")
-        await desk.texts()
-        await desk.pilot.press("left_square_bracket")
-        await desk.see("1 of 2", f"answers seed {first}")
-        await desk.pilot.press("ctrl+g")
-        await desk.done()
-        assert desk.client.asked[-1].prompt == f"Once {MODELS[2].id} answers seed {first}"
+        await chat.see(f"seed {second}", "2 of 2")
+        await chat.texts()
+        await chat.pilot.press("left_square_bracket")
+        await chat.see("1 of 2", f"answers seed {first}")
+        await chat.pilot.press("ctrl+g")
+        await chat.answered()
+        assert chat.client.requests[-1].prompt == f"Once {MODELS[2].id} answers seed {first}"
 
     scene(act)
 
 
 def test_an_edited_prompt_is_asked_beside_the_old_one(workspace: Path) -> None:
-    async def act(desk: Desk) -> None:
-        await desk.ask("Once")
-        await desk.texts()
-        await desk.pilot.press("e")
-        await desk.see("keeps what was")
-        await desk.pilot.press("escape")
-        assert desk.screen.query_one(PromptArea).text == ""
-        await desk.texts()
-        await desk.pilot.press("e")
-        await desk.ask(" more")
-        assert desk.client.asked[-1].prompt == "Once more"
-        await desk.see("2 of 2", "Once more")
+    async def act(chat: ChatPilot) -> None:
+        await chat.request_for("Once")
+        await chat.texts()
+        await chat.pilot.press("e")
+        await chat.see("keeps what was")
+        await chat.pilot.press("escape")
+        assert chat.screen.query_one(PromptArea).text == ""
+        await chat.texts()
+        await chat.pilot.press("e")
+        await chat.request_for(" more")
+        assert chat.client.requests[-1].prompt == "Once more"
+        await chat.see("2 of 2", "Once more")
 
     scene(act)
 
@@ -255,84 +257,84 @@ def test_an_edited_prompt_is_asked_beside_the_old_one(workspace: Path) -> None:
 def test_the_sampling_of_the_sidebar_is_what_is_asked_with(workspace: Path) -> None:
     Path("config.json").write_text('{"inference": {"temperature": 0.3, "stop": ["End."]}}')
 
-    async def act(desk: Desk) -> None:
-        await desk.pilot.press("ctrl+o")
-        await until(desk.pilot, lambda: isinstance(desk.app.focused, Input))
-        field = desk.app.focused
+    async def act(chat: ChatPilot) -> None:
+        await chat.pilot.press("ctrl+o")
+        await until(chat.pilot, lambda: isinstance(chat.app.focused, Input))
+        field = chat.app.focused
         assert isinstance(field, Input)
         field.value = "-1"
-        await desk.see("must be at least 0")
-        await desk.pilot.press("escape")
-        await desk.ask("Once")
-        assert not desk.client.asked
-        await desk.see("A setting of the sampling")
+        await chat.see("must be at least 0")
+        await chat.pilot.press("escape")
+        await chat.request_for("Once")
+        assert not chat.client.requests
+        await chat.see("A setting of the sampling")
         field.value = "0.5"
-        await desk.pilot.press("enter")
-        await desk.done()
-        sampling = desk.client.asked[0].sampling
+        await chat.pilot.press("enter")
+        await chat.answered()
+        sampling = chat.client.requests[0].sampling
         assert (sampling.temperature, sampling.stop) == (0.5, ("End.",))
-        await desk.pilot.press("escape")
-        desk.app.open_chat()
-        await desk.see("0.5")  # it is remembered
+        await chat.pilot.press("escape")
+        chat.app.open_chat()
+        await chat.see("0.5")  # it is remembered
 
     scene(act)
 
 
 def test_another_model_is_picked_with_the_keys_or_a_click(workspace: Path) -> None:
-    async def act(desk: Desk) -> None:
-        await desk.pilot.press("ctrl+l")
-        await desk.see("Models", "▲", "●", "14.2 M parameters")
-        await desk.pilot.press("down", "enter")
-        await until(desk.pilot, lambda: desk.client.loads[MODELS[1].id])
-        await desk.see("exp2/400")
-        assert desk.app.focused is desk.screen.query_one(PromptArea)
-        await desk.ask("a")
-        assert desk.client.asked[0].model == MODELS[1].id
-        await desk.pilot.press("ctrl+l")
-        await desk.pilot.pause()
-        line = next(n for n, text in enumerate(shown(desk.app).splitlines()) if "exp1/800" in text)
+    async def act(chat: ChatPilot) -> None:
+        await chat.pilot.press("ctrl+l")
+        await chat.see("Models", "▲", "●", "14.2 M parameters")
+        await chat.pilot.press("down", "enter")
+        await until(chat.pilot, lambda: chat.client.loads[MODELS[1].id])
+        await chat.see("exp2/400")
+        assert chat.app.focused is chat.screen.query_one(PromptArea)
+        await chat.request_for("a")
+        assert chat.client.requests[0].model == MODELS[1].id
+        await chat.pilot.press("ctrl+l")
+        await chat.pilot.pause()
+        line = next(n for n, text in enumerate(shown(chat.app).splitlines()) if "exp1/800" in text)
         for _ in range(2):
-            await desk.pilot.click(offset=(95, line))
-        await until(desk.pilot, lambda: desk.client.loads[MODELS[7].id])
+            await chat.pilot.click(offset=(95, line))
+        await until(chat.pilot, lambda: chat.client.loads[MODELS[7].id])
 
     scene(act)
 
 
 def test_earlier_conversations_are_listed_and_go_on(workspace: Path) -> None:
-    async def act(desk: Desk) -> None:
-        await desk.ask("The first")
-        await desk.pilot.press("ctrl+n")
-        await desk.see("Write the beginning")
-        await desk.ask("Second")
-        await desk.pilot.press("f2")
-        await desk.see("Conversations", "+ a new one", "The first", "Second")
-        await desk.pilot.press("down", "down", "enter")
-        await desk.see("chat › The first")
-        await desk.ask("again")
+    async def act(chat: ChatPilot) -> None:
+        await chat.request_for("The first")
+        await chat.pilot.press("ctrl+n")
+        await chat.see("Write the beginning")
+        await chat.request_for("Second")
+        await chat.pilot.press("f2")
+        await chat.see("Conversations", "+ a new one", "The first", "Second")
+        await chat.pilot.press("down", "down", "enter")
+        await chat.see("chat › The first")
+        await chat.request_for("again")
         lines = {path.name: path.read_text() for path in Path("logs/chats").glob("*.jsonl")}
-        await until(desk.pilot, lambda: desk.client.asked[-1].prompt == "again")
+        await until(chat.pilot, lambda: chat.client.requests[-1].prompt == "again")
         assert len(lines) == 2
 
     scene(act)
 
 
 def test_tokens_are_coloured_on_demand_and_say_their_number(workspace: Path) -> None:
-    async def act(desk: Desk) -> None:
-        desk.client.words[MODELS[2].id] = "likely open rare odd last"
-        await desk.ask("Once")
-        await desk.texts()
-        await desk.pilot.press("p")
-        await desk.see("token ' likely'", "90.5 %", "50 % and more", "below 1 %")
-        await desk.pilot.press("right", "right", "right")
-        await desk.see("token ' odd'", "0.25 %")
+    async def act(chat: ChatPilot) -> None:
+        chat.client.words[MODELS[2].id] = "likely open rare odd last"
+        await chat.request_for("Once")
+        await chat.texts()
+        await chat.pilot.press("p")
+        await chat.see("token ' likely'", "90.5 %", "50 % and more", "below 1 %")
+        await chat.pilot.press("right", "right", "right")
+        await chat.see("token ' odd'", "0.25 %")
         row = next(
-            n for n, text in enumerate(shown(desk.app).splitlines()) if "Once likely" in text
+            n for n, text in enumerate(shown(chat.app).splitlines()) if "Once likely" in text
         )
-        column = shown(desk.app).splitlines()[row].index("rare")
-        await desk.pilot.click(offset=(column, row))
-        await desk.see("token ' rare'", "5.0 %")
-        await desk.pilot.press("p")
-        await until(desk.pilot, lambda: "token" not in desk.text.splitlines()[-5])
+        column = shown(chat.app).splitlines()[row].index("rare")
+        await chat.pilot.click(offset=(column, row))
+        await chat.see("token ' rare'", "5.0 %")
+        await chat.pilot.press("p")
+        await until(chat.pilot, lambda: "token" not in chat.text.splitlines()[-5])
 
     scene(act)
 
@@ -343,15 +345,15 @@ def test_an_answer_is_copied_and_a_transcript_saved_where_it_says(
     copied: list[str] = []
     monkeypatch.setattr(HatcheryApp, "copy_to_clipboard", lambda self, text: copied.append(text))
 
-    async def act(desk: Desk) -> None:
-        await desk.pilot.press("ctrl+s")
-        await desk.see("nothing to save")
-        await desk.ask("Once")
-        await desk.texts()
-        await desk.pilot.press("y")
-        assert copied == [f" {MODELS[2].id} answers seed {desk.client.asked[0].sampling.seed}"]
-        await desk.pilot.press("ctrl+s")
-        await desk.see("Saved logs/chats/")
+    async def act(chat: ChatPilot) -> None:
+        await chat.pilot.press("ctrl+s")
+        await chat.see("nothing to save")
+        await chat.request_for("Once")
+        await chat.texts()
+        await chat.pilot.press("y")
+        assert copied == [f" {MODELS[2].id} answers seed {chat.client.requests[0].sampling.seed}"]
+        await chat.pilot.press("ctrl+s")
+        await chat.see("Saved logs/chats/")
         (saved,) = Path("logs/chats").glob("*.md")
         assert "## Prompt" in saved.read_text("utf-8")
 
@@ -359,33 +361,33 @@ def test_an_answer_is_copied_and_a_transcript_saved_where_it_says(
 
 
 def test_a_failing_answer_says_why_and_keeps_what_had_come(workspace: Path) -> None:
-    async def act(desk: Desk) -> None:
+    async def act(chat: ChatPilot) -> None:
         remedy = "choose a smaller one"
-        desk.client.fails[MODELS[2].id] = HatcheryError("Memory is used up.", remedy=remedy)
-        await desk.ask("Once")
-        await desk.see("Memory is used up.", remedy, "answers", "broken off")
-        del desk.client.fails[MODELS[2].id]
-        await desk.pilot.press("ctrl+r")
-        await desk.done()
-        await desk.see("full length")
-        assert "used up" not in desk.text
+        chat.client.fails[MODELS[2].id] = HatcheryError("Memory is used up.", remedy=remedy)
+        await chat.request_for("Once")
+        await chat.see("Memory is used up.", remedy, "answers", "broken off")
+        del chat.client.fails[MODELS[2].id]
+        await chat.pilot.press("ctrl+r")
+        await chat.answered()
+        await chat.see("full length")
+        assert "used up" not in chat.text
 
     scene(act)
 
 
 def test_a_dead_server_is_explained_and_started_again_by_one_key(workspace: Path) -> None:
-    async def act(desk: Desk) -> None:
-        serving = desk.serving
-        assert isinstance(serving, FakeServing)
+    async def act(chat: ChatPilot) -> None:
+        serving = chat.serving
+        assert isinstance(serving, FakeServerProcess)
         serving.state = "died"
         serving.fault = HatcheryError("The model server has ended.", found="signal 9")
-        desk.app.server_changed.publish(serving)  # type: ignore[arg-type]
-        await desk.see("The model server has ended.", "signal 9", "F5")
-        await desk.pilot.press("f5")
-        await until(desk.pilot, lambda: serving.starts == 1)
-        await until(desk.pilot, lambda: "has ended" not in desk.text)
-        await desk.ask("Once")
-        await desk.see("full length")
+        chat.app.server_changed.publish(serving)  # type: ignore[arg-type]
+        await chat.see("The model server has ended.", "signal 9", "F5")
+        await chat.pilot.press("f5")
+        await until(chat.pilot, lambda: serving.starts == 1)
+        await until(chat.pilot, lambda: "has ended" not in chat.text)
+        await chat.request_for("Once")
+        await chat.see("full length")
 
     scene(act)
 
@@ -394,81 +396,81 @@ def test_a_model_that_cannot_be_loaded_is_said_and_another_can_be_chosen(workspa
     fake = FakeClient()
     fake.load_fails[MODELS[2].id] = HatcheryError("It needs 9 GiB.", remedy="--quantize int8")
 
-    async def act(desk: Desk) -> None:
-        await desk.see("It needs 9 GiB.", "--quantize int8")
-        await desk.pilot.press("ctrl+l", "down", "enter")
-        await until(desk.pilot, lambda: "It needs" not in desk.text)
+    async def act(chat: ChatPilot) -> None:
+        await chat.see("It needs 9 GiB.", "--quantize int8")
+        await chat.pilot.press("ctrl+l", "down", "enter")
+        await until(chat.pilot, lambda: "It needs" not in chat.text)
 
     scene(act, client=fake)
 
 
 def test_hostile_texts_of_people_and_models_are_shown_harmless(workspace: Path) -> None:
-    async def act(desk: Desk) -> None:
-        desk.client.words[MODELS[2].id] = HOSTILE
-        desk.screen.query_one(PromptArea).fill(HOSTILE)
-        await desk.pilot.press("enter")
-        await desk.done()
-        await desk.see("[/foo]␛[2J")
-        await desk.texts()
-        await desk.pilot.press("p", "right", "f2")
-        await desk.see("+ a new one", "[/foo]")
-        assert "\x1b" not in desk.text
-        assert "\u202e" not in desk.text
+    async def act(chat: ChatPilot) -> None:
+        chat.client.words[MODELS[2].id] = HOSTILE
+        chat.screen.query_one(PromptArea).fill(HOSTILE)
+        await chat.pilot.press("enter")
+        await chat.answered()
+        await chat.see("[/foo]␛[2J")
+        await chat.texts()
+        await chat.pilot.press("p", "right", "f2")
+        await chat.see("+ a new one", "[/foo]")
+        assert "\x1b" not in chat.text
+        assert "\u202e" not in chat.text
 
     scene(act)
 
 
 def test_a_long_answer_is_drawn_as_it_comes_and_survives_a_resize(workspace: Path) -> None:
-    async def act(desk: Desk) -> None:
-        desk.client.words[MODELS[2].id] = " ".join(f"w{n}" for n in range(5000))
-        desk.client.hold = asyncio.Event()
-        await desk.type("Once")
-        await desk.pilot.press("enter")
-        await desk.see("w4998")
-        await desk.pilot.resize_terminal(100, 30)
-        await desk.see("w4998")
-        desk.client.hold.set()
-        await desk.done()
-        await desk.see("w4999", "118 tokens/s")
-        await desk.texts()
-        await desk.pilot.press("home")
-        await desk.see("Once w0 w1")
+    async def act(chat: ChatPilot) -> None:
+        chat.client.words[MODELS[2].id] = " ".join(f"w{n}" for n in range(5000))
+        chat.client.hold = asyncio.Event()
+        await chat.type("Once")
+        await chat.pilot.press("enter")
+        await chat.see("w4998")
+        await chat.pilot.resize_terminal(100, 30)
+        await chat.see("w4998")
+        chat.client.hold.set()
+        await chat.answered()
+        await chat.see("w4999", "118 tokens/s")
+        await chat.texts()
+        await chat.pilot.press("home")
+        await chat.see("Once w0 w1")
 
     scene(act)
 
 
 def test_in_a_small_window_the_sampling_is_one_line_that_opens(workspace: Path) -> None:
-    async def act(desk: Desk) -> None:
-        await desk.see("temperature 0.8 · top-k 50 · top-p 0.95 · 200 tokens")
-        assert "Repetition" not in desk.text
-        await desk.pilot.press("ctrl+o")
-        await desk.see("Repetition penalty")
-        await desk.pilot.press("escape")
-        await desk.see("Begin a text")
-        await desk.pilot.press("escape")
-        assert not isinstance(desk.app.screen, ChatScreen)
+    async def act(chat: ChatPilot) -> None:
+        await chat.see("temperature 0.8 · top-k 50 · top-p 0.95 · 200 tokens")
+        assert "Repetition" not in chat.text
+        await chat.pilot.press("ctrl+o")
+        await chat.see("Repetition penalty")
+        await chat.pilot.press("escape")
+        await chat.see("Begin a text")
+        await chat.pilot.press("escape")
+        assert not isinstance(chat.app.screen, ChatScreen)
 
     scene(act, size=NARROW)
 
 
 def test_a_conversation_that_is_left_goes_on_and_is_found_again(workspace: Path) -> None:
-    async def act(desk: Desk) -> None:
-        desk.client.hold = asyncio.Event()
-        await desk.type("Once")
-        await desk.pilot.press("enter")
-        await desk.see("answers")
-        desk.app.open_jobs()
-        await until(desk.pilot, lambda: not isinstance(desk.app.screen, ChatScreen))
-        desk.client.hold.set()
-        await until(desk.pilot, lambda: not desk.client.open)
-        desk.app.open_chat()
-        await desk.see("Once", "full length", "Begin a text")
-        await desk.type("The old")
-        await desk.pilot.press("escape")
-        assert not isinstance(desk.app.screen, ChatScreen)
-        desk.app.open_chat(f"{ONE}/200")
-        await desk.see("Once", "full length", "The old", "exp1/200")
-        await until(desk.pilot, lambda: desk.client.loads[f"{ONE}/200"])
+    async def act(chat: ChatPilot) -> None:
+        chat.client.hold = asyncio.Event()
+        await chat.type("Once")
+        await chat.pilot.press("enter")
+        await chat.see("answers")
+        chat.app.open_jobs()
+        await until(chat.pilot, lambda: not isinstance(chat.app.screen, ChatScreen))
+        chat.client.hold.set()
+        await until(chat.pilot, lambda: not chat.client.open)
+        chat.app.open_chat()
+        await chat.see("Once", "full length", "Begin a text")
+        await chat.type("The old")
+        await chat.pilot.press("escape")
+        assert not isinstance(chat.app.screen, ChatScreen)
+        chat.app.open_chat(f"{ONE}/200")
+        await chat.see("Once", "full length", "The old", "exp1/200")
+        await until(chat.pilot, lambda: chat.client.loads[f"{ONE}/200"])
         store = ChatStore(Path("logs"))
         (kept,) = store.recent()
         assert len(store.load(kept.name).path) == 2
@@ -479,46 +481,46 @@ def test_a_conversation_that_is_left_goes_on_and_is_found_again(workspace: Path)
 def test_an_answer_that_ends_out_of_sight_is_whole_and_the_next_one_is_seen(
     workspace: Path,
 ) -> None:
-    async def act(desk: Desk) -> None:
-        desk.client.hold = asyncio.Event()
-        await desk.type("Once")
-        await desk.pilot.press("enter")
-        await desk.see("answers")
-        screen = desk.screen
-        desk.app.pop_screen()
-        await until(desk.pilot, lambda: not isinstance(desk.app.screen, ChatScreen))
-        desk.client.hold.set()
-        await until(desk.pilot, lambda: screen._desk.answer is None)
-        desk.app.open_chat()
-        await desk.see("full length")
-        await desk.ask("Twice")
-        await desk.see("Twice")
+    async def act(chat: ChatPilot) -> None:
+        chat.client.hold = asyncio.Event()
+        await chat.type("Once")
+        await chat.pilot.press("enter")
+        await chat.see("answers")
+        screen = chat.screen
+        chat.app.pop_screen()
+        await until(chat.pilot, lambda: not isinstance(chat.app.screen, ChatScreen))
+        chat.client.hold.set()
+        await until(chat.pilot, lambda: screen._session.answer is None)
+        chat.app.open_chat()
+        await chat.see("full length")
+        await chat.request_for("Twice")
+        await chat.see("Twice")
 
     scene(act)
 
 
 def test_whoever_was_chosen_answers_again_until_there_is_a_newer_run(workspace: Path) -> None:
-    async def act(desk: Desk) -> None:
-        desk.app.open_chat(f"{ONE}/200")
-        await desk.see("exp1/200")
-        await desk.pilot.press("escape")
-        desk.app.open_chat()
-        await until(desk.pilot, lambda: desk.client.loads[f"{ONE}/200"] == 2)
-        await desk.see("exp1/200")
-        await desk.pilot.press("escape")
-        desk.client.listed = [Model("new/step-1", "new", best=True), *desk.client.listed]
-        desk.app.open_chat()
-        await desk.see("new/step-1")
+    async def act(chat: ChatPilot) -> None:
+        chat.app.open_chat(f"{ONE}/200")
+        await chat.see("exp1/200")
+        await chat.pilot.press("escape")
+        chat.app.open_chat()
+        await until(chat.pilot, lambda: chat.client.loads[f"{ONE}/200"] == 2)
+        await chat.see("exp1/200")
+        await chat.pilot.press("escape")
+        chat.client.listed = [Model("new/step-1", "new", best=True), *chat.client.listed]
+        chat.app.open_chat()
+        await chat.see("new/step-1")
 
     scene(act)
 
 
 def test_the_app_that_is_left_while_a_model_writes_keeps_what_had_come(workspace: Path) -> None:
-    async def act(desk: Desk) -> None:
-        desk.client.hold = asyncio.Event()
-        await desk.type("Once")
-        await desk.pilot.press("enter")
-        await desk.see("answers")
+    async def act(chat: ChatPilot) -> None:
+        chat.client.hold = asyncio.Event()
+        await chat.type("Once")
+        await chat.pilot.press("enter")
+        await chat.see("answers")
 
     scene(act)
     store = ChatStore(Path("logs"))
@@ -527,15 +529,15 @@ def test_the_app_that_is_left_while_a_model_writes_keeps_what_had_come(workspace
 
 
 def test_tab_goes_from_the_prompt_to_the_texts_and_back(workspace: Path) -> None:
-    async def act(desk: Desk) -> None:
-        await desk.pilot.press("tab")
-        assert desk.screen._side.has_cursor  # there are no texts yet
-        await desk.pilot.press("escape")
-        await desk.ask("Once")
-        await desk.pilot.press("tab")
-        await until(desk.pilot, lambda: desk.screen.query_one(ChatLog).has_focus)
-        await desk.pilot.press("tab")
-        await until(desk.pilot, lambda: desk.screen.query_one(PromptArea).has_focus)
+    async def act(chat: ChatPilot) -> None:
+        await chat.pilot.press("tab")
+        assert chat.screen._side.has_cursor  # there are no texts yet
+        await chat.pilot.press("escape")
+        await chat.request_for("Once")
+        await chat.pilot.press("tab")
+        await until(chat.pilot, lambda: chat.screen.query_one(MessageLog).has_focus)
+        await chat.pilot.press("tab")
+        await until(chat.pilot, lambda: chat.screen.query_one(PromptArea).has_focus)
 
     scene(act)
 
@@ -545,23 +547,23 @@ def test_the_screen_looks_as_it_did(
     size: tuple[int, int], workspace: Path, frozen: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.tui.chat.session.secrets.randbelow", lambda top: 7)
-    monkeypatch.setattr("app.tui.chat.conversation.Answer.speed", 120.0)
+    monkeypatch.setattr("app.tui.chat.conversation.StreamedAnswer.speed", 120.0)
     fake = FakeClient()
     fake.words[MODELS[2].id] = "upon a time there was a small hen that laid an egg every day"
 
-    async def act(desk: Desk) -> None:
-        await check(desk.pilot, "chat_empty")
-        await desk.ask("Once")
-        await desk.ask("The old fox looks")
-        await desk.texts()
-        await desk.pilot.press("p", "right", "right")
-        await check(desk.pilot, "chat")
-        await desk.pilot.press("p", "ctrl+l")
-        await check(desk.pilot, "chat_models")
+    async def act(chat: ChatPilot) -> None:
+        await check(chat.pilot, "chat_empty")
+        await chat.request_for("Once")
+        await chat.request_for("The old fox looks")
+        await chat.texts()
+        await chat.pilot.press("p", "right", "right")
+        await check(chat.pilot, "chat")
+        await chat.pilot.press("p", "ctrl+l")
+        await check(chat.pilot, "chat_models")
         for path in Path("logs/chats").iterdir():
             os.utime(path, (NOW - 60, NOW - 60))
-        await desk.pilot.press("escape", "f2")
-        await check(desk.pilot, "chat_list")
+        await chat.pilot.press("escape", "f2")
+        await check(chat.pilot, "chat_list")
 
     scene(act, size=size, client=fake)
     assert time.time() == NOW
@@ -572,12 +574,12 @@ def test_the_light_theme_looks_as_it_did(
 ) -> None:
     monkeypatch.setattr("app.tui.chat.session.secrets.randbelow", lambda top: 7)
 
-    async def act(desk: Desk) -> None:
-        desk.app.theme = LIGHT.name
-        await desk.pilot.press("ctrl+b")
-        await desk.ask("Hello")
-        await desk.texts()
-        await desk.pilot.press("p", "right")
-        await check(desk.pilot, "chat_light")
+    async def act(chat: ChatPilot) -> None:
+        chat.app.theme = LIGHT.name
+        await chat.pilot.press("ctrl+b")
+        await chat.request_for("Hello")
+        await chat.texts()
+        await chat.pilot.press("p", "right")
+        await check(chat.pilot, "chat_light")
 
     scene(act)

@@ -11,69 +11,67 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from app.client.client import Model, Piece, Sampling
+from app.tui.chat.connection import choose, default_mode
 from app.tui.chat.conversation import (
     FAILED,
     STOPPED,
-    Answer,
     Conversation,
+    StreamedAnswer,
     Turn,
-    as_markdown,
-    ask,
-    choose,
-    default_mode,
-    figures_line,
-    sampling_line,
-    short,
+    request_for,
 )
-from app.tui.chat.layout import Sheet, Wrapped
-from app.tui.chat.session import Desk
-from app.tui.chat.storage import ChatStore
-from app.tui.chat.wording import SHADES
+from app.tui.chat.layout import ConversationLayout, WrappedText
+from app.tui.chat.session import ChatSession
+from app.tui.chat.storage import ChatStore, as_markdown
+from app.tui.chat.wording import SHADES, figures_line, sampling_line
 from app.tui.widgets.token_colours import CLASSES, Spans, percent, shade
+from pipeline.runs.folders import short_name
 from utils.errors import HatcheryError, UsageError
 
 SAMPLING = Sampling(seed=7)
 
 
-def desk(folder: Path) -> Desk:
-    return Desk(ChatStore(folder), _fail)
+def session_in(folder: Path) -> ChatSession:
+    return ChatSession(ChatStore(folder), _fail)
 
 
 def _fail(error: HatcheryError) -> None:
     raise AssertionError(error)
 
 
-def answer(on: Desk, current: Answer, text: str, finish: str = "length") -> None:
+def answer(
+    session: ChatSession, current: StreamedAnswer, text: str, finish: str = "length"
+) -> None:
     """Let an answer come to its end."""
     current.take(Piece(text, ((text, -1.0),)))
     current.take(Piece("", finish=finish, figures={"new_tokens": 1.0}))
-    on.ended(current, STOPPED)
+    session.end(current, STOPPED)
 
 
-def texts(on: Desk) -> list[str]:
-    return [turn.text for turn in on.talk.path]
+def texts(session: ChatSession) -> list[str]:
+    return [turn.text for turn in session.conversation.path]
 
 
 # What is asked.
 
 
 def test_a_document_is_continued_from_its_own_beginning_only(tmp_path: Path) -> None:
-    on = desk(tmp_path)
-    answer(on, on.send("Once", "m", SAMPLING), " upon")
-    answer(on, on.send("A hen", "m", SAMPLING), " lays")
-    more = on.more("m", SAMPLING)
-    assert (more.ask.prompt, more.ask.messages) == ("A hen lays", None)
-    answer(on, more, " eggs")
-    assert [block.text for block in on.talk.blocks] == ["Once upon", "A hen lays eggs"]
-    assert [block.given for block in on.talk.blocks] == [4, 10]
+    session = session_in(tmp_path)
+    answer(session, session.send("Once", "m", SAMPLING), " upon")
+    answer(session, session.send("A hen", "m", SAMPLING), " lays")
+    more = session.more("m", SAMPLING)
+    assert (more.request.prompt, more.request.messages) == ("A hen lays", None)
+    answer(session, more, " eggs")
+    assert [block.text for block in session.conversation.blocks] == ["Once upon", "A hen lays eggs"]
+    assert [block.given for block in session.conversation.blocks] == [4, 10]
 
 
 def test_a_chat_sends_every_message_of_the_shown_path(tmp_path: Path) -> None:
-    on = desk(tmp_path)
-    answer(on, on.send("not part of it", "m", SAMPLING), " ...")
-    on.mode = "chat"
-    answer(on, on.send("Hello", "m", SAMPLING), "Hi")
-    asked = on.send("How are you?", "m", SAMPLING).ask
+    session = session_in(tmp_path)
+    answer(session, session.send("not part of it", "m", SAMPLING), " ...")
+    session.mode = "chat"
+    answer(session, session.send("Hello", "m", SAMPLING), "Hi")
+    asked = session.send("How are you?", "m", SAMPLING).request
     assert asked.messages == (
         {"role": "user", "content": "Hello"},
         {"role": "assistant", "content": "Hi"},
@@ -82,87 +80,89 @@ def test_a_chat_sends_every_message_of_the_shown_path(tmp_path: Path) -> None:
 
 
 def test_nothing_begins_a_document_and_is_no_message(tmp_path: Path) -> None:
-    on = desk(tmp_path)
-    assert on.send("", "m", SAMPLING).ask.prompt == ""
-    on = desk(tmp_path)
-    on.mode = "chat"
+    session = session_in(tmp_path)
+    assert session.send("", "m", SAMPLING).request.prompt == ""
+    session = session_in(tmp_path)
+    session.mode = "chat"
     with pytest.raises(UsageError, match="message"):
-        on.send(" \n", "m", SAMPLING)
+        session.send(" \n", "m", SAMPLING)
     with pytest.raises(UsageError, match="text"):
-        on.more("m", SAMPLING)
-    assert on.talk.turns == {}
+        session.more("m", SAMPLING)
+    assert session.conversation.turns == {}
 
 
 def test_a_seed_is_kept_unless_another_answer_is_wanted(tmp_path: Path) -> None:
-    on = desk(tmp_path)
-    answer(on, on.send("a", "m", SAMPLING), "1")
-    assert on.talk.path[-1].sampling["seed"] == 7
-    again = on.again(on.talk.blocks[-1], "m", SAMPLING)
-    assert again.ask.sampling.seed is not None
-    assert again.ask.sampling == replace(SAMPLING, seed=again.ask.sampling.seed)
+    session = session_in(tmp_path)
+    answer(session, session.send("a", "m", SAMPLING), "1")
+    assert session.conversation.path[-1].sampling["seed"] == 7
+    again = session.again(session.conversation.blocks[-1], "m", SAMPLING)
+    assert again.request.sampling.seed is not None
+    assert again.request.sampling == replace(SAMPLING, seed=again.request.sampling.seed)
 
 
 # Branches.
 
 
 def test_another_answer_keeps_the_one_before_and_both_can_be_shown(tmp_path: Path) -> None:
-    on = desk(tmp_path)
-    answer(on, on.send("a", "m", SAMPLING), "1")
-    answer(on, on.again(on.talk.blocks[-1], "m", SAMPLING), "2")
-    (block,) = on.talk.blocks
+    session = session_in(tmp_path)
+    answer(session, session.send("a", "m", SAMPLING), "1")
+    answer(session, session.again(session.conversation.blocks[-1], "m", SAMPLING), "2")
+    (block,) = session.conversation.blocks
     assert (block.text, block.variant, block.variants) == ("a2", 2, 2)
-    on.switch(block, -1)
-    assert texts(on) == ["a", "1"]
-    on.switch(on.talk.blocks[-1], -1)
-    assert texts(on) == ["a", "2"]
+    session.switch(block, -1)
+    assert texts(session) == ["a", "1"]
+    session.switch(session.conversation.blocks[-1], -1)
+    assert texts(session) == ["a", "2"]
 
 
 def test_an_edited_message_begins_a_branch_and_the_old_one_keeps_what_followed(
     tmp_path: Path,
 ) -> None:
-    on = desk(tmp_path)
-    on.mode = "chat"
-    answer(on, on.send("Hello", "m", SAMPLING), "Hi")
-    answer(on, on.send("Bye", "m", SAMPLING), "So long")
-    assert on.edit(on.talk.blocks[1]) == "Hello"  # of an answer, the question
-    answer(on, on.send("Good day", "m", SAMPLING), "And to you")
-    assert texts(on) == ["Good day", "And to you"]
-    first = on.talk.blocks[0]
+    session = session_in(tmp_path)
+    session.mode = "chat"
+    answer(session, session.send("Hello", "m", SAMPLING), "Hi")
+    answer(session, session.send("Bye", "m", SAMPLING), "So long")
+    assert session.edit(session.conversation.blocks[1]) == "Hello"  # of an answer, the question
+    answer(session, session.send("Good day", "m", SAMPLING), "And to you")
+    assert texts(session) == ["Good day", "And to you"]
+    first = session.conversation.blocks[0]
     assert (first.variant, first.variants) == (2, 2)
-    on.switch(first, -1)
-    assert texts(on) == ["Hello", "Hi", "Bye", "So long"]
+    session.switch(first, -1)
+    assert texts(session) == ["Hello", "Hi", "Bye", "So long"]
 
 
 def test_an_answer_that_is_stopped_keeps_what_had_come(tmp_path: Path) -> None:
-    on = desk(tmp_path)
-    current = on.send("a", "m", SAMPLING)
+    session = session_in(tmp_path)
+    current = session.send("a", "m", SAMPLING)
     current.take(Piece("half", (("half", -1.0),)))
-    on.ended(current, STOPPED)
-    turn = on.talk.path[-1]
+    session.end(current, STOPPED)
+    turn = session.conversation.path[-1]
     assert (turn.text, turn.finish, turn.figures) == ("half", STOPPED, {"new_tokens": 1.0})
 
 
 def test_an_answer_that_never_began_leaves_only_the_question(tmp_path: Path) -> None:
-    on = desk(tmp_path)
-    on.ended(on.send("a", "m", SAMPLING), FAILED)
-    assert texts(on) == ["a"]
-    answer(on, on.again(on.talk.blocks[-1], "m", SAMPLING), "1")
-    assert texts(on) == ["a", "1"]
+    session = session_in(tmp_path)
+    session.end(session.send("a", "m", SAMPLING), FAILED)
+    assert texts(session) == ["a"]
+    answer(session, session.again(session.conversation.blocks[-1], "m", SAMPLING), "1")
+    assert texts(session) == ["a", "1"]
 
 
 # What is kept.
 
 
 def test_a_conversation_comes_back_from_the_disk_with_all_its_branches(tmp_path: Path) -> None:
-    on = desk(tmp_path)
-    answer(on, on.send("Once upon\na time \u202e", "first", SAMPLING), "1")
-    answer(on, on.again(on.talk.blocks[-1], "first", SAMPLING), "2")
-    on.store.append(on.name, on.talk.path[-1]).result()  # all before it are written too
-    (kept,) = on.store.recent()
-    assert (kept.name, kept.title, kept.model) == (on.name, "Once upon a time \u202e", "first")
-    back = on.store.load(on.name)
-    assert back.turns == on.talk.turns
-    assert back.path == on.talk.path
+    session = session_in(tmp_path)
+    answer(session, session.send("Once upon\na time \u202e", "first", SAMPLING), "1")
+    answer(session, session.again(session.conversation.blocks[-1], "first", SAMPLING), "2")
+    session.store.append(
+        session.name, session.conversation.path[-1]
+    ).result()  # all before it are written too
+    (kept,) = session.store.recent()
+    assert (kept.name, kept.title, kept.model) == (session.name, "Once upon a time \u202e", "first")
+    back = session.store.load(session.name)
+    assert back.turns == session.conversation.turns
+    assert back.path == session.conversation.path
 
 
 def test_torn_and_foreign_lines_of_a_conversation_are_left_out(tmp_path: Path) -> None:
@@ -173,31 +173,31 @@ def test_torn_and_foreign_lines_of_a_conversation_are_left_out(tmp_path: Path) -
     path = tmp_path / "chats" / f"{name}.jsonl"
     lines = [b"[" * 10_000, b'{"id": "x"}', b"\xff", *path.read_bytes().splitlines(), b'{"id": 9,']
     path.write_bytes(b"\n".join(lines))
-    talk = store.load(name)
-    assert [turn.id for turn in talk.turns.values()] == [1, 3]
-    assert [turn.id for turn in talk.path] == [3]
+    conversation = store.load(name)
+    assert [turn.id for turn in conversation.turns.values()] == [1, 3]
+    assert [turn.id for turn in conversation.path] == [3]
     assert store.load("2026_01_01_00_00_00-aaaa").path == []
 
 
 def test_a_conversation_that_cannot_be_kept_is_said(tmp_path: Path) -> None:
     (tmp_path / "chats").write_text("a file where the folder should be")
     told: list[HatcheryError] = []
-    on = Desk(ChatStore(tmp_path), told.append)
-    answer(on, on.send("a", "m", SAMPLING), "1")
-    kept = on.store.append(on.name, on.talk.path[0])
+    session = ChatSession(ChatStore(tmp_path), told.append)
+    answer(session, session.send("a", "m", SAMPLING), "1")
+    kept = session.store.append(session.name, session.conversation.path[0])
     assert isinstance(kept.exception(), HatcheryError)
     assert len(told) == 2
     with pytest.raises(HatcheryError, match="not kept"):
-        on.store.save(on.name, on.talk)
+        session.store.save(session.name, session.conversation)
 
 
 def test_a_transcript_quotes_texts_that_hold_fences_themselves(tmp_path: Path) -> None:
-    talk = Conversation([Turn(1, None, "user", "a ```` b", "chat")])
-    talk.add(Turn(2, 1, "assistant", "c", "chat", model="first/step-4", finish="stop"))
-    text = as_markdown(talk, "2026-11-21 12:00")
+    conversation = Conversation([Turn(1, None, "user", "a ```` b", "chat")])
+    conversation.add(Turn(2, 1, "assistant", "c", "chat", model="first/step-4", finish="stop"))
+    text = as_markdown(conversation, "2026-11-21 12:00")
     assert "`````text\na ```` b\n`````" in text
     assert "## Answer of first/step-4" in text
-    path = ChatStore(tmp_path).save("x", talk)
+    path = ChatStore(tmp_path).save("x", conversation)
     assert path.suffix == ".md"
     assert "a ```` b" in path.read_text("utf-8")
 
@@ -210,10 +210,10 @@ _WRITTEN = st.text(st.sampled_from("ab \n漢\tö\u0301🐣-"), max_size=60)
 @given(st.lists(_WRITTEN, max_size=8), st.integers(2, 20))
 @settings(max_examples=200, deadline=None)
 def test_a_growing_text_has_the_rows_of_the_whole_text(pieces: list[str], width: int) -> None:
-    grown = Wrapped(width)
+    grown = WrappedText(width)
     for piece in pieces:
         grown.extend(piece)
-    whole = Wrapped(width, "".join(pieces))
+    whole = WrappedText(width, "".join(pieces))
     assert grown.rows == whole.rows
     covered = "".join(whole.text[a:b] for a, b in whole.rows)
     assert covered == whole.text.replace("\n", "")
@@ -223,13 +223,13 @@ def test_a_growing_text_has_the_rows_of_the_whole_text(pieces: list[str], width:
 
 
 def test_lines_break_between_words_and_long_words_anywhere() -> None:
-    wrapped = Wrapped(10, "the small hen lays\n    aneggthatislong")
+    wrapped = WrappedText(10, "the small hen lays\n    aneggthatislong")
     rows = [wrapped.text[a:b] for a, b in wrapped.rows]
     assert rows == ["the small ", "hen lays", "    aneggt", "hatislong"]
 
 
 def test_every_character_is_found_again_at_its_cell() -> None:
-    wrapped = Wrapped(6, "a漢b\tc d")
+    wrapped = WrappedText(6, "a漢b\tc d")
     for row, (begin, end) in enumerate(wrapped.rows):
         for place in range(begin, end):
             before = wrapped.text[begin:place].replace("\t", "    ")
@@ -239,7 +239,7 @@ def test_every_character_is_found_again_at_its_cell() -> None:
 
 
 def test_a_long_answer_is_laid_out_only_where_it_is_new() -> None:
-    wrapped = Wrapped(80)
+    wrapped = WrappedText(80)
     looked = 0
     cut = wrapped._cut
 
@@ -256,20 +256,20 @@ def test_a_long_answer_is_laid_out_only_where_it_is_new() -> None:
 
 
 def test_blocks_stand_below_each_other() -> None:
-    talk = Conversation([Turn(1, None, "user", "a\nb", "chat")])
+    conversation = Conversation([Turn(1, None, "user", "a\nb", "chat")])
     figures = {"new_tokens": 1.0}
-    talk.add(Turn(2, 1, "assistant", "c", "chat", figures=figures))
-    sheet = Sheet()
-    sheet.set(talk.blocks, 20)
-    lines = [sheet.line(y) for y in range(sheet.height + 1)]
+    conversation.add(Turn(2, 1, "assistant", "c", "chat", figures=figures))
+    layout = ConversationLayout()
+    layout.set(conversation.blocks, 20)
+    lines = [layout.line(y) for y in range(layout.height + 1)]
     parts = [(line.number, line.part) for line in lines if line is not None]
     assert parts == [
         (0, "header"), (0, "text"), (0, "text"), (0, "gap"),
         (1, "header"), (1, "text"), (1, "figures"), (1, "gap"),
     ]  # fmt: skip
     assert lines[-1] is None
-    sheet.extend("\nd", [(2, -1.0)])
-    assert sheet.height == 9
+    layout.extend("\nd", [(2, -1.0)])
+    assert layout.height == 9
 
 
 # Tokens.
@@ -332,12 +332,12 @@ def test_the_best_of_the_newest_run_answers_unless_another_is_named() -> None:
     assert choose([], None) is None
     assert default_mode(Model("run/step-1", chat=True)) == "chat"
     assert default_mode(Model("sft_lima_1/step-1", "sft_lima_1")) == "complete"  # no name decides
-    assert short("run_2026_11_21_10_00_first/step-4") == "first/step-4"
-    assert short("run_2026_11_21_10_00/step-4") == "run_2026_11_21_10_00/step-4"
+    assert short_name("run_2026_11_21_10_00_first/step-4") == "first/step-4"
+    assert short_name("run_2026_11_21_10_00/step-4") == "run_2026_11_21_10_00/step-4"
 
 
 def test_a_question_is_json_that_asks_for_probabilities() -> None:
     path = [Turn(1, None, "user", "a\nb", "complete")]
-    body = ask(path, "m", SAMPLING).body()
+    body = request_for(path, "m", SAMPLING).body()
     assert json.loads(json.dumps(body)) == body
     assert (body["prompt"], body["seed"], body["logprobs"]) == ("a\nb", 7, 1)

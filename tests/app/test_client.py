@@ -11,8 +11,8 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.client.client import Ask, Client, Endpoint, Model, Piece, Sampling
-from app.client.sse import Chunk, EventLines, read_chunk
+from app.client.client import Client, Endpoint, Model, Piece, Request, Sampling
+from app.client.sse import Chunk, EventStreamParser, read_chunk
 from pipeline.options.config import InferenceOptions
 from tests.support.model_server import OURS, Imitation, event, serving, stream
 from utils.errors import HatcheryError
@@ -20,11 +20,11 @@ from utils.errors import HatcheryError
 MODEL = "first/step-400"
 
 
-async def pieces(client: Client, ask: Ask) -> list[Piece]:
-    return [piece async for piece in client.stream(ask)]
+async def pieces(client: Client, request: Request) -> list[Piece]:
+    return [piece async for piece in client.stream(request)]
 
 
-def said(answer: list[Piece]) -> str:
+def text_of(answer: list[Piece]) -> str:
     return "".join(piece.text for piece in answer)
 
 
@@ -35,8 +35,8 @@ def refused(status: int, **error: Any) -> web.Response:
 def test_a_text_is_streamed_with_its_tokens_and_figures() -> None:
     async def scene() -> None:
         async with serving() as (server, url), Client(Endpoint(url, "key")) as client:
-            answer = await pieces(client, Ask(MODEL, prompt="Tell", logprobs=True))
-            assert said(answer) == "Once upon a time"
+            answer = await pieces(client, Request(MODEL, prompt="Tell", logprobs=True))
+            assert text_of(answer) == "Once upon a time"
             assert [piece.tokens for piece in answer][:1] == [(("Once upon", -0.6931),)]
             assert answer[-1].finish == "length"
             figures = answer[-1].figures
@@ -64,8 +64,8 @@ def test_messages_go_to_the_chat_route_and_its_form_of_answers_is_read() -> None
                 b"data: [DONE]\n\n",
             ]
             messages = ({"role": "user", "content": "Hello"},)
-            answer = await pieces(client, Ask(MODEL, messages=messages))
-            assert (said(answer), answer[0].tokens) == ("Hi", (("Hi", -0.1),))
+            answer = await pieces(client, Request(MODEL, messages=messages))
+            assert (text_of(answer), answer[0].tokens) == ("Hi", (("Hi", -0.1),))
             assert answer[-1].finish == "stop"
             assert server.bodies[0]["path"] == "/v1/chat/completions"
             assert server.bodies[0]["messages"] == list(messages)
@@ -79,7 +79,7 @@ def test_events_are_the_same_however_their_bytes_are_split(cuts: list[int], end:
     text = ": a comment\n\ndata: {'a': 'ü漢'}\n\nevent: x\ndata:two\ndata: lines\n\ndata: last"
     whole = text.replace("\n", end).encode()
     places = sorted({min(cut, len(whole)) for cut in cuts} | {0, len(whole)})
-    lines = EventLines()
+    lines = EventStreamParser()
     found = [data for a, b in pairwise(places) for data in lines.feed(whole[a:b])]
     found += lines.end()
     assert found == ["{'a': 'ü漢'}", "two\nlines", "last"]
@@ -90,7 +90,7 @@ def test_an_answer_whose_bytes_come_in_odd_pieces_is_whole() -> None:
         async with serving() as (server, url), Client(Endpoint(url)) as client:
             sent = b"".join(stream("für 漢字", " 🐣"))
             server.chunks = [sent[n : n + 7] for n in range(0, len(sent), 7)]
-            assert said(await pieces(client, Ask(MODEL, prompt=""))) == "für 漢字 🐣"
+            assert text_of(await pieces(client, Request(MODEL, prompt=""))) == "für 漢字 🐣"
 
     asyncio.run(scene())
 
@@ -135,9 +135,9 @@ def test_a_server_that_knows_no_extras_is_asked_again_without_them() -> None:
 
         async with serving() as (server, url), Client(Endpoint(url)) as client:
             server.refuse = strict
-            assert said(await pieces(client, Ask("gpt", prompt="a"))) == "Once upon a time"
+            assert text_of(await pieces(client, Request("gpt", prompt="a"))) == "Once upon a time"
             assert client.ignored == {"min_p", "top_k", "repetition_penalty"}
-            await pieces(client, Ask("gpt", prompt="b"))
+            await pieces(client, Request("gpt", prompt="b"))
             assert len(server.bodies) == 3
             assert server.bodies[-1]["temperature"] == Sampling().temperature
 
@@ -151,7 +151,7 @@ def test_what_a_server_refuses_is_told_in_its_own_words() -> None:
                 422, message="The context is 256 tokens.", found="300 tokens", remedy="cut it"
             )
             with pytest.raises(HatcheryError) as told:
-                await pieces(client, Ask(MODEL, prompt="a"))
+                await pieces(client, Request(MODEL, prompt="a"))
             error = told.value
             assert (error.problem, error.found, error.remedy) == (
                 "The context is 256 tokens.",
@@ -160,7 +160,7 @@ def test_what_a_server_refuses_is_told_in_its_own_words() -> None:
             )
             server.refuse = lambda body: web.Response(status=429, text="<html>busy</html>")
             with pytest.raises(HatcheryError, match="429") as told:
-                await pieces(client, Ask(MODEL, prompt="a"))
+                await pieces(client, Request(MODEL, prompt="a"))
             assert "in a moment" in told.value.remedy
 
     asyncio.run(scene())
@@ -170,7 +170,7 @@ def test_an_error_in_the_middle_of_a_stream_is_told_after_what_came_before() -> 
     async def scene() -> None:
         async with serving() as (server, url), Client(Endpoint(url)) as client:
             server.chunks = [*stream("Once")[:1], event({"error": {"message": "out of memory"}})]
-            answer = client.stream(Ask(MODEL, prompt="a"))
+            answer = client.stream(Request(MODEL, prompt="a"))
             assert (await anext(answer)).text == "Once"
             with pytest.raises(HatcheryError, match="out of memory"):
                 await anext(answer)
@@ -184,7 +184,7 @@ def test_an_answer_that_is_not_whole_is_an_error(breaks: bool) -> None:
         async with serving() as (server, url), Client(Endpoint(url)) as client:
             server.chunks, server.breaks = stream("Once")[:1], breaks
             with pytest.raises(HatcheryError, match="broke off"):
-                await pieces(client, Ask(MODEL, prompt="a"))
+                await pieces(client, Request(MODEL, prompt="a"))
 
     asyncio.run(scene())
 
@@ -219,7 +219,7 @@ def test_closing_an_answer_ends_it_at_the_server() -> None:
     async def scene() -> None:
         async with serving() as (server, url), Client(Endpoint(url)) as client:
             server.chunks, server.hold = stream("Once")[:1], asyncio.Event()
-            answer = client.stream(Ask(MODEL, prompt="a"))
+            answer = client.stream(Request(MODEL, prompt="a"))
             assert (await anext(answer)).text == "Once"
             await answer.aclose()
             await _until(server)
@@ -238,8 +238,8 @@ def test_an_answer_that_is_not_streamed_is_read_too() -> None:
             whole = {"choices": [{"message": {"content": "All at once"}, "finish_reason": "stop"}]}
             server.refuse = lambda body: web.json_response(whole)
             messages = ({"role": "user", "content": "a"},)
-            answer = await pieces(client, Ask("gpt", messages=messages))
-            assert (said(answer), answer[-1].finish) == ("All at once", "stop")
+            answer = await pieces(client, Request("gpt", messages=messages))
+            assert (text_of(answer), answer[-1].finish) == ("All at once", "stop")
 
     asyncio.run(scene())
 

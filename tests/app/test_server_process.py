@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from app.client.client import Ask, Client, Endpoint, Sampling
-from app.client.server_process import COMMAND, Serving
+from app.client.client import Client, Endpoint, Request, Sampling
+from app.client.server_process import COMMAND, ServerProcess
 from app.jobs.processes import process_start
 from tests.support.tiny_checkpoints import counting_model, two_runs
 from utils.errors import HatcheryError
@@ -45,7 +45,7 @@ async def eventually(true: Callable[[], object]) -> None:
 def test_screens_share_one_server_that_ends_when_it_is_stopped(tmp_path: Path) -> None:
     async def scene() -> None:
         states: list[str] = []
-        serving = Serving(
+        serving = ServerProcess(
             tmp_path, lambda: states.append(serving.state), command=fake("serves", tmp_path)
         )
         first, second = await asyncio.gather(serving.client(), serving.client())
@@ -67,7 +67,7 @@ def test_a_server_that_dies_says_how_and_is_started_again_by_the_next_question(
     tmp_path: Path,
 ) -> None:
     async def scene() -> None:
-        serving = Serving(tmp_path, command=fake("serves", tmp_path))
+        serving = ServerProcess(tmp_path, command=fake("serves", tmp_path))
         await serving.client()
         os.kill(child(tmp_path), signal.SIGKILL)
         await eventually(lambda: serving.state == "died")
@@ -88,7 +88,7 @@ def test_a_server_that_does_not_come_up_says_why(mode: str, words: str, tmp_path
     (tmp_path / "server.log").write_text("of an earlier server\n")
 
     async def scene() -> None:
-        serving = Serving(tmp_path, command=fake(mode, tmp_path))
+        serving = ServerProcess(tmp_path, command=fake(mode, tmp_path))
         with pytest.raises(HatcheryError) as told:
             await serving.client()
         assert words in str(told.value)
@@ -101,7 +101,7 @@ def test_a_server_that_does_not_come_up_says_why(mode: str, words: str, tmp_path
 
 def test_a_command_that_is_not_there_is_no_crash(tmp_path: Path) -> None:
     async def scene() -> None:
-        serving = Serving(tmp_path, command=[str(tmp_path / "missing")])
+        serving = ServerProcess(tmp_path, command=[str(tmp_path / "missing")])
         with pytest.raises(HatcheryError, match="could not be started"):
             await serving.client()
 
@@ -110,7 +110,7 @@ def test_a_command_that_is_not_there_is_no_crash(tmp_path: Path) -> None:
 
 def test_a_screen_that_is_left_while_the_server_starts_stops_no_start(tmp_path: Path) -> None:
     async def scene() -> None:
-        serving = Serving(tmp_path, command=fake("serves", tmp_path))
+        serving = ServerProcess(tmp_path, command=fake("serves", tmp_path))
         left = asyncio.create_task(serving.client())
         await asyncio.sleep(0)
         left.cancel()
@@ -158,7 +158,7 @@ def test_our_own_server_answers_the_client_and_goes_with_a_killed_app(workspace:
             await client.load(best.id)
             assert {m.id for m in await client.models() if m.loaded} == {best.id}
             sampling = Sampling(temperature=0.0, max_tokens=12)
-            ask = Ask(best.id, prompt="9", sampling=sampling, logprobs=True)
+            ask = Request(best.id, prompt="9", sampling=sampling, logprobs=True)
             pieces = [piece async for piece in client.stream(ask)]
             assert "".join(piece.text for piece in pieces) == "012345678901"
             assert "".join(text for piece in pieces for text, _ in piece.tokens) == "012345678901"

@@ -1,5 +1,6 @@
 """Events go to JSON and back with nothing lost, whatever they hold."""
 
+import json
 import math
 import struct
 from pathlib import Path
@@ -19,6 +20,7 @@ from pipeline.events import (
     Rejected,
     Sample,
     Saved,
+    ServerReady,
     Started,
     Warned,
     from_json,
@@ -58,12 +60,20 @@ def test_any_text_makes_one_line_that_comes_back(text: str, prompt: str) -> None
         Saved("run", "checkpoints/x", {"bytes": 3}),
         Warned("careful", "do this"),
         Finished({"loss": 0.25, "nested": {"a": [1, None]}}, "out", stopped=True),
+        ServerReady("http://127.0.0.1:1", "key"),
         Failed("broken", "a", "b", 3),
     ],
     ids=lambda event: type(event).__name__,
 )
 def test_every_kind_of_event_comes_back_equal(event: Progress) -> None:
     assert from_json(to_json(event)) == event
+
+
+def test_a_server_is_named_in_saved_events_as_it_was_from_the_beginning() -> None:
+    line = b'{"event":"listening","time":1.5,"url":"http://127.0.0.1:8000","token":null}'
+    event = from_json(line)
+    assert event == ServerReady("http://127.0.0.1:8000", time=1.5)
+    assert json.loads(to_json(event)) == json.loads(line)
 
 
 def test_what_is_not_finite_becomes_null() -> None:

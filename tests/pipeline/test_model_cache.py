@@ -10,8 +10,8 @@ import pytest
 
 from pipeline.options.config import ServeOptions
 from pipeline.server.engine import model_cache as module
-from pipeline.server.engine.catalogue import Catalogue, Offer
-from pipeline.server.engine.model_cache import Loaded, Shelf
+from pipeline.server.engine.catalogue import Catalogue, ServedModel
+from pipeline.server.engine.model_cache import LoadedModel, ModelCache
 from pipeline.server.engine.service import Service
 from pipeline.server.errors import ApiError
 from tests.support.server_runner import COUNTING, NEW, make_runs
@@ -19,13 +19,13 @@ from tests.support.server_runner import COUNTING, NEW, make_runs
 NAMES = [COUNTING, f"{NEW}/step-10", f"{NEW}/step-20"]
 
 
-class Fake(Shelf):
+class Fake(ModelCache):
     """Loads nothing; `loads` are those that began."""
 
     loads: Counter[str]
 
-    def _read(self, offer: Offer) -> Any:
-        self.loads[offer.id] += 1
+    def _read(self, served: ServedModel) -> Any:
+        self.loads[served.id] += 1
         return SimpleNamespace(broken=False, writer=SimpleNamespace(notes=()))
 
 
@@ -35,7 +35,7 @@ def folder(workspace: Path) -> Path:
     return workspace
 
 
-def shelf(folder: Path, models: int) -> Fake:
+def model_cache(folder: Path, models: int) -> Fake:
     options = ServeOptions(models=models, device="cpu")
     catalogue = Catalogue(folder / "checkpoints", options, [])
     made = Fake(catalogue, options, folder / "tokenizers", lambda _: None)
@@ -49,9 +49,9 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-async def leaving(model: Loaded) -> None:
+async def draining(model: LoadedModel) -> None:
     """Until it takes no new requests."""
-    while not model.leaving:
+    while not model.draining:
         await asyncio.sleep(0)
 
 
@@ -59,36 +59,36 @@ def test_who_wants_another_model_comes_before_those_who_want_more_of_a_busy_one(
     folder: Path,
 ) -> None:
     async def scenario() -> None:
-        held = shelf(folder, models=1)
-        first, busy = await held.lease(COUNTING), await held.lease(COUNTING)
-        other = asyncio.create_task(held.lease(NEW))
-        await leaving(first)
-        more = asyncio.create_task(held.lease(COUNTING))
-        held.release(first)
+        cache = model_cache(folder, models=1)
+        first, busy = await cache.acquire(COUNTING), await cache.acquire(COUNTING)
+        other = asyncio.create_task(cache.acquire(NEW))
+        await draining(first)
+        more = asyncio.create_task(cache.acquire(COUNTING))
+        cache.release(first)
         await settled()
         assert not other.done()  # one still writes
-        held.release(busy)
+        cache.release(busy)
         taken = await other
         await settled()
-        assert taken.offer.id == f"{NEW}/step-10"
+        assert taken.served.id == f"{NEW}/step-10"
         assert not more.done()
-        held.release(taken)
-        assert (await more).offer.id == COUNTING
-        assert held.loads == {COUNTING: 2, f"{NEW}/step-10": 1}
+        cache.release(taken)
+        assert (await more).served.id == COUNTING
+        assert cache.loads == {COUNTING: 2, f"{NEW}/step-10": 1}
 
     asyncio.run(scenario())
 
 
 def test_who_waited_and_went_away_keeps_nobody_out_and_has_nothing_loaded(folder: Path) -> None:
     async def scenario() -> None:
-        held = shelf(folder, models=1)
-        first = await held.lease(COUNTING)
-        other = asyncio.create_task(held.lease(NEW))
-        await leaving(first)
+        cache = model_cache(folder, models=1)
+        first = await cache.acquire(COUNTING)
+        other = asyncio.create_task(cache.acquire(NEW))
+        await draining(first)
         other.cancel()
         await settled()
-        assert (await held.lease(COUNTING)) is first
-        assert held.loads == {COUNTING: 1}
+        assert (await cache.acquire(COUNTING)) is first
+        assert cache.loads == {COUNTING: 1}
 
     asyncio.run(scenario())
 
@@ -97,18 +97,18 @@ def test_who_waited_and_went_away_keeps_nobody_out_and_has_nothing_loaded(folder
 def test_what_was_loaded_for_somebody_is_used_before_it_goes(folder: Path, models: int) -> None:
     rounds = 20
 
-    async def person(held: Fake, name: str) -> None:
+    async def person(cache: Fake, name: str) -> None:
         for _ in range(rounds):
-            taken = await held.lease(name)
-            assert taken.offer.id == name
+            taken = await cache.acquire(name)
+            assert taken.served.id == name
             await settled()
-            held.release(taken)
+            cache.release(taken)
 
     async def scenario() -> None:
-        held = shelf(folder, models)
-        await asyncio.gather(*(person(held, name) for name in NAMES for _ in range(2)))
-        assert len(held) == models
-        assert max(held.loads.values()) <= 2 * rounds
+        cache = model_cache(folder, models)
+        await asyncio.gather(*(person(cache, name) for name in NAMES for _ in range(2)))
+        assert len(cache) == models
+        assert max(cache.loads.values()) <= 2 * rounds
 
     asyncio.run(scenario())
 
@@ -117,32 +117,32 @@ def test_what_can_never_fit_makes_no_room_for_itself(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario() -> None:
-        held = shelf(folder, models=4)
-        first = await held.lease(COUNTING)
-        held.release(await held.lease(NEW))
-        size = first.offer.bytes
+        cache = model_cache(folder, models=4)
+        first = await cache.acquire(COUNTING)
+        cache.release(await cache.acquire(NEW))
+        size = first.served.bytes
         monkeypatch.setattr(module, "memory_free", lambda _: -2 * size)
         with pytest.raises(ApiError) as refused:
-            await held.lease(f"{NEW}/step-20")
+            await cache.acquire(f"{NEW}/step-20")
         assert refused.value.code == "out_of_memory"
-        assert len(held) == 2
+        assert len(cache) == 2
         monkeypatch.setattr(module, "memory_free", lambda _: size // 2)
-        waits = asyncio.create_task(held.lease(f"{NEW}/step-20"))
-        await leaving(first)  # the idle one was not enough
+        waits = asyncio.create_task(cache.acquire(f"{NEW}/step-20"))
+        await draining(first)  # the idle one was not enough
         monkeypatch.setattr(module, "memory_free", lambda _: 2 * size)
-        held.release(first)
-        assert (await waits).offer.id == f"{NEW}/step-20"
+        cache.release(first)
+        assert (await waits).served.id == f"{NEW}/step-20"
 
     asyncio.run(scenario())
 
 
-def test_a_shelf_that_closes_tells_those_who_wait(folder: Path) -> None:
+def test_a_cache_that_closes_refuses_those_who_wait(folder: Path) -> None:
     async def scenario() -> None:
-        held = shelf(folder, models=1)
-        first = await held.lease(COUNTING)
-        other = asyncio.create_task(held.lease(NEW))
-        await leaving(first)
-        held.close()
+        cache = model_cache(folder, models=1)
+        first = await cache.acquire(COUNTING)
+        other = asyncio.create_task(cache.acquire(NEW))
+        await draining(first)
+        cache.close()
         with pytest.raises(ApiError) as refused:
             await other
         assert (refused.value.status, refused.value.code) == (503, "stopping")
@@ -150,11 +150,11 @@ def test_a_shelf_that_closes_tells_those_who_wait(folder: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_a_load_that_finds_no_place_in_time_is_told_what_would_help(folder: Path) -> None:
+def test_a_load_that_finds_no_place_in_time_says_what_would_help(folder: Path) -> None:
     async def scenario() -> None:
-        held = shelf(folder, models=1)
-        await held.lease(COUNTING)
-        service: Any = SimpleNamespace(options=ServeOptions(request_seconds=0.01), shelf=held)
+        cache = model_cache(folder, models=1)
+        await cache.acquire(COUNTING)
+        service: Any = SimpleNamespace(options=ServeOptions(request_seconds=0.01), models=cache)
         with pytest.raises(ApiError) as refused:
             await Service.load(service, NEW)
         assert (refused.value.status, refused.value.code) == (408, "request_timeout")

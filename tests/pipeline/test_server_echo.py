@@ -232,7 +232,7 @@ def test_a_long_prompt_lets_the_others_write_between_its_pieces(
             done.append("piece")
             yield piece
 
-    def submitting(worker: Worker, new: work_queue.Job) -> None:
+    def submitting(worker: Worker, new: work_queue.GenerationRequest) -> None:
         submit(worker, new)
         if new.prompts:
             arrived.set()
@@ -285,7 +285,7 @@ def test_a_failure_while_scoring_ends_that_request_and_the_model_is_loaded_anew(
 
 
 def test_a_text_that_no_token_begins_has_a_first_token_without_a_probability() -> None:
-    prompt = Prompt([5, 6], added=0, text="ab", starts=[0, 1])
+    prompt = Prompt([5, 6], added=0, text="ab", offsets=[0, 1])
     empty = torch.empty(1, 0)
     prompt.scored.append(scoring.Scores([6], torch.tensor([-0.5]), empty, empty))
     assert [(one.id, one.logprob, at) for one, at in prompt.tokens] == [(5, None, 0), (6, -0.5, 1)]

@@ -13,7 +13,7 @@ import torch
 from model.generation.batch import BatchScheduler
 from pipeline.events import Warned
 from pipeline.server.engine import model_cache
-from pipeline.server.engine.catalogue import Catalogue, Offer
+from pipeline.server.engine.catalogue import Catalogue, ServedModel
 from pipeline.tokenizer.tokenizer import CHAT_TEMPLATE
 from tests.support.server_runner import COUNTING, NEW, OLD, Served, make_runs, serving, until
 from tests.support.tiny_checkpoints import byte_tokenizer, lively_model, save_step
@@ -47,7 +47,7 @@ def loaded(served: Served) -> list[str]:
 def test_damaged_deleted_and_nan_checkpoints_leave_the_others_up(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.server.engine.catalogue._FRESH", 0.0)
+    monkeypatch.setattr("pipeline.server.engine.catalogue._FRESH_SECONDS", 0.0)
     new = folder / "checkpoints" / NEW
     weights = new / "checkpoint_step_000020/model.safetensors"
     data = bytearray(weights.read_bytes())
@@ -212,9 +212,9 @@ def test_names_that_are_no_names_become_ids_that_are(folder: Path) -> None:
     run = folder / "checkpoints" / "a b.. ünï\n%2f"
     save_step(run, 1, lively_model(), byte_tokenizer())
     catalogue = Catalogue(folder / "checkpoints", model_cache.ServeOptions(), [])
-    ids = [offer.id for offer in catalogue.offers()]
+    ids = [served.id for served in catalogue.served_models()]
     assert "a-b..-n-2f/step-1" in ids
-    assert all(isinstance(catalogue.find(name), Offer) for name in ids)
+    assert all(isinstance(catalogue.find(name), ServedModel) for name in ids)
 
 
 def test_what_was_taught_to_answer_is_known_by_its_files_and_by_no_name(folder: Path) -> None:

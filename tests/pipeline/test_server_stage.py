@@ -15,7 +15,7 @@ import pytest
 from app.jobs import lifecycle, states
 from app.jobs.folder import EventReader
 from app.jobs.processes import process_start
-from pipeline.events import Event, Finished, Listening, Started
+from pipeline.events import Event, Finished, ServerReady, Started
 from pipeline.options.config import ServeOptions
 from pipeline.server.stage import choose_token
 from tests.support import endless_load
@@ -77,7 +77,7 @@ def test_a_stage_tells_where_it_listens_and_what_it_did(workspace: Path) -> None
         served.complete("0", model=COUNTING, max_tokens=3)
     started, listening, *_, finished = served.events
     assert isinstance(started, Started)
-    assert isinstance(listening, Listening)
+    assert isinstance(listening, ServerReady)
     assert listening.token is None  # somebody gave it
     assert isinstance(finished, Finished)
     assert finished.summary == {"requests": 1, "prompt_tokens": 2, "new_tokens": 3}
@@ -192,8 +192,8 @@ def test_a_job_that_is_stopped_while_it_loads_a_model_records_how_it_ended(
     job = lifecycle.start(Path("logs"), ["serve", "--port", "0", "--token", TOKEN], "serve", None)
     told: list[Event] = []
     reader = EventReader(job.folder)
-    until(lambda: told.extend(reader.read()) or any(isinstance(e, Listening) for e in told))
-    [listening] = [event for event in told if isinstance(event, Listening)]
+    until(lambda: told.extend(reader.read()) or any(isinstance(e, ServerReady) for e in told))
+    [listening] = [event for event in told if isinstance(event, ServerReady)]
     connection = load(listening.url)
     lifecycle.interrupt(job)
     record = job.record
@@ -206,6 +206,8 @@ def test_a_job_that_is_stopped_while_it_loads_a_model_records_how_it_ended(
 
 def test_a_stage_can_be_stopped_as_soon_as_it_listens(workspace: Path) -> None:
     events: list[Event] = []
-    run_stage("serve", into=events, stop_when=lambda e: isinstance(e, Listening), serve={"port": 0})
+    run_stage(
+        "serve", into=events, stop_when=lambda e: isinstance(e, ServerReady), serve={"port": 0}
+    )
     assert isinstance(events[-1], Finished)
     assert events[-1].stopped

@@ -24,7 +24,7 @@ def test_text_is_held_back_only_while_it_may_become_a_stop_string() -> None:
     pieces, body = said("a\nb\n\nc", "\n\n")
     assert pieces == ["a", "", "\nb", "", ""]
     assert (body.text, body.finish) == ("a\nb", "stop")
-    assert len(body.tokens) == len(body.starts) == 5
+    assert len(body.tokens) == len(body.offsets) == 5
 
 
 @pytest.mark.parametrize(
@@ -59,4 +59,4 @@ def test_an_interrupted_text_keeps_everything() -> None:
 
 def test_starts_say_where_each_token_begins() -> None:
     _, body = said("né.", finish="length")
-    assert body.starts == [0, 1, 1, 2]
+    assert body.offsets == [0, 1, 1, 2]

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from app.client.client import Ask, Model, Piece
+from app.client.client import Model, Piece, Request
 from utils.errors import HatcheryError
 
 STEPS = ((200, 4.1), (400, 3.6), (600, 3.2), (800, 3.3))
@@ -25,7 +25,7 @@ MODELS = [
 
 class FakeClient:
     """Answers with the name of the model and the seed; `fails` by id, `hold` is waited for before
-    the last word. `asked` and `loads` are what came, `open` the streams that have not ended."""
+    the last word. `requests` and `loads` are what came, `open` the streams that have not ended."""
 
     def __init__(self, models: list[Model] | None = None) -> None:
         self.listed = MODELS if models is None else models
@@ -33,7 +33,7 @@ class FakeClient:
         self.fails: dict[str, HatcheryError] = {}
         self.load_fails: dict[str, HatcheryError] = {}
         self.hold: asyncio.Event | None = None
-        self.asked: list[Ask] = []
+        self.requests: list[Request] = []
         self.loads: Counter[str] = Counter()
         self.open = 0
         self.closed = False
@@ -46,22 +46,24 @@ class FakeClient:
         if name in self.load_fails:
             raise self.load_fails[name]
 
-    async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
-        self.asked.append(ask)
+    async def stream(self, request: Request) -> AsyncGenerator[Piece, None]:
+        self.requests.append(request)
         self.open += 1
         try:
-            words = self.words.get(ask.model, f" {ask.model} answers seed {ask.sampling.seed}")
+            words = self.words.get(
+                request.model, f" {request.model} answers seed {request.sampling.seed}"
+            )
             *first, last = [f" {word}" for word in words.split()]
             chances = [-0.1, -1.5, -3.0, -6.0]
             for number, word in enumerate(first):
                 yield Piece(word, ((word, chances[number % 4]),))
                 await asyncio.sleep(0)
-            if ask.model in self.fails:
-                raise self.fails[ask.model]
+            if request.model in self.fails:
+                raise self.fails[request.model]
             if self.hold is not None:
                 await self.hold.wait()
             yield Piece(last, ((last, -0.5),))
-            place = [m.id for m in self.listed].index(ask.model) if self.listed else 0
+            place = [m.id for m in self.listed].index(request.model) if self.listed else 0
             figures = {
                 "new_tokens": 60.0 + place,
                 "seconds": 0.5 + place / 10,
@@ -76,8 +78,8 @@ class FakeClient:
         self.closed = True
 
 
-class FakeServing:
-    """In place of `app.client.server_process.Serving`."""
+class FakeServerProcess:
+    """In place of `app.client.server_process.ServerProcess`."""
 
     def __init__(self, client: FakeClient) -> None:
         self.fake = client

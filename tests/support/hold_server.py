@@ -6,11 +6,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from app.client.server_process import Serving
+from app.client.server_process import ServerProcess
 
 
 async def hold(folder: Path, command: list[str]) -> None:
-    serving = Serving(folder / "logs", command=command)
+    serving = ServerProcess(folder / "logs", command=command)
     client = await serving.client()
     endpoint = client.endpoint
     sys.stdout.write(f"{endpoint.url} {endpoint.token}\n")

@@ -10,7 +10,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from pipeline.events import Event, Failed, Listening
+from pipeline.events import Event, Failed, ServerReady
 from pipeline.runs import folders
 from pipeline.server.stage import run
 from tests.support.stage_runner import settings
@@ -122,7 +122,7 @@ def serving(folder: Path, **options: Any) -> Iterator[Served]:
         try:
             for event in run(config, config.serve, stop):
                 served.events.append(event)
-                if isinstance(event, Listening):
+                if isinstance(event, ServerReady):
                     served.port = int(event.url.rsplit(":")[-1])
                     ready.set()
         except BaseException as error:

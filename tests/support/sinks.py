@@ -57,7 +57,8 @@ class Sinks(HatcheryApp):
     #bench .charts { layout: grid; grid-size: 3; grid-rows: 6; }
     #bench .high { grid-rows: 8; }
     #bench .wall { layout: grid; grid-size: 4; grid-rows: 8; }
-    #bench .say, #bench .verdict, #bench .said, #bench .below, #bench #ask, #bench Prompt {
+    #bench .status, #bench .verdict, #bench .summary, #bench .below, #bench #compare-prompt,
+    #bench Prompt {
         max-height: 100%;
     }
     #bench Choices, #bench #reasons, #bench #uses, #bench #ending { max-height: 100%; }

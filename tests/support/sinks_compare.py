@@ -10,14 +10,14 @@ from textual.widgets import Static
 from app.client.client import Model, Sampling
 from app.tui.compare import inputs, model_picker, votes_screen
 from app.tui.compare import pane as compare_pane
-from app.tui.compare.body import Duel
-from app.tui.compare.comparison import Answer, Round, Summary
+from app.tui.compare.body import CompareBody
+from app.tui.compare.comparison import Comparison
 from app.tui.compare.inputs import EndpointForm, Prompt, SamplingPanel
-from app.tui.compare.model_picker import Chooser
+from app.tui.compare.model_picker import ModelPicker
 from app.tui.compare.pane import Drawing, Pane
-from app.tui.compare.panes import Arena
-from app.tui.compare.round import Match
-from app.tui.compare.selection import Contender
+from app.tui.compare.panes import AnswerPanes
+from app.tui.compare.round import Answer, Round, Summary
+from app.tui.compare.selection import Candidate
 from app.tui.compare.wording import body, figures, title, trouble
 from app.tui.forms.field_panel import FieldPanel
 from app.tui.widgets.text import plain
@@ -25,13 +25,13 @@ from pipeline.benchmark.votes import Standing, Vote
 from tests.support.sink_tools import Sink, Told, each, fault, fill_panel, lines, model, spans, stack
 
 
-def other(one: Contender) -> list[Contender]:
+def other(one: Candidate) -> list[Candidate]:
     """A run with two checkpoints, of which this is one."""
-    return [Contender(Model("", one.model.run, 1, 2.0)), one]
+    return [Candidate(Model("", one.model.run, 1, 2.0)), one]
 
 
 def paned(pane: Pane, text: str) -> None:
-    answer = Answer(Contender(model(text)), text, finish=text, state="done")
+    answer = Answer(Candidate(model(text)), text, finish=text, state="done")
     found = Round([answer], "", asked=True)
     above, foot = title(found, 0, text), figures(found, answer, Summary(), 60)
     said = body(found, answer, coloured=False)
@@ -44,34 +44,34 @@ def round_of(texts: Sequence[str]) -> Round:
     for place in range(6):
         own = texts[place::6]
         text, name = "\n".join(own[::2]), own[0] if own else ""
-        answer = Answer(Contender(model(name)), text, list(spans(text)), finish=name, state="done")
+        answer = Answer(Candidate(model(name)), text, list(spans(text)), finish=name, state="done")
         answer.figures = {"tokens_per_second": place, "seconds": place, "new_tokens": place}
         answer.error = fault(own[1::2])
         answers.append(answer)
     return Round(answers, texts[0], asked=True, decided=True, winner=answers[0])
 
 
-async def drawn(arena: Arena, texts: Sequence[str]) -> None:
-    await arena.begin(6)
-    arena.draw(round_of(texts), coloured=False, fault=None)
+async def drawn(panes: AnswerPanes, texts: Sequence[str]) -> None:
+    await panes.begin(6)
+    panes.draw(round_of(texts), coloured=False, fault=None)
 
 
-async def shaded(arena: Arena, texts: Sequence[str]) -> None:
+async def shaded(panes: AnswerPanes, texts: Sequence[str]) -> None:
     """Below it, why the server ended."""
     half = len(texts) // 2
-    await arena.begin(6)
-    arena.draw(round_of(texts[:half]), coloured=True, fault=fault(texts[half:]))
+    await panes.begin(6)
+    panes.draw(round_of(texts[:half]), coloured=True, fault=fault(texts[half:]))
 
 
-def duel() -> Duel:
-    return Duel(Match(Sampling(), Random(0)), Told(), [], cast(Any, None))
+def compare_body() -> CompareBody:
+    return CompareBody(Comparison(Sampling(), Random(0)), Told(), [], cast(Any, None))
 
 
-async def fought(shown: Duel, texts: Sequence[str]) -> None:
+async def show_body(shown: CompareBody, texts: Sequence[str]) -> None:
     half = len(texts) // 2
-    shown.match.round = round_of(texts[:half])
+    shown.comparison.round = round_of(texts[:half])
     shown.query_one(Prompt).fill("\n".join(texts[half:]))
-    await shown._arena.begin(6)
+    await shown._panes_view.begin(6)
     shown.draw()
 
 
@@ -85,11 +85,11 @@ def settings(shown: SamplingPanel, texts: Sequence[str]) -> None:
     fill_panel(shown.query_one(FieldPanel), texts)
 
 
-def listed(chooser: Chooser, texts: Sequence[str]) -> None:
+def listed(picker: ModelPicker, texts: Sequence[str]) -> None:
     half = len(texts) // 2
-    there = [Contender(model(text)) for text in texts[:half]]
-    chooser.fill(there, there[:2], None)
-    chooser.say(trouble(fault(texts[half:])))
+    there = [Candidate(model(text)) for text in texts[:half]]
+    picker.fill(there, there[:2], None)
+    picker.say(trouble(fault(texts[half:])))
 
 
 def typed(line: Any, text: str) -> None:
@@ -113,12 +113,12 @@ def voted(text: str) -> list[Content]:
 SINKS: tuple[Sink, ...] = (
     Sink("panes", 60, stack(60, lambda: Pane(0), "wall"), each("Pane", paned),
          (Pane, compare_pane._Text)),
-    Sink("arena", 60, lambda: Arena(other), drawn, (Arena,)),
-    Sink("shaded arena", 60, lambda: Arena(other), shaded),
-    Sink("duel", 60, duel, fought, (Duel,)),
+    Sink("answer-panes", 60, lambda: AnswerPanes(other), drawn, (AnswerPanes,)),
+    Sink("shaded panes", 60, lambda: AnswerPanes(other), shaded),
+    Sink("compare-body", 60, compare_body, show_body, (CompareBody,)),
     Sink("compare prompt", 25, lambda: Prompt([]), earlier, (Prompt,)),
     Sink("compare sampling", 60, lambda: SamplingPanel(Told()), settings, (SamplingPanel,)),
-    Sink("chooser", 100, Chooser, listed, (Chooser, model_picker.Models)),
+    Sink("model-picker", 100, ModelPicker, listed, (ModelPicker, model_picker.Models)),
     Sink("numbers", 100, stack(100, lambda: model_picker._Numbers(compact=True)),
          each("_Numbers", typed), (model_picker._Numbers,)),
     Sink("endpoint", 60, EndpointForm, refused, (EndpointForm,)),

@@ -1,11 +1,9 @@
-"""Conversations as trees: what was asked, what was answered, and what was tried instead. Knows no
-widgets.
+"""Conversations as trees of turns, and the answer that is being streamed. Knows no widgets.
 
-A turn never changes. Editing a message or asking again adds a sibling beside it, and the path from
-the root to `leaf` is what is shown and sent.
+A turn never changes. Editing a message or asking again adds a sibling, and the path from the root
+to `leaf` is what is shown and sent.
 """
 
-import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,20 +11,15 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from app.client.client import Ask, Model, Piece, Sampling
+from app.client.client import Piece, Request, Sampling
 from app.tui.widgets.token_colours import Span, Spans
 
 Mode: TypeAlias = Literal["complete", "chat"]
 Role: TypeAlias = Literal["user", "assistant"]
 STOPPED, FAILED = "stopped", "failed"
+"""Why an answer ended where the server did not say."""
 
 _TITLE = 60  # characters
-_ENDS = {
-    "stop": "the model ended it",
-    "length": "full length",
-    STOPPED: "stopped",
-    FAILED: "broken off",
-}
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -107,8 +100,8 @@ class Conversation:
 
     def switch(self, turn: Turn, by: int) -> None:
         """Show the alternative `by` places further, with the newest of what followed it."""
-        beside = self.siblings(turn)
-        at = beside[(beside.index(turn) + by) % len(beside)].id
+        siblings = self.siblings(turn)
+        at = siblings[(siblings.index(turn) + by) % len(siblings)].id
         while below := [t.id for t in self.turns.values() if t.parent == at]:
             at = below[-1]
         self.leaf = at
@@ -139,18 +132,18 @@ class Conversation:
         last = group[-1]
         own = last.role == "user"
         given = sum(len(t.text) for t in (group if own else group[:-1]))
-        beside = self.siblings(last)
+        siblings = self.siblings(last)
         choice = last
-        if len(beside) == 1:
-            choice, beside = group[0], self.siblings(group[0])
+        if len(siblings) == 1:
+            choice, siblings = group[0], self.siblings(group[0])
         return Block(
             group[0],
             last,
             "".join(t.text for t in group),
             given,
             last.spans,
-            beside.index(choice) + 1,
-            len(beside),
+            siblings.index(choice) + 1,
+            len(siblings),
         )
 
     def choice_of(self, block: Block) -> Turn:
@@ -158,76 +151,22 @@ class Conversation:
         return block.turn if len(self.siblings(block.turn)) > 1 else block.first
 
 
-def ask(path: Sequence[Turn], model: str, sampling: Sampling) -> Ask:
+def request_for(path: Sequence[Turn], model: str, sampling: Sampling) -> Request:
     """What to send so that a model goes on after the last turn of `path`."""
     if path[-1].mode == "complete":
         begin = max((n for n, turn in enumerate(path) if turn.role == "user"), default=0)
         prompt = "".join(turn.text for turn in path[begin:])
-        return Ask(model, prompt=prompt, sampling=sampling, logprobs=True)
+        return Request(model, prompt=prompt, sampling=sampling, logprobs=True)
     begin = max((n + 1 for n, turn in enumerate(path) if turn.mode == "complete"), default=0)
     messages = tuple({"role": turn.role, "content": turn.text} for turn in path[begin:])
-    return Ask(model, messages=messages, sampling=sampling, logprobs=True)
+    return Request(model, messages=messages, sampling=sampling, logprobs=True)
 
 
-def figures_line(turn: Turn) -> str:
-    """'83 tokens/s · first 41 ms · 62 tokens · full length · seed 7'."""
-    facts, parts = turn.figures, []
-    if speed := facts.get("tokens_per_second"):
-        parts.append(f"{speed:,.0f} tokens/s" if speed >= 10 else f"{speed:.1f} tokens/s")
-    if "first_token_ms" in facts and facts.get("new_tokens"):
-        parts.append(f"first {facts['first_token_ms']:,.0f} ms")
-    if "new_tokens" in facts:
-        count = int(facts["new_tokens"])
-        parts.append(f"{count:,} token{'' if count == 1 else 's'}")
-    if turn.finish:
-        parts.append(_ENDS.get(turn.finish, turn.finish))
-    if turn.sampling.get("seed") is not None and turn.sampling.get("temperature"):
-        parts.append(f"seed {turn.sampling['seed']}")
-    return " · ".join(parts)
+class StreamedAnswer:
+    """What a model has written of turn `turn` so far, and what of it is not shown yet."""
 
-
-def sampling_line(sampling: Sampling) -> str:
-    """The settings that matter, in one line."""
-    parts = [f"temperature {sampling.temperature:g}"]
-    if sampling.temperature:
-        parts += [f"top-k {sampling.top_k}"] if sampling.top_k else []
-        parts += [f"top-p {sampling.top_p:g}"] if sampling.top_p < 1 else []
-        parts += [f"min-p {sampling.min_p:g}"] if sampling.min_p else []
-        parts += [f"seed {sampling.seed}"] if sampling.seed is not None else []
-    if sampling.repetition_penalty != 1:
-        parts.append(f"penalty {sampling.repetition_penalty:g}")
-    return " · ".join([*parts, f"{sampling.max_tokens:,} tokens"])
-
-
-def as_markdown(conversation: Conversation, date: str) -> str:
-    """The shown path as a document that any editor opens; texts are quoted as they are."""
-    lines = [f"# {conversation.title or 'Conversation'}", "", date, ""]
-    for turn in conversation.path:
-        who = ("Prompt" if turn.mode == "complete" else "You") if turn.role == "user" else "Answer"
-        lines += [f"## {who}{f' of {turn.model}' if turn.model else ''}", ""]
-        fence = "`" * max(3, _longest_fence(turn.text) + 1)
-        lines += [f"{fence}text", turn.text, fence, ""]
-        if line := figures_line(turn):
-            lines += [line, ""]
-    return "\n".join(lines)
-
-
-def _longest_fence(text: str) -> int:
-    longest = run = 0
-    for character in text:
-        run = run + 1 if character == "`" else 0
-        longest = max(longest, run)
-    return longest
-
-
-_STAMP = re.compile(r"^run_\d{4}(?:_\d\d){4}_(?=.)")
-
-
-class Answer:
-    """What has come so far, and what of it is not shown yet."""
-
-    def __init__(self, turn: int, parent: int, mode: Mode, ask: Ask) -> None:
-        self.ask = ask
+    def __init__(self, turn: int, parent: int, mode: Mode, request: Request) -> None:
+        self.request = request
         self._turn, self._parent, self._mode = turn, parent, mode
         self._texts: list[str] = []
         self._spans: list[Span] = []
@@ -276,29 +215,9 @@ class Answer:
             "".join(self._texts),
             self._mode,
             time.time(),
-            self.ask.model,
+            self.request.model,
             self.finish or finish,
             self.figures or {"new_tokens": float(self.tokens)},
-            asdict(self.ask.sampling) | {"stop": list(self.ask.sampling.stop)},
+            asdict(self.request.sampling) | {"stop": list(self.request.sampling.stop)},
             tuple(self._spans) if known else (),
         )
-
-
-def short(model: str) -> str:
-    """A model's id without the moment its run began, where the run has a name besides."""
-    return _STAMP.sub("", model)
-
-
-def default_mode(model: Model) -> Mode:
-    """Models that were taught to answer do, base models go on with a text."""
-    return "chat" if model.chat else "complete"
-
-
-def choose(models: Sequence[Model], wanted: str | None) -> Model | None:
-    """The model that is meant by an id or the name of a run; else the best of the first run."""
-    exact = next((model for model in models if model.id == wanted), None)
-    if exact is not None or not models:
-        return exact
-    run = next((model.run for model in models if model.run == wanted), models[0].run)
-    own = [model for model in models if model.run == run]
-    return max(own, key=lambda model: (model.best, model.latest))

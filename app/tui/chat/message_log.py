@@ -16,21 +16,22 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.visual import Visual
 
-from app.tui.chat.conversation import Block, short
-from app.tui.chat.layout import Placed, Sheet
+from app.tui.chat.conversation import Block
+from app.tui.chat.layout import BlockLayout, ConversationLayout
 from app.tui.widgets.text import MUTED, joined
 from app.tui.widgets.token_colours import CLASSES, Span, shade
+from pipeline.runs.folders import short_name
 from utils.text import safe
 
 _MARGIN = 2  # cells left of everything
 _STEP = 3  # rows that an arrow key scrolls inside a long block
 
 
-class ChatLog(ScrollView, can_focus=True):
+class MessageLog(ScrollView, can_focus=True):
     """↑ and ↓ choose a block; with `shaded` on, ← and → choose a token of it."""
 
     DEFAULT_CSS = """
-    ChatLog {
+    MessageLog {
         height: 1fr; width: 1fr; background: transparent; overflow-x: hidden;
         & > .chat--given { color: $foreground 65%; }
         & > .chat--text { color: $foreground; }
@@ -75,7 +76,7 @@ class ChatLog(ScrollView, can_focus=True):
         self.shaded = False
         self.at = 0
         self.token: int | None = None
-        self._sheet = Sheet()
+        self._rows = ConversationLayout()
         self._blocks: list[Block] = []
         self._at_end = True
 
@@ -87,13 +88,13 @@ class ChatLog(ScrollView, can_focus=True):
     @property
     def chosen_token(self) -> tuple[str, float | None] | None:
         """The token under the cursor and its log-probability in nats."""
-        if self.token is None or self.at >= len(self._sheet.placed):
+        if self.token is None or self.at >= len(self._rows.blocks):
             return None
-        placed = self._sheet.placed[self.at]
-        if self.token >= len(placed.spans):
+        layout = self._rows.blocks[self.at]
+        if self.token >= len(layout.spans):
             return None
-        begin, (length, logprob) = placed.begins[self.token], placed.spans[self.token]
-        return placed.wrapped.text[begin : begin + length], logprob
+        begin, (length, logprob) = layout.begins[self.token], layout.spans[self.token]
+        return layout.wrapped.text[begin : begin + length], logprob
 
     def show(self, blocks: Sequence[Block], *, follow: bool = False) -> None:
         """Take other blocks; `follow` goes to the last of them."""
@@ -108,7 +109,7 @@ class ChatLog(ScrollView, can_focus=True):
     def extend(self, text: str, spans: Sequence[Span]) -> None:
         """More of the last block, as it is written."""
         if self._blocks:
-            self._sheet.extend(safe(text), spans)
+            self._rows.extend(safe(text), spans)
             self._grow()
 
     def shade(self, on: bool) -> None:
@@ -122,18 +123,18 @@ class ChatLog(ScrollView, can_focus=True):
 
     def on_resize(self) -> None:
         if self._blocks:  # with what has been written since they were shown
-            last = self._sheet.placed[-1]
+            last = self._rows.blocks[-1]
             text, spans = last.wrapped.text, tuple(last.spans)
             self._blocks[-1] = replace(self._blocks[-1], text=text, spans=spans)
         self._layout()
 
     def _layout(self) -> None:
         width = self.scrollable_content_region.width - _MARGIN - 1
-        self._sheet.set(self._blocks, max(8, width))
+        self._rows.set(self._blocks, max(8, width))
         self._grow()
 
     def _grow(self) -> None:
-        self.virtual_size = Size(self.scrollable_content_region.width, self._sheet.height)
+        self.virtual_size = Size(self.scrollable_content_region.width, self._rows.height)
         self._follow()
         self.refresh()
 
@@ -149,16 +150,16 @@ class ChatLog(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         width = self.scrollable_content_region.width
-        line = self._sheet.line(self.scroll_offset.y + y)
+        line = self._rows.line(self.scroll_offset.y + y)
         if line is None or line.part == "gap":
             return Strip.blank(width, self.rich_style)
-        placed = self._sheet.placed[line.number]
+        layout = self._rows.blocks[line.number]
         bar = self._bar(line.number)
         if line.part == "text":
-            strip = Strip([bar, *self._text(line.number, placed, line.row)])
+            strip = Strip([bar, *self._text(line.number, layout, line.row)])
             return strip.adjust_cell_length(width, self.rich_style)
-        content = _header(placed) if line.part == "header" else None
-        content = content or joined((placed.figures, MUTED))
+        content = _header(layout) if line.part == "header" else None
+        content = content or joined((layout.figures, MUTED))
         content = content.truncate(width - _MARGIN, ellipsis=True)
         style = self.visual_style
         inner = Visual.to_strips(self, content, width - _MARGIN, 1, style, pad=True)[0]
@@ -169,27 +170,27 @@ class ChatLog(ScrollView, can_focus=True):
         style = self.get_visual_style("chat--text").rich_style if on else self.rich_style
         return Segment("▌ " if on else "  ", style)
 
-    def _text(self, number: int, placed: Placed, row: int) -> Iterator[Segment]:
+    def _text(self, number: int, layout: BlockLayout, row: int) -> Iterator[Segment]:
         """The segments of a row: what was given, what was written, and how likely it was."""
-        begin, end = placed.wrapped.rows[row]
-        given = min(max(placed.block.given, begin), end)
-        text = placed.wrapped.text
+        begin, end = layout.wrapped.rows[row]
+        given = min(max(layout.block.given, begin), end)
+        text = layout.wrapped.text
         if given > begin:
             yield _segment(text[begin:given], self._style("chat--given"))
         plain = self._style("chat--text")
-        if not self.shaded or not placed.spans:
+        if not self.shaded or not layout.spans:
             yield _segment(text[given:end], plain)
             return
         at = given
         while at < end:
-            token = placed.token_at(at)
+            token = layout.token_at(at)
             if token is None:
-                following = [b for b in placed.begins[:1] if b > at]
+                following = [b for b in layout.begins[:1] if b > at]
                 stop = min(end, following[0]) if following else end
                 yield _segment(text[at:stop], plain)
             else:
-                stop = min(end, placed.begins[token] + placed.spans[token][0])
-                name = shade(placed.spans[token][1])
+                stop = min(end, layout.begins[token] + layout.spans[token][0])
+                name = shade(layout.spans[token][1])
                 style = self._style(f"chat--{name}") if name else plain
                 if number == self.at and token == self.token:
                     style += self._style("chat--token", partial=True)
@@ -204,7 +205,7 @@ class ChatLog(ScrollView, can_focus=True):
     def action_choose(self, by: int) -> None:
         if not self._blocks:
             return
-        top, bottom = self._sheet.top(self.at), self._sheet.top(self.at + 1) - 1
+        top, bottom = self._rows.top(self.at), self._rows.top(self.at + 1) - 1
         view = self.scrollable_content_region.height
         hidden = top < self.scroll_offset.y if by < 0 else bottom > self.scroll_offset.y + view
         if hidden:
@@ -216,7 +217,7 @@ class ChatLog(ScrollView, can_focus=True):
         if number == self.at:
             return
         self.at, self.token = number, None
-        first, last = self._sheet.top(number), self._sheet.top(number + 1) - 1
+        first, last = self._rows.top(number), self._rows.top(number + 1) - 1
         view = self.scrollable_content_region.height
         top = self.scroll_offset.y
         if first < top or last >= top + view:
@@ -229,17 +230,17 @@ class ChatLog(ScrollView, can_focus=True):
         (self.scroll_end if end else self.scroll_home)(animate=False)
 
     def action_token(self, by: int) -> None:
-        if not self.shaded or self.at >= len(self._sheet.placed):
+        if not self.shaded or self.at >= len(self._rows.blocks):
             return
-        placed = self._sheet.placed[self.at]
-        if placed.spans:
+        layout = self._rows.blocks[self.at]
+        if layout.spans:
             before = -1 if self.token is None else self.token
-            self._point(max(0, min(before + by, len(placed.spans) - 1)))
+            self._point(max(0, min(before + by, len(layout.spans) - 1)))
 
     def _point(self, token: int) -> None:
         self.token = token
-        placed = self._sheet.placed[self.at]
-        row = self._sheet.top(self.at) + 1 + placed.wrapped.row_at(placed.begins[token])
+        layout = self._rows.blocks[self.at]
+        row = self._rows.top(self.at) + 1 + layout.wrapped.row_at(layout.begins[token])
         view = self.scrollable_content_region.height
         if not self.scroll_offset.y <= row < self.scroll_offset.y + view:
             self.scroll_to(y=row - view // 2, animate=False)
@@ -247,25 +248,25 @@ class ChatLog(ScrollView, can_focus=True):
         self.refresh()
 
     def on_click(self, event: events.Click) -> None:
-        line = self._sheet.line(self.scroll_offset.y + event.y)
+        line = self._rows.line(self.scroll_offset.y + event.y)
         if line is None:
             return
         self._choose(line.number)
-        placed = self._sheet.placed[line.number]
+        layout = self._rows.blocks[line.number]
         if self.shaded and line.part == "text":
-            place = placed.wrapped.place_at(line.row, event.x - _MARGIN)
-            token = None if place is None else placed.token_at(place)
+            place = layout.wrapped.place_at(line.row, event.x - _MARGIN)
+            token = None if place is None else layout.token_at(place)
             if token is not None:
                 self._point(token)
 
 
-def _header(placed: Placed) -> Content:
-    block = placed.block
+def _header(layout: BlockLayout) -> Content:
+    block = layout.block
     turn = block.turn
     if block.first.mode == "complete":
-        who = short(turn.model) or "prompt"
+        who = short_name(turn.model) or "prompt"
     else:
-        who = "you" if turn.role == "user" else short(turn.model)
+        who = "you" if turn.role == "user" else short_name(turn.model)
     parts: list[str | tuple[object, str]] = [(who, "bold $accent")]
     if block.variants > 1:
         parts.append((f"  ‹ {block.variant} of {block.variants} ›", MUTED))

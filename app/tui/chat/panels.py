@@ -1,4 +1,5 @@
-"""Beside a conversation: how tokens are chosen, which model, and the conversations of before."""
+"""The two panels of the chat: the conversation, and beside it the settings of sampling, the models
+or earlier conversations."""
 
 import time
 from collections.abc import Sequence
@@ -12,17 +13,18 @@ from textual.message import Message
 from textual.widgets import ContentSwitcher, Static
 
 from app.client.client import Model, Sampling
-from app.tui.chat.conversation import Conversation, sampling_line, short
-from app.tui.chat.message_log import ChatLog
-from app.tui.chat.session import Desk
-from app.tui.chat.storage import ChatStore, Kept
-from app.tui.chat.wording import welcome
+from app.tui.chat.conversation import Conversation
+from app.tui.chat.message_log import MessageLog
+from app.tui.chat.session import ChatSession
+from app.tui.chat.storage import ChatStore, SavedChat
+from app.tui.chat.wording import sampling_line, welcome
 from app.tui.forms.draft import Draft
 from app.tui.forms.field_panel import FieldPanel
 from app.tui.forms.sampling import sampling_fields
 from app.tui.widgets.meter import columns, fitted
 from app.tui.widgets.text import MUTED, joined, plain
 from app.tui.widgets.virtual_list import RowList
+from pipeline.runs.folders import short_name
 from utils.units import ago, human_bytes, human_count
 
 View: TypeAlias = Literal["sampling", "models", "chats"]
@@ -36,11 +38,11 @@ NEW = "new"
 """The key of the row that begins a conversation."""
 
 
-class ChatSide(Vertical):
+class SidePanel(Vertical):
     """One of three panels; posts what was chosen."""
 
     DEFAULT_CSS = """
-    ChatSide {
+    SidePanel {
         width: 42; height: 1fr;
         & ContentSwitcher { height: 1fr; }
         & Vertical { height: 1fr; }
@@ -60,15 +62,15 @@ class ChatSide(Vertical):
     class Opened(Message):
         """A conversation; one without turns is new."""
 
-        def __init__(self, name: str, talk: Conversation) -> None:
+        def __init__(self, name: str, conversation: Conversation) -> None:
             super().__init__()
-            self.name, self.talk = name, talk
+            self.name, self.conversation = name, conversation
 
     def __init__(self, draft: Draft, store: ChatStore) -> None:
         super().__init__(classes="panel")
         self._draft, self._store = draft, store
         self._models: dict[str, Model] = {}
-        self._kept: dict[str, Kept] = {}
+        self._saved: dict[str, SavedChat] = {}
         self._current = ""
         self.view: View = "sampling"
 
@@ -122,9 +124,9 @@ class ChatSide(Vertical):
         """Look for the conversations there are."""
         self.app.call_from_thread(self._listed, self._store.recent())
 
-    def _listed(self, kept: Sequence[Kept]) -> None:
-        self._kept = {one.name: one for one in kept}
-        self.query_one("#chat-list", RowList).show([NEW, *self._kept])
+    def _listed(self, saved: Sequence[SavedChat]) -> None:
+        self._saved = {one.name: one for one in saved}
+        self.query_one("#chat-list", RowList).show([NEW, *self._saved])
 
     def _model_line(self, key: str, width: int) -> Content:
         model = self._models[key]
@@ -132,15 +134,15 @@ class ChatSide(Vertical):
         mark = ("▲ ", "$success") if model.best else ("● ", "$secondary") if model.latest else "  "
         loss = f"{model.val_loss:.3f}" if model.val_loss is not None else ""
         size = human_bytes(model.bytes) if model.bytes is not None else ""
-        name = joined(chosen, mark, (short(key), "" if model.loaded else MUTED))
+        name = joined(chosen, mark, (short_name(key), "" if model.loaded else MUTED))
         return columns([name, plain(loss), plain(size, MUTED)], [max(8, width - 5 - 8 - 4), -5, -8])
 
     def _chat_line(self, key: str, width: int) -> Content:
         if key == NEW:
             return plain("+ a new one", "bold $accent")
-        kept = self._kept[key]
-        age = plain(ago(max(0.0, time.time() - kept.time)), MUTED)
-        return columns([fitted(kept.title, width), age], [max(8, width - 2 - 10), -10])
+        saved = self._saved[key]
+        age = plain(ago(max(0.0, time.time() - saved.time)), MUTED)
+        return columns([fitted(saved.title, width), age], [max(8, width - 2 - 10), -10])
 
     @on(RowList.Moved)
     def _describe(self) -> None:
@@ -182,50 +184,52 @@ def _facts(model: Model) -> Content:
     return Content("\n").join(line for line in lines if line.plain)
 
 
-class Talk(Vertical):
+class ConversationPanel(Vertical):
     """A greeting while there is nothing, then the texts; a line that says what goes on, and the
     sampling in one line where there is no room for its panel."""
 
     DEFAULT_CSS = """
-    Talk {
+    ConversationPanel {
         height: 1fr;
         & .texts { height: 1fr; }
         & .welcome { padding: 1 2; height: 1fr; }
-        & .say { height: auto; min-height: 1; max-height: 6; padding: 0 2; }
-        & .fold { display: none; height: 1; padding: 0 2; }
+        & .status { height: auto; min-height: 1; max-height: 6; padding: 0 2; }
+        & .sampling-line { display: none; height: 1; padding: 0 2; }
     }
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._one = False
+        self._one_line = False
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="panel texts"):
             yield Static(classes="welcome")
-            yield ChatLog()
-        yield Static(classes="say")
-        yield Static(classes="fold")
+            yield MessageLog()
+        yield Static(classes="status")
+        yield Static(classes="sampling-line")
 
     @property
-    def texts(self) -> ChatLog:
+    def texts(self) -> MessageLog:
         """The texts themselves."""
-        return self.query_one(ChatLog)
+        return self.query_one(MessageLog)
 
-    def show(self, desk: Desk, models: Sequence[Model] | None, model: Model | None) -> None:
-        """What is on the desk now."""
-        hello = self.query_one(".welcome", Static)
-        hello.display = not desk.talk.turns
-        self.texts.display = bool(desk.talk.turns)
-        hello.update(welcome(models, model, desk.mode))
-        self.query_one(".texts").border_title = "Complete" if desk.mode == "complete" else "Chat"
+    def show(
+        self, session: ChatSession, models: Sequence[Model] | None, model: Model | None
+    ) -> None:
+        """Show the conversation of `session`."""
+        welcome_text = self.query_one(".welcome", Static)
+        welcome_text.display = not session.conversation.turns
+        self.texts.display = bool(session.conversation.turns)
+        welcome_text.update(welcome(models, model, session.mode))
+        self.query_one(".texts").border_title = "Complete" if session.mode == "complete" else "Chat"
 
     def say(self, words: Content, sampling: Sampling) -> None:
         """What goes on, and how tokens are chosen."""
-        say = self.query_one(".say", Static)
+        status = self.query_one(".status", Static)
         # Laid out again only where its height may change: while a model writes it does not.
-        one = "\n" not in words.plain and words.cell_length < say.size.width
-        say.update(words, layout=not (one and self._one))
-        self._one = one
-        fold = joined((sampling_line(sampling), MUTED), ("  ^o", "$accent"))
-        self.query_one(".fold", Static).update(fold, layout=False)
+        one_line = "\n" not in words.plain and words.cell_length < status.size.width
+        status.update(words, layout=not (one_line and self._one_line))
+        self._one_line = one_line
+        settings = joined((sampling_line(sampling), MUTED), ("  ^o", "$accent"))
+        self.query_one(".sampling-line", Static).update(settings, layout=False)

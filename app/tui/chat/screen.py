@@ -1,4 +1,4 @@
-"""Talk to a model, or let it go on with a text."""
+"""The screen Chat: messages to a model, or a text that it continues."""
 
 from functools import partial
 from typing import ClassVar
@@ -7,18 +7,20 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.worker import Worker
 
-from app.tui.chat.connection import Link
-from app.tui.chat.conversation import Block, Conversation, default_mode
-from app.tui.chat.message_log import ChatLog
-from app.tui.chat.panels import ChatSide, Talk, View
+from app.tui.chat.connection import ModelConnection, default_mode
+from app.tui.chat.conversation import Block, Conversation, StreamedAnswer
+from app.tui.chat.message_log import MessageLog
+from app.tui.chat.panels import ConversationPanel, SidePanel, View
 from app.tui.chat.prompt import PromptArea
-from app.tui.chat.session import Asking, Begin, Desk
+from app.tui.chat.session import Action, ChatSession
 from app.tui.chat.storage import ChatStore
 from app.tui.chat.wording import HELP, facts, hint, status
 from app.tui.forms import config_file
 from app.tui.forms.draft import Draft
 from app.tui.forms.field_panel import FieldPanel
+from app.tui.forms.sampling import sampling_of
 from app.tui.screen import HatcheryScreen
 from utils.errors import HatcheryError, UsageError
 
@@ -46,47 +48,47 @@ class ChatScreen(HatcheryScreen):
     DEFAULT_CSS = """
     ChatScreen {
         #chat { height: 1fr; }
-        #talk { width: 1fr; height: 1fr; }
-        &.-narrow .fold { display: block; }
-        &.-narrow ChatSide { display: none; }
-        &.-narrow.-side ChatSide { display: block; width: 1fr; }
-        &.-narrow.-side #talk { display: none; }
+        #conversation { width: 1fr; height: 1fr; }
+        &.-narrow .sampling-line { display: block; }
+        &.-narrow SidePanel { display: none; }
+        &.-narrow.-side SidePanel { display: block; width: 1fr; }
+        &.-narrow.-side #conversation { display: none; }
     }
     """
 
     def __init__(self) -> None:
         super().__init__("chat")
-        self._wanted: str | None = None
+        self._requested: str | None = None
         self._begun = False
-        self._link = Link(self._show)
+        self._answering: Worker[None] | None = None
+        self._connection = ModelConnection(self._show)
         self._chose = False  # once the user has chosen a mode, no model changes it
 
     def content(self) -> ComposeResult:
         store = ChatStore(self.hatchery.config.paths.logs_dir)
-        self._desk = Desk(store, partial(self.app.call_from_thread, self.hatchery.tell))
+        self._session = ChatSession(store, partial(self.app.call_from_thread, self.hatchery.tell))
         self._draft = Draft([])
         config_file.reread(self._draft)
-        self._asking = Asking(self, self._desk, self._link, self._draft, self._ended)
         with Horizontal(id="chat"):
-            with Vertical(id="talk"):
-                yield Talk()
+            with Vertical(id="conversation"):
+                yield ConversationPanel()
                 yield PromptArea()
-            yield ChatSide(self._draft, store)
+            yield SidePanel(self._draft, store)
 
     def on_mount(self) -> None:
-        self.hatchery.server_changed.subscribe(self, self._link.heard)
+        self.hatchery.server_changed.subscribe(self, self._connection.server_changed)
         self._timer = self.set_interval(_REPAINT, self._flush, pause=True)
         self._prompt.focus()
         self._show()
         self._begun = True
-        self._connect(self._wanted)
+        self._connect(self._requested)
 
-    def want(self, model: str | None) -> None:
+    def request_model(self, model: str | None) -> None:
         """Let a model answer from now on, named by its id or run; without one, whoever did."""
-        self._wanted = model
+        self._requested = model
         if not self._begun:
             return  # it connects when it is there
-        if self._desk.answer is None:
+        if self._session.answer is None:
             self._connect(model)
         elif model is not None:
             self.hatchery.note(_BUSY)
@@ -97,50 +99,50 @@ class ChatScreen(HatcheryScreen):
             self._tell()
 
     @property
-    def _talk(self) -> Talk:
-        return self.query_one(Talk)
+    def _panel(self) -> ConversationPanel:
+        return self.query_one(ConversationPanel)
 
     @property
-    def _log(self) -> ChatLog:
-        return self._talk.texts
+    def _log(self) -> MessageLog:
+        return self._panel.texts
 
     @property
     def _prompt(self) -> PromptArea:
         return self.query_one(PromptArea)
 
     @property
-    def _side(self) -> ChatSide:
-        return self.query_one(ChatSide)
+    def _side(self) -> SidePanel:
+        return self.query_one(SidePanel)
 
     # The server and its models.
 
     @work(group="connect", exclusive=True, exit_on_error=False)
-    async def _connect(self, wanted: str | None) -> None:
-        await self._link.connect(self.hatchery.serving, wanted)
-        model = self._link.model
-        if model is not None and wanted not in (None, model.id, model.run):
-            self.hatchery.note(f"{wanted} is not offered: {model.id} answers")
+    async def _connect(self, requested: str | None) -> None:
+        await self._connection.connect(self.hatchery.serving, requested)
+        model = self._connection.model
+        if model is not None and requested not in (None, model.id, model.run):
+            self.hatchery.note(f"{requested} is not offered: {model.id} answers")
 
     def action_restart(self) -> None:
-        self._connect(self._link.model.id if self._link.model else self._wanted)
+        self._connect(self._connection.model.id if self._connection.model else self._requested)
 
-    @on(ChatSide.Picked)
-    def _picked(self, event: ChatSide.Picked) -> None:
-        self._link.model = event.model
+    @on(SidePanel.Picked)
+    def _picked(self, event: SidePanel.Picked) -> None:
+        self._connection.model = event.model
         self.action_done()
-        if self._desk.answer is None:
+        if self._session.answer is None:
             self._connect(event.model.id)
 
     # Asking.
 
     @on(PromptArea.Sent)
     def _sent(self, event: PromptArea.Sent) -> None:
-        if self._start(lambda desk, model, sampling: desk.send(event.text, model, sampling)):
+        if self._start(lambda session, model, sampling: session.send(event.text, model, sampling)):
             self._prompt.fill("")
 
     @on(PromptArea.Left)
     def _prompt_left(self) -> None:
-        if self._desk.talk.turns:
+        if self._session.conversation.turns:
             self._log.focus()
         else:
             self.focus_next()
@@ -149,27 +151,33 @@ class ChatScreen(HatcheryScreen):
     def _unread(self, event: PromptArea.Unread) -> None:
         self.hatchery.tell(event.error)
 
-    def _start(self, begin: Begin) -> bool:
+    def _start(self, action: Action) -> bool:
         """Begin an answer, if one can be asked for now; says why not."""
         try:
-            self._asking.start(begin, self.hatchery.serving)
+            answer = self._session.begin(action, self._connection, self._draft)
         except UsageError as error:
             self.hatchery.tell(error)
             return False
-        self._log.show(self._desk.talk.blocks, follow=True)
+        self._answering = self._stream(answer)
+        self._log.show(self._session.conversation.blocks, follow=True)
         self._show(log=False)
         self._timer.resume()
         return True
 
-    def _ended(self) -> None:
-        if self.is_attached:
-            self._timer.pause()
-            self._show()
+    @work(group="answer", exclusive=True, exit_on_error=False)
+    async def _stream(self, answer: StreamedAnswer) -> None:
+        try:
+            await self._session.stream(answer, self._connection, self.hatchery.serving)
+        finally:
+            self._answering = None
+            if self.is_attached:
+                self._timer.pause()
+                self._show()
 
     def _flush(self) -> None:
         """Show what has come since the last look."""
-        if self._desk.answer is not None:
-            text, spans = self._desk.answer.fresh()
+        if self._session.answer is not None:
+            text, spans = self._session.answer.fresh()
             if text or spans:
                 self._log.extend(text, spans)
                 self._tell()
@@ -180,22 +188,22 @@ class ChatScreen(HatcheryScreen):
         """Draw everything that may have changed."""
         if not self.is_mounted:
             return
-        if log and self._desk.answer is None:  # what is written shows itself
-            self._log.show(self._desk.talk.blocks)
-        talk, model = self._desk.talk, self._link.model
-        if model is not None and not talk.turns and not self._chose:
-            self._desk.mode = default_mode(model)
-        mode = self._desk.mode
-        self._talk.show(self._desk, self._link.models, model)
+        if log and self._session.answer is None:  # what is written shows itself
+            self._log.show(self._session.conversation.blocks)
+        conversation, model = self._session.conversation, self._connection.model
+        if model is not None and not conversation.turns and not self._chose:
+            self._session.mode = default_mode(model)
+        mode = self._session.mode
+        self._panel.show(self._session, self._connection.models, model)
         self._prompt.border_title = "Begin a text" if mode == "complete" else "Message"
-        self._prompt.placeholder = hint(mode, talk)
-        self._side.show_models(self._link.models or [], model.id if model else "")
-        self.header.place("chat", *([talk.title] if talk.title else []))
+        self._prompt.placeholder = hint(mode, conversation)
+        self._side.show_models(self._connection.models or [], model.id if model else "")
+        self.header.place("chat", *([conversation.title] if conversation.title else []))
         self.header.fact(facts(model))
         self._tell()
         self.refresh_bindings()
 
-    @on(ChatLog.Moved)
+    @on(MessageLog.Moved)
     @on(FieldPanel.Changed)
     def _tell(self) -> None:
         """Say what goes on."""
@@ -204,22 +212,22 @@ class ChatScreen(HatcheryScreen):
         log = self._log
         token = log.chosen_token if log.shaded and log.has_focus else None
         words = status(
-            self._desk.answer,
-            self._link.fault,
-            self._link.waits,
-            self._desk.editing,
+            self._session.answer,
+            self._connection.fault,
+            self._connection.waiting_for,
+            self._session.editing,
             token or log.shaded,
         )
-        self._talk.say(words, self._asking.sampling)
+        self._panel.say(words, sampling_of(self._draft.config.inference))
 
     # Keys.
 
     def action_back(self) -> None:
         """Stop what goes on, else close what is open, else leave."""
-        if self._asking.stop():
-            return
-        if self._desk.editing is not None:
-            self._desk.editing = None
+        if self._answering is not None:
+            self._answering.cancel()
+        elif self._session.editing is not None:
+            self._session.editing = None
             self._prompt.fill("")
             self._tell()
         elif self._side.has_cursor:
@@ -228,7 +236,7 @@ class ChatScreen(HatcheryScreen):
             super().action_back()
 
     def action_interrupt(self) -> None:
-        if self._desk.answer is None and self._prompt.selected_text:
+        if self._session.answer is None and self._prompt.selected_text:
             self.app.copy_to_clipboard(self._prompt.selected_text)
         else:
             self.action_back()
@@ -249,13 +257,13 @@ class ChatScreen(HatcheryScreen):
 
     def action_mode(self) -> None:
         self._chose = True
-        self._desk.mode = "chat" if self._desk.mode == "complete" else "complete"
+        self._session.mode = "chat" if self._session.mode == "complete" else "complete"
         self._show(log=False)
 
     @property
     def _chosen(self) -> Block | None:
         """The text under the cursor, or the last one while the cursor is elsewhere."""
-        blocks = self._desk.talk.blocks
+        blocks = self._session.conversation.blocks
         if self._log.has_focus:
             return self._log.chosen
         return blocks[-1] if blocks else None
@@ -263,21 +271,21 @@ class ChatScreen(HatcheryScreen):
     def action_again(self) -> None:
         block = self._chosen
         if block is not None:
-            self._start(lambda desk, model, sampling: desk.again(block, model, sampling))
+            self._start(lambda session, model, sampling: session.again(block, model, sampling))
 
     def action_more(self) -> None:
-        self._start(lambda desk, model, sampling: desk.more(model, sampling))
+        self._start(lambda session, model, sampling: session.more(model, sampling))
 
     def action_edit(self) -> None:
         block = self._chosen
-        if block is not None and self._desk.answer is None:
-            self._prompt.fill(self._desk.edit(block))
+        if block is not None and self._session.answer is None:
+            self._prompt.fill(self._session.edit(block))
             self.action_done()
 
     def action_variant(self, by: int) -> None:
         block = self._chosen
-        if block is not None and self._desk.answer is None:
-            self._desk.switch(block, by)
+        if block is not None and self._session.answer is None:
+            self._session.switch(block, by)
             self._show()
 
     def action_shade(self) -> None:
@@ -292,29 +300,29 @@ class ChatScreen(HatcheryScreen):
     # Conversations.
 
     def action_fresh(self) -> None:
-        if self._desk.answer is None:
+        if self._session.answer is None:
             self._open(ChatStore.new_name(), Conversation())
 
-    def _open(self, name: str, talk: Conversation) -> None:
-        self._desk.open(name, talk)
-        self._log.show(talk.blocks, follow=True)
+    def _open(self, name: str, conversation: Conversation) -> None:
+        self._session.open(name, conversation)
+        self._log.show(conversation.blocks, follow=True)
         self._show(log=False)
         self.action_done()
 
-    @on(ChatSide.Opened)
-    def _opened(self, event: ChatSide.Opened) -> None:
-        if self._desk.answer is not None:
+    @on(SidePanel.Opened)
+    def _opened(self, event: SidePanel.Opened) -> None:
+        if self._session.answer is not None:
             self.hatchery.note(_BUSY)
         else:
-            self._open(event.name, event.talk)
+            self._open(event.name, event.conversation)
 
     @work(thread=True, group="save", exclusive=True, exit_on_error=False)
     def action_save(self) -> None:
-        if not self._desk.talk.turns:
+        if not self._session.conversation.turns:
             self.app.call_from_thread(self.hatchery.note, "There is nothing to save yet")
             return
         try:
-            path = self._desk.store.save(self._desk.name, self._desk.talk)
+            path = self._session.store.save(self._session.name, self._session.conversation)
         except HatcheryError as error:
             self.app.call_from_thread(self.hatchery.tell, error)
         else:

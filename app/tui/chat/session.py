@@ -1,5 +1,5 @@
-"""What a person does with a conversation: ask, ask again, edit, go on, open another. Everything
-is kept as it happens. Knows no widgets and no network."""
+"""What a person does with a conversation: send, ask again, edit, go on, open another; and the
+answer that streams in. Every turn is saved as soon as it is complete. Knows no widgets."""
 
 import secrets
 import time
@@ -9,44 +9,69 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from textual.dom import DOMNode
-from textual.worker import Worker
-
 from app.client.client import Sampling
-from app.tui.chat.connection import Link
-from app.tui.chat.conversation import FAILED, STOPPED, Answer, Block, Conversation, Mode, Turn, ask
+from app.tui.chat.connection import ModelConnection
+from app.tui.chat.conversation import (
+    FAILED,
+    STOPPED,
+    Block,
+    Conversation,
+    Mode,
+    StreamedAnswer,
+    Turn,
+    request_for,
+)
 from app.tui.chat.storage import ChatStore
 from app.tui.forms.draft import Draft
 from app.tui.forms.sampling import sampling_of
 from utils.errors import HatcheryError, UsageError
 
 if TYPE_CHECKING:
-    from app.client.server_process import Serving
-
+    from app.client.server_process import ServerProcess
 
 _SEEDS = 1_000_000  # as many as are easy to read and to type again
 
 
-class Desk:
-    """One conversation at a time. `answer` is the one that is being written, `editing` the turn
-    that the next one is to replace; `complain` is told, from any thread, what cannot be kept."""
+class ChatSession:
+    """One conversation at a time. `answer` is the one that is being streamed, `editing` the turn
+    that the next one is to replace; `report` is called, from any thread, with what could not be
+    saved."""
 
-    def __init__(self, store: ChatStore, complain: Callable[[HatcheryError], None]) -> None:
+    def __init__(self, store: ChatStore, report: Callable[[HatcheryError], None]) -> None:
         self.store = store
         self.mode: Mode = "complete"
-        self.answer: Answer | None = None
-        self._complain = complain
+        self.answer: StreamedAnswer | None = None
+        self._report = report
         self.open(store.new_name(), Conversation())
 
-    def open(self, name: str, talk: Conversation) -> None:
-        """Put another conversation on the desk."""
-        self.name, self.talk = name, talk
+    def open(self, name: str, conversation: Conversation) -> None:
+        """Go to another conversation."""
+        self.name, self.conversation = name, conversation
         self.editing: Turn | None = None
-        if talk.turns:
-            self.mode = talk.path[-1].mode
+        if conversation.turns:
+            self.mode = conversation.path[-1].mode
 
-    def send(self, text: str, model: str, sampling: Sampling) -> Answer:
-        """Add what was written, as it is or in place of what is edited, and ask.
+    # What is asked.
+
+    def begin(self, action: "Action", connection: ModelConnection, draft: Draft) -> StreamedAnswer:
+        """Begin an answer of the connected model, sampled as the form `draft` says.
+
+        Raises:
+            UsageError: none can be asked for now.
+        """
+        faults = [fault for path, fault in draft.faults.items() if "inference" in path]
+        if self.answer is not None:
+            raise UsageError("The model still writes.", remedy="Esc stops it")
+        if connection.model is None:
+            raise UsageError("There is no model to ask yet.")
+        if faults:
+            raise UsageError(f"A setting of the sampling {faults[0]}.", remedy="Ctrl+O")
+        answer = action(self, connection.model.id, sampling_of(draft.config.inference))
+        connection.fault = None
+        return answer
+
+    def send(self, text: str, model: str, sampling: Sampling) -> StreamedAnswer:
+        """Add a message or a prompt, in place of the edited one where there is one, and ask.
 
         Raises:
             UsageError: it is an empty message.
@@ -55,25 +80,26 @@ class Desk:
         if mode == "chat" and not text.strip():
             raise UsageError("Write a message first.", remedy="Ctrl+B lets the model write alone")
         if self.editing is not None:
-            self.talk.leaf, self.editing = self.editing.parent, None
-        turn = Turn(self.talk.next_id, self.talk.leaf, "user", text, mode, time.time())
-        self.talk.add(turn)
-        self._keep(turn)
+            self.conversation.leaf, self.editing = self.editing.parent, None
+        conversation = self.conversation
+        turn = Turn(conversation.next_id, conversation.leaf, "user", text, mode, time.time())
+        conversation.add(turn)
+        self._save(turn)
         return self._ask(model, sampling)
 
-    def again(self, block: Block, model: str, sampling: Sampling) -> Answer:
-        """Another answer, with another seed, beside the one of a block or after a message."""
+    def again(self, block: Block, model: str, sampling: Sampling) -> StreamedAnswer:
+        """Another answer, with another seed: a sibling of a block's, or one to its message."""
         turn = block.turn
-        self.talk.leaf = turn.parent if turn.role == "assistant" else turn.id
+        self.conversation.leaf = turn.parent if turn.role == "assistant" else turn.id
         return self._ask(model, replace(sampling, seed=None))
 
-    def more(self, model: str, sampling: Sampling) -> Answer:
+    def more(self, model: str, sampling: Sampling) -> StreamedAnswer:
         """Let the model go on with its own text.
 
         Raises:
             UsageError: there is no text that could go on.
         """
-        path = self.talk.path
+        path = self.conversation.path
         if not path or path[-1].mode != "complete":
             raise UsageError("Only a text can go on.", remedy="in a chat, write the next message")
         return self._ask(model, replace(sampling, seed=None))
@@ -82,100 +108,62 @@ class Desk:
         """Begin to edit what was asked in a block; its text."""
         turn = block.first
         if turn.role == "assistant" and turn.parent is not None:
-            turn = self.talk.turns[turn.parent]
+            turn = self.conversation.turns[turn.parent]
         self.editing = turn
         return turn.text
 
     def switch(self, block: Block, by: int) -> None:
         """Show the alternative `by` places further."""
         if block.variants > 1:
-            self.talk.switch(self.talk.choice_of(block), by)
+            self.conversation.switch(self.conversation.choice_of(block), by)
 
-    def _ask(self, model: str, sampling: Sampling) -> Answer:
+    def _ask(self, model: str, sampling: Sampling) -> StreamedAnswer:
         if sampling.seed is None:
             sampling = replace(sampling, seed=secrets.randbelow(_SEEDS))
-        last = self.talk.path[-1]
-        question = ask(self.talk.path, model, sampling)
-        self.answer = Answer(self.talk.next_id, last.id, last.mode, question)
-        self.talk.add(self.answer.turn(""))
+        conversation = self.conversation
+        last = conversation.path[-1]
+        request = request_for(conversation.path, model, sampling)
+        self.answer = StreamedAnswer(conversation.next_id, last.id, last.mode, request)
+        conversation.add(self.answer.turn(""))
         return self.answer
 
-    def ended(self, answer: Answer, finish: str) -> None:
+    # The answer.
+
+    async def stream(
+        self, answer: StreamedAnswer, connection: ModelConnection, server: "ServerProcess"
+    ) -> None:
+        """Receive an answer to its end; cancelled, it keeps what has come."""
+        finish = STOPPED
+        try:
+            client = await server.client()
+            async with aclosing(client.stream(answer.request)) as pieces:
+                async for piece in pieces:
+                    answer.take(piece)
+        except HatcheryError as error:
+            connection.failed(server, error)
+            finish = FAILED
+        finally:
+            self.end(answer, finish)
+
+    def end(self, answer: StreamedAnswer, finish: str) -> None:
         """The answer is over, `finish` being why where the server did not say; one that never
         began leaves no trace."""
         turn = answer.turn(finish)
         self.answer = None
         if turn.text or turn.finish not in (FAILED, STOPPED):
-            self.talk.replace(turn)
-            self._keep(turn)
+            self.conversation.replace(turn)
+            self._save(turn)
         else:
-            self.talk.drop(turn)
+            self.conversation.drop(turn)
 
-    def _keep(self, turn: Turn) -> None:
-        def done(kept: "Future[None]") -> None:
-            error = kept.exception()
+    def _save(self, turn: Turn) -> None:
+        def done(saved: "Future[None]") -> None:
+            error = saved.exception()
             if isinstance(error, HatcheryError):
-                self._complain(error)
+                self._report(error)
 
         self.store.append(self.name, turn).add_done_callback(done)
 
 
-Begin: TypeAlias = Callable[[Desk, str, Sampling], Answer]
-"""What of a desk is asked, of the model of an id."""
-
-
-class Asking:
-    """Its worker is one of `host`, where `ended` is called when there is no answer any more."""
-
-    def __init__(
-        self, host: DOMNode, desk: Desk, link: Link, draft: Draft, ended: Callable[[], None]
-    ) -> None:
-        self._host, self._desk, self._link = host, desk, link
-        self._draft, self._over = draft, ended
-        self._writing: Worker[None] | None = None
-
-    @property
-    def sampling(self) -> Sampling:
-        """How the next answer is sampled."""
-        return sampling_of(self._draft.config.inference)
-
-    def start(self, begin: Begin, serving: "Serving") -> None:
-        """Begin an answer.
-
-        Raises:
-            UsageError: none can be asked for now.
-        """
-        faults = [fault for path, fault in self._draft.faults.items() if "inference" in path]
-        if self._desk.answer is not None:
-            raise UsageError("The model still writes.", remedy="Esc stops it")
-        if self._link.model is None:
-            raise UsageError("There is no model to ask yet.")
-        if faults:
-            raise UsageError(f"A setting of the sampling {faults[0]}.", remedy="Ctrl+O")
-        answer = begin(self._desk, self._link.model.id, self.sampling)
-        self._link.fault = None
-        self._writing = self._host.run_worker(
-            self._write(answer, serving), group="answer", exclusive=True, exit_on_error=False
-        )
-
-    def stop(self) -> bool:
-        """End the answer that is being written; whether there was one."""
-        if self._writing is None:
-            return False
-        self._writing.cancel()
-        return True
-
-    async def _write(self, answer: Answer, serving: "Serving") -> None:
-        finish = STOPPED
-        try:
-            client = await serving.client()
-            async with aclosing(client.stream(answer.ask)) as pieces:
-                async for piece in pieces:
-                    answer.take(piece)
-        except HatcheryError as error:
-            self._link.failed(serving, error)
-            finish = FAILED
-        finally:
-            self._desk.ended(answer, finish)
-            self._writing = None
-            self._over()
+Action: TypeAlias = Callable[[ChatSession, str, Sampling], StreamedAnswer]
+"""What begins an answer: a method of the session, of the model of an id."""

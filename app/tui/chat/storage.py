@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from app.tui.chat.conversation import Conversation, Turn, as_markdown
+from app.tui.chat.conversation import Conversation, Turn
+from app.tui.chat.wording import figures_line
 from utils.errors import HatcheryError
 from utils.files import AppendLog, disk_error, write_file
 
@@ -20,7 +21,7 @@ _NAME = re.compile(r"\d{4}(_\d\d){5}-[0-9a-f]{4}")
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedChat:
     """A conversation in the list; `time` is its last change, seconds since 1970."""
 
     name: str
@@ -64,7 +65,7 @@ class ChatStore:
             return Conversation()
         return Conversation(_turns(data))
 
-    def recent(self) -> list[Kept]:
+    def recent(self) -> list[SavedChat]:
         """The conversations, newest first."""
         found: list[tuple[float, Path]] = []
         for path in self._folder.glob("*.jsonl"):
@@ -109,7 +110,7 @@ def _turns(data: bytes) -> Iterator[Turn]:
             continue
 
 
-def _named(path: Path, modified: float) -> Kept | None:
+def _named(path: Path, modified: float) -> SavedChat | None:
     if not _NAME.fullmatch(path.stem):
         return None
     try:
@@ -119,4 +120,25 @@ def _named(path: Path, modified: float) -> Kept | None:
         return None
     models = [turn.model for turn in head.turns.values() if turn.model]
     title = head.title or path.stem
-    return Kept(path.stem, title, models[-1] if models else "", modified)
+    return SavedChat(path.stem, title, models[-1] if models else "", modified)
+
+
+def as_markdown(conversation: Conversation, date: str) -> str:
+    """The shown path as a document that any editor opens; texts are quoted as they are."""
+    lines = [f"# {conversation.title or 'Conversation'}", "", date, ""]
+    for turn in conversation.path:
+        who = ("Prompt" if turn.mode == "complete" else "You") if turn.role == "user" else "Answer"
+        lines += [f"## {who}{f' of {turn.model}' if turn.model else ''}", ""]
+        fence = "`" * max(3, _longest_fence(turn.text) + 1)
+        lines += [f"{fence}text", turn.text, fence, ""]
+        if line := figures_line(turn):
+            lines += [line, ""]
+    return "\n".join(lines)
+
+
+def _longest_fence(text: str) -> int:
+    longest = run = 0
+    for character in text:
+        run = run + 1 if character == "`" else 0
+        longest = max(longest, run)
+    return longest

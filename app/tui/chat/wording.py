@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from textual.content import Content
 
-from app.client.client import Model
-from app.tui.chat.conversation import Answer, Conversation, Mode, Turn, short
+from app.client.client import Model, Sampling
+from app.tui.chat.conversation import FAILED, STOPPED, Conversation, Mode, StreamedAnswer, Turn
 from app.tui.widgets.text import MUTED, block, joined, plain
 from app.tui.widgets.token_colours import CLASSES, percent
+from pipeline.runs.folders import short_name
 from utils.errors import HatcheryError
 from utils.units import human_bytes
 
@@ -28,12 +29,27 @@ _NOTHING = (
 )
 
 
+_ENDS = {
+    "stop": "the model ended it",
+    "length": "full length",
+    STOPPED: "stopped",
+    FAILED: "broken off",
+}
+SHADES = {
+    "likely": "$foreground on $success 18%",
+    "open": "underline $foreground on $warning 20%",
+    "unlikely": "underline italic $foreground on $warning 45%",
+    "surprising": "bold underline $foreground on $error 45%",
+}
+"""The look of each class of probability, no two of which differ by colour alone."""
+
+
 def loading(model: Model) -> str:
     """What is waited for while a model comes into memory."""
     if model.loaded:
         return ""
     size = f", {human_bytes(model.bytes)}" if model.bytes is not None else ""
-    return f"loading {short(model.id)}{size}"
+    return f"loading {short_name(model.id)}{size}"
 
 
 def facts(model: Model | None) -> Content:
@@ -43,14 +59,46 @@ def facts(model: Model | None) -> Content:
     loss = f" · val {model.val_loss:.3f}" if model.val_loss is not None else ""
     role: str | tuple[object, str] = ""
     role = ("▲ ", "$success") if model.best else ("● ", "$secondary") if model.latest else role
-    return joined(role, f"{short(model.id)}{loss}")
+    return joined(role, f"{short_name(model.id)}{loss}")
 
 
-def hint(mode: Mode, talk: Conversation) -> str:
+def figures_line(turn: Turn) -> str:
+    """'83 tokens/s · first 41 ms · 62 tokens · full length · seed 7'."""
+    facts, parts = turn.figures, []
+    if speed := facts.get("tokens_per_second"):
+        parts.append(f"{speed:,.0f} tokens/s" if speed >= 10 else f"{speed:.1f} tokens/s")
+    if "first_token_ms" in facts and facts.get("new_tokens"):
+        parts.append(f"first {facts['first_token_ms']:,.0f} ms")
+    if "new_tokens" in facts:
+        count = int(facts["new_tokens"])
+        parts.append(f"{count:,} token{'' if count == 1 else 's'}")
+    if turn.finish:
+        parts.append(_ENDS.get(turn.finish, turn.finish))
+    if turn.sampling.get("seed") is not None and turn.sampling.get("temperature"):
+        parts.append(f"seed {turn.sampling['seed']}")
+    return " · ".join(parts)
+
+
+def sampling_line(sampling: Sampling) -> str:
+    """The settings that matter, in one line."""
+    parts = [f"temperature {sampling.temperature:g}"]
+    if sampling.temperature:
+        parts += [f"top-k {sampling.top_k}"] if sampling.top_k else []
+        parts += [f"top-p {sampling.top_p:g}"] if sampling.top_p < 1 else []
+        parts += [f"min-p {sampling.min_p:g}"] if sampling.min_p else []
+        parts += [f"seed {sampling.seed}"] if sampling.seed is not None else []
+    if sampling.repetition_penalty != 1:
+        parts.append(f"penalty {sampling.repetition_penalty:g}")
+    return " · ".join([*parts, f"{sampling.max_tokens:,} tokens"])
+
+
+def hint(mode: Mode, conversation: Conversation) -> str:
     """What an empty prompt says."""
     if mode == "chat":
-        return "Enter sends, Ctrl+J begins a new line" + ", Ctrl+N starts anew" * bool(talk.turns)
-    if talk.turns:
+        return "Enter sends, Ctrl+J begins a new line" + ", Ctrl+N starts anew" * bool(
+            conversation.turns
+        )
+    if conversation.turns:
         return "Enter begins another text, Ctrl+G goes on, Ctrl+N starts anew"
     return "Enter lets the model go on; Enter on nothing begins a document"
 
@@ -59,7 +107,7 @@ def welcome(models: Sequence[Model] | None, model: Model | None, mode: Mode) -> 
     """What an empty conversation says."""
     if models is not None and not models:
         return block(_NOTHING)
-    name = short(model.id) if model is not None else "the model"
+    name = short_name(model.id) if model is not None else "the model"
     if mode == "chat":
         first = f"Write a message below, and {name} answers."
     else:
@@ -76,20 +124,20 @@ def welcome(models: Sequence[Model] | None, model: Model | None, mode: Mode) -> 
 
 
 def status(
-    answer: Answer | None,
+    answer: StreamedAnswer | None,
     fault: HatcheryError | None,
-    waits: str,
+    waiting_for: str,
     editing: Turn | None,
     shading: tuple[str, float | None] | bool,
 ) -> Content:
     """What goes on, or what went wrong; `shading` is the token under the cursor, or whether
     tokens are coloured."""
     if answer is not None:
-        return _writing(answer, waits)
+        return _writing(answer, waiting_for)
     if fault is not None:
         return _failed(fault)
-    if waits:
-        return joined(("◐ ", "$accent"), f"{waits} …")
+    if waiting_for:
+        return joined(("◐ ", "$accent"), f"{waiting_for} …")
     if editing is not None:
         return joined(
             ("✎ ", "$accent"), "Enter asks this instead, and keeps what was; Esc leaves it"
@@ -99,10 +147,12 @@ def status(
     return plain("")
 
 
-def _writing(answer: Answer, waits: str) -> Content:
-    model = short(answer.ask.model)
+def _writing(answer: StreamedAnswer, waiting_for: str) -> Content:
+    model = short_name(answer.request.model)
     if not answer.tokens:
-        return joined(("◐ ", "$accent"), f"{waits or f'{model} reads'} …", ("  Esc stops", MUTED))
+        return joined(
+            ("◐ ", "$accent"), f"{waiting_for or f'{model} reads'} …", ("  Esc stops", MUTED)
+        )
     speed = f" · {answer.speed:,.0f} tokens/s" if answer.speed else ""
     return joined(
         ("◐ ", "$accent"),
@@ -129,12 +179,3 @@ def _token(shading: tuple[str, float | None] | bool) -> Content:
     text, logprob = shading
     token = joined(("token ", MUTED), (repr(text), "bold"), "  ", percent(logprob))
     return Content("\n").join([token, legend])
-
-
-SHADES = {
-    "likely": "$foreground on $success 18%",
-    "open": "underline $foreground on $warning 20%",
-    "unlikely": "underline italic $foreground on $warning 45%",
-    "surprising": "bold underline $foreground on $error 45%",
-}
-"""The look of each class of probability, no two of which differ by colour alone."""

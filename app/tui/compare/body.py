@@ -13,12 +13,12 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from app.tui.compare.comparison import Answer, Connect
+from app.tui.compare.comparison import AnswerWorkers, Comparison, Connect
 from app.tui.compare.inputs import Prompt, SamplingPanel
 from app.tui.compare.pane import Pane
-from app.tui.compare.panes import Arena
-from app.tui.compare.round import Asking, Match
-from app.tui.compare.selection import Contender
+from app.tui.compare.panes import AnswerPanes
+from app.tui.compare.round import Answer
+from app.tui.compare.selection import Candidate
 from app.tui.compare.transcript import write_transcript
 from app.tui.compare.wording import ruler_step, sampling_line
 from app.tui.forms.draft import Draft
@@ -33,8 +33,8 @@ _DRAW_EVERY = 0.1  # seconds; pieces may come a thousand times as often
 _NOT_HIDDEN = "Vote first, or b shows the names"
 
 
-class Duel(Vertical, can_focus=True):
-    """`stand` lets models stand side by side; `match` is what became of them."""
+class CompareBody(Vertical, can_focus=True):
+    """`stand` shows models side by side; `comparison` holds their answers."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "prompt", "Prompt", id="compare.prompt"),
@@ -49,8 +49,8 @@ class Duel(Vertical, can_focus=True):
         Binding("x", "vote_here", "Vote for this pane", show=False, id="compare.vote_here"),
         Binding("b", "blind", "Blind", id="compare.blind"),
         Binding("p", "colour", "Likely", id="compare.colour"),
-        Binding("right", "scrub(1)", "Steps", key_display="←→", id="compare.later"),
-        Binding("left", "scrub(-1)", "The checkpoint before", show=False, id="compare.earlier"),
+        Binding("right", "step_by(1)", "Steps", key_display="←→", id="compare.later"),
+        Binding("left", "step_by(-1)", "The checkpoint before", show=False, id="compare.earlier"),
         Binding("t", "settings", "Settings for all", show=False, id="compare.settings"),
         Binding("delete", "remove", "Take this model out", show=False, key_display="Del"),
         Binding("m", "mode", "Continue the prompt, or chat", show=False, id="compare.mode"),
@@ -58,27 +58,29 @@ class Duel(Vertical, can_focus=True):
         Binding("y", "copy", "Copy this answer", show=False, id="compare.copy"),
     ]
     DEFAULT_CSS = """
-    Duel {
+    CompareBody {
         height: 1fr;
-        & #desk { height: 1fr; }
-        & Arena { width: 1fr; }
-        & #ask { height: auto; max-height: 4; margin-bottom: 1; padding: 0 1; }
-        & #ask Static { width: 2; color: $accent; text-style: bold; }
+        & #compare-panes { height: 1fr; }
+        & AnswerPanes { width: 1fr; }
+        & #compare-prompt { height: auto; max-height: 4; margin-bottom: 1; padding: 0 1; }
+        & #compare-prompt Static { width: 2; color: $accent; text-style: bold; }
     }
     """
 
-    def __init__(self, match: Match, draft: Draft, history: list[str], connect: Connect) -> None:
-        super().__init__(id="duel")
-        self.match = match
-        self.asking = Asking(self, match, connect, self._changed)
+    def __init__(
+        self, comparison: Comparison, draft: Draft, history: list[str], connect: Connect
+    ) -> None:
+        super().__init__(id="compare-body")
+        self.comparison = comparison
+        self.answer_workers = AnswerWorkers(self, comparison, connect, self._changed)
         self._draft, self._history = draft, history
         self._coloured = False
 
     def compose(self) -> ComposeResult:
-        with Horizontal(id="desk"):
-            yield Arena(self.match.course)
+        with Horizontal(id="compare-panes"):
+            yield AnswerPanes(self.comparison.course)
             yield SamplingPanel(self._draft)
-        with Horizontal(id="ask"):
+        with Horizontal(id="compare-prompt"):
             yield Static(plain(">"))
             yield Prompt(self._history)
 
@@ -91,38 +93,38 @@ class Duel(Vertical, can_focus=True):
         return cast("AppCore", self.app)
 
     @property
-    def _arena(self) -> Arena:
-        return self.query_one(Arena)
+    def _panes_view(self) -> AnswerPanes:
+        return self.query_one(AnswerPanes)
 
     @property
     def _prompt(self) -> Prompt:
         return self.query_one(Prompt)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return self.match.round.votable or not action.startswith("vote_")
+        return self.comparison.round.votable or not action.startswith("vote_")
 
     def settings_line(self, *, short: bool) -> Content:
         """The settings of the next round; while they are those of this one, its drawn seed too."""
-        sampling, found = self.match.sampling, self.match.round
+        sampling, found = self.comparison.sampling, self.comparison.round
         if found.asked and replace(found.sampling, seed=None) == sampling:
             sampling = found.sampling
-        return sampling_line(sampling, chat=self.match.chat, short=short)
+        return sampling_line(sampling, chat=self.comparison.chat, short=short)
 
-    async def stand(self, sides: Sequence[Contender]) -> None:
+    async def stand(self, candidates: Sequence[Candidate]) -> None:
         """Let these stand; those that are new are asked at once where the others were."""
-        to_ask = self.match.choose(sides)
-        await self._arena.begin(len(self.match.round.answers))
+        to_ask = self.comparison.choose(candidates)
+        await self._panes_view.begin(len(self.comparison.round.answers))
         self._changed()
-        self.asking.all(to_ask)
+        self.answer_workers.all(to_ask)
 
     def draw(self) -> None:
         """Show how far all are, where somebody sees it."""
         if not (self.display and self.screen.is_current):
             return
         serving = self.hatchery.serving
-        died = serving.state == "died" and self.match.round.failed
+        died = serving.state == "died" and self.comparison.round.failed
         fault = serving.fault if died else None
-        self._arena.draw(self.match.round, coloured=self._coloured, fault=fault)
+        self._panes_view.draw(self.comparison.round, coloured=self._coloured, fault=fault)
 
     def _changed(self) -> None:
         self.refresh_bindings()
@@ -135,15 +137,15 @@ class Duel(Vertical, can_focus=True):
 
     @on(Prompt.Sent)
     async def _sent(self, event: Prompt.Sent) -> None:
-        if self.match.round.busy:
+        if self.comparison.round.busy:
             self.hatchery.note("They are still writing: Esc stops them")
-        elif self.match.chat and not event.text.strip():
+        elif self.comparison.chat and not event.text.strip():
             self.hatchery.note("A chat begins with a message")
         else:
-            found = self.match.begin(event.text)
-            await self._arena.begin(len(found.answers))
-            self.asking.all(found.answers)
-            self._arena.focus_pane(0)
+            found = self.comparison.begin(event.text)
+            await self._panes_view.begin(len(found.answers))
+            self.answer_workers.all(found.answers)
+            self._panes_view.focus_pane(0)
 
     @on(Prompt.Left)
     def _prompt_left(self) -> None:
@@ -160,46 +162,46 @@ class Duel(Vertical, can_focus=True):
 
     def action_walk(self, by: int) -> None:
         """Prompt, first pane, second, ..., and round again."""
-        count = len(self.match.round.answers)
-        at = -1 if self._prompt.has_focus else self._arena.current
+        count = len(self.comparison.round.answers)
+        at = -1 if self._prompt.has_focus else self._panes_view.current
         to = (at + 1 + by) % (count + 1) - 1
         if to < 0:
             self.action_prompt()
         else:
-            self._arena.focus_pane(to)
+            self._panes_view.focus_pane(to)
 
-    def action_scrub(self, by: int) -> None:
-        place = self._arena.current
-        answer = self.match.round.answers[place]
-        steps = self.match.course(answer.contender)
-        if answer.contender in steps:
-            self._step(place, steps.index(answer.contender) + by)
+    def action_step_by(self, by: int) -> None:
+        place = self._panes_view.current
+        answer = self.comparison.round.answers[place]
+        steps = self.comparison.course(answer.candidate)
+        if answer.candidate in steps:
+            self._step(place, steps.index(answer.candidate) + by)
         else:
             self.hatchery.note("Only a run with several checkpoints has steps")
 
     @on(Pane.Step)
     def _ruler_clicked(self, event: Pane.Step) -> None:
         pane = event.pane
-        one = self.match.round.answers[pane.place].contender
-        steps = self.match.course(one)
+        one = self.comparison.round.answers[pane.place].candidate
+        steps = self.comparison.course(one)
         if one in steps:
             self._step(pane.place, ruler_step(len(steps), steps.index(one), pane.inner, event.x))
 
     def _step(self, place: int, step: int) -> None:
         """Show what the checkpoint at this step of the run makes of the prompt."""
-        if self.match.round.hidden:
+        if self.comparison.round.hidden:
             self.hatchery.note(_NOT_HIDDEN)
-        elif self.asking.together:
+        elif self.answer_workers.together:
             self.hatchery.note("Esc stops what is being written")
         else:
-            self.asking.step(place, step)
+            self.answer_workers.step(place, step)
             self.draw()
 
     # What one does with the answers.
 
     def may_change(self) -> bool:
         """Whether other models may stand here now; where not, it says why."""
-        found = self.match.round
+        found = self.comparison.round
         if found.busy:
             self.hatchery.note("They are still writing: Esc stops them")
         elif found.hidden and found.votable:
@@ -209,30 +211,30 @@ class Duel(Vertical, can_focus=True):
         return False
 
     async def action_remove(self) -> None:
-        if self.may_change() and len(self.match.sides) > 1:
-            place = self._arena.current
-            self.match.remove(place)
-            await self._arena.begin(len(self.match.round.answers))
-            self._arena.focus_pane(min(place, len(self.match.round.answers) - 1))
+        if self.may_change() and len(self.comparison.candidates) > 1:
+            place = self._panes_view.current
+            self.comparison.remove(place)
+            await self._panes_view.begin(len(self.comparison.round.answers))
+            self._panes_view.focus_pane(min(place, len(self.comparison.round.answers) - 1))
             self._changed()
 
     def action_blind(self) -> None:
-        if not self.match.round.busy:
-            self.match.toggle_blind()
-            if self.match.blind:
+        if not self.comparison.round.busy:
+            self.comparison.toggle_blind()
+            if self.comparison.blind:
                 self.action_prompt()
             self.refresh_bindings()
             self.draw()
 
     def action_vote_for(self, number: int) -> None:
-        answers = self.match.round.answers
+        answers = self.comparison.round.answers
         if 1 <= number <= len(answers):
             self._vote(answers[number - 1])
         elif number == 0:
             self._vote(None)
 
     def action_vote_here(self) -> None:
-        self._vote(self.match.round.answers[self._arena.current])
+        self._vote(self.comparison.round.answers[self._panes_view.current])
 
     @on(Pane.Voted)
     def _pane_voted(self, event: Pane.Voted) -> None:
@@ -241,8 +243,8 @@ class Duel(Vertical, can_focus=True):
     @work(group="vote", exclusive=True)
     async def _vote(self, winner: Answer | None) -> None:
         """Keep the vote, then tell the names."""
-        found = self.match.round
-        if not found.votable or (winner is not None and winner not in found.candidates):
+        found = self.comparison.round
+        if not found.votable or (winner is not None and winner not in found.eligible):
             return
         ballot = found.ballot(winner, time=time.time())
         try:
@@ -259,8 +261,8 @@ class Duel(Vertical, can_focus=True):
 
     def action_mode(self) -> None:
         """Whether the next prompt is continued or answered."""
-        self.match.chat = not self.match.chat
-        self._prompt.ask_for(chat=self.match.chat)
+        self.comparison.chat = not self.comparison.chat
+        self._prompt.ask_for(chat=self.comparison.chat)
         self.draw()
 
     def action_settings(self) -> None:
@@ -274,31 +276,31 @@ class Duel(Vertical, can_focus=True):
         """The settings are others, from a file."""
         panel = self.query_one(SamplingPanel)
         panel.refill()
-        self.match.sampling = panel.sampling
+        self.comparison.sampling = panel.sampling
         self.draw()
 
     @on(SamplingPanel.Changed)
     def _settings_changed(self, event: SamplingPanel.Changed) -> None:
-        self.match.sampling = event.sampling
+        self.comparison.sampling = event.sampling
         self.draw()
 
     @on(SamplingPanel.Closed)
     def _settings_closed(self) -> None:
-        self._arena.focus_pane(self._arena.current)
+        self._panes_view.focus_pane(self._panes_view.current)
 
     def action_copy(self) -> None:
-        answer = self.match.round.answers[self._arena.current]
+        answer = self.comparison.round.answers[self._panes_view.current]
         self.app.copy_to_clipboard(answer.text)
         self.hatchery.note(f"Copied {len(answer.text):,} characters")
 
     @work(group="export", exclusive=True)
     async def action_export(self) -> None:
         """All of it as Markdown."""
-        if not self.match.round.asked:
+        if not self.comparison.round.asked:
             self.hatchery.note("There is nothing to export yet: Enter sends a prompt")
             return
         try:
-            path = await asyncio.to_thread(write_transcript, self.match.round, votes.FOLDER)
+            path = await asyncio.to_thread(write_transcript, self.comparison.round, votes.FOLDER)
         except HatcheryError as error:
             self.hatchery.tell(error)
         else:

@@ -1,206 +1,206 @@
-"""One prompt and what every model makes of it: the answers as they come, who was fastest, and the
-vote. Knows no widgets and no servers."""
+"""A comparison: the models that were chosen, the round that is shown, and how its answers are
+requested. Answers are kept, so that stepping through the checkpoints of a run asks each once."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, field, replace
 from random import Random
-from typing import Literal, NamedTuple, TypeAlias
+from typing import TypeAlias
 
-from app.client.client import Ask, Client, Piece, Sampling
-from app.tui.compare.selection import LOCAL, Contender, labels
-from app.tui.widgets.token_colours import Span, Spans
-from pipeline.benchmark.votes import Vote, text_hash
+from textual.widget import Widget
+from textual.worker import Worker
+
+from app.client.client import Client, Model, Sampling
+from app.tui.compare.round import Answer, Round, new_round
+from app.tui.compare.selection import LOCAL, Candidate, course
 from utils.errors import HatcheryError
 
-State: TypeAlias = Literal["empty", "loading", "waiting", "writing", "done", "stopped", "failed"]
-BUSY = ("loading", "waiting", "writing")
+_KEPT = 200  # answers
+_STEP_DELAY = 0.25  # seconds on a step before its checkpoint is asked
 
 Key: TypeAlias = tuple[tuple[str, str], str, bool, Sampling]
 """What decides an answer: server and model, the prompt, whether it is a chat, the settings."""
 
-
-@dataclass(eq=False)
-class Answer:
-    """What one model has written; `spans` are the lengths of its tokens in characters with their
-    log-probabilities in nats, `tokens` counts them while they come, `beside` is how many others
-    wrote at the same time."""
-
-    contender: Contender
-    text: str = ""
-    spans: list[Span] = field(default_factory=list)
-    tokens: int = 0
-    beside: int = 0
-    state: State = "empty"
-    finish: str = ""
-    figures: dict[str, float] = field(default_factory=dict)
-    error: HatcheryError | None = None
-    _spans: Spans = field(default_factory=Spans)
-
-    @property
-    def busy(self) -> bool:
-        return self.state in BUSY
-
-    def take(self, piece: Piece) -> None:
-        """Add what came."""
-        self.state = "writing"
-        self.text += piece.text
-        self.spans += self._spans.take(piece.text, piece.tokens)
-        self.tokens += len(piece.tokens) or bool(piece.text)
-        self.finish = piece.finish or self.finish
-        self.figures |= piece.figures or {}
-
-    def end(self, state: State, error: HatcheryError | None = None) -> None:
-        """Nothing more comes, in case of a failure for a reason; what was written stays."""
-        self.spans += self._spans.end()
-        self._spans = Spans()
-        self.state, self.error = state, error
-
-
-@dataclass
-class Round:
-    """A prompt, put to all. `answers` are in the order of the panes; while it is `blind` and
-    undecided, nothing may tell which model wrote which."""
-
-    answers: list[Answer]
-    prompt: str = ""
-    chat: bool = False
-    sampling: Sampling = field(default_factory=Sampling)
-    blind: bool = False
-    asked: bool = False
-    decided: bool = False
-    winner: Answer | None = None
-
-    @property
-    def busy(self) -> bool:
-        return any(answer.busy for answer in self.answers)
-
-    @property
-    def failed(self) -> bool:
-        return any(answer.state == "failed" for answer in self.answers)
-
-    @property
-    def hidden(self) -> bool:
-        """Whether the names are kept back."""
-        return self.blind and not self.decided
-
-    @property
-    def candidates(self) -> list[Answer]:
-        """The answers that a vote is about: those that were not lost to a failure."""
-        return [a for a in self.answers if a.state in ("done", "stopped")]
-
-    @property
-    def votable(self) -> bool:
-        return self.asked and not self.busy and not self.decided and len(self.candidates) > 1
-
-    def names(self) -> list[str]:
-        """What stands above the panes."""
-        if self.hidden:
-            return [letter(place) for place in range(len(self.answers))]
-        return labels([answer.contender for answer in self.answers])
-
-    def ask(self, contender: Contender) -> Ask:
-        """The question for one model, with the same seed for every one."""
-        said = ({"role": "user", "content": self.prompt},) if self.chat else None
-        text = None if self.chat else self.prompt
-        return Ask(contender.model.id, text, said, self.sampling, logprobs=True)
-
-    def ballot(self, winner: Answer | None, *, time: float) -> Vote:
-        """The record of a vote; None says that no answer is better."""
-        voted = self.candidates
-        return Vote(
-            prompt=self.prompt,
-            models=tuple(answer.contender.name for answer in voted),
-            texts=tuple(text_hash(answer.text) for answer in voted),
-            winner=winner.contender.name if winner else None,
-            sampling=settings(self.sampling),
-            seed=self.sampling.seed,
-            blind=self.blind,
-            time=time,
-            chat=self.chat,
-        )
-
-    def decide(self, winner: Answer | None) -> None:
-        """The vote is kept: names may be told."""
-        self.decided, self.winner = True, winner
-
-    def change(self, answers: list[Answer]) -> None:
-        """Other models stand here from now on, whose names are known."""
-        self.answers = answers
-        self.blind, self.decided, self.winner = False, False, None
-
-
-def begun(
-    sides: Sequence[Contender],
-    prompt: str,
-    sampling: Sampling,
-    *,
-    chat: bool,
-    blind: bool,
-    random: Random,
-) -> Round:
-    """A round in which nobody has answered yet: without a seed in the settings, one is drawn that
-    all share; a blind one has a new order."""
-    seeded = sampling
-    if sampling.seed is None:
-        seeded = replace(sampling, seed=random.randrange(1, 1_000_000))
-    order = shuffled(sides, random.getrandbits(32)) if blind else list(sides)
-    answers = [Answer(side, state="waiting") for side in order]
-    return Round(answers, prompt, chat, seeded, blind, asked=True)
-
-
-def shuffled(sides: Sequence[Contender], seed: int) -> list[Contender]:
-    """The sides in an order that only the seed tells."""
-    return Random(seed).sample(sides, len(sides))
-
-
-def letter(place: int) -> str:
-    """A, B, ... Z, A2, B2, ..."""
-    turn, at = divmod(place, 26)
-    return f"{chr(ord('A') + at)}{turn + 1 if turn else ''}"
-
-
-def settings(sampling: Sampling) -> dict[str, float | int | str | list[str] | None]:
-    """The settings by name, without the seed."""
-    named = asdict(sampling) | {"stop": list(sampling.stop)}
-    return {name: value for name, value in named.items() if name != "seed"}
-
-
-class Summary(NamedTuple):
-    """Who alone stands out of the answers that came to an end; None where nobody does. Times and
-    speeds compare only between answers that had equally many beside them."""
-
-    quickest: Answer | None = None
-    longest: Answer | None = None
-    fastest: Answer | None = None
-
-
-def summary(answers: Sequence[Answer]) -> Summary:
-    """The shortest time in seconds, the most tokens, the highest speed in tokens per second, of
-    two finished answers and more."""
-    done = [answer for answer in answers if answer.state == "done"]
-    if len(done) < 2:
-        return Summary()
-
-    def top(figure: str, *, least: bool = False) -> Answer | None:
-        known = [answer for answer in done if figure in answer.figures]
-        ranked = sorted(known, key=lambda answer: answer.figures[figure], reverse=not least)
-        alone = len({answer.figures[figure] for answer in ranked[:2]}) == 2
-        return ranked[0] if alone else None
-
-    if not together(done):
-        return Summary(longest=top("new_tokens"))
-    return Summary(top("seconds", least=True), top("new_tokens"), top("tokens_per_second"))
-
-
-def together(done: Sequence[Answer]) -> bool:
-    """Whether these had equally many beside them."""
-    return len({answer.beside for answer in done}) < 2
-
-
 Connect: TypeAlias = Callable[[str], Awaitable[Client]]
 """The client of a server by its address; raises HatcheryError where there is none."""
+
+
+class Comparison:
+    """`candidates` are in the order they were chosen, in `round` in the order of the panes."""
+
+    def __init__(self, sampling: Sampling, random: Random) -> None:
+        self.sampling = sampling
+        self.random = random
+        self.blind = False
+        self.chat = False
+        self.candidates: list[Candidate] = []
+        self.round = Round([])
+        self._local: list[Candidate] = []
+        self._added: list[Candidate] = []
+        self._kept: dict[Key, Answer] = {}
+
+    @property
+    def there(self) -> list[Candidate]:
+        """All that can be chosen."""
+        return [*self._local, *self._added]
+
+    def listed(self, models: Sequence[Model]) -> None:
+        """The app's own server has these now."""
+        self._local = [Candidate(model) for model in models]
+        now = {one.model.id: one for one in self._local}
+        self.candidates = [
+            now.get(s.model.id, s) if s.where == LOCAL else s for s in self.candidates
+        ]
+
+    def add(self, models: Sequence[Model], where: str) -> list[Candidate]:
+        """A remote server has these."""
+        new = [Candidate(model, where) for model in models]
+        self._added += [one for one in new if one not in self._added]
+        return new
+
+    def course(self, candidate: Candidate) -> list[Candidate]:
+        """The checkpoints of the same run by their steps."""
+        return course(candidate, self.there)
+
+    def choose(self, candidates: Sequence[Candidate]) -> list[Answer]:
+        """Let these stand. Answers that are there stay; those that are to be asked now come back,
+        where a prompt was given before."""
+        if list(map(_name, candidates)) == list(map(_name, self.candidates)):
+            return []  # and the vote stays too
+        self.candidates = list(candidates)
+        old, found = self.round, {_name(a.candidate): a for a in self.round.answers}
+        if old.hidden or not old.asked:
+            self._clear()
+            return []
+        answers = [
+            found.get(_name(candidate)) or self._answer(candidate) for candidate in candidates
+        ]
+        old.change(answers)
+        return [answer for answer in answers if answer.state == "waiting"]
+
+    def begin(self, prompt: str) -> Round:
+        """Put a prompt to all."""
+        self.round = new_round(
+            self.candidates,
+            prompt,
+            self.sampling,
+            chat=self.chat,
+            blind=self.blind,
+            random=self.random,
+        )
+        for answer in self.round.answers:
+            self._keep(answer)
+        return self.round
+
+    def toggle_blind(self) -> None:
+        """From now on without names, for which seen answers go; or with names again."""
+        self.blind = not self.blind
+        if self.blind:
+            self._clear()
+        else:
+            self.round.blind = False
+
+    def remove(self, place: int) -> None:
+        """Take a candidate out; the last one stays."""
+        if len(self.candidates) > 1:
+            gone = self.round.answers[place]
+            self.candidates.remove(gone.candidate)
+            self.round.change([a for a in self.round.answers if a is not gone])
+
+    def show_step(self, place: int, step: int) -> Answer | None:
+        """Put the checkpoint at place `step` of its run's course into a pane; the new answer, None
+        where there is no other step. It is to be asked while it is `waiting`."""
+        before = self.round.answers[place]
+        steps = self.course(before.candidate)
+        if not 0 <= step < len(steps) or steps[step] == before.candidate:
+            return None
+        answer = self._answer(steps[step]) if self.round.asked else Answer(steps[step])
+        self.candidates = [s if s != before.candidate else steps[step] for s in self.candidates]
+        self.round.change([a if a is not before else answer for a in self.round.answers])
+        return answer
+
+    def retry(self) -> list[Answer]:
+        """Begin the failed answers anew."""
+        failed = [a for a in self.round.answers if a.state == "failed"]
+        new = {id(a): Answer(a.candidate, state="waiting") for a in failed}
+        self.round.answers = [new.get(id(a), a) for a in self.round.answers]
+        for answer in new.values():
+            self._keep(answer)
+        return list(new.values())
+
+    def _clear(self) -> None:
+        self.round = Round([Answer(candidate) for candidate in self.candidates], blind=self.blind)
+
+    def _answer(self, candidate: Candidate) -> Answer:
+        """The kept answer to this prompt with these settings, or one to be asked."""
+        kept = self._kept.get(self._key(candidate))
+        if kept is not None and (kept.busy or kept.state == "done"):
+            return kept
+        answer = Answer(candidate, state="waiting")
+        self._keep(answer)
+        return answer
+
+    def _keep(self, answer: Answer) -> None:
+        self._kept.pop(self._key(answer.candidate), None)
+        self._kept[self._key(answer.candidate)] = answer
+        while len(self._kept) > _KEPT:
+            del self._kept[next(iter(self._kept))]
+
+    def _key(self, candidate: Candidate) -> Key:
+        return _name(candidate), self.round.prompt, self.round.chat, self.round.sampling
+
+
+def _name(candidate: Candidate) -> tuple[str, str]:
+    """What stays the same when a model is brought into memory."""
+    return candidate.where, candidate.model.id
+
+
+class AnswerWorkers:
+    """Its workers are those of `host`; `changed` is called when answers begin and when they end."""
+
+    def __init__(
+        self, host: Widget, comparison: Comparison, connect: Connect, changed: Callable[[], None]
+    ) -> None:
+        self._host, self._comparison = host, comparison
+        self._connect, self._changed = connect, changed
+        self._writing: Worker[None] | None = None
+
+    @property
+    def together(self) -> bool:
+        """Whether several that were asked together still write."""
+        return self._writing is not None and self._writing.is_running
+
+    def all(self, answers: Sequence[Answer]) -> None:
+        """Ask all of these, where there are any."""
+        if answers:
+            self._writing = self._host.run_worker(self._answers(answers), group="answers")
+
+    def again(self) -> None:
+        """Ask again what failed."""
+        self.all(self._comparison.retry())
+
+    def step(self, place: int, step: int) -> None:
+        """Show in a pane what the checkpoint at this step of its run makes of the prompt; whoever
+        goes on to the next one soon asks only that."""
+        answer = self._comparison.show_step(place, step)
+        if answer is not None and answer.state == "waiting":
+            asked = self._answers([answer], _STEP_DELAY)
+            self._host.run_worker(asked, group=f"step {place}", exclusive=True)
+
+    def stop(self) -> bool:
+        """End what is being written; whether anything was."""
+        busy = self._comparison.round.busy
+        if busy:
+            self._host.workers.cancel_node(self._host)
+        return busy
+
+    async def _answers(self, answers: Sequence[Answer], after: float = 0.0) -> None:
+        self._changed()
+        try:
+            await answer_all(self._comparison.round, answers, self._connect, after=after)
+        finally:
+            if self._host.is_attached:
+                self._changed()
 
 
 async def answer_all(
@@ -216,7 +216,7 @@ async def answer_all(
         await asyncio.gather(*(_load(answer, connect) for answer in answers))
         ready = [answer for answer in answers if answer.state == "waiting"]
         for answer in ready:
-            answer.beside = len(ready) - 1
+            answer.concurrent = len(ready) - 1
         await asyncio.gather(*(_write(found, one, connect) for one in ready))
     finally:
         for answer in answers:
@@ -227,9 +227,9 @@ async def answer_all(
 async def _load(answer: Answer, connect: Connect) -> None:
     answer.state = "loading"
     try:
-        client = await connect(answer.contender.where)
-        if answer.contender.where == LOCAL:
-            await client.load(answer.contender.model.id)
+        client = await connect(answer.candidate.where)
+        if answer.candidate.where == LOCAL:
+            await client.load(answer.candidate.model.id)
     except HatcheryError as error:
         answer.end("failed", error)
     else:
@@ -238,8 +238,8 @@ async def _load(answer: Answer, connect: Connect) -> None:
 
 async def _write(found: Round, answer: Answer, connect: Connect) -> None:
     try:
-        client = await connect(answer.contender.where)
-        async with aclosing(client.stream(found.ask(answer.contender))) as pieces:
+        client = await connect(answer.candidate.where)
+        async with aclosing(client.stream(found.ask(answer.candidate))) as pieces:
             async for piece in pieces:
                 answer.take(piece)
     except HatcheryError as error:

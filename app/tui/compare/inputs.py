@@ -1,4 +1,5 @@
-"""The form that a remote server is added with."""
+"""What a comparison is given: the address of a remote server, the prompt, and the settings of
+sampling."""
 
 from typing import ClassVar
 from urllib.parse import urlsplit
@@ -24,6 +25,8 @@ _FIELDS = (
     ("model", "Model", "its name there; empty: all that the server lists", False),
     ("token", "Key", "if it wants one; kept in memory only, never written", True),
 )
+_CONTINUE = "a text that every model goes on with, or FILE:path; ↑ brings back earlier ones"
+_CHAT = "a message that every model answers; ↑ brings back earlier ones"
 
 
 class _Line(Input):
@@ -123,10 +126,6 @@ def _is_address(text: str) -> bool:
         return found.scheme in ("http", "https") and bool(found.hostname) and found.port != 0
     except ValueError:
         return False
-
-
-_CONTINUE = "a text that every model goes on with, or FILE:path; ↑ brings back earlier ones"
-_CHAT = "a message that every model answers; ↑ brings back earlier ones"
 
 
 class Prompt(PromptArea):

@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Input, Static
 
-from app.tui.compare.selection import Contender, labels, memory, selected
+from app.tui.compare.selection import Candidate, labels, memory, selected
 from app.tui.compare.wording import heading, row
 from app.tui.widgets.text import MUTED, joined, plain
 from app.tui.widgets.virtual_list import RowList
@@ -44,7 +44,7 @@ class Models(RowList):
     def on_key(self, event: events.Key) -> None:
         if event.character and event.character in _TYPED:
             event.stop()
-            self.screen.query_one(Chooser).type(event.character)
+            self.screen.query_one(ModelPicker).type(event.character)
 
     def on_click(self, event: events.Click) -> None:
         event.prevent_default()
@@ -67,11 +67,11 @@ class _Numbers(Input):
         self.screen.query_one(Models).focus()
 
 
-class Chooser(Vertical):
+class ModelPicker(Vertical):
     """`fill` gives it the models there are; `Done` comes with those chosen, in their order."""
 
     DEFAULT_CSS = """
-    Chooser {
+    ModelPicker {
         height: 1fr;
         & .names { height: 1; }
         & Models { height: 1fr; }
@@ -85,16 +85,16 @@ class Chooser(Vertical):
     class Done(Message):
         """Enter: compare these."""
 
-        def __init__(self, chosen: list[Contender]) -> None:
+        def __init__(self, chosen: list[Candidate]) -> None:
             super().__init__()
             self.chosen = chosen
 
     def __init__(self) -> None:
-        super().__init__(id="chooser", classes="panel")
+        super().__init__(id="model-picker", classes="panel")
         self.border_title = "Which models?"
-        self._there: list[Contender] = []
+        self._there: list[Candidate] = []
         self._labels: list[str] = []
-        self._chosen: list[Contender] = []
+        self._chosen: list[Candidate] = []
         self._free: int | None = None
         self._fault = ""
 
@@ -119,7 +119,7 @@ class Chooser(Vertical):
         return max(40, self.content_size.width - 1)
 
     @property
-    def chosen(self) -> list[Contender]:
+    def chosen(self) -> list[Candidate]:
         return list(self._chosen)
 
     def focus_list(self) -> None:
@@ -127,7 +127,7 @@ class Chooser(Vertical):
         self.query_one(Models).focus()
 
     def fill(
-        self, there: Sequence[Contender], chosen: Sequence[Contender], free: int | None
+        self, there: Sequence[Candidate], chosen: Sequence[Candidate], free: int | None
     ) -> None:
         """Show what there is; `free` is memory in bytes."""
         self._there, self._free = list(there), free

@@ -23,7 +23,7 @@ class Drawing(NamedTuple):
 
 
 class _Text(VerticalScroll, inherit_bindings=False):
-    """The answer; it only scrolls up and down, the arrows to the sides are for steps."""
+    """The answer; it only scrolls up and down, left and right are for steps."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "scroll_up", show=False),

@@ -11,9 +11,9 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
-from app.tui.compare.comparison import Round, summary
 from app.tui.compare.pane import Drawing, Pane
-from app.tui.compare.selection import Contender
+from app.tui.compare.round import Round, summary
+from app.tui.compare.selection import Candidate
 from app.tui.compare.wording import (
     body,
     conclusion,
@@ -31,7 +31,7 @@ from utils.errors import HatcheryError
 
 _NARROWEST = 38  # cells of a pane
 
-Course: TypeAlias = Callable[[Contender], Sequence[Contender]]
+Course: TypeAlias = Callable[[Candidate], Sequence[Candidate]]
 """The checkpoints of the same run, by steps."""
 
 
@@ -49,7 +49,7 @@ class Pages(Static):
         self.post_message(self.Turned(-1 if event.x < self.size.width / 2 else 1))
 
 
-class Arena(Vertical):
+class AnswerPanes(Vertical):
     """`begin` makes room for a round, `draw` shows how far it is."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -57,17 +57,17 @@ class Arena(Vertical):
         Binding("right_square_bracket", "page(1)", "Panes after", show=False, key_display="]"),
     ]
     DEFAULT_CSS = """
-    Arena {
+    AnswerPanes {
         height: 1fr;
         & .panes { height: 1fr; }
         & .below { height: auto; max-height: 4; padding: 0 1; }
         & .below Pages { width: auto; color: $accent; text-style: bold; padding-right: 2; }
-        & .below .said { width: 1fr; height: auto; max-height: 4; }
+        & .below .summary { width: 1fr; height: auto; max-height: 4; }
     }
     """
 
     def __init__(self, course: Course) -> None:
-        super().__init__(id="arena")
+        super().__init__(id="answer-panes")
         self._course = course
         self._page = 0
         self._panes: list[Pane] = []
@@ -76,7 +76,7 @@ class Arena(Vertical):
         yield Horizontal(classes="panes")
         with Horizontal(classes="below"):
             yield Pages()
-            yield Static(classes="said")
+            yield Static(classes="summary")
 
     @property
     def per_page(self) -> int:
@@ -142,7 +142,7 @@ class Arena(Vertical):
             pane.show(
                 Drawing(
                     title(found, pane.place, name),
-                    Content("") if found.hidden else self._ruler(answer.contender, pane.inner),
+                    Content("") if found.hidden else self._ruler(answer.candidate, pane.inner),
                     body(found, answer, coloured=coloured),
                     figures(found, answer, best, pane.inner),
                     edge(found, pane.place),
@@ -158,12 +158,12 @@ class Arena(Vertical):
             lines = [conclusion(found, names, best), footnote(found)]
         lines.insert(0, legend() if coloured else Content(""))
         said = Content("\n").join([line for line in lines if line])
-        self.query_one(".said", Static).update(said)
+        self.query_one(".summary", Static).update(said)
 
-    def _ruler(self, contender: Contender, width: int) -> Content:
-        course = self._course(contender)
+    def _ruler(self, candidate: Candidate, width: int) -> Content:
+        course = self._course(candidate)
         if not course:
             return Content("")
-        line = ruler(course, contender, width)
+        line = ruler(course, candidate, width)
         above = losses(course, width) if len(self._panes) == 1 else Content("")
         return Content("\n").join([above, line]) if above else line

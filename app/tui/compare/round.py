@@ -1,186 +1,195 @@
-"""A comparison from the choice to the vote: who stands, what was asked, what is kept for scrubbing.
-Knows no widgets and no servers."""
+"""A round of a comparison: one prompt, the answers of all models as they are streamed, who was
+fastest, and the vote. Knows no widgets and no servers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from random import Random
+from typing import Literal, NamedTuple, TypeAlias
 
-from textual.widget import Widget
-from textual.worker import Worker
+from app.client.client import Piece, Request, Sampling
+from app.tui.compare.selection import Candidate, labels
+from app.tui.widgets.token_colours import Span, Spans
+from pipeline.benchmark.votes import Vote, text_hash
+from utils.errors import HatcheryError
 
-from app.client.client import Model, Sampling
-from app.tui.compare.comparison import Answer, Connect, Key, Round, answer_all, begun
-from app.tui.compare.selection import LOCAL, Contender, course
-
-_KEPT = 200  # answers, for walking back and forth through the steps
+State: TypeAlias = Literal["empty", "loading", "waiting", "writing", "done", "stopped", "failed"]
+BUSY = ("loading", "waiting", "writing")
 
 
-class Match:
-    """`sides` stand in the order they were chosen, `round` has them in the order of the panes."""
+@dataclass(eq=False)
+class Answer:
+    """What one model has written; `spans` are the lengths of its tokens in characters with their
+    log-probabilities in nats, `tokens` counts them while they come, `concurrent` is how many others
+    wrote at the same time."""
 
-    def __init__(self, sampling: Sampling, random: Random) -> None:
-        self.sampling = sampling
-        self.random = random
-        self.blind = False
-        self.chat = False
-        self.sides: list[Contender] = []
-        self.round = Round([])
-        self._local: list[Contender] = []
-        self._added: list[Contender] = []
-        self._kept: dict[Key, Answer] = {}
+    candidate: Candidate
+    text: str = ""
+    spans: list[Span] = field(default_factory=list)
+    tokens: int = 0
+    concurrent: int = 0
+    state: State = "empty"
+    finish: str = ""
+    figures: dict[str, float] = field(default_factory=dict)
+    error: HatcheryError | None = None
+    _spans: Spans = field(default_factory=Spans)
 
     @property
-    def there(self) -> list[Contender]:
-        """All that can be chosen."""
-        return [*self._local, *self._added]
+    def busy(self) -> bool:
+        return self.state in BUSY
 
-    def listed(self, models: Sequence[Model]) -> None:
-        """The app's own server has these now."""
-        self._local = [Contender(model) for model in models]
-        now = {one.model.id: one for one in self._local}
-        self.sides = [now.get(s.model.id, s) if s.where == LOCAL else s for s in self.sides]
+    def take(self, piece: Piece) -> None:
+        """Add what came."""
+        self.state = "writing"
+        self.text += piece.text
+        self.spans += self._spans.take(piece.text, piece.tokens)
+        self.tokens += len(piece.tokens) or bool(piece.text)
+        self.finish = piece.finish or self.finish
+        self.figures |= piece.figures or {}
 
-    def add(self, models: Sequence[Model], where: str) -> list[Contender]:
-        """A remote server has these."""
-        new = [Contender(model, where) for model in models]
-        self._added += [one for one in new if one not in self._added]
-        return new
+    def end(self, state: State, error: HatcheryError | None = None) -> None:
+        """Nothing more comes, in case of a failure for a reason; what was written stays."""
+        self.spans += self._spans.end()
+        self._spans = Spans()
+        self.state, self.error = state, error
 
-    def course(self, contender: Contender) -> list[Contender]:
-        """The checkpoints of the same run by their steps."""
-        return course(contender, self.there)
 
-    def choose(self, sides: Sequence[Contender]) -> list[Answer]:
-        """Let these stand. Answers that are there stay; those that are to be asked now come back,
-        where a prompt was given before."""
-        if list(map(_name, sides)) == list(map(_name, self.sides)):
-            return []  # and the vote stays too
-        self.sides = list(sides)
-        old, found = self.round, {_name(a.contender): a for a in self.round.answers}
-        if old.hidden or not old.asked:
-            self._clear()
-            return []
-        answers = [found.get(_name(side)) or self._answer(side) for side in sides]
-        old.change(answers)
-        return [answer for answer in answers if answer.state == "waiting"]
+@dataclass
+class Round:
+    """A prompt, put to all. `answers` are in the order of the panes; while it is `blind` and
+    undecided, nothing may tell which model wrote which."""
 
-    def begin(self, prompt: str) -> Round:
-        """Put a prompt to all."""
-        self.round = begun(
-            self.sides, prompt, self.sampling, chat=self.chat, blind=self.blind, random=self.random
+    answers: list[Answer]
+    prompt: str = ""
+    chat: bool = False
+    sampling: Sampling = field(default_factory=Sampling)
+    blind: bool = False
+    asked: bool = False
+    decided: bool = False
+    winner: Answer | None = None
+
+    @property
+    def busy(self) -> bool:
+        return any(answer.busy for answer in self.answers)
+
+    @property
+    def failed(self) -> bool:
+        return any(answer.state == "failed" for answer in self.answers)
+
+    @property
+    def hidden(self) -> bool:
+        """Whether the names are kept back."""
+        return self.blind and not self.decided
+
+    @property
+    def eligible(self) -> list[Answer]:
+        """The answers that a vote is about: those that were not lost to a failure."""
+        return [a for a in self.answers if a.state in ("done", "stopped")]
+
+    @property
+    def votable(self) -> bool:
+        return self.asked and not self.busy and not self.decided and len(self.eligible) > 1
+
+    def names(self) -> list[str]:
+        """What stands above the panes."""
+        if self.hidden:
+            return [letter(place) for place in range(len(self.answers))]
+        return labels([answer.candidate for answer in self.answers])
+
+    def ask(self, candidate: Candidate) -> Request:
+        """The question for one model, with the same seed for every one."""
+        said = ({"role": "user", "content": self.prompt},) if self.chat else None
+        text = None if self.chat else self.prompt
+        return Request(candidate.model.id, text, said, self.sampling, logprobs=True)
+
+    def ballot(self, winner: Answer | None, *, time: float) -> Vote:
+        """The record of a vote; None says that no answer is better."""
+        voted = self.eligible
+        return Vote(
+            prompt=self.prompt,
+            models=tuple(answer.candidate.name for answer in voted),
+            texts=tuple(text_hash(answer.text) for answer in voted),
+            winner=winner.candidate.name if winner else None,
+            sampling=settings(self.sampling),
+            seed=self.sampling.seed,
+            blind=self.blind,
+            time=time,
+            chat=self.chat,
         )
-        for answer in self.round.answers:
-            self._keep(answer)
-        return self.round
 
-    def toggle_blind(self) -> None:
-        """From now on without names, for which seen answers go; or with names again."""
-        self.blind = not self.blind
-        if self.blind:
-            self._clear()
-        else:
-            self.round.blind = False
+    def decide(self, winner: Answer | None) -> None:
+        """The vote is kept: names may be told."""
+        self.decided, self.winner = True, winner
 
-    def remove(self, place: int) -> None:
-        """Take a side out; the last one stays."""
-        if len(self.sides) > 1:
-            gone = self.round.answers[place]
-            self.sides.remove(gone.contender)
-            self.round.change([a for a in self.round.answers if a is not gone])
-
-    def scrub(self, place: int, step: int) -> Answer | None:
-        """Put the checkpoint at place `step` of its run's course into a pane; the new answer, None
-        where there is no other step. It is to be asked while it is `waiting`."""
-        before = self.round.answers[place]
-        steps = self.course(before.contender)
-        if not 0 <= step < len(steps) or steps[step] == before.contender:
-            return None
-        answer = self._answer(steps[step]) if self.round.asked else Answer(steps[step])
-        self.sides = [s if s != before.contender else steps[step] for s in self.sides]
-        self.round.change([a if a is not before else answer for a in self.round.answers])
-        return answer
-
-    def retry(self) -> list[Answer]:
-        """Begin the failed answers anew."""
-        failed = [a for a in self.round.answers if a.state == "failed"]
-        new = {id(a): Answer(a.contender, state="waiting") for a in failed}
-        self.round.answers = [new.get(id(a), a) for a in self.round.answers]
-        for answer in new.values():
-            self._keep(answer)
-        return list(new.values())
-
-    def _clear(self) -> None:
-        self.round = Round([Answer(side) for side in self.sides], blind=self.blind)
-
-    def _answer(self, contender: Contender) -> Answer:
-        """The kept answer to this prompt with these settings, or one to be asked."""
-        kept = self._kept.get(self._key(contender))
-        if kept is not None and (kept.busy or kept.state == "done"):
-            return kept
-        answer = Answer(contender, state="waiting")
-        self._keep(answer)
-        return answer
-
-    def _keep(self, answer: Answer) -> None:
-        self._kept.pop(self._key(answer.contender), None)
-        self._kept[self._key(answer.contender)] = answer
-        while len(self._kept) > _KEPT:
-            del self._kept[next(iter(self._kept))]
-
-    def _key(self, contender: Contender) -> Key:
-        return _name(contender), self.round.prompt, self.round.chat, self.round.sampling
+    def change(self, answers: list[Answer]) -> None:
+        """Other models stand here from now on, whose names are known."""
+        self.answers = answers
+        self.blind, self.decided, self.winner = False, False, None
 
 
-def _name(contender: Contender) -> tuple[str, str]:
-    """What stays the same when a model is brought into memory."""
-    return contender.where, contender.model.id
+def new_round(
+    candidates: Sequence[Candidate],
+    prompt: str,
+    sampling: Sampling,
+    *,
+    chat: bool,
+    blind: bool,
+    random: Random,
+) -> Round:
+    """A round in which nobody has answered yet: without a seed in the settings, one is drawn that
+    all share; a blind one has a new order."""
+    seeded = sampling
+    if sampling.seed is None:
+        seeded = replace(sampling, seed=random.randrange(1, 1_000_000))
+    order = shuffled(candidates, random.getrandbits(32)) if blind else list(candidates)
+    answers = [Answer(candidate, state="waiting") for candidate in order]
+    return Round(answers, prompt, chat, seeded, blind, asked=True)
 
 
-_HESITATION = 0.25  # seconds on a step before its checkpoint is asked
+def shuffled(candidates: Sequence[Candidate], seed: int) -> list[Candidate]:
+    """The candidates in an order that only the seed tells."""
+    return Random(seed).sample(candidates, len(candidates))
 
 
-class Asking:
-    """Its workers are those of `host`; `changed` is called when answers begin and when they end."""
+def letter(place: int) -> str:
+    """A, B, ... Z, A2, B2, ..."""
+    turn, at = divmod(place, 26)
+    return f"{chr(ord('A') + at)}{turn + 1 if turn else ''}"
 
-    def __init__(
-        self, host: Widget, match: Match, connect: Connect, changed: Callable[[], None]
-    ) -> None:
-        self._host, self._match = host, match
-        self._connect, self._changed = connect, changed
-        self._writing: Worker[None] | None = None
 
-    @property
-    def together(self) -> bool:
-        """Whether several that were asked together still write."""
-        return self._writing is not None and self._writing.is_running
+def settings(sampling: Sampling) -> dict[str, float | int | str | list[str] | None]:
+    """The settings by name, without the seed."""
+    named = asdict(sampling) | {"stop": list(sampling.stop)}
+    return {name: value for name, value in named.items() if name != "seed"}
 
-    def all(self, answers: Sequence[Answer]) -> None:
-        """Ask all of these, where there are any."""
-        if answers:
-            self._writing = self._host.run_worker(self._answers(answers), group="answers")
 
-    def again(self) -> None:
-        """Ask again what failed."""
-        self.all(self._match.retry())
+class Summary(NamedTuple):
+    """Who alone stands out of the answers that came to an end; None where nobody does. Times and
+    speeds compare only between answers that wrote while
+    equally many others did."""
 
-    def step(self, place: int, step: int) -> None:
-        """Show in a pane what the checkpoint at this step of its run makes of the prompt; whoever
-        goes on to the next one soon asks only that."""
-        answer = self._match.scrub(place, step)
-        if answer is not None and answer.state == "waiting":
-            asked = self._answers([answer], _HESITATION)
-            self._host.run_worker(asked, group=f"step {place}", exclusive=True)
+    quickest: Answer | None = None
+    longest: Answer | None = None
+    fastest: Answer | None = None
 
-    def stop(self) -> bool:
-        """End what is being written; whether anything was."""
-        busy = self._match.round.busy
-        if busy:
-            self._host.workers.cancel_node(self._host)
-        return busy
 
-    async def _answers(self, answers: Sequence[Answer], after: float = 0.0) -> None:
-        self._changed()
-        try:
-            await answer_all(self._match.round, answers, self._connect, after=after)
-        finally:
-            if self._host.is_attached:
-                self._changed()
+def summary(answers: Sequence[Answer]) -> Summary:
+    """The shortest time in seconds, the most tokens, the highest speed in tokens per second, of
+    two finished answers and more."""
+    done = [answer for answer in answers if answer.state == "done"]
+    if len(done) < 2:
+        return Summary()
+
+    def top(figure: str, *, least: bool = False) -> Answer | None:
+        known = [answer for answer in done if figure in answer.figures]
+        ranked = sorted(known, key=lambda answer: answer.figures[figure], reverse=not least)
+        alone = len({answer.figures[figure] for answer in ranked[:2]}) == 2
+        return ranked[0] if alone else None
+
+    if not together(done):
+        return Summary(longest=top("new_tokens"))
+    return Summary(top("seconds", least=True), top("new_tokens"), top("tokens_per_second"))
+
+
+def together(done: Sequence[Answer]) -> bool:
+    """Whether these wrote while equally many others did."""
+    return len({answer.concurrent for answer in done}) < 2

@@ -11,11 +11,11 @@ from textual.content import Content
 from textual.widgets import ContentSwitcher
 
 from app.client.client import Client, Model
-from app.tui.compare.body import Duel
+from app.tui.compare.body import CompareBody
+from app.tui.compare.comparison import Comparison
 from app.tui.compare.inputs import EndpointForm
-from app.tui.compare.model_picker import Chooser
-from app.tui.compare.round import Match
-from app.tui.compare.selection import LOCAL, Contender, matching, shortage
+from app.tui.compare.model_picker import ModelPicker
+from app.tui.compare.selection import LOCAL, Candidate, matching, shortage
 from app.tui.compare.wording import trouble
 from app.tui.forms import config_file
 from app.tui.forms.draft import Draft
@@ -54,25 +54,25 @@ class CompareScreen(HatcheryScreen):
     DEFAULT_CSS = """
     CompareScreen {
         ContentSwitcher { height: 1fr; }
-        &.-narrow.-settings Arena { display: none; }
+        &.-narrow.-settings AnswerPanes { display: none; }
         &.-narrow SamplingPanel { width: 1fr; }
     }
     """
 
     def __init__(self) -> None:
         super().__init__("compare")
-        self._wanted: tuple[str, ...] = ()
+        self._requested: tuple[str, ...] = ()
         self._draft = Draft([])
         config_file.reread(self._draft)
-        self.match = Match(sampling_of(self._draft.config.inference), Random())
+        self.comparison = Comparison(sampling_of(self._draft.config.inference), Random())
         self._begun = False
         self._remote: dict[str, Client] = {}
         self._fault: HatcheryError | None = None  # why the models could not be listed
 
     def content(self) -> ComposeResult:
-        with ContentSwitcher(initial="chooser"):
-            yield Chooser()
-            yield Duel(self.match, self._draft, [], self._connect)
+        with ContentSwitcher(initial="model-picker"):
+            yield ModelPicker()
+            yield CompareBody(self.comparison, self._draft, [], self._connect)
         yield EndpointForm()
 
     def on_mount(self) -> None:
@@ -80,44 +80,44 @@ class CompareScreen(HatcheryScreen):
 
     def _begin(self) -> None:
         self._begun = True
-        self._show("chooser")
+        self._show("model-picker")
         self.set_interval(_DRAW_EVERY, self._draw)
         self._look()
 
-    def want(self, models: Sequence[str]) -> None:
+    def request_models(self, models: Sequence[str]) -> None:
         """Let these stand: ids of the server, names of runs or checkpoint folders; with none, or
         none that is there, all stays as it is."""
-        self._wanted = tuple(models)
+        self._requested = tuple(models)
         if self._begun:
             self._look()
 
     def on_screen_resume(self) -> None:
         if config_file.reread(self._draft):
-            self._duel.take_settings()
+            self._body.take_settings()
 
     async def on_unmount(self) -> None:
         for client in self._remote.values():
             await client.close()
 
     @property
-    def _chooser(self) -> Chooser:
-        return self.query_one(Chooser)
+    def _picker(self) -> ModelPicker:
+        return self.query_one(ModelPicker)
 
     @property
-    def _duel(self) -> Duel:
-        return self.query_one(Duel)
+    def _body(self) -> CompareBody:
+        return self.query_one(CompareBody)
 
     @property
-    def _choosing(self) -> bool:
-        return self.query_one(ContentSwitcher).current == "chooser"
+    def _picking(self) -> bool:
+        return self.query_one(ContentSwitcher).current == "model-picker"
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if not self._begun:
             return True
         shown = {
-            "remote": self._choosing,
-            "models": not self._choosing,
-            "again": self._fault is not None if self._choosing else self.match.round.failed,
+            "remote": self._picking,
+            "models": not self._picking,
+            "again": self._fault is not None if self._picking else self.comparison.round.failed,
         }
         return shown.get(action, True)
 
@@ -135,18 +135,18 @@ class CompareScreen(HatcheryScreen):
         except HatcheryError as error:
             self._fault = error
         else:
-            self.match.listed(models)
-        self._fill(matching([one.name for one in self._chooser.chosen], self.match.there))
-        names, self._wanted = self._wanted, ()
-        wanted = matching(names, self.match.there)
-        if names and not wanted and self._fault is None:
+            self.comparison.listed(models)
+        self._fill(matching([one.name for one in self._picker.chosen], self.comparison.there))
+        names, self._requested = self._requested, ()
+        requested = matching(names, self.comparison.there)
+        if names and not requested and self._fault is None:
             self.hatchery.note(f"Not offered: {', '.join(names)}")
-        if wanted and (self._choosing or self._duel.may_change()):
-            await self._choose(wanted)
+        if requested and (self._picking or self._body.may_change()):
+            await self._choose(requested)
         self.refresh_bindings()
 
-    def _fill(self, chosen: Sequence[Contender]) -> None:
-        self._chooser.fill(self.match.there, chosen, free_memory(self.hatchery.reading))
+    def _fill(self, chosen: Sequence[Candidate]) -> None:
+        self._picker.fill(self.comparison.there, chosen, free_memory(self.hatchery.reading))
 
     @on(EndpointForm.Given)
     @work(group="remote", exclusive=True)
@@ -164,17 +164,17 @@ class CompareScreen(HatcheryScreen):
         before, self._remote[where] = self._remote.get(where), client
         if before is not None:
             await before.close()
-        new = self.match.add(models, where)
+        new = self.comparison.add(models, where)
         form.close()
-        self._fill([*self._chooser.chosen, *(new if event.model else [])])
+        self._fill([*self._picker.chosen, *(new if event.model else [])])
 
-    @on(Chooser.Done)
-    async def _done(self, event: Chooser.Done) -> None:
+    @on(ModelPicker.Done)
+    async def _done(self, event: ModelPicker.Done) -> None:
         await self._choose(event.chosen)
 
-    async def _choose(self, chosen: list[Contender]) -> None:
+    async def _choose(self, chosen: list[Candidate]) -> None:
         """Let them stand, after a warning where their weights do not fit into the memory."""
-        new = [one for one in chosen if one not in self.match.sides]
+        new = [one for one in chosen if one not in self.comparison.candidates]
         warning = shortage(new, free_memory(self.hatchery.reading))
 
         async def answered(yes: bool | None) -> None:
@@ -187,50 +187,50 @@ class CompareScreen(HatcheryScreen):
         else:
             await self._stand(chosen)
 
-    async def _stand(self, chosen: list[Contender]) -> None:
-        await self._duel.stand(chosen)
-        self._show("duel")
+    async def _stand(self, chosen: list[Candidate]) -> None:
+        await self._body.stand(chosen)
+        self._show("compare-body")
 
     # What is shown.
 
     def _show(self, view: str) -> None:
         """The choice, or the panes with the prompt."""
         self.query_one(ContentSwitcher).current = view
-        (self._chooser.focus_list if self._choosing else self._duel.action_prompt)()
+        (self._picker.focus_list if self._picking else self._body.action_prompt)()
         self.refresh_bindings()
         self._draw()
 
     def _draw(self) -> None:
-        if not self._choosing:
-            self.header.fact(self._duel.settings_line(short=self.app.size.width < 100))
+        if not self._picking:
+            self.header.fact(self._body.settings_line(short=self.app.size.width < 100))
             return
-        there = len(self.match.there)
+        there = len(self.comparison.there)
         self.header.fact(f"{there} {'model' if there == 1 else 'models'}" if there else "")
         if self._fault is not None:
-            self._chooser.say(trouble(self._fault, "r tries again"))
+            self._picker.say(trouble(self._fault, "r tries again"))
         elif not there:
             note = self.hatchery.serving.note or "starting the model server …"
-            self._chooser.say(plain(note, "italic"))
+            self._picker.say(plain(note, "italic"))
 
     # Keys.
 
     def action_back(self) -> None:
         """Stop what is being written; else back to the panes, else leave."""
-        if not self._choosing and self._duel.asking.stop():
+        if not self._picking and self._body.answer_workers.stop():
             return
-        if self._choosing and self.match.sides:
-            self._show("duel")
+        if self._picking and self.comparison.candidates:
+            self._show("compare-body")
         else:
             super().action_back()
 
     def action_again(self) -> None:
         """List the models again, or ask again what failed; a server that has ended is started."""
-        (self._look if self._choosing else self._duel.asking.again)()
+        (self._look if self._picking else self._body.answer_workers.again)()
 
     def action_models(self) -> None:
-        if self._duel.may_change():
-            self._fill(self.match.sides)
-            self._show("chooser")
+        if self._body.may_change():
+            self._fill(self.comparison.candidates)
+            self._show("model-picker")
             self._look()
 
     def action_remote(self) -> None:
@@ -238,7 +238,7 @@ class CompareScreen(HatcheryScreen):
 
     def action_done(self) -> None:
         """Enter in a setting."""
-        self._duel.close_settings()
+        self._body.close_settings()
 
     def action_votes(self) -> None:
         self.hatchery.open("votes")

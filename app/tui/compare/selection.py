@@ -15,7 +15,7 @@ LOCAL = ""
 
 
 @dataclass(frozen=True)
-class Contender:
+class Candidate:
     """A model and the server that has it."""
 
     model: Model
@@ -45,12 +45,12 @@ class Contender:
         return f"{short_name(model.run)}{step}"
 
 
-def labels(contenders: Sequence[Contender]) -> list[str]:
+def labels(candidates: Sequence[Candidate]) -> list[str]:
     """A name for each that no other of them has: short where that is enough."""
-    short = [contender.short for contender in contenders]
+    short = [candidate.short for candidate in candidates]
     return [
-        name if short.count(name) == 1 else contender.name
-        for name, contender in zip(short, contenders, strict=True)
+        name if short.count(name) == 1 else candidate.name
+        for name, candidate in zip(short, candidates, strict=True)
     ]
 
 
@@ -75,44 +75,44 @@ def selected(text: str, count: int) -> list[int]:
     return list(dict.fromkeys(places))
 
 
-def matching(names: Iterable[str], there: Sequence[Contender]) -> list[Contender]:
+def matching(names: Iterable[str], there: Sequence[Candidate]) -> list[Candidate]:
     """The models meant by ids, names of runs (their best, else latest) or checkpoint folders."""
-    found = [match for name in names if (match := _matching(name, there)) is not None]
+    found = [comparison for name in names if (comparison := _matching(name, there)) is not None]
     return list(dict.fromkeys(found))
 
 
-def _matching(name: str, there: Sequence[Contender]) -> Contender | None:
+def _matching(name: str, there: Sequence[Candidate]) -> Candidate | None:
     path = Path(name)
     step = re.search(r"step_(\d+)$", path.name)
-    for contender in there:
-        model = contender.model
-        if name in (model.id, contender.name):
-            return contender
+    for candidate in there:
+        model = candidate.model
+        if name in (model.id, candidate.name):
+            return candidate
         if step and model.run == path.parent.name and model.step == int(step[1]):
-            return contender
+            return candidate
     of_run = [c for c in there if c.model.run and c.model.run in (name, path.name)]
     of_run.sort(key=lambda c: (c.model.best, c.model.latest), reverse=True)
     return of_run[0] if of_run else None
 
 
-def course(contender: Contender, there: Sequence[Contender]) -> list[Contender]:
+def course(candidate: Candidate, there: Sequence[Candidate]) -> list[Candidate]:
     """The checkpoints of the same run by their steps; empty where it has no other one."""
-    model = contender.model
-    steps: dict[int, Contender] = {}
+    model = candidate.model
+    steps: dict[int, Candidate] = {}
     for other in there:
-        same = other.where == contender.where and other.model.run == model.run
+        same = other.where == candidate.where and other.model.run == model.run
         if model.run and same and other.model.step is not None:
             steps.setdefault(other.model.step, other)
     return [steps[step] for step in sorted(steps)] if len(steps) > 1 else []
 
 
-def memory(chosen: Iterable[Contender]) -> int:
-    """Bytes that the weights of these models need here beside what is loaded already."""
+def memory(chosen: Iterable[Candidate]) -> int:
+    """Bytes that the weights of these models need here in addition to those that are loaded."""
     local = {c.model.id: c.model for c in chosen if c.where == LOCAL}
     return sum(model.bytes or 0 for model in local.values() if not model.loaded)
 
 
-def shortage(chosen: Sequence[Contender], free: int | None) -> str:
+def shortage(chosen: Sequence[Candidate], free: int | None) -> str:
     """What to know before these are loaded: that they do not fit; empty where they do."""
     needed = memory(chosen)
     if free is None or needed <= free:

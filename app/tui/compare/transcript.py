@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from app.tui.compare.comparison import Answer, Round, Summary, settings, summary
+from app.tui.compare.round import Answer, Round, Summary, settings, summary
 from utils.errors import HatcheryError
 from utils.files import write_file
 
@@ -44,14 +44,14 @@ def _transcript(found: Round, when: str) -> Iterator[str]:
         chosen = " (preferred)" if answer is found.winner else ""
         yield f"\n## {_heading(name)}{chosen}\n"
         if not found.hidden:
-            yield f"{_code(answer.contender.name)}  "
+            yield f"{_code(answer.candidate.name)}  "
             yield _figures(answer, best) + "\n"
         if answer.error is not None:
             yield _fenced(str(answer.error)) + "\n"
         yield _fenced(answer.text)
     if found.decided:
         yield f"\n{'Blind' if found.blind else 'Open'} vote: " + (
-            _code(found.winner.contender.name) if found.winner else "no answer is better"
+            _code(found.winner.candidate.name) if found.winner else "no answer is better"
         )
 
 

@@ -21,6 +21,8 @@ from pipeline.benchmark.votes import Standing, Vote, Votes
 from pipeline.runs.folders import short_name
 from utils.units import ago
 
+_BAR = 20  # cells of the picture of an interval
+
 
 class _List(RowList):
     """The votes; there is nothing to open."""
@@ -119,9 +121,6 @@ class VotesScreen(HatcheryScreen):
     def action_blind(self) -> None:
         self._blind = not self._blind
         self._show()
-
-
-_BAR = 20  # cells of the picture of an interval
 
 
 def heading(width: int) -> Content:

@@ -6,8 +6,8 @@ from dataclasses import replace
 from textual.content import Content
 
 from app.client.client import Model, Sampling
-from app.tui.compare.comparison import Answer, Round, Summary, together
-from app.tui.compare.selection import Contender
+from app.tui.compare.round import Answer, Round, Summary, together
+from app.tui.compare.selection import Candidate
 from app.tui.widgets.meter import columns
 from app.tui.widgets.text import MUTED, block, joined, plain
 from app.tui.widgets.token_colours import CLASSES, shade
@@ -30,9 +30,9 @@ def marks(model: Model) -> Content:
     return Content(" ").join([plain(*one) for one in found])
 
 
-def row(contender: Contender, label: str, number: int, width: int, *, chosen: bool) -> Content:
+def row(candidate: Candidate, label: str, number: int, width: int, *, chosen: bool) -> Content:
     """A line of the chooser, in `width` cells."""
-    model = contender.model
+    model = candidate.model
     tick = ("✓", "bold $accent") if chosen else (" ", "")
     name = joined(tick, (f" {number:>3}  ", MUTED), (label, "bold" if chosen else ""), "  ")
     loss = "" if model.val_loss is None else f"{model.val_loss:.3f}"
@@ -42,7 +42,7 @@ def row(contender: Contender, label: str, number: int, width: int, *, chosen: bo
         plain(loss, "bold $success" if model.best else ""),
         plain("" if model.parameters is None else human_count(model.parameters), MUTED),
         plain(size, MUTED),
-        plain("in memory" if model.loaded else "remote" if contender.where else "", MUTED),
+        plain("in memory" if model.loaded else "remote" if candidate.where else "", MUTED),
     ]
     return _fitted(cells, width)
 
@@ -62,7 +62,7 @@ def title(found: Round, place: int, name: str) -> Content:
     """What stands above a pane."""
     answer = found.answers[place]
     number = (f"{place + 1} ", MUTED) if place < 9 else ""
-    model = answer.contender.model
+    model = answer.candidate.model
     sign = marks(replace(model, latest=model.latest and not model.best))
     shown = joined("  ", sign) if sign.plain and not found.hidden else ""
     return joined(number, (name, "bold"), shown)
@@ -73,7 +73,7 @@ def edge(found: Round, place: int) -> Content:
     answer = found.answers[place]
     if answer is found.winner:
         return plain(" ✔ your choice ", "bold $success")
-    if found.votable and answer in found.candidates:
+    if found.votable and answer in found.eligible:
         return plain(f" vote {place + 1} " if place < 9 else " vote x ", "$accent")
     return Content("")
 
@@ -176,7 +176,7 @@ def conclusion(found: Round, names: Sequence[str], best: Summary) -> Content:
 
 def _shared(found: Round) -> Content:
     """That speeds are not those of a model alone."""
-    local = sum(not answer.contender.where for answer in found.answers)
+    local = sum(not answer.candidate.where for answer in found.answers)
     if local < 2 or found.hidden:
         return Content("")
     return plain("They share this machine: alone, each is faster.", MUTED)
@@ -186,7 +186,7 @@ def footnote(found: Round) -> Content:
     """What to know of the figures, once they are there."""
     if not found.asked or found.busy:
         return Content("")
-    if not found.hidden and not together(found.candidates):
+    if not found.hidden and not together(found.eligible):
         words = "Not all wrote at the same time, so their speeds do not compare."
         return plain(f"{words} Sent again, they do.", MUTED)
     return _shared(found)
@@ -209,7 +209,7 @@ def sampling_line(sampling: Sampling, *, chat: bool, short: bool) -> Content:
     return joined(("t ", "$accent"), " · ".join(["chat"] * chat + parts))
 
 
-def ruler(course: Sequence[Contender], at: Contender, width: int) -> Content:
+def ruler(course: Sequence[Candidate], at: Candidate, width: int) -> Content:
     """The steps of a run as marks on a line, the one that is shown among them, with its loss."""
     if at not in course:
         return Content("")
@@ -249,7 +249,7 @@ def ruler_step(count: int, place: int, width: int, x: int) -> int:
     return max(0, place - 1) if x < 2 else min(count - 1, place + 1)
 
 
-def losses(course: Sequence[Contender], width: int) -> Content:
+def losses(course: Sequence[Candidate], width: int) -> Content:
     """The validation losses of a run's steps, for a pane that has the screen for itself."""
     from pipeline.runs.validations import sparkline
 

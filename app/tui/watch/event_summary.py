@@ -95,7 +95,7 @@ class Story:
             events.Saved: self._saved,
             events.Warned: self._warned,
             events.Judged: self._judged,
-            events.Listening: self._listening,
+            events.ServerReady: self._server_ready,
             events.Finished: self._ended,
             events.Failed: self._ended,
         }
@@ -224,7 +224,7 @@ class Story:
         text = f"{event.stage}: {event.verdict}  {event.detail}".rstrip()
         self._notes.append(Note(event.time, "judged", text, event.remedy))
 
-    def _listening(self, event: events.Listening) -> None:
+    def _server_ready(self, event: events.ServerReady) -> None:
         link = f"{event.url}/#token={event.token}" if event.token else event.url
         self._notes.append(Note(event.time, "listening", f"answers at {link}"))
 

@@ -8,15 +8,15 @@ from typing import Any, TypeAlias
 
 from model.generation.sampling import NewToken
 from model.generation.scoring import Scored
-from pipeline.server.engine.protocol import Completion, Request
-from pipeline.server.engine.work_queue import Piece, Placed, Prompt
+from pipeline.server.engine.protocol import ApiRequest, CompletionRequest
+from pipeline.server.engine.work_queue import Piece, PlacedToken, Prompt
 from pipeline.tokenizer.tokenizer import Tokenizer
 
 Json: TypeAlias = dict[str, Any]
-_IMPOSSIBLE = -9999.0  # stands for minus infinity, which JSON does not have
+_LOWEST_LOGPROB = -9999.0  # stands for minus infinity, which JSON does not have
 
 
-class Answer:
+class ResponseBuilder:
     """The answer to one request, in the form of completions.
 
     Places of tokens are those in the text of the answer, which an echo begins with its prompt.
@@ -24,7 +24,7 @@ class Answer:
 
     name, chunk_name, prefix = "text_completion", "text_completion", "cmpl"
 
-    def __init__(self, request: Request, model: str, tokenizer: Tokenizer) -> None:
+    def __init__(self, request: ApiRequest, model: str, tokenizer: Tokenizer) -> None:
         self._request, self._tokenizer = request, tokenizer
         self._head = {
             "id": f"{self.prefix}-{secrets.token_hex(12)}",
@@ -45,7 +45,7 @@ class Answer:
 
     def chunk(self, piece: Piece) -> Json | None:
         """The next chunk of a stream; None where there is nothing to tell."""
-        piece = self._completed(piece)
+        piece = self._with_prompt(piece)
         if not (piece.text or piece.tokens or piece.finish):
             return None
         return self._chunk(self._delta(piece))
@@ -58,7 +58,7 @@ class Answer:
         """The body of an answer that is not streamed."""
         texts: dict[int, list[Piece]] = {}
         for piece in self._pieces:
-            texts.setdefault(piece.index, []).append(self._completed(piece))
+            texts.setdefault(piece.index, []).append(self._with_prompt(piece))
         choices = [self._joined(texts[index]) for index in sorted(texts)]
         return self._head | {"object": self.name, "choices": choices, "usage": usage,
                              "hatchery": figures}  # fmt: skip
@@ -75,7 +75,7 @@ class Answer:
     def _chunk(self, choice: Json) -> Json:
         return self._head | {"object": self.chunk_name, "choices": [choice]}
 
-    def _completed(self, piece: Piece) -> Piece:
+    def _with_prompt(self, piece: Piece) -> Piece:
         """A piece as it is told: the first of a text after its prompt."""
         if not self._echo:
             return piece
@@ -86,14 +86,14 @@ class Answer:
             text, tokens = prompt.text + text, [*prompt.tokens, *tokens]
         return replace(piece, text=text, tokens=tuple(tokens))
 
-    def _choice(self, index: int, text: str, tokens: Sequence[Placed]) -> Json:
+    def _choice(self, index: int, text: str, tokens: Sequence[PlacedToken]) -> Json:
         return {"index": index, "text": text, "logprobs": self._logprobs(tokens)}
 
     def _delta(self, piece: Piece) -> Json:
         choice = self._choice(piece.index, piece.text, piece.tokens)
         return choice | {"finish_reason": piece.finish}
 
-    def _logprobs(self, tokens: Sequence[Placed]) -> Json | None:
+    def _logprobs(self, tokens: Sequence[PlacedToken]) -> Json | None:
         if self._request.alternatives is None:
             return None
         return {
@@ -115,7 +115,7 @@ class Answer:
         return named
 
 
-class ChatAnswer(Answer):
+class ChatResponseBuilder(ResponseBuilder):
     """The answer to a conversation. White space before its first word belongs to the template."""
 
     name, chunk_name, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
@@ -127,7 +127,7 @@ class ChatAnswer(Answer):
             for i in range(texts)
         ]
 
-    def _completed(self, piece: Piece) -> Piece:
+    def _with_prompt(self, piece: Piece) -> Piece:
         if piece.index in self._begun:
             return piece
         piece = replace(piece, text=piece.text.lstrip())
@@ -135,7 +135,7 @@ class ChatAnswer(Answer):
             self._begun.add(piece.index)
         return piece
 
-    def _choice(self, index: int, text: str, tokens: Sequence[Placed]) -> Json:
+    def _choice(self, index: int, text: str, tokens: Sequence[PlacedToken]) -> Json:
         message = {"role": "assistant", "content": text}
         return {"index": index, "message": message, "logprobs": self._logprobs(tokens)}
 
@@ -147,7 +147,7 @@ class ChatAnswer(Answer):
             "finish_reason": piece.finish,
         }
 
-    def _logprobs(self, tokens: Sequence[Placed]) -> Json | None:
+    def _logprobs(self, tokens: Sequence[PlacedToken]) -> Json | None:
         if self._request.alternatives is None:
             return None
         content = [
@@ -166,11 +166,11 @@ class ChatAnswer(Answer):
         }
 
 
-def answer_for(request: Request, model: str, tokenizer: Tokenizer) -> Answer:
+def response_builder(request: ApiRequest, model: str, tokenizer: Tokenizer) -> ResponseBuilder:
     """The form that suits the request."""
-    kind = Answer if isinstance(request, Completion) else ChatAnswer
+    kind = ResponseBuilder if isinstance(request, CompletionRequest) else ChatResponseBuilder
     return kind(request, model, tokenizer)
 
 
 def _finite(logprob: float | None) -> float | None:
-    return None if logprob is None else max(logprob, _IMPOSSIBLE)
+    return None if logprob is None else max(logprob, _LOWEST_LOGPROB)

@@ -23,12 +23,12 @@ from pipeline.tokenizer.tokenizer import CHAT_TEMPLATE
 from utils.artefacts import read_manifest
 from utils.errors import HatcheryError
 
-_FRESH = 2.0  # seconds that a listing is believed
-_NAMED = 8  # models that an error names
+_FRESH_SECONDS = 2.0  # for which a listing is reused
+_MODELS_NAMED = 8  # in an error
 
 
 @dataclass(frozen=True)
-class Offer:
+class ServedModel:
     """A checkpoint that may be asked for. `bytes` is the memory of its weights, `chat` whether its
     files say that it was taught to answer; what a damaged or very old one does not say is None."""
 
@@ -41,9 +41,9 @@ class Offer:
 
 
 class Catalogue:
-    """The offers by id. Any thread may ask.
+    """The served models by id. Safe to call from any thread.
 
-    `chosen` are the checkpoints to offer; without them, all there are in `directory`.
+    `chosen` are the checkpoints to serve; without them, all there are in `directory`.
     """
 
     def __init__(
@@ -56,19 +56,19 @@ class Catalogue:
         self._directory, self._options, self._chosen = directory, options, chosen
         self._clock = clock
         self._read_at: float | None = None
-        self._offers: dict[str, Offer] = {}
+        self._by_id: dict[str, ServedModel] = {}
         self._aliases: dict[str, str] = {}
         self._facts: dict[tuple[Path, float], tuple[int | None, int | None, int, bool]] = {}
         self._lock = Lock()
 
-    def offers(self) -> list[Offer]:
+    def served_models(self) -> list[ServedModel]:
         """All of them, the newest run first and in it the newest checkpoint."""
         with self._lock:
             self._refresh()
-            return list(self._offers.values())
+            return list(self._by_id.values())
 
-    def find(self, name: str | None) -> Offer:
-        """The offer of an id or alias; without a name that of the newest run.
+    def find(self, name: str | None) -> ServedModel:
+        """The served model of an id or alias; without a name that of the newest run.
 
         Raises:
             ApiError: 404, there is none (any more); names those there are.
@@ -77,10 +77,10 @@ class Catalogue:
             self._refresh()
             if name is None and self._aliases:
                 name = next(iter(self._aliases))
-            found = self._offers.get(self._aliases.get(name or "", name or ""))
+            found = self._by_id.get(self._aliases.get(name or "", name or ""))
             if found is not None:
                 return found
-            names = ", ".join([*self._aliases, *self._offers][:_NAMED])
+            names = ", ".join([*self._aliases, *self._by_id][:_MODELS_NAMED])
         raise ApiError(
             404,
             f"The model {name[:100]!r} does not exist." if name else "There is no model yet.",
@@ -94,17 +94,17 @@ class Catalogue:
 
     def _refresh(self) -> None:
         now = self._clock()
-        if self._read_at is not None and now - self._read_at < _FRESH:
+        if self._read_at is not None and now - self._read_at < _FRESH_SECONDS:
             return
         runs = list_runs(self._directory) if not self._chosen else _grouped(self._chosen)
-        self._offers, self._aliases = {}, {}
+        self._by_id, self._aliases = {}, {}
         for run in runs:
             ids = {}
             for checkpoint in run.checkpoints:
-                ids[checkpoint] = self._add(_free(self._offers, checkpoint.id), checkpoint)
+                ids[checkpoint] = self._add(_unused_id(self._by_id, checkpoint.id), checkpoint)
             if run.name != LOOSE:
                 for alias, checkpoint in _aliases(run):
-                    if alias not in self._offers:
+                    if alias not in self._by_id:
                         self._aliases.setdefault(alias, ids[checkpoint])
             else:
                 self._aliases |= {i: i for i in ids.values()}
@@ -114,7 +114,7 @@ class Catalogue:
         key = (checkpoint.path, checkpoint.modified)
         if key not in self._facts:
             self._facts[key] = _facts(checkpoint, self._options)
-        self._offers[name] = Offer(name, checkpoint, *self._facts[key])
+        self._by_id[name] = ServedModel(name, checkpoint, *self._facts[key])
         return name
 
 
@@ -128,13 +128,13 @@ def _facts(
         if checkpoint.path.is_dir():
             config = load_config(checkpoint.path)
             parameters, context = parameter_count(config), config.max_position_embeddings
-            chat = _answers(checkpoint.path)
+            chat = _is_chat_model(checkpoint.path)
         return parameters, context, bytes_needed(checkpoint, options), chat
     except (HatcheryError, OSError):  # loading it will say what is wrong
         return parameters, context, checkpoint.size, chat
 
 
-def _answers(folder: Path) -> bool:
+def _is_chat_model(folder: Path) -> bool:
     """Whether a model was taught to answer: one of ours by what trained it, another by having a
     chat template, which every tokenizer of ours has from the beginning."""
     manifest = read_manifest(folder)
@@ -148,7 +148,7 @@ def _grouped(chosen: Sequence[Checkpoint]) -> list[Run]:
     return [Run(name, tuple(c for c in chosen if c.run == name)) for name in names]
 
 
-def _free(taken: dict[str, Offer], name: str) -> str:
+def _unused_id(taken: dict[str, ServedModel], name: str) -> str:
     number = 1
     while (unique := name if number == 1 else f"{name}-{number}") in taken:
         number += 1

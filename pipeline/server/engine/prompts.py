@@ -1,36 +1,36 @@
-"""What was asked for, measured: prompts as ids, and how many new tokens may follow them."""
+"""The prompts of a request as token ids, and how many new tokens may follow them."""
 
 from collections.abc import Sequence
 
-from pipeline.inference.stop_strings import starts_of
+from pipeline.inference.stop_strings import token_offsets
 from pipeline.options.config import ServeOptions
-from pipeline.server.engine.model_cache import Loaded
-from pipeline.server.engine.protocol import Chat, Completion
+from pipeline.server.engine.model_cache import LoadedModel
+from pipeline.server.engine.protocol import ChatRequest, CompletionRequest
 from pipeline.server.engine.work_queue import Prompt
 from pipeline.server.errors import bad_request, from_hatchery
 from utils.errors import HatcheryError
 
 
-def new_tokens(asked: Completion | Chat, options: ServeOptions) -> int:
+def new_tokens(request: CompletionRequest | ChatRequest, options: ServeOptions) -> int:
     """New tokens of each text at most, before the model and its context are known.
 
     Raises:
         ApiError: 400, more tokens or more texts than this server writes for one request.
     """
-    name, wanted = "max_tokens", asked.max_tokens
-    if isinstance(asked, Chat) and asked.max_completion_tokens is not None:
-        name, wanted = "max_completion_tokens", asked.max_completion_tokens
-    if wanted is not None and wanted > options.max_tokens:
+    name, requested = "max_tokens", request.max_tokens
+    if isinstance(request, ChatRequest) and request.max_completion_tokens is not None:
+        name, requested = "max_completion_tokens", request.max_completion_tokens
+    if requested is not None and requested > options.max_tokens:
         raise bad_request(f"{name} may be {options.max_tokens} at most.", name,
-                          found=str(wanted)[:40])  # fmt: skip
-    texts = asked.n * (len(asked.prompt) if isinstance(asked, Completion) else 1)
+                          found=str(requested)[:40])  # fmt: skip
+    texts = request.n * (len(request.prompt) if isinstance(request, CompletionRequest) else 1)
     if texts > options.max_n:
         raise bad_request(f"At most {options.max_n} texts are written for one request.", "n",
                           found=f"{texts}")  # fmt: skip
-    return options.max_tokens if wanted is None else wanted
+    return options.max_tokens if requested is None else requested
 
 
-def encode(asked: Completion | Chat, loaded: Loaded) -> list[Prompt]:
+def encode(request: CompletionRequest | ChatRequest, loaded: LoadedModel) -> list[Prompt]:
     """Every prompt as ids; in a thread, for a prompt may be long.
 
     Ids are taken as they are. A text begins a document: the BOS before it is ours. So what an echo
@@ -41,14 +41,16 @@ def encode(asked: Completion | Chat, loaded: Loaded) -> list[Prompt]:
         ApiError: the tokenizer or its chat template cannot take it.
     """
     try:
-        if isinstance(asked, Chat):
-            return [Prompt(loaded.chat.encode(asked.messages))]
-        return [_prompt(prompt, asked, loaded) for prompt in asked.prompt]
+        if isinstance(request, ChatRequest):
+            return [Prompt(loaded.chat.encode(request.messages))]
+        return [_prompt(prompt, request, loaded) for prompt in request.prompt]
     except HatcheryError as error:
         raise from_hatchery(error, code="invalid_prompt") from error
 
 
-def new_tokens_after(ids: Sequence[int], limit: int, context: int, asked: Completion | Chat) -> int:
+def new_tokens_that_fit(
+    ids: Sequence[int], limit: int, context: int, request: CompletionRequest | ChatRequest
+) -> int:
     """New tokens that fit behind a prompt, `limit` at most.
 
     Raises:
@@ -58,25 +60,25 @@ def new_tokens_after(ids: Sequence[int], limit: int, context: int, asked: Comple
         raise bad_request(
             f"The prompt has {len(ids)} tokens, and this model's context holds {context}, the "
             "answer included.",
-            "messages" if isinstance(asked, Chat) else "prompt",
+            "messages" if isinstance(request, ChatRequest) else "prompt",
             code="context_length_exceeded",
             remedy="shorten it",
         )
     return min(limit, context - len(ids))
 
 
-def _prompt(sent: str | list[int], asked: Completion, loaded: Loaded) -> Prompt:
-    writer = loaded.desk.writer
+def _prompt(sent: str | list[int], request: CompletionRequest, loaded: LoadedModel) -> Prompt:
+    writer = loaded.queue.writer
     if isinstance(sent, str):
         prompt = Prompt(writer.prompt_ids(sent), added=int(writer.start is not None))
     else:
         _check(sent, writer.tokenizer.vocab_size)
         prompt = Prompt(sent)
-    if asked.echo:
+    if request.echo:
         prompt.text = sent if isinstance(sent, str) else writer.tokenizer.decode(sent)
-    if asked.scored:
+    if request.scored:
         before, own = prompt.ids[: prompt.added], prompt.ids[prompt.added :]
-        prompt.starts = starts_of(writer.tokenizer, own, before)
+        prompt.offsets = token_offsets(writer.tokenizer, own, before)
     return prompt
 
 

@@ -17,8 +17,8 @@ from pipeline.server.errors import bad_request
 _SEED_RANGE = 2**63
 _MOST_STOPS, _MOST_MESSAGES, _MOST_BIASES = 16, 1000, 300
 _ID = re.compile("0|[1-9][0-9]{0,8}")
-_LOOKED_AT = 32  # unknown fields: a request may have any number of them
-_NOT_DONE: dict[str, tuple[Any, ...]] = {  # and the values that ask for nothing
+_UNKNOWN_CHECKED = 32  # unknown fields: a request may have any number of them
+_UNSUPPORTED: dict[str, tuple[Any, ...]] = {  # and the values that ask for nothing
     "suffix": ("",),
     "best_of": (1,),
     "tools": ([],),
@@ -43,7 +43,7 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class Request(BaseModel):
+class ApiRequest(BaseModel):
     """What both kinds of request have; defaults are those of the protocol."""
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
@@ -102,7 +102,7 @@ class Request(BaseModel):
         )
 
 
-class Completion(Request):
+class CompletionRequest(ApiRequest):
     """`/v1/completions`. A prompt is text or ids; without one a new document begins."""
 
     prompt: list[str | list[int]] = Field([""], min_length=1)
@@ -160,7 +160,7 @@ class Message(BaseModel):
         return "".join(texts)
 
 
-class Chat(Request):
+class ChatRequest(ApiRequest):
     """`/v1/chat/completions`."""
 
     messages: list[Message] = Field(min_length=1, max_length=_MOST_MESSAGES)
@@ -173,7 +173,7 @@ class Chat(Request):
         return (self.top_logprobs or 0) if self.logprobs else None
 
 
-class Named(BaseModel):
+class ModelRequest(BaseModel):
     """The model that is to be loaded or unloaded."""
 
     model_config = ConfigDict(strict=True, frozen=True)
@@ -196,25 +196,25 @@ def parse(kind: type[R], body: bytes) -> R:
     if not isinstance(value, dict):
         raise bad_request("The body is not a JSON object.", code="invalid_json")
     given = {name: item for name, item in value.items() if item is not None}
-    _refuse_not_done(given, kind)
+    _refuse_unsupported(given, kind)
     try:
         return kind.model_validate(given)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         param = ".".join(map(str, first["loc"]))
-        said = first["msg"].removeprefix("Value error, ")
-        raise bad_request(f"{param}: {said}.", param) from None
+        reason = first["msg"].removeprefix("Value error, ")
+        raise bad_request(f"{param}: {reason}.", param) from None
 
 
-def _refuse_not_done(given: dict[str, Any], kind: type[BaseModel]) -> None:
-    for name, harmless in _NOT_DONE.items():
+def _refuse_unsupported(given: dict[str, Any], kind: type[BaseModel]) -> None:
+    for name, harmless in _UNSUPPORTED.items():
         if name in given and given[name] not in harmless:
             if name == "best_of" and given[name] == given.get("n", 1):
                 continue
             raise bad_request(f"{name} is not supported.", name, code="unsupported_parameter")
     fields = kind.model_fields
-    unknown = sorted(given.keys() - fields.keys() - _NOT_DONE.keys())
-    for name in unknown[:_LOOKED_AT]:
+    unknown = sorted(given.keys() - fields.keys() - _UNSUPPORTED.keys())
+    for name in unknown[:_UNKNOWN_CHECKED]:
         if near := difflib.get_close_matches(name[:64], fields, 1, 0.85):
             raise bad_request(f"{name} is unknown: did you mean {near[0]}?", name[:64],
                               code="unknown_parameter")  # fmt: skip

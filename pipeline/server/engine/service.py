@@ -1,5 +1,5 @@
-"""A request's way: admitted, its model fetched, its prompts encoded, written, and given up when
-nobody waits any more. Knows nothing of HTTP."""
+"""The life of a request: admitted, its model loaded, its prompts encoded, texts generated, and
+cancelled when no client waits any more. Knows nothing of HTTP."""
 
 import asyncio
 import time
@@ -9,23 +9,23 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.options.config import Config, ServeOptions
-from pipeline.server.engine.answers import answer_for
-from pipeline.server.engine.catalogue import Catalogue, Offer
-from pipeline.server.engine.model_cache import Loaded, Shelf
-from pipeline.server.engine.prompts import encode, new_tokens, new_tokens_after
-from pipeline.server.engine.protocol import Chat, Completion
-from pipeline.server.engine.work_queue import Job, Piece
+from pipeline.server.engine.answers import response_builder
+from pipeline.server.engine.catalogue import Catalogue, ServedModel
+from pipeline.server.engine.model_cache import LoadedModel, ModelCache
+from pipeline.server.engine.prompts import encode, new_tokens, new_tokens_that_fit
+from pipeline.server.engine.protocol import ChatRequest, CompletionRequest
+from pipeline.server.engine.work_queue import GenerationRequest, Piece
 from pipeline.server.engine.worker import Worker
 from pipeline.server.errors import ApiError, stopping
 from pipeline.server.metrics import Metrics
 
-_COME_AGAIN = 1  # seconds
+_RETRY_AFTER = 1  # seconds
 
 
 class Service:
-    """What all requests share. Made and used in one event loop.
+    """What all requests share. Created and used in one event loop.
 
-    `warn` hears what went wrong with a model.
+    `warn` is called with what went wrong with a model.
     """
 
     def __init__(
@@ -37,15 +37,15 @@ class Service:
         warn: Callable[[str], None],
     ) -> None:
         self.options, self.metrics = options, metrics
-        self.shelf = Shelf(catalogue, options, config.paths.tokenizers_dir, warn)
+        self.models = ModelCache(catalogue, options, config.paths.tokenizers_dir, warn)
         self.worker = Worker(asyncio.get_running_loop(), metrics, warn)
         self.encoding = ThreadPoolExecutor(2, "encode")
-        self._open: set[Request] = set()
+        self._active: set[ActiveRequest] = set()
         self._waiting = 0
         self._stopping = False
 
-    async def ask(self, asked: Completion | Chat) -> "Request":
-        """Let a request be answered; whoever asks closes it.
+    async def start(self, request: CompletionRequest | ChatRequest) -> "ActiveRequest":
+        """Admit a request and begin to generate; the caller closes it.
 
         Raises:
             ApiError: 429, too many wait; or it cannot be answered.
@@ -55,72 +55,72 @@ class Service:
         if self._waiting >= self.options.queue:
             raise ApiError(429, "Too many requests are waiting.", code="queue_full",
                            found=f"{self._waiting} requests", remedy="send it again in a moment",
-                           retry_after=_COME_AGAIN)  # fmt: skip
-        request = Request(self, asked)
+                           retry_after=_RETRY_AFTER)  # fmt: skip
+        active = ActiveRequest(self, request)
         try:
-            await request.begin()
+            await active.begin()
         except BaseException:
-            request.close()
+            active.close()
             raise
-        return request
+        return active
 
-    async def load(self, name: str) -> Offer:
-        """Have a model in memory.
+    async def load(self, name: str) -> ServedModel:
+        """Load a model into memory.
 
         Raises:
-            ApiError: see `Shelf.lease`; 408, others have not made room for it in time.
+            ApiError: see `ModelCache.acquire`; 408, no other model was evicted in time.
         """
         seconds = self.options.request_seconds
         try:
             async with asyncio.timeout(seconds):
-                loaded = await self.shelf.lease(name)
+                loaded = await self.models.acquire(name)
         except TimeoutError:
             raise _expired(
                 seconds, "wait for the others, or serve with a larger --models"
             ) from None
-        self.shelf.release(loaded)
-        return loaded.offer
+        self.models.release(loaded)
+        return loaded.served
 
-    def enter(self, request: "Request") -> None:
+    def enter(self, request: "ActiveRequest") -> None:
         """A request waits for its first row."""
-        self._open.add(request)
-        self.wait(1)
+        self._active.add(request)
+        self.count_waiting(1)
 
-    def leave(self, request: "Request") -> None:
+    def leave(self, request: "ActiveRequest") -> None:
         """A request is over."""
-        self._open.discard(request)
+        self._active.discard(request)
 
-    def wait(self, more: int) -> None:
-        """So many more requests wait."""
+    def count_waiting(self, more: int) -> None:
+        """Add `more` to the number of requests that wait for a row."""
         self._waiting += more
         self.metrics.waiting.set(self._waiting)
-        self.metrics.models.set(len(self.shelf))
+        self.metrics.models.set(len(self.models))
 
     def stop(self) -> None:
-        """Tell every open request that it ends here; the engine thread ends after its step."""
+        """Fail every open request; the engine thread ends after its step."""
         self._stopping = True
-        for request in self._open:
+        for request in self._active:
             request.fail(stopping())
         self.worker.stop()
-        self.shelf.close()
+        self.models.close()
         self.encoding.shutdown(wait=False, cancel_futures=True)
 
 
-class Request:
-    """One request: `next` gives what was written since, until `done`."""
+class ActiveRequest:
+    """One request being answered: `next` gives the pieces written since, until `done`."""
 
-    def __init__(self, service: Service, asked: Completion | Chat) -> None:
-        self._service, self.asked = service, asked
+    def __init__(self, service: Service, request: CompletionRequest | ChatRequest) -> None:
+        self._service, self.request = service, request
         self._loop = asyncio.get_running_loop()
         self._began = time.monotonic()
         self._first: float | None = None
-        self._loaded: Loaded | None = None
-        self._job: Job | None = None
+        self._loaded: LoadedModel | None = None
+        self._generation: GenerationRequest | None = None
         self._failure: ApiError | None = None
         self._task = asyncio.current_task()
         self._prompt_tokens = 0
         self._unfinished = 0
-        self._waits = True
+        self._is_waiting = True
         seconds = service.options.request_seconds
         late = _expired(seconds, "ask for fewer tokens")
         self._deadline = self._loop.call_later(seconds, self.fail, late)
@@ -132,7 +132,7 @@ class Request:
         return self._unfinished == 0
 
     async def begin(self) -> None:
-        """Have the model loaded and the prompts encoded, and the writing begun."""
+        """Load the model, encode the prompts, and submit the texts to the engine thread."""
         try:
             await self._begin()
         except asyncio.CancelledError:
@@ -143,30 +143,32 @@ class Request:
             self._task = None
 
     async def _begin(self) -> None:
-        asked = self.asked
-        limit = new_tokens(asked, self._service.options)
-        self._loaded = loaded = await self._service.shelf.lease(asked.model)
-        writer = loaded.desk.writer
-        encoded = await self._loop.run_in_executor(self._service.encoding, encode, asked, loaded)
-        ends, stop = writer.ends, list(asked.stop)
-        if isinstance(asked, Chat):
+        request = self.request
+        limit = new_tokens(request, self._service.options)
+        self._loaded = loaded = await self._service.models.acquire(request.model)
+        writer = loaded.queue.writer
+        encoded = await self._loop.run_in_executor(self._service.encoding, encode, request, loaded)
+        ends, stop = writer.ends, list(request.stop)
+        if isinstance(request, ChatRequest):
             ends, stop = ends | loaded.chat.stop_ids, [*stop, *loaded.chat.stop_texts]
-        self.answer = answer_for(asked, loaded.offer.id, writer.tokenizer)
-        self._job = job = Job(loaded.desk, time.monotonic, on_begin=self._has_row)
-        if isinstance(asked, Completion) and asked.echo:
-            self.answer.echo(encoded)
-            if asked.scored:
-                job.prompts, job.alternatives = encoded, asked.alternatives or 0
+        self.response = response_builder(request, loaded.served.id, writer.tokenizer)
+        self._generation = generation = GenerationRequest(
+            loaded.queue, time.monotonic, on_begin=self._leave_waiting
+        )
+        if isinstance(request, CompletionRequest) and request.echo:
+            self.response.echo(encoded)
+            if request.scored:
+                generation.prompts, generation.alternatives = encoded, request.alternatives or 0
         for number, prompt in enumerate(encoded):
-            room = new_tokens_after(prompt.ids, limit, writer.context, asked)
-            for index in range(asked.n):
-                settings = asked.settings(index, ends, writer.tokenizer.vocab_size)
+            room = new_tokens_that_fit(prompt.ids, limit, writer.context, request)
+            for index in range(request.n):
+                settings = request.settings(index, ends, writer.tokenizer.vocab_size)
                 settings = replace(settings, max_new_tokens=room)
-                job.add(number * asked.n + index, prompt.ids, settings, stop)
-        self._unfinished = self.texts = len(job.texts)
+                generation.add(number * request.n + index, prompt.ids, settings, stop)
+        self._unfinished = self.texts = len(generation.texts)
         self._prompt_tokens = sum(len(prompt.ids) for prompt in encoded)
         self._service.metrics.prompt_tokens.inc(self._prompt_tokens)
-        self._service.worker.submit(job)
+        self._service.worker.submit(generation)
 
     async def next(self) -> list[Piece]:
         """What was written since the last time; waits until there is something.
@@ -174,40 +176,40 @@ class Request:
         Raises:
             ApiError: it failed, took too long, or the server ends.
         """
-        assert self._job is not None
-        news = await self._job.told.get()
-        if isinstance(news, ApiError):
-            raise news
+        assert self._generation is not None
+        delivery = await self._generation.deliveries.get()
+        if isinstance(delivery, ApiError):
+            raise delivery
         if self._first is None:
             self._first = time.monotonic()
             self._service.metrics.first_token_seconds.observe(self._first - self._began)
-        self._unfinished -= sum(piece.finish is not None for piece in news)
-        return news
+        self._unfinished -= sum(piece.finish is not None for piece in delivery)
+        return delivery
 
     def fail(self, error: ApiError) -> None:
         """End it with `error`, wherever it is."""
         self._failure = error
         if self._task is not None:
             self._task.cancel()
-        if self._job is not None:
-            self._job.cancelled = True
-            self._job.told.put_nowait(error)
+        if self._generation is not None:
+            self._generation.cancelled = True
+            self._generation.deliveries.put_nowait(error)
 
     def close(self) -> None:
-        """Nobody waits for it any more: its texts leave. May be called more than once."""
+        """No client waits any more: its texts leave the batch. May be called more than once."""
         self._deadline.cancel()
-        self._has_row()
+        self._leave_waiting()
         self._service.leave(self)
-        if self._job is not None:
-            self._job.cancelled = True
+        if self._generation is not None:
+            self._generation.cancelled = True
         if self._loaded is not None:
-            self._service.shelf.release(self._loaded)
+            self._service.models.release(self._loaded)
             self._loaded = None
 
     @property
     def usage(self) -> dict[str, int]:
         """Tokens read and written; a prompt counts once however many texts continue it."""
-        new = self._job.new_tokens if self._job else 0
+        new = self._generation.new_tokens if self._generation else 0
         return {
             "prompt_tokens": self._prompt_tokens,
             "completion_tokens": new,
@@ -219,7 +221,7 @@ class Request:
         """What was measured: all the time it took, until the first text, and the speed since it
         had a row."""
         now = time.monotonic()
-        began = self._job.began if self._job and self._job.began else now
+        began = self._generation.began if self._generation and self._generation.began else now
         new = self.usage["completion_tokens"]
         return {
             "seconds": round(now - self._began, 4),
@@ -227,10 +229,10 @@ class Request:
             "tokens_per_second": round(new / (now - began), 1) if now > began else 0.0,
         }
 
-    def _has_row(self) -> None:
-        if self._waits:
-            self._waits = False
-            self._service.wait(-1)
+    def _leave_waiting(self) -> None:
+        if self._is_waiting:
+            self._is_waiting = False
+            self._service.count_waiting(-1)
 
 
 def _expired(seconds: float, remedy: str) -> ApiError:

@@ -12,9 +12,9 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from pipeline.server.engine.catalogue import Offer
-from pipeline.server.engine.protocol import Chat, Completion, Named, parse
-from pipeline.server.engine.service import Request, Service
+from pipeline.server.engine.catalogue import ServedModel
+from pipeline.server.engine.protocol import ChatRequest, CompletionRequest, ModelRequest, parse
+from pipeline.server.engine.service import ActiveRequest, Service
 from pipeline.server.engine.work_queue import Piece
 from pipeline.server.errors import ApiError
 from pipeline.server.http.guard import internal, read_body
@@ -25,49 +25,49 @@ _STREAMED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 def create_app(service: Service) -> FastAPI:
-    """The application; what may ask it and how much is `guard`'s concern."""
+    """The application; authentication and limits are in `guard`."""
     app = FastAPI(title="Hatchery", openapi_url=None, redirect_slashes=False)
     app.add_exception_handler(ApiError, _on_error)
     app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(Exception, _on_mistake)
+    app.add_exception_handler(Exception, _on_exception)
 
     @app.get("/v1/models")
     async def models() -> Response:
-        offers = await asyncio.to_thread(service.shelf.offers)
+        listed = await asyncio.to_thread(service.models.served_models)
         facts = {
-            "device": service.shelf.device.type,
-            "memory_free": await asyncio.to_thread(service.shelf.memory_free),
+            "device": service.models.device.type,
+            "memory_free": await asyncio.to_thread(service.models.memory_free),
         }
-        rows = [_described(offer, service) for offer in offers]
+        rows = [_model_object(served, service) for served in listed]
         return _json({"object": "list", "data": rows, "hatchery": facts})
 
     @app.get("/v1/models/{name:path}")
     async def model(name: str) -> Response:
-        offer = await asyncio.to_thread(service.shelf.find, name)
-        return _json(_described(offer, service))
+        served = await asyncio.to_thread(service.models.find, name)
+        return _json(_model_object(served, service))
 
     @app.post("/v1/models/load")
     async def load(http: HttpRequest) -> Response:
-        named = parse(Named, await read_body(http, service.options.max_body))
-        offer = await _until_gone(http, service.load(named.model))
-        return _json(_described(offer, service))
+        named = parse(ModelRequest, await read_body(http, service.options.max_body))
+        served = await _until_disconnected(http, service.load(named.model))
+        return _json(_model_object(served, service))
 
     @app.post("/v1/models/unload")
     async def unload(http: HttpRequest) -> Response:
-        named = parse(Named, await read_body(http, service.options.max_body))
-        offer = await asyncio.to_thread(service.shelf.find, named.model)
-        service.shelf.unload(offer)
-        return _json(_described(offer, service))
+        named = parse(ModelRequest, await read_body(http, service.options.max_body))
+        served = await asyncio.to_thread(service.models.find, named.model)
+        service.models.unload(served)
+        return _json(_model_object(served, service))
 
     @app.post("/v1/completions")
     async def completions(http: HttpRequest) -> Response:
-        asked = parse(Completion, await read_body(http, service.options.max_body))
-        return await _respond(service, asked, http)
+        request = parse(CompletionRequest, await read_body(http, service.options.max_body))
+        return await _respond(service, request, http)
 
     @app.post("/v1/chat/completions")
     async def chat(http: HttpRequest) -> Response:
-        asked = parse(Chat, await read_body(http, service.options.max_body))
-        return await _respond(service, asked, http)
+        request = parse(ChatRequest, await read_body(http, service.options.max_body))
+        return await _respond(service, request, http)
 
     @app.get("/health")
     async def health() -> Response:
@@ -84,40 +84,42 @@ def create_app(service: Service) -> FastAPI:
     return app
 
 
-async def _respond(service: Service, asked: Completion | Chat, http: HttpRequest) -> Response:
+async def _respond(
+    service: Service, request: CompletionRequest | ChatRequest, http: HttpRequest
+) -> Response:
     """Answer whole or in a stream, which begins with the first text: what goes wrong before that
     has a status of its own."""
-    request: Request | None = None
+    active: ActiveRequest | None = None
     try:
-        request = await _until_gone(http, service.ask(asked))
-        if asked.stream:
-            return _Stream(request, await _until_gone(http, request.next()))
-        answer = await _until_gone(http, _whole(request))
-        request.close()
+        active = await _until_disconnected(http, service.start(request))
+        if request.stream:
+            return _Stream(active, await _until_disconnected(http, active.next()))
+        answer = await _until_disconnected(http, _complete(active))
+        active.close()
         return answer
     except BaseException:
-        if request is not None:
-            request.close()
+        if active is not None:
+            active.close()
         raise
 
 
-async def _whole(request: Request) -> Response:
+async def _complete(active: ActiveRequest) -> Response:
     """All of the answer; put into JSON in a thread: the tokens of prompts can take a second."""
-    while not request.done:
-        for piece in await request.next():
-            request.answer.take(piece)
-    usage, figures = request.usage, request.figures
-    return await asyncio.to_thread(lambda: _json(request.answer.whole(usage, figures)))
+    while not active.done:
+        for piece in await active.next():
+            active.response.take(piece)
+    usage, figures = active.usage, active.figures
+    return await asyncio.to_thread(lambda: _json(active.response.whole(usage, figures)))
 
 
-async def _until_gone(http: HttpRequest, work: Coroutine[Any, Any, _T]) -> _T:
-    """What `work` returns; it is cancelled when the client hangs up.
+async def _until_disconnected(http: HttpRequest, work: Coroutine[Any, Any, _T]) -> _T:
+    """What `work` returns; it is cancelled when the client disconnects.
 
     Raises:
-        ClientDisconnect: nobody is there any more.
+        ClientDisconnect: before `work` was done.
     """
     task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_gone(http))
+    gone = asyncio.ensure_future(_disconnected(http))
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
@@ -128,7 +130,7 @@ async def _until_gone(http: HttpRequest, work: Coroutine[Any, Any, _T]) -> _T:
         task.cancel()
 
 
-async def _gone(http: HttpRequest) -> None:
+async def _disconnected(http: HttpRequest) -> None:
     while (await http.receive())["type"] != "http.disconnect":
         pass
 
@@ -136,27 +138,27 @@ async def _gone(http: HttpRequest) -> None:
 class _Stream(StreamingResponse):
     """Server-sent events; however it ends, the request is closed."""
 
-    def __init__(self, request: Request, first: list[Piece]) -> None:
-        super().__init__(_events(request, first), headers=_STREAMED, media_type="text/event-stream")
-        self._request = request
+    def __init__(self, active: ActiveRequest, first: list[Piece]) -> None:
+        super().__init__(_events(active, first), headers=_STREAMED, media_type="text/event-stream")
+        self._active = active
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._request.close()
+            self._active.close()
 
 
-async def _events(request: Request, first: list[Piece]) -> AsyncIterator[bytes]:
+async def _events(active: ActiveRequest, first: list[Piece]) -> AsyncIterator[bytes]:
     """One event for each chunk; those of a step go out together."""
-    opening = request.answer.opening(request.texts)
+    opening = active.response.opening(active.texts)
     yield b"".join(map(_event, opening))
     try:
-        chunks = await asyncio.to_thread(_chunks, request, first)  # for the same reason
-        while not request.done:
+        chunks = await asyncio.to_thread(_chunks, active, first)  # for the same reason
+        while not active.done:
             yield b"".join(map(_event, chunks))
-            chunks = _chunks(request, await request.next())
-        yield b"".join(map(_event, _last(request, chunks))) + b"data: [DONE]\n\n"
+            chunks = _chunks(active, await active.next())
+        yield b"".join(map(_event, _last(active, chunks))) + b"data: [DONE]\n\n"
     except ApiError as error:
         yield _event(error.body)
     except Exception as error:
@@ -164,15 +166,15 @@ async def _events(request: Request, first: list[Piece]) -> AsyncIterator[bytes]:
         raise
 
 
-def _chunks(request: Request, news: list[Piece]) -> list[dict[str, Any]]:
-    return [chunk for piece in news if (chunk := request.answer.chunk(piece))]
+def _chunks(active: ActiveRequest, pieces: list[Piece]) -> list[dict[str, Any]]:
+    return [chunk for piece in pieces if (chunk := active.response.chunk(piece))]
 
 
-def _last(request: Request, chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The last chunks, with what was measured and, where it was asked for, the usage."""
-    if request.asked.stream_options.include_usage:
-        chunks = [*chunks, request.answer.ending(request.usage)]
-    chunks[-1] |= {"hatchery": request.figures}
+def _last(active: ActiveRequest, chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The last chunks, with what was measured and, where the client asked for it, the usage."""
+    if active.request.stream_options.include_usage:
+        chunks = [*chunks, active.response.ending(active.usage)]
+    chunks[-1] |= {"hatchery": active.figures}
     return chunks
 
 
@@ -184,11 +186,11 @@ def _json(body: dict[str, Any]) -> Response:
     return Response(msgspec.json.encode(body), media_type="application/json")
 
 
-def _described(offer: Offer, service: Service) -> dict[str, Any]:
+def _model_object(served: ServedModel, service: Service) -> dict[str, Any]:
     """A model as /v1/models lists it."""
-    checkpoint = offer.checkpoint
+    checkpoint = served.checkpoint
     return {
-        "id": offer.id,
+        "id": served.id,
         "object": "model",
         "created": int(checkpoint.modified),
         "owned_by": "hatchery",
@@ -199,11 +201,11 @@ def _described(offer: Offer, service: Service) -> dict[str, Any]:
             "val_loss": checkpoint.val_loss,
             "best": checkpoint.best,
             "latest": checkpoint.latest,
-            "parameters": offer.parameters,
-            "context": offer.context,
-            "bytes": offer.bytes,
-            "chat": offer.chat,
-            "loaded": service.shelf.holds(offer),
+            "parameters": served.parameters,
+            "context": served.context,
+            "bytes": served.bytes,
+            "chat": served.chat,
+            "loaded": service.models.is_loaded(served),
         },
     }
 
@@ -230,5 +232,5 @@ async def _on_http(http: HttpRequest, error: Exception) -> Response:
     return answer
 
 
-async def _on_mistake(http: HttpRequest, error: Exception) -> Response:
+async def _on_exception(http: HttpRequest, error: Exception) -> Response:
     return await _on_error(http, internal(error))

@@ -18,7 +18,7 @@ _GRACE = 5.0  # seconds that an answer has after its request's time is up, to sa
 
 
 @dataclass
-class Door:
+class ConnectionLimits:
     """Limits of one server, and its connections that have not sent a whole request, oldest first.
 
     Times are seconds.
@@ -35,20 +35,20 @@ class Door:
 
 
 class Connection(H11Protocol):
-    """uvicorn's connection with deadlines; `door` is set in a subclass for each server."""
+    """uvicorn's connection with deadlines; `limits` is set in a subclass for each server."""
 
-    door: Door
+    limits: ConnectionLimits
     _timer: asyncio.TimerHandle | None = None
     _answering = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self.door.connections:
-            self.door.make_room(self)
+        if len(self.connections) > self.limits.connections:
+            self.limits.make_room(self)
         self._await_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.door.waiting.pop(self, None)
+        self.limits.waiting.pop(self, None)
         self._arm(None)
         super().connection_lost(exc)
 
@@ -58,8 +58,8 @@ class Connection(H11Protocol):
         if self._answering or cycle is None or cycle.more_body or cycle.response_complete:
             return
         self._answering = True
-        self.door.waiting.pop(self, None)
-        self._arm(self.door.request_seconds + _GRACE)
+        self.limits.waiting.pop(self, None)
+        self._arm(self.limits.request_seconds + _GRACE)
 
     def on_response_complete(self) -> None:
         self._await_request()
@@ -75,9 +75,9 @@ class Connection(H11Protocol):
 
     def _await_request(self) -> None:
         self._answering = False
-        self.door.waiting.pop(self, None)
-        self.door.waiting[self] = None
-        self._arm(self.door.receive_seconds)
+        self.limits.waiting.pop(self, None)
+        self.limits.waiting[self] = None
+        self._arm(self.limits.receive_seconds)
 
     def _arm(self, seconds: float | None) -> None:
         if self._timer is not None:
@@ -88,7 +88,7 @@ class Connection(H11Protocol):
         if self._answering:
             self.drop()
         elif not self.transport.is_closing():
-            seconds = self.door.receive_seconds
+            seconds = self.limits.receive_seconds
             late = ApiError(408, f"The request was not whole after {seconds:g} seconds.",
                             code="request_timeout")  # fmt: skip
             self._end(late)

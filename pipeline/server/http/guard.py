@@ -1,4 +1,5 @@
-"""Who may ask, and how much: every request passes here first, and every answer leaves here."""
+"""Authentication, host and origin checks, the size of bodies, and counters: ASGI middleware around
+the whole application."""
 
 import hmac
 import ipaddress
@@ -19,7 +20,7 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_FREE = ("/", "/health")
+_UNGUARDED = ("/", "/health")
 
 
 def is_loopback(host: str) -> bool:
@@ -34,8 +35,8 @@ class Guard:
     """The application behind a token, host and origin checks, and counters.
 
     `token` None asks for none. `loopback` says that only this machine reaches the server: then no
-    name may be used that a foreign name server could point at it (DNS rebinding). `on_mistake`
-    hears of exceptions that nobody expected; those who asked get a 503.
+    name may be used that a foreign name server could point at it (DNS rebinding). `on_exception`
+    is called with unexpected exceptions, for which clients get a 503.
     """
 
     def __init__(
@@ -45,11 +46,11 @@ class Guard:
         *,
         token: str | None,
         loopback: bool,
-        on_mistake: Callable[[BaseException], None],
+        on_exception: Callable[[BaseException], None],
     ) -> None:
         self._app, self._metrics = app, metrics
         self._token = None if token is None else token.encode()
-        self._loopback, self._on_mistake = loopback, on_mistake
+        self._loopback, self._on_exception = loopback, on_exception
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -71,7 +72,7 @@ class Guard:
         except ClientDisconnect:
             status = status or 499  # nobody is there to read an answer
         except Exception as error:
-            self._on_mistake(error)
+            self._on_exception(error)
             if status is None:
                 await respond(internal(error), counted)
         route = getattr(scope.get("route"), "path", "other")
@@ -88,7 +89,7 @@ class Guard:
         if origin is not None and urlsplit(origin).netloc != host:
             raise ApiError(403, "Pages of another site may not use this server.",
                            code="wrong_origin", found=origin[:100])  # fmt: skip
-        if self._token is None or scope["path"] in _FREE:
+        if self._token is None or scope["path"] in _UNGUARDED:
             return
         kind, _, given = headers.get(b"authorization", "").partition(" ")
         token = given.strip().encode() if kind.lower() == "bearer" else b""

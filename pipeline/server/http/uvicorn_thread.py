@@ -16,7 +16,7 @@ from pipeline.options.config import Config, ServeOptions
 from pipeline.server.engine.catalogue import Catalogue
 from pipeline.server.engine.service import Service
 from pipeline.server.http.api import create_app
-from pipeline.server.http.deadlines import Connection, Door
+from pipeline.server.http.deadlines import Connection, ConnectionLimits
 from pipeline.server.http.guard import Guard, is_loopback
 from pipeline.server.metrics import Metrics
 from utils.errors import HatcheryError
@@ -45,7 +45,9 @@ class Server:
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="server", daemon=True)
-        self._parts: tuple[asyncio.AbstractEventLoop, Service, uvicorn.Server, Door] | None = None
+        self._parts: (
+            tuple[asyncio.AbstractEventLoop, Service, uvicorn.Server, ConnectionLimits] | None
+        ) = None
 
     def __enter__(self) -> Self:
         gc.freeze()  # looking for garbage in all of torch stopped every stream for 0.2 s
@@ -101,18 +103,20 @@ class Server:
         connections = min(
             options.connections, _allowed_files(options.connections + _FILES) - _FILES
         )
-        door = Door(max(1, connections), options.receive_seconds, options.request_seconds)
+        limits = ConnectionLimits(
+            max(1, connections), options.receive_seconds, options.request_seconds
+        )
         guard = Guard(
             create_app(service),
             self.metrics,
             token=self._token,
             loopback=is_loopback(options.host),
-            on_mistake=self._note_mistake,
+            on_exception=self._note_exception,
         )
         server = uvicorn.Server(
             uvicorn.Config(
                 guard,
-                http=type("Served", (Connection,), {"door": door}),
+                http=type("Served", (Connection,), {"limits": limits}),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -123,7 +127,7 @@ class Server:
                 timeout_graceful_shutdown=1,
             )
         )
-        self._parts = asyncio.get_running_loop(), service, server, door
+        self._parts = asyncio.get_running_loop(), service, server, limits
         serving = asyncio.ensure_future(server.serve([self._socket]))
         while not (server.started or serving.done()):
             await asyncio.sleep(0.01)
@@ -135,13 +139,13 @@ class Server:
 
     def _stop(self) -> None:
         assert self._parts is not None
-        _, service, server, door = self._parts
+        _, service, server, limits = self._parts
         service.stop()
-        for connection in list(door.waiting):
+        for connection in list(limits.waiting):
             connection.drop()
         server.should_exit = True
 
-    def _note_mistake(self, error: BaseException) -> None:
+    def _note_exception(self, error: BaseException) -> None:
         where = "".join(traceback.format_exception(error)[-3:]).strip()
         self._warn(f"A mistake in Hatchery itself: {where}")
 
