@@ -1,8 +1,9 @@
 """What is asked of a model server, and what it offers and says, as plain data."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+from model.generation.settings import DEFAULT_LENGTH, SamplingSettings
 
 
 @dataclass(frozen=True)
@@ -26,28 +27,17 @@ class Model:
     loaded: bool = False
 
 
-def _default(name: str) -> Callable[[], Any]:
-    """The default of the inference stage's option `name`, read when it is first needed."""
-
-    def of_inference() -> Any:
-        from pipeline.options.config import InferenceOptions
-
-        return InferenceOptions.model_fields[name].default
-
-    return of_inference
-
-
 @dataclass(frozen=True)
 class Sampling:
     """How tokens are chosen; fields and defaults are those of the inference stage."""
 
-    temperature: float = field(default_factory=_default("temperature"))
-    top_k: int = field(default_factory=_default("top_k"))
-    top_p: float = field(default_factory=_default("top_p"))
-    min_p: float = field(default_factory=_default("min_p"))
-    repetition_penalty: float = field(default_factory=_default("repetition_penalty"))
-    max_tokens: int = field(default_factory=_default("max_length"))
-    seed: int | None = field(default_factory=_default("seed"))
+    temperature: float = SamplingSettings.temperature
+    top_k: int = SamplingSettings.top_k or 0
+    top_p: float = SamplingSettings.top_p or 1.0
+    min_p: float = SamplingSettings.min_p or 0.0
+    repetition_penalty: float = SamplingSettings.repetition_penalty
+    max_tokens: int = DEFAULT_LENGTH
+    seed: int | None = SamplingSettings.seed
     stop: tuple[str, ...] = ()
 
 

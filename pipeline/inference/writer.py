@@ -124,7 +124,7 @@ class Writer:
     def _settings(self, options: InferenceOptions) -> SamplingSettings:
         return SamplingSettings(
             temperature=options.temperature,
-            top_k=options.top_k or None,
+            top_k=options.top_k,
             top_p=options.top_p,
             min_p=options.min_p or None,
             repetition_penalty=options.repetition_penalty,

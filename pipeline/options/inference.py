@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from model.generation.settings import DEFAULT_LENGTH, SamplingSettings
 from pipeline.options.data import Count, Device, Fraction, Options, Precision, Seed
 
 
@@ -41,13 +42,29 @@ class InferenceOptions(LoadOptions):
         "terminal, else read standard input",
     )
     samples: int = Field(1, ge=1, le=256, description="Continuations per checkpoint")
-    max_length: Count = Field(200, description="New tokens at most")
-    temperature: float = Field(0.8, ge=0, le=100, description="0 takes the likeliest token")
-    top_k: int = Field(50, ge=0, description="Sample among this many likeliest tokens; 0: all")
-    top_p: float = Field(0.95, gt=0, le=1, description="Sample within this probability mass")
-    min_p: Fraction = Field(0.0, description="Drop tokens below this share of the likeliest")
+    max_length: Count = Field(DEFAULT_LENGTH, description="New tokens at most")
+    temperature: float = Field(
+        SamplingSettings.temperature, ge=0, le=100, description="0 takes the likeliest token"
+    )
+    top_k: int = Field(
+        SamplingSettings.top_k or 0,
+        ge=0,
+        description="Sample among this many likeliest tokens; 0: all",
+    )
+    top_p: float = Field(
+        SamplingSettings.top_p or 1.0,
+        gt=0,
+        le=1,
+        description="Sample within this probability mass",
+    )
+    min_p: Fraction = Field(
+        SamplingSettings.min_p or 0.0, description="Drop tokens below this share of the likeliest"
+    )
     repetition_penalty: float = Field(
-        1.0, gt=0, le=10, description="Above 1 makes tokens that were there before less likely"
+        SamplingSettings.repetition_penalty,
+        gt=0,
+        le=10,
+        description="Above 1 makes tokens that were there before less likely",
     )
     stop: list[str] | None = Field(None, description="Texts that end a continuation, left out")
     seed: Seed | None = Field(None, description="Same seed, same text; default: a new one")

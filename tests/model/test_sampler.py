@@ -1,9 +1,12 @@
 """Generation on ids: the cache changes nothing, limits hold, rows do not disturb each other."""
 
 import math
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -276,7 +279,7 @@ def test_a_prompt_beyond_max_length_is_refused_with_both_numbers() -> None:
     "wrong",
     [
         {"temperature": -1.0},
-        {"top_k": 0},
+        {"top_k": -1},
         {"top_p": 0.0},
         {"min_p": 2.0},
         {"repetition_penalty": 0.0},
@@ -308,3 +311,18 @@ def test_a_prompt_may_be_read_in_pieces() -> None:
         torch.testing.assert_close(torch.cat(pieces, dim=1), model(ids)["logits"])
     with pytest.raises(ValueError, match="cache of 10"):
         cache.begin(5)
+
+
+def test_no_limit_has_one_meaning_whether_it_is_called_none_or_zero() -> None:
+    assert SamplingSettings(top_k=0) == SamplingSettings(top_k=None)
+    assert not SamplingSettings(top_k=0, top_p=None).limited
+    model = lively()
+    texts = [model.generate([1, 2], 30, 2.0, top_k, 1.0, seed=4) for top_k in (0, None)]
+    assert texts[0] == texts[1]
+    assert texts[0] != model.generate([1, 2], 30, 2.0, 3, 1.0, seed=4)
+
+
+def test_the_settings_are_read_without_torch() -> None:
+    script = "import sys, model.generation.settings; sys.exit('torch' in sys.modules)"
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", script], cwd=root, check=False).returncode == 0

@@ -1,7 +1,9 @@
 """Generation: what a checkpoint writes, streams and measures, and what is refused."""
 
+import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -20,6 +22,7 @@ from pipeline.events import Delta, Event, Sample, Started, Warned
 from pipeline.inference.writer import Writer
 from pipeline.options.config import InferenceOptions
 from pipeline.runs import inventory
+from pipeline.server.http.page import page_text
 from tests.conftest import ROOT
 from tests.support.stage_runner import finished, run_stage
 from tests.support.tiny_checkpoints import (
@@ -63,6 +66,22 @@ def prompt_ids(text: str) -> list[int]:
 
 def best_model() -> LanguageModel:
     return lively_model(2)
+
+
+def test_the_defaults_of_sampling_are_the_models() -> None:
+    options, settings = InferenceOptions(), SamplingSettings()
+    asked = inspect.signature(LanguageModel.generate).parameters
+    for name in ("temperature", "top_k", "top_p", "repetition_penalty"):
+        assert getattr(options, name) == getattr(settings, name)
+        assert name not in asked or asked[name].default == getattr(settings, name)
+    assert (options.min_p or None, options.seed) == (settings.min_p, settings.seed)
+    assert options.max_length == asked["max_length"].default
+    form = dict(re.findall(r'type="number" name="(\w+)" value="([^"]*)"', page_text()))
+    assert float(form.pop("max_tokens")) == options.max_length
+    assert {name: float(value) for name, value in form.items()} == {
+        name: getattr(options, name)
+        for name in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+    }
 
 
 def test_greedy_text_is_what_the_model_itself_generates(house: Path) -> None:

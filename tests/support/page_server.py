@@ -10,6 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
+from pipeline.server.http.page import page_text
+
 PAGE = Path(__file__).parents[2] / "pipeline" / "server" / "http" / "page.html"
 TOKEN = "correct-horse"
 
@@ -47,7 +49,7 @@ class Imitation:
         return application
 
     async def page(self, request: web.Request) -> web.Response:
-        source = PAGE.read_text("utf-8")
+        source = page_text()
         allowed = {
             tag: f"'sha256-{base64.b64encode(hashlib.sha256(body.encode()).digest()).decode()}'"
             for tag in ("script", "style")

@@ -88,7 +88,7 @@ class ApiRequest(BaseModel):
         seed = None if self.seed is None else (self.seed + index) % _SEED_RANGE
         return SamplingSettings(
             temperature=self.temperature,
-            top_k=self.top_k if self.top_k > 0 else None,
+            top_k=max(0, self.top_k),  # -1: all of them, as other servers have it
             top_p=self.top_p if self.top_p < 1 else None,
             min_p=self.min_p or None,
             repetition_penalty=self.repetition_penalty,

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from starlette.responses import Response
 
+from pipeline.options.config import InferenceOptions
 from pipeline.server.errors import ApiError
 
 _PAGE = Path(__file__).with_name("page.html")
+_DEFAULT = re.compile(r'value="default:(\w+)"')  # an option of the inference stage
 _INLINE = re.compile(r"<(script|style)[^>]*>(.*?)</\1>", re.DOTALL)
 
 
@@ -21,7 +23,7 @@ def page() -> Response:
     """
     if not _PAGE.is_file():
         raise ApiError(404, "There is no page here; programs ask below /v1.", code="not_found")
-    text = _PAGE.read_text("utf-8")
+    text = page_text()
     headers = {
         "Content-Security-Policy": _policy(text),
         "Referrer-Policy": "no-referrer",
@@ -29,6 +31,14 @@ def page() -> Response:
         "Cache-Control": "no-store",
     }
     return Response(text, media_type="text/html", headers=headers)
+
+
+def page_text() -> str:
+    """`page.html` with the sampling defaults in its form."""
+    defaults = InferenceOptions()
+    return _DEFAULT.sub(
+        lambda found: f'value="{getattr(defaults, found[1]):g}"', _PAGE.read_text("utf-8")
+    )
 
 
 def _policy(text: str) -> str:
