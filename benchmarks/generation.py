@@ -83,7 +83,7 @@ def transformers(model: "GPT", words: Sequence[str]) -> Write:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from model.huggingface.config_out import config_to_hf
+    from model.huggingface.config import config_to_hf
     from model.huggingface.weights import state_to_hf
 
     theirs = LlamaForCausalLM(LlamaConfig(**config_to_hf(model.config))).eval()

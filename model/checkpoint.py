@@ -16,9 +16,12 @@ from torch import Tensor
 from model.config import ModelConfig
 from model.device import dtype_on
 from model.gpt import GPT
-from model.huggingface.config_in import parse_model_config
-from model.huggingface.config_out import config_to_hf
-from model.huggingface.describe import read_json_object, read_model_config
+from model.huggingface.config import (
+    config_to_hf,
+    parse_model_config,
+    read_json_object,
+    read_model_config,
+)
 from model.huggingface.weights import refuse_mismatch, state_from_hf, state_to_hf
 from model.language_model import LanguageModel
 from model.quantization.layers import Form

@@ -16,9 +16,10 @@ from torch import Tensor
 from model.config import ModelConfig
 from model.generation.batch import BatchScheduler, fit_prompt, new_tokens_wanted
 from model.generation.runner import runner_for
-from model.generation.sampling import NewToken, SamplingSettings
+from model.generation.sampling import NewToken
+from model.generation.settings import DEFAULT_LENGTH, SamplingSettings
 from model.gpt import GPT
-from model.huggingface.describe import read_model_config
+from model.huggingface.config import read_model_config
 
 
 class LanguageModel(GPT):
@@ -28,10 +29,10 @@ class LanguageModel(GPT):
     def generate(
         self,
         ids: Tensor | Sequence[int] | Sequence[Sequence[int]],
-        max_length: int = 200,
-        temperature: float = 0.8,
-        top_k: int | None = 50,
-        top_p: float | None = 0.95,
+        max_length: int = DEFAULT_LENGTH,
+        temperature: float = SamplingSettings.temperature,
+        top_k: int | None = SamplingSettings.top_k,
+        top_p: float | None = SamplingSettings.top_p,
         **settings: Any,
     ) -> list[list[int]]:
         """Continue each prompt to at most `max_length` ids in all, the prompt included.

@@ -1,69 +1,57 @@
-"""A Hugging Face config.json as a description of ours. Never imports torch.
+"""A model's description in files: our own keys, and Hugging Face's config.json both ways. Never
+imports torch.
 
-A setting that changes the arithmetic and that we do not compute is refused by its key.
+A setting that changes the arithmetic and that we do not compute is refused by its key. A
+combination of switches that no family holds is written as `HatcheryForCausalLM`: only we can open
+it.
 """
 
 import difflib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from model.config import ModelConfig
+from model.huggingface.families import FAMILIES, family_of
+from model.huggingface.family import unsupported
 from utils.errors import UsageError
 
-_GATED_KINDS = {
-    "silu": "swiglu",
-    "gelu_pytorch_tanh": "geglu",
-    "gelu_new": "geglu",
-    "relu": "reglu",
-}
-_PLAIN_KINDS = {"gelu_pytorch_tanh": "gelu", "gelu_new": "gelu", "relu2": "relu2"}
-# What transformers means where a key of an architecture's config.json is absent.
-_LLAMA_DEFAULTS: dict[str, dict[str, Any]] = {
-    "llama": {
-        "vocab_size": 32000,
-        "hidden_size": 4096,
-        "intermediate_size": 11008,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": None,
-        "head_dim": None,
-        "max_position_embeddings": 2048,
-        "rms_norm_eps": 1e-6,
-        "hidden_act": "silu",
-    }
-}
-_LLAMA_DEFAULTS["qwen3"] = _LLAMA_DEFAULTS["llama"] | {
-    "vocab_size": 151936,
-    "intermediate_size": 22016,
-    "num_key_value_heads": 32,
-    "head_dim": 128,
-    "max_position_embeddings": 32768,
-}
-_LLAMA_DEFAULTS["arcee"] = _LLAMA_DEFAULTS["llama"] | {
-    "hidden_size": 2560,
-    "intermediate_size": 18432,
-    "max_position_embeddings": 4096,
-    "rms_norm_eps": 1e-5,
-    "hidden_act": "relu2",
-}
-_LLAMA_DEFAULTS["apertus"] = _LLAMA_DEFAULTS["llama"] | {
-    "vocab_size": 131072,
-    "intermediate_size": 14336,
-    "max_position_embeddings": 65536,
-    "rms_norm_eps": 1e-5,
-    "hidden_act": "xielu",
-    "rope_theta": 12e6,
-    "rope_scaling": {
-        "rope_type": "llama3",
-        "factor": 8.0,
-        "original_max_position_embeddings": 8192,
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
-    },
-}
+_OURS_ALONE = ("HatcheryForCausalLM", "hatchery")
+
+
+def read_model_config(path: Path) -> ModelConfig:
+    """The model described by a config.json of ours (its "model" section), by a file of the model's
+    keys alone, or by the config.json of a Hugging Face folder.
+
+    Raises:
+        UsageError: unreadable, not JSON, or a key or value that is not valid; names it.
+    """
+    found = read_json_object(path)
+    if "model_type" in found or "hatchery" in found:
+        return config_from_hf(found, where=str(path))
+    if isinstance(found.get("model"), dict):
+        return parse_model_config(found["model"], where=str(path), prefix="model.")
+    return parse_model_config(found, where=str(path))
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        UsageError: it cannot be read, or holds something else.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not valid JSON: {error}.") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"{path} is not a JSON object.", found=type(found).__name__)
+    return found
 
 
 def config_from_hf(found: Mapping[str, Any], *, where: str = "config.json") -> ModelConfig:
@@ -74,107 +62,43 @@ def config_from_hf(found: Mapping[str, Any], *, where: str = "config.json") -> M
     """
     if isinstance(found.get("hatchery"), dict):
         return parse_model_config(found["hatchery"], where=where, prefix="hatchery.")
+    families = {family.model_type: family for family in FAMILIES}
     kind = found.get("model_type")
-    if kind not in (*_LLAMA_DEFAULTS, "gpt2"):
-        raise _unsupported(where, "model_type", kind, f"{', '.join(_LLAMA_DEFAULTS)}, gpt2")
+    if kind not in families:
+        raise unsupported(where, "model_type", kind, ", ".join(families))
     if found.get("quantization_config") is not None:
-        raise _unsupported(where, "quantization_config", "quantized weights", "plain weights")
-    read = _from_gpt2 if kind == "gpt2" else _from_llama
-    return parse_model_config(read(found, where), where=where)
+        raise unsupported(where, "quantization_config", "quantized weights", "plain weights")
+    return parse_model_config(families[kind].read(found, where), where=where)
 
 
-def _unsupported(where: str, key: str, value: object, wanted: str) -> UsageError:
-    return UsageError(
-        f"{where}: {key} is not supported.", found=repr(value), remedy=f"supported: {wanted}"
+def config_to_hf(
+    config: ModelConfig,
+    *,
+    bos_token_id: int | None = None,
+    eos_token_id: int | None = None,
+    pad_token_id: int | None = None,
+    dtype: str = "float32",
+) -> dict[str, Any]:
+    """The content of config.json, for transformers 5 and 4; our own description rides along."""
+    family = family_of(config)
+    architecture, model_type = (
+        _OURS_ALONE if family is None else (family.architecture, family.model_type)
     )
-
-
-def _require(found: Mapping[str, Any], where: str, **allowed: Any) -> None:
-    """Refuse a key whose value changes the arithmetic; an absent one has the allowed value."""
-    for key, value in allowed.items():
-        if found.get(key, value) != value:
-            raise _unsupported(where, key, found[key], repr(value))
-
-
-def _from_llama(given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    kind = given["model_type"]
-    found = {**_LLAMA_DEFAULTS[kind], **given}
-    normed = kind in ("qwen3", "apertus")
-    kinds = _GATED_KINDS if kind in ("llama", "qwen3") else _PLAIN_KINDS
-    _require(found, where, use_sliding_window=False)
-    bias = found.get("attention_bias", False)
-    _require(found, where, **({"attention_bias": False} if normed else {"mlp_bias": bias}))
-    if found["hidden_act"] not in kinds:
-        raise _unsupported(where, "hidden_act", found["hidden_act"], ", ".join(kinds))
-    keys = {
-        "vocab_size": found["vocab_size"],
-        "hidden_size": found["hidden_size"],
-        "intermediate_size": found["intermediate_size"],
-        "num_layers": found["num_hidden_layers"],
-        "num_heads": found["num_attention_heads"],
-        "num_kv_heads": found["num_key_value_heads"],
-        "head_dim": found["head_dim"],
-        "max_position_embeddings": found["max_position_embeddings"],
-        "layer_norm_eps": found["rms_norm_eps"],
-        "initializer_range": found.get("initializer_range", 0.02),
-        "tie_word_embeddings": found.get("tie_word_embeddings", False),
-        "attention_dropout": found.get("attention_dropout", 0.0),
-        "use_cache": found.get("use_cache", True),
-        "mlp": kinds[found["hidden_act"]],
-        "bias": bias,
-        "qk_norm": normed,
+    shared = {
+        "architectures": [architecture],
+        "model_type": model_type,
+        "vocab_size": config.vocab_size,
+        "bos_token_id": bos_token_id,
+        "eos_token_id": eos_token_id,
+        "pad_token_id": pad_token_id,
+        "tie_word_embeddings": config.tie_word_embeddings,
+        "initializer_range": config.initializer_range,
+        "use_cache": config.use_cache,
+        "dtype": dtype,
+        "torch_dtype": dtype,
+        "hatchery": config.model_dump(mode="json"),
     }
-    return keys | _from_rope(found, where)
-
-
-def _from_rope(found: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Positions in transformers 5's rope_parameters or 4's rope_theta and rope_scaling."""
-    rope = dict(found.get("rope_parameters") or found.get("rope_scaling") or {})
-    theta = rope.pop("rope_theta", found.get("rope_theta", 10000.0))
-    kind = rope.pop("rope_type", rope.pop("type", "default"))
-    rope.pop("type", None)
-    _require(rope, where, partial_rotary_factor=1.0)
-    rope.pop("partial_rotary_factor", None)
-    if kind == "default":
-        return {"rope_theta": theta}
-    if kind not in ("linear", "llama3"):
-        raise _unsupported(where, "rope_parameters.rope_type", kind, "default, linear, llama3")
-    if kind == "linear":
-        rope.pop("original_max_position_embeddings", None)
-    return {"rope_theta": theta, "rope_scaling": {"kind": kind, **rope}}
-
-
-def _from_gpt2(found: Mapping[str, Any], where: str) -> dict[str, Any]:
-    _require(
-        found,
-        where,
-        scale_attn_weights=True,
-        scale_attn_by_inverse_layer_idx=False,
-        add_cross_attention=False,
-    )
-    act = found.get("activation_function", "gelu_new")
-    if act not in _PLAIN_KINDS:
-        raise _unsupported(where, "activation_function", act, ", ".join(_PLAIN_KINDS))
-    heads = found.get("n_head", 12)
-    return {
-        "vocab_size": found.get("vocab_size", 50257),
-        "hidden_size": found.get("n_embd", 768),
-        "intermediate_size": found.get("n_inner"),
-        "num_layers": found.get("n_layer", 12),
-        "num_heads": heads,
-        "num_kv_heads": heads,
-        "max_position_embeddings": found.get("n_positions", 1024),
-        "position": "learned",
-        "norm": "layernorm",
-        "layer_norm_eps": found.get("layer_norm_epsilon", 1e-5),
-        "mlp": _PLAIN_KINDS[act],
-        "bias": True,
-        "tie_word_embeddings": found.get("tie_word_embeddings", True),
-        "initializer_range": found.get("initializer_range", 0.02),
-        "dropout": found.get("resid_pdrop", 0.1),
-        "attention_dropout": found.get("attn_pdrop", 0.1),
-        "use_cache": found.get("use_cache", True),
-    }
+    return shared if family is None else shared | family.write(config)
 
 
 def parse_model_config(values: Mapping[str, Any], *, where: str, prefix: str = "") -> ModelConfig:

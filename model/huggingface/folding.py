@@ -18,30 +18,26 @@ from torch import Tensor
 
 from model.config import ModelConfig
 from model.gpt import GPT
-from model.huggingface.architecture import obstacles
+from model.huggingface.families import claimant, obstacles
 from utils.errors import RefusedError
+
+_IN_THE_TABLE = ("logit_scale", "embedding_norm", "norm")  # folded into embedding or head alone
 
 
 def folded_config(config: ModelConfig) -> ModelConfig:
-    """The description of what `folded` makes of a model; `config` itself where nothing is to do.
+    """The description of what `fold_into_weights` makes of a model; `config` itself where nothing
+    is to do.
 
     Raises:
         RefusedError: no architecture holds the model even so; names the switches.
     """
     if not obstacles(config):
         return config
-    rotary = config.position == "rope"
-    changes: dict[str, object] = {}
+    changes = claimant(config).foldable(config)
     if config.logit_scale != 1:
         changes["logit_scale"] = 1.0
-    if rotary and config.embedding_norm:
-        changes["embedding_norm"] = False
-    if rotary and config.norm == "layernorm" and not config.bias:
-        changes["norm"] = "rmsnorm"
-    if changes:
+    if not changes.keys().isdisjoint(_IN_THE_TABLE):
         changes["tie_word_embeddings"] = False
-    if not rotary:
-        changes["num_kv_heads"] = config.num_heads
     target = config.model_copy(update=changes | {"preset": None})
     if rest := obstacles(target):
         raise RefusedError(
@@ -54,7 +50,7 @@ def folded_config(config: ModelConfig) -> ModelConfig:
 
 
 @torch.no_grad()
-def folded(model: GPT) -> GPT:
+def fold_into_weights(model: GPT) -> GPT:
     """An equal model that an architecture of others holds, in float32 and eval mode; `model` itself
     where nothing is to do. Tensors that stay as they are belong to both.
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from model.config import ModelConfig
 from model.gpt import GPT
-from model.huggingface.architecture import architecture
+from model.huggingface.families import architecture
 from model.huggingface.weights import state_to_hf
 from model.layers.rope import inverse_wavelengths
 from pipeline.export.gguf_metadata import describe_model, describe_squared_relu, describe_tokenizer
@@ -70,10 +70,13 @@ def refuse_unknown(config: ModelConfig) -> None:
     Raises:
         RefusedError: names the switch.
     """
-    arch = _ARCHITECTURES[str(architecture(config))]
+    family = str(architecture(config))
+    arch = _ARCHITECTURES.get(family)
     scaling = config.rope_scaling
     why = ""
-    if config.mlp != _ACTIVATIONS[arch]:
+    if arch is None:
+        why = f"{family}: no GGUF file of this program holds it"
+    elif config.mlp != _ACTIVATIONS[arch]:
         why = f"mlp {config.mlp}: llama.cpp computes {arch.name} with {_ACTIVATIONS[arch]}"
     elif arch == gguf.MODEL_ARCH.ARCEE and config.bias:
         why = "bias with mlp relu2: llama.cpp computes ARCEE without"

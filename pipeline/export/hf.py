@@ -9,7 +9,7 @@ from torch import Tensor
 
 from model.checkpoint import CONFIG, WEIGHTS
 from model.gpt import GPT
-from model.huggingface.config_out import config_to_hf
+from model.huggingface.config import config_to_hf
 from model.huggingface.weights import state_to_hf
 from model.tensors import write_tensors
 from pipeline.options.config import InferenceOptions

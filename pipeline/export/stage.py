@@ -15,8 +15,8 @@ import torch
 from model.checkpoint import load_config, load_weights
 from model.config import ModelConfig
 from model.gpt import GPT
-from model.huggingface.architecture import architecture
-from model.huggingface.folding import folded, folded_config
+from model.huggingface.families import architecture
+from model.huggingface.folding import fold_into_weights, folded_config
 from pipeline.events import Event, Finished, Progress, Saved, Started, Warned
 from pipeline.export.hf import DTYPES, HfModel
 from pipeline.export.modelfile import modelfile, speaks_our_chat
@@ -81,7 +81,7 @@ def run(config: Config, options: ExportOptions, stop: StopSignal) -> Iterator[Ev
         folded_config(load_config(export.checkpoint.path))  # a refusal should not wait for loading
     yield Progress(0, message=f"loading {export.checkpoint.label}")
     loaded = load_weights(export.checkpoint.path)
-    model = folded(loaded)
+    model = fold_into_weights(loaded)
     try:
         with build_folder(
             export.target, kind=_KIND, command="export", options=export.plan, inputs=export.inputs

@@ -8,7 +8,7 @@ from collections import deque
 from pathlib import Path
 
 from model.checkpoint import load_weights
-from model.huggingface.folding import folded
+from model.huggingface.folding import fold_into_weights
 from pipeline.runs.inventory import safe_name
 from utils.artefacts import build_folder, is_current, source, verify
 from utils.errors import RefusedError
@@ -35,7 +35,7 @@ def weights_file(path: Path, form: str) -> Path:
         verify(target)
         return target / file
     try:
-        model = folded(load_weights(path))
+        model = fold_into_weights(load_weights(path))
         refuse_unknown(model.config)
     except RefusedError as error:
         raise RefusedError(error.problem, found=error.found, remedy="--engine torch") from error

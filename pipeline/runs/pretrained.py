@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from model.huggingface.describe import read_json_object
+from model.huggingface.config import read_json_object
 from utils.errors import NetworkError, UsageError
 from utils.files import require_space
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.config import ModelConfig
-from model.huggingface.describe import read_model_config
+from model.huggingface.config import read_model_config
 from pipeline.options.config import Config, TrainOptions
 from pipeline.runs import inventory
 from pipeline.runs.pretrained import KNOWN, hub_id, kept

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from model.checkpoint import load_config, load_training_state, load_weights, save_checkpoint
 from model.config import ModelConfig
 from model.gpt import GPT
-from model.huggingface.config_out import config_to_hf
+from model.huggingface.config import config_to_hf
 from model.huggingface.weights import state_to_hf
 from utils.artefacts import Source, read_manifest, verify
 from utils.errors import RefusedError

@@ -9,9 +9,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from model.config import PRESETS, ModelConfig
 from model.gpt import GPT
-from model.huggingface.architecture import architecture, obstacles
-from model.huggingface.config_out import config_to_hf
-from model.huggingface.folding import folded, folded_config
+from model.huggingface.config import config_to_hf
+from model.huggingface.families import architecture, obstacles
+from model.huggingface.folding import fold_into_weights, folded_config
 from model.huggingface.weights import state_to_hf
 from utils.errors import RefusedError
 
@@ -97,11 +97,11 @@ def test_every_combination_of_switches_agrees_with_transformers_or_is_refused_by
         refused = refused_switches(model.config)
         if refused:
             with pytest.raises(RefusedError) as error:
-                folded(model)
+                fold_into_weights(model)
             named = error.value.found.removesuffix(", in its model section").split("; ")
             assert {name.split()[0] for name in named} == refused
             continue
-        twin = folded(model)
+        twin = fold_into_weights(model)
         assert (twin is model) == (not obstacles(model.config))
         expected = logits(model)
         assert expected.std() > 0.1
@@ -115,7 +115,7 @@ def test_every_preset_agrees_with_transformers(preset: str) -> None:
     small = random_model(preset=preset)
     expected = logits(small)
     assert expected.std() > 0.1
-    torch.testing.assert_close(logits_there(folded(small)), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(logits_there(fold_into_weights(small)), expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -141,12 +141,14 @@ def test_odd_sizes_and_stretched_positions_agree_where_queries_are_normalised() 
             mlp=mlp, qk_norm=True, num_heads=5, num_kv_heads=1, head_dim=8, rope_scaling=stretched,
             rope_theta=500.0, embedding_norm=True,
         )  # fmt: skip
-        torch.testing.assert_close(logits_there(folded(model)), logits(model), atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            logits_there(fold_into_weights(model)), logits(model), atol=1e-4, rtol=0
+        )
 
 
 def test_narrow_weights_are_folded_in_float32() -> None:
     model = random_model(preset="sprint", logit_scale=0.3).to(torch.bfloat16)
-    twin = folded(model)
+    twin = fold_into_weights(model)
     assert {parameter.dtype for parameter in twin.parameters()} == {torch.float32}
     wide = random_model(preset="sprint", logit_scale=0.3).to(torch.bfloat16).float()
     torch.testing.assert_close(logits(twin), logits(wide), atol=1e-4, rtol=0)
@@ -155,7 +157,7 @@ def test_narrow_weights_are_folded_in_float32() -> None:
 def test_the_model_that_is_folded_stays_as_it_was() -> None:
     model = random_model(norm="layernorm", embedding_norm=True, logit_scale=0.5)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    twin = folded(model)
+    twin = fold_into_weights(model)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     kept = "blocks.1.attention.qkv.weight"
     assert twin.state_dict()[kept].data_ptr() == model.state_dict()[kept].data_ptr()

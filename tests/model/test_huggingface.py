@@ -21,9 +21,10 @@ from model.checkpoint import load_weights, save_checkpoint
 from model.config import ModelConfig
 from model.generation.sampling import SamplingSettings
 from model.gpt import GPT
-from model.huggingface.architecture import architecture
-from model.huggingface.config_in import config_from_hf
-from model.huggingface.config_out import config_to_hf
+from model.huggingface import families
+from model.huggingface.config import config_from_hf, config_to_hf
+from model.huggingface.families import architecture
+from model.huggingface.llama import Llama
 from model.huggingface.weights import state_from_hf, state_to_hf
 from model.language_model import generate
 from utils.errors import RefusedError, UsageError
@@ -226,6 +227,26 @@ def test_absent_keys_mean_what_they_mean_in_transformers(kind: str) -> None:
 def test_a_setting_that_we_do_not_compute_is_refused_by_name(change: dict, named: str) -> None:
     with pytest.raises(UsageError, match=named):
         config_from_hf({"model_type": "llama"} | LLAMA | change)
+
+
+def test_a_family_is_an_adapter_and_a_line_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Another(Llama):
+        architecture = "AnotherForCausalLM"
+        model_type = "another"
+        norms = ("first", "second")
+
+    table = (Another(), *families.FAMILIES)
+    monkeypatch.setattr(families, "FAMILIES", table)
+    monkeypatch.setattr("model.huggingface.config.FAMILIES", table)
+    model = GPT(ModelConfig(**SMALL))
+    described = config_to_hf(model.config)
+    assert described["architectures"] == ["AnotherForCausalLM"]
+    theirs = state_to_hf(model)
+    assert "model.layers.0.first_layernorm.weight" in theirs
+    assert state_from_hf(theirs, model.config).keys() == model.state_dict().keys()
+    del described["hatchery"]
+    again = config_from_hf(described)
+    assert config_to_hf(again)["architectures"] == ["AnotherForCausalLM"]
 
 
 def test_the_rope_keys_of_transformers_4_are_understood() -> None:

@@ -18,7 +18,7 @@ from model.config import (
     suggested_horizon,
     suggested_learning_rate,
 )
-from model.huggingface.architecture import architecture
+from model.huggingface.families import architecture
 
 SMALL: dict[str, Any] = {
     "vocab_size": 61,
@@ -32,7 +32,7 @@ SMALL: dict[str, Any] = {
 
 
 def test_importing_the_config_does_not_load_torch() -> None:
-    code = "import sys, model.config, model.huggingface.describe; sys.exit('torch' in sys.modules)"
+    code = "import sys, model.config, model.huggingface.config; sys.exit('torch' in sys.modules)"
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
 

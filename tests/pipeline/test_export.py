@@ -13,10 +13,12 @@ from jinja2 import Environment
 from safetensors.torch import load_file
 
 from model.checkpoint import load_weights, save_checkpoint
+from model.config import ModelConfig
 from model.gpt import GPT
-from model.huggingface.folding import folded
+from model.huggingface.folding import fold_into_weights
 from model.huggingface.weights import state_to_hf
 from pipeline.events import Event, Metric, Warned
+from pipeline.export import gguf_model
 from pipeline.export.gguf_tokenizer import vocabulary
 from pipeline.export.modelfile import modelfile
 from pipeline.tokenizer.load import load_tokenizer
@@ -290,7 +292,7 @@ def test_folded_weights_are_rounded_once_to_the_format_asked_for(
     assert end.summary["architecture"] == "ApertusForCausalLM"
     assert end.summary["folded"] == "embedding_norm, logit_scale"
     kind = {"auto": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}[dtype]
-    exact = state_to_hf(folded(model))
+    exact = state_to_hf(fold_into_weights(model))
     written = load_file(Path("out/model.safetensors"))
     assert written.keys() == exact.keys()
     assert all(torch.equal(written[name], exact[name].to(kind)) for name in exact)
@@ -386,6 +388,15 @@ def test_what_others_cannot_compute_is_refused_by_name(
     assert named in error.value.found
     assert error.value.remedy
     assert not Path("out").exists()
+
+
+def test_a_family_that_no_gguf_file_holds_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gguf_model, "architecture", lambda config: "AnotherForCausalLM")
+    with pytest.raises(RefusedError) as error:
+        gguf_model.refuse_unknown(ModelConfig())
+    assert "AnotherForCausalLM" in error.value.found
 
 
 def test_a_weight_too_large_for_float16_is_refused(
