@@ -89,7 +89,7 @@ def ours(text: str, compiled: bool) -> Callable[[], tuple[float, float]]:
         seconds = time.perf_counter() - begin
         inputs, targets = held_out
         batches = zip(inputs.split(256), targets.split(256), strict=True)
-        return seconds, subject.evaluate(batches, None).loss
+        return seconds, subject.evaluate(batches).loss
 
     return run
 

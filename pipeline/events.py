@@ -20,12 +20,14 @@ class _Event(
 
 
 class Started(_Event, frozen=True):
-    """A stage began."""
+    """A stage began. A training says the name of its `run` folder; it is empty elsewhere, and in
+    files of versions that did not record it."""
 
     stage: str
     title: str
     total: int | None = None
     unit: str = ""
+    run: str = ""
 
 
 class Progress(_Event, frozen=True):
@@ -42,10 +44,20 @@ class Progress(_Event, frozen=True):
 
 
 class Metric(_Event, frozen=True):
-    """Measured values at an optimizer step; null stands for NaN or infinity."""
+    """Measured values at an optimizer step; null stands for NaN or infinity.
+
+    `kind` says what was measured: optimizer steps ("train") or held-out text ("validation").
+    Where nobody says it, as in files of versions that did not record it, a `val_loss` decides.
+    """
 
     step: int
     values: dict[str, float | None]
+    kind: Literal["train", "validation", ""] = ""
+
+    def __post_init__(self) -> None:
+        if not self.kind:
+            found = "validation" if "val_loss" in self.values else "train"
+            msgspec.structs.force_setattr(self, "kind", found)
 
 
 class Sample(_Event, frozen=True):

@@ -251,5 +251,5 @@ def _worth_showing(newest_first: Iterator[Event]) -> Iterator[Event]:
 
 def _is_note(event: Event) -> bool:
     if isinstance(event, events.Metric):
-        return "val_loss" in event.values
+        return event.kind == "validation"
     return isinstance(event, events.Sample | events.Saved | events.Warned | events.Judged)

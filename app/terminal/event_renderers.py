@@ -180,7 +180,7 @@ class TerminalFace(Face):
             value = event.values.get(name)
             if value is not None:
                 points.append((event.step, value))
-        if "val_loss" in event.values:
+        if event.kind == "validation":
             shown = [f"{spaced(name)} {readable(value)}" for name, value in event.values.items()]
             self.note(f"step {event.step:,}  {'  '.join(shown)}", "")
 

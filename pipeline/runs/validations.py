@@ -1,18 +1,15 @@
-"""The validation points of a run, out of an events file that may hold millions of lines.
+"""The validation points of a run, out of an events file that may hold millions of lines."""
 
-The file is searched for the few lines that hold a validation loss, at the speed of memory; a
-second look reads only what was added since.
-"""
-
-import mmap
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
-import msgspec
+from pipeline.event_search import Found, end_of_lines, search
+from pipeline.events import Metric
 
-from pipeline.events import Metric, from_json
-
-_KEY = b'"val_loss":'  # inside a text every quote is escaped, so it is never one of those
+# In every validation: its kind, or its loss in files of versions without kinds.
+_MARK = re.compile(rb'"val(idation|_loss)"')
 _SEARCHED = 1 << 30  # bytes from the end
 
 
@@ -26,44 +23,39 @@ class Point(NamedTuple):
 
 class Curve:
     """The validations of one events file, oldest first; steps done again after a resume count
-    once."""
+    once. A second look reads only what was added since."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._points: dict[int, Point] = {}
-        self._upto = 0
+        self._offset = 0
 
     def points(self) -> list[Point]:
         """All there are now; none where there is no file."""
         try:
             with self._path.open("rb") as handle:
-                size = handle.seek(0, 2)
-                if size < self._upto:  # another file of that name
-                    self._points, self._upto = {}, 0
-                if size > self._upto:
-                    with mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                        self._search(data)
-        except (OSError, ValueError):
+                self._read_on(handle)
+        except OSError:
             return []
         return [self._points[step] for step in sorted(self._points)]
 
-    def _search(self, data: mmap.mmap) -> None:
-        end = data.rfind(b"\n") + 1  # the last line may be half-written
-        at = max(self._upto, end - _SEARCHED)
-        while (found := data.find(_KEY, at, end)) >= 0:
-            begin = data.rfind(b"\n", 0, found) + 1
-            at = data.find(b"\n", found)
-            self._note(data[begin:at])
-        self._upto = max(self._upto, end)
+    def _read_on(self, handle: IO[bytes]) -> None:
+        end = end_of_lines(handle)  # the last line may be half-written
+        if end < self._offset:  # another file of that name
+            self._points, self._offset = {}, 0
+        for _, metric in validations(handle, max(self._offset, end - _SEARCHED), end):
+            loss = metric.values.get("val_loss")
+            if loss is not None:
+                bits = metric.values.get("bits_per_byte")
+                self._points[metric.step] = Point(metric.step, loss, bits)
+        self._offset = end
 
-    def _note(self, line: bytes) -> None:
-        try:
-            event = from_json(line)
-        except msgspec.DecodeError:
-            return
-        loss = event.values.get("val_loss") if isinstance(event, Metric) else None
-        if isinstance(event, Metric) and loss is not None:
-            self._points[event.step] = Point(event.step, loss, event.values.get("bits_per_byte"))
+
+def validations(handle: IO[bytes], begin: int, end: int) -> Iterator[tuple[Found, Metric]]:
+    """Every validation whose whole line lies in bytes [begin, end) of an events file, in order."""
+    for found in search(handle, _MARK, begin, end):
+        if isinstance(found.event, Metric) and found.event.kind == "validation":
+            yield found, found.event
 
 
 def sparkline(values: list[float], width: int) -> str:

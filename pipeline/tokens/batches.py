@@ -74,17 +74,18 @@ class Loader:
         chosen: Indices = indices[row]
         return chosen
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int, end: int | None = None) -> Batch:
         """Inputs and targets of micro-batch `step`, int64 (batch, window) on the device.
 
         A target of -100 is not to be scored. When prefetching, the batch after it is made ready
-        meanwhile, in one thread.
+        meanwhile, in one thread, unless that would be batch `end`.
         """
         ahead, self._ahead = self._ahead, None
         ready = ahead is not None and ahead[0] == step
         made = ahead[1].result() if ahead and ready else self._fetch(self.indices(step))
         following = step + 1
-        if self._pool is not None and (self._limit is None or following < self._limit):
+        end = self._limit if end is None else end
+        if self._pool is not None and (end is None or following < end):
             future = self._pool.submit(lambda: self._fetch(self.indices(following)))
             self._ahead = (following, future)
         return made
@@ -93,6 +94,11 @@ class Loader:
         """The batches of epoch `number`, from 0."""
         first = number * len(self)
         return (self.batch(step) for step in range(first, first + len(self)))
+
+    def first(self, count: int) -> Iterator[Batch]:
+        """The first `count` batches, or all of epoch 0 where it has fewer; no other is fetched."""
+        end = min(count, len(self))
+        return (self.batch(step, end) for step in range(end))
 
     def __iter__(self) -> Iterator[Batch]:
         return self.epoch(0)

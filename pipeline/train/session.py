@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Generator, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -180,7 +180,7 @@ class Session:
         if result.skipped:
             yield Warned(f"fp16 overflowed at step {self.step}: its update was left out.")
         if self.step % options.log_every == 0 or last:
-            yield self._metric(self._values(result))
+            yield self._metric("train", self._values(result))
         eval_every = validation_interval(options, self._setup.steps_per_epoch, total)
         improved = False
         if self.step % eval_every == 0 or last:
@@ -211,18 +211,18 @@ class Session:
             values["mfu"] = flops * speed / self._ceiling
         return values
 
-    def _metric(self, values: dict[str, float]) -> Metric:
-        metric = Metric(self.step, dict(values))
+    def _metric(self, kind: Literal["train", "validation"], values: dict[str, float]) -> Metric:
+        metric = Metric(self.step, dict(values), kind)
         self._logger.log(self.step, values, metric.time)
         return metric
 
     def _evaluate(self) -> Generator[Event, None, bool]:
         """Score the validation set; returns whether it is the best so far."""
         limit = self._options.eval_batches or MOST_VALIDATION_BATCHES
-        loss = self._trainer.evaluate(self._val, limit).loss
+        loss = self._trainer.evaluate(self._val.first(limit)).loss
         bits = loss / math.log(2) / self._info.val_bytes_per_token
         self._state["val_loss"] = loss if math.isfinite(loss) else None
-        yield self._metric({"val_loss": loss, "bits_per_byte": bits})
+        yield self._metric("validation", {"val_loss": loss, "bits_per_byte": bits})
         self._tracker.restart(time.monotonic(), self._state["tokens"])
         # NaN is never smaller, so it is never best.
         if loss < self._state.get("best_loss", math.inf):

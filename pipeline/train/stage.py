@@ -51,7 +51,8 @@ def run(config: Config, options: TrainOptions, stop: StopSignal) -> Iterator[Eve
 
 
 def _train(config: Config, setup: Setup, stop: StopSignal) -> Iterator[Event]:
-    yield Started("train", f"Train {setup.folder.name}", setup.total_steps, "steps")
+    name = setup.folder.name
+    yield Started("train", f"Train {name}", setup.total_steps, "steps", run=name)
     yield from _announcements(setup)
     try:
         with closing(Session(config, setup)) as session:

@@ -141,16 +141,14 @@ class Trainer:
         return loss_value, norm_value, overflow
 
     @torch.no_grad()
-    def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]], limit: int | None) -> Evaluation:
-        """Score held-out batches, at most `limit`; targets of -100 do not count.
+    def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Evaluation:
+        """Score held-out batches; targets of -100 do not count.
 
         Touches neither the weights nor the training's random numbers.
         """
         self.model.eval()
         nats, count = 0.0, 0
-        for number, (inputs, targets) in enumerate(batches):
-            if number == limit:
-                break
+        for inputs, targets in batches:
             with autocast(self._device, self._dtype):
                 losses = self.model.token_losses(inputs, targets)
             nats += float64_sum(losses)

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from app.jobs.job import Job
 from app.tui.watch.event_summary import Story
 from app.tui.watch.follower import EventFile, Follower
+from app.tui.watch.owner import job_of
 from app.tui.watch.tail import LineTail, LogTail, glance
 from pipeline import events
 from pipeline.events import Event, to_json
@@ -29,7 +31,7 @@ def training(first: int, last: int, *, loss: float = 3.0, every: int = 1) -> lis
 
 
 def started(run: str = "run_a", total: int = 100) -> events.Started:
-    return events.Started("train", f"Train {run}", total, "steps", time=0.0)
+    return events.Started("train", f"Train {run}", total, "steps", run, time=0.0)
 
 
 def drained(file: EventFile) -> EventFile:
@@ -84,8 +86,9 @@ def test_a_large_file_is_shown_at_once_and_then_completely(
 ) -> None:
     for name, value in {"_LARGE": 1 << 20, "_SLICE": 1 << 18}.items():
         monkeypatch.setattr(f"app.tui.watch.follower.{name}", value)
-    for name, value in {"_BLOCKS": 20, "_NEWEST": 1 << 14, "_SCAN": 1 << 16}.items():
+    for name, value in {"_BLOCKS": 20, "_NEWEST": 1 << 14}.items():
         monkeypatch.setattr(f"app.tui.watch.tail.{name}", value)
+    monkeypatch.setattr("pipeline.event_search._PIECE", 1 << 16)
     told: list[Event] = [started(total=20_000)]
     for step in range(1, 20_001):
         told.append(metric(step, loss=50.0 if step == 7_777 else 3.0, grad_norm=1.0))
@@ -110,6 +113,41 @@ def test_a_large_file_is_shown_at_once_and_then_completely(
     last = file.view()
     assert max(p.high for p in last.curves["loss"]) == 50.0
     assert sum(p.number for p in last.curves["loss"]) == 20_010
+
+
+def test_a_glance_finds_every_validation_whatever_its_line_looks_like(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"_BLOCKS": 2, "_BLOCK": 256, "_NEWEST": 1 << 10}.items():
+        monkeypatch.setattr(f"app.tui.watch.tail.{name}", value)
+    ways = [
+        '{"event":"metric","time":1.0,"step":%d,"values":{"val_loss":1.0}}',
+        '{"event":"metric","time":1.0,"step":%d,"values":{"accuracy":0.5,"val_loss":1.0}}',
+        '{"kind":"validation","values":{"accuracy":0.5},"event":"metric","step":%d}',
+        '{"step": %d, "values": {"b": 2, "val_loss": 1.0, "a": 2}, "event": "metric"}',
+    ]
+    noise = b"".join(to_json(event) + b"\n" for event in training(1, 20))
+    lines = [noise + (ways[step % 4] % step).encode() + b"\n" for step in range(1000, 1100)]
+    write_file(tmp_path / "events.jsonl", b"".join(lines) + noise)
+    found = [events.from_json(line) for line in glance(tmp_path / "events.jsonl")[0]]
+    steps = [e.step for e in found if isinstance(e, events.Metric) and e.kind == "validation"]
+    assert steps == list(range(1000, 1100))
+
+
+def test_too_many_validations_are_thinned_and_saves_beside_them_take_no_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.tui.watch.tail._MOST_VALIDATIONS", 10)
+    monkeypatch.setattr("app.tui.watch.tail._BLOCKS", 1)
+    monkeypatch.setattr("app.tui.watch.tail._NEWEST", 1 << 10)
+    told: list[Event] = []
+    for step in range(100):
+        told += [metric(step, val_loss=1.0), events.Saved("checkpoint", "x", {"val_loss": 1.0})]
+    lines, _ = glance(write(tmp_path, told) / "events.jsonl")
+    found = [events.from_json(line) for line in lines]
+    steps = [e.step for e in found if isinstance(e, events.Metric)]
+    assert len([step for step in steps if 30 <= step < 80]) >= 3
+    assert steps[-1] == 99
 
 
 def test_a_glance_gives_lines_in_order_each_once(tmp_path: Path) -> None:
@@ -171,7 +209,23 @@ def test_a_job_leads_to_its_run_and_shows_its_whole_past(tmp_path: Path) -> None
     assert view.progress.done == 80
 
 
-def test_a_title_cannot_lead_out_of_the_checkpoints_folder(tmp_path: Path) -> None:
+def job(folder: Path, told: Sequence[Event]) -> Job:
+    return Job("ab12", write(folder, told), None, "done", 0, 0.0, 1.0, None)
+
+
+def test_the_job_of_a_run_is_the_one_whose_events_name_it(tmp_path: Path) -> None:
+    run = tmp_path / "checkpoints" / "run_a"
+    by_title = events.Started("inference", "Train run_a")
+    other = job(tmp_path / "1", [by_title, started("run_a_2"), events.Sample("run_a")])
+    own = job(tmp_path / "2", [started("run_a")])
+    saved = events.Saved("checkpoint", "checkpoints/run_a/checkpoint_step_000010")
+    before = job(tmp_path / "3", [events.Started("train", "Train run_a"), saved])  # without a run
+    assert job_of(run, [other, own, before]) == own
+    assert job_of(run, [other, before]) == before
+    assert job_of(run, [other]) is None
+
+
+def test_a_run_cannot_lead_out_of_the_checkpoints_folder(tmp_path: Path) -> None:
     write(tmp_path / "elsewhere", training(1, 5))
     job = write(tmp_path / "job", [started("../elsewhere"), *training(1, 3)])
     (tmp_path / "checkpoints").mkdir()

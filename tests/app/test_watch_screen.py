@@ -43,7 +43,7 @@ def training(first: int, last: int, loss: float = 3.0) -> list[Event]:
 
 
 def started(total: int = 1000) -> events.Started:
-    return events.Started("train", f"Train {RUN}", total, "steps")
+    return events.Started("train", f"Train {RUN}", total, "steps", RUN)
 
 
 def job_folder(stage: str = "train", *, alive: bool = True) -> Path:

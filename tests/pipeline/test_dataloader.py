@@ -225,3 +225,18 @@ def test_a_set_that_contradicts_its_metadata_is_refused(tmp_path: Path) -> None:
         builder.write("metadata.json", json.dumps(metadata))
     with pytest.raises(RefusedError, match=r"contradicts its metadata\.json"):
         create_simple_train_val_dataloaders(4, 0.3, data=folder)
+
+
+def test_the_first_batches_are_fetched_and_none_ahead_of_them(data: Path) -> None:
+    _, val, info = create_simple_train_val_dataloaders(2, 0.4, data=data, placement="memory-map")
+    assert info.val_batches > 3
+    whole, fetch, fetched = list(val.first(1000)), val._fetch, []
+    assert len(whole) == info.val_batches
+    val._fetch = lambda indices: (fetched.append(indices), fetch(indices))[1]
+    some = list(val.first(2))
+    assert val._pool is not None
+    val._pool.shutdown(wait=True)
+    assert len(fetched) == 2
+    for (inputs, targets), (expected, scored) in zip(some, whole, strict=False):
+        assert torch.equal(inputs, expected)
+        assert torch.equal(targets, scored)

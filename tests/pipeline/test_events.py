@@ -76,6 +76,32 @@ def test_a_server_is_named_in_saved_events_as_it_was_from_the_beginning() -> Non
     assert json.loads(to_json(event)) == json.loads(line)
 
 
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ({"step": 1, "values": {"loss": 2.0}}, "train"),
+        ({"step": 1, "values": {"bits_per_byte": 1.0, "val_loss": 2.0}}, "validation"),
+        ({"values": {"val_loss": None}, "step": 1}, "validation"),
+        ({"kind": "validation", "values": {"accuracy": 0.5}, "step": 1}, "validation"),
+        ({"step": 1, "values": {"loss": 2.0}, "kind": "train"}, "train"),
+    ],
+)
+def test_a_metric_says_its_kind_also_where_an_older_version_wrote_none(
+    line: dict[str, object], kind: str
+) -> None:
+    metric = from_json(json.dumps(line | {"time": 5.0, "event": "metric"}))
+    assert isinstance(metric, Metric)
+    assert metric.kind == kind
+    assert from_json(to_json(metric)) == metric
+
+
+def test_the_start_of_a_training_by_an_older_version_names_no_run() -> None:
+    line = {"event": "started", "time": 5.0, "stage": "train", "title": "Train run_a", "total": 3}
+    started = from_json(json.dumps(line))
+    assert isinstance(started, Started)
+    assert started.run == ""
+
+
 def test_what_is_not_finite_becomes_null() -> None:
     back = from_json(to_json(Metric(1, {"nan": math.nan, "inf": math.inf})))
     assert isinstance(back, Metric)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.tui.runs.results_table import COLUMNS, columns_of, fitting, ordered
-from pipeline.events import Finished, Metric, Sample, to_json
+from pipeline.events import Finished, Metric, Sample, Saved, to_json
 from pipeline.runs.results import Reader, Result, best_of, caution, export
 from pipeline.runs.validations import Curve, sparkline
 
@@ -41,6 +41,33 @@ def test_the_curve_is_found_among_all_other_events(workspace: Path) -> None:
                      + validation(20, 3.0))  # fmt: skip
     points = Curve(file).points()
     assert [(p.step, p.loss, p.bits) for p in points] == [(10, 4.0, 2.0), (20, 3.0, None)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"event":"metric","time":1.0,"step":10,"values":{"val_loss":4.0,"bits_per_byte":2.0}}',
+        '{"event":"metric","values":{"bits_per_byte":2.0,"val_loss":4.0},"step":10,"time":1.0}',
+        '{"kind": "validation", "values": {"accuracy": 0.5, "val_loss": 4.0, "bits_per_byte": 2.0,'
+        ' "tokens": 7}, "step": 10, "event": "metric"}',
+    ],
+)
+def test_a_validation_counts_whatever_the_order_of_its_keys(workspace: Path, line: str) -> None:
+    file = Path("events.jsonl")
+    saved = to_json(Saved("checkpoint", "x/checkpoint_step_000010", {"val_loss": 9.0})) + b"\n"
+    file.write_bytes(saved + line.encode() + b"\n" + saved)
+    assert Curve(file).points() == [(10, 4.0, 2.0)]
+
+
+def test_a_line_far_longer_than_others_hides_no_validation(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.event_search._PIECE", 64)
+    monkeypatch.setattr("pipeline.event_search._LONGEST_LINE", 1024)
+    long = [to_json(Sample("x" * size)) + b"\n" for size in (500, 5000)]
+    file = Path("events.jsonl")
+    file.write_bytes(long[0] + validation(10, 4.0) + long[1] + validation(20, 3.0))
+    assert [point.step for point in Curve(file).points()] == [10, 20]
 
 
 def test_a_second_look_adds_what_was_written_since_and_waits_for_a_torn_line(

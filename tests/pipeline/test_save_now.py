@@ -32,7 +32,7 @@ def trained(ask_at: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> list[Ev
 
     def ask(event: Event) -> bool:
         if isinstance(event, Started):
-            name.append(event.title.removeprefix("Train "))
+            name.append(event.run)
         if isinstance(event, Metric) and event.step in ask_at:
             folders.request_save(Path("checkpoints") / name[0])
         return False

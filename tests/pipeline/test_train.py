@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from model.checkpoint import save_checkpoint
 from pipeline.events import Event, Finished, Metric, Sample, Warned, from_json
 from pipeline.runs import folders as runs
+from pipeline.tokens.batches import Batch, HostBatches
+from pipeline.tokens.order import Indices
 from pipeline.train.trainer import Evaluation, Trainer
 from tests.conftest import WORDS
 from tests.support.stage_runner import finished, run_stage
@@ -275,6 +277,20 @@ def test_old_checkpoints_go_but_best_and_latest_stay(prepared: Path) -> None:
     assert {"checkpoint_step_000011", "checkpoint_step_000012"} <= kept
     assert len(kept) <= 3
     assert not list(run.glob(".deleted*"))
+
+
+def test_a_validation_fetches_no_batch_that_it_does_not_score(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gather, fetched = HostBatches.__call__, []
+
+    def counted(self: HostBatches, indices: Indices) -> Batch:
+        fetched.append(indices)
+        return gather(self, indices)
+
+    monkeypatch.setattr(HostBatches, "__call__", counted)
+    train(max_steps=1, eval_batches=2, name="counted")
+    assert len(fetched) == 1 + 2  # one to learn from, two to score
 
 
 def test_early_stopping_ends_the_run_as_done(

@@ -51,9 +51,9 @@ def test_evaluation_leaves_weights_mode_and_random_numbers_alone() -> None:
     subject = trainer()
     before, state = weights(subject), torch.get_rng_state()
     batches = [CountedBatches().batch(n) for n in range(3)]
-    whole = subject.evaluate(batches, None)
+    whole = subject.evaluate(batches)
     assert whole.tokens == 3 * 4 * 8
-    assert subject.evaluate(batches, 2).tokens == 2 * 4 * 8
+    assert subject.evaluate(batches[:2]).tokens == 2 * 4 * 8
     assert torch.equal(state, torch.get_rng_state())
     assert all(map(torch.equal, before, weights(subject)))
     assert subject.model.training
@@ -64,7 +64,7 @@ def test_evaluation_counts_only_what_is_to_be_scored() -> None:
     inputs, targets = CountedBatches().batch(0)
     masked = targets.clone()
     masked[:, 4:] = -100
-    part = subject.evaluate([(inputs, masked)], None)
+    part = subject.evaluate([(inputs, masked)])
     subject.model.eval()
     expected = subject.model.token_losses(inputs, targets)[:, :4].mean()
     assert part.tokens == 16
@@ -106,11 +106,11 @@ class _Overflow(torch.autograd.Function):
 
 def test_validation_needs_no_float64_of_the_device() -> None:
     batches = [CountedBatches().batch(n) for n in range(2)]
-    expected = trainer().evaluate(batches, None)
+    expected = trainer().evaluate(batches)
     subject = trainer()
     with apple_gpu() as device:
         subject.model = moved(subject.model)
         there = [(inputs.to(device), targets.to(device)) for inputs, targets in batches]
-        found = subject.evaluate(there, None)
+        found = subject.evaluate(there)
     assert found.tokens == expected.tokens
     assert found.loss == pytest.approx(expected.loss, abs=1e-6)

@@ -150,7 +150,8 @@ class Story:
 
     def _started(self, event: events.Started) -> None:
         self._before = {name: self._facts.get(name) for name in ("began", "newest", "final")}
-        run = _run_of_title(event) or self._facts.get("run", "")
+        inside = event.run if Path(event.run).name == event.run else ""  # never out of the folder
+        run = inside or self._facts.get("run", "")
         self._facts |= {"title": event.title, "stage": event.stage, "unit": event.unit}
         self._facts |= {"began": event.time, "progress": None, "final": None, "run": run}
         self._total = event.total
@@ -170,7 +171,7 @@ class Story:
         self._step = event.step
         if self._facts.get("progress") is None:
             self._mark(event.time, event.step)
-        if "val_loss" in event.values:
+        if event.kind == "validation":
             self._facts["before"] = {"val_loss": self._values.get("val_loss")}
         if len(self._values) < _CURVES or event.values.keys() <= self._values.keys():
             self._values.update(event.values)
@@ -236,10 +237,3 @@ class Story:
             self._rejected = Counter(dict(list(numbers.items())[:_RULES]))
         if isinstance(event, events.Finished) and event.skipped and self._before.get("final"):
             self._facts |= self._before  # nothing was done: it ended as it had ended before
-
-
-def _run_of_title(event: events.Started) -> str:
-    """The run that a training's title names."""
-    name = event.title.removeprefix("Train ")
-    named = event.stage == "train" and name != event.title and Path(name).name == name
-    return name if named else ""

@@ -1,5 +1,6 @@
 """Who trains a run: a job, a process in some terminal, or nobody."""
 
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -8,9 +9,10 @@ import psutil
 
 from app.jobs.folder import EVENTS
 from app.jobs.job import Job
+from pipeline.event_search import search
+from pipeline.events import Event, Saved, Started
 
 _JOBS_SEARCHED = 20
-_READ = 4 << 20
 
 
 def holder(run: Path) -> int | None:
@@ -31,12 +33,21 @@ def holder(run: Path) -> int | None:
 
 def job_of(run: Path, jobs: Iterable[Job]) -> Job | None:
     """The newest of `jobs`, newest first, that trains or trained the run."""
-    title = b'"title":"Train %s"' % run.name.encode()
+    mark = re.compile(re.escape(run.name.encode(errors="replace")))
     for job in list(jobs)[:_JOBS_SEARCHED]:
         with suppress(OSError), (job.folder / EVENTS).open("rb") as handle:
-            before = b""
-            while data := handle.read(_READ):
-                if title in before + data:
+            end = handle.seek(0, 2)
+            for found in search(handle, mark, 0, end):
+                if _trained(found.event) == run.name:
                     return job
-                before = data[-len(title) :]
     return None
+
+
+def _trained(event: Event) -> str:
+    """The name of the run that an event belongs to, empty where it says none. Files of versions
+    that did not record the run at the start still say where its checkpoints were saved."""
+    if isinstance(event, Started):
+        return event.run
+    if isinstance(event, Saved) and event.kind == "checkpoint":
+        return Path(event.path).parent.name
+    return ""

@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from pipeline.runs.validations import validations
+
 _LONGEST_LINE = 16 << 20
 _LOG_READ = 256 << 10
 _LOG_LINES = 2000
@@ -16,11 +18,8 @@ _LOG_WIDTH = 1000  # characters of a line that are kept
 
 _BLOCKS, _BLOCK = 240, 4096
 _NEWEST = 128 << 10
-_SCAN = 1 << 20
-_TOLD = 8  # of the newest validations, also what was told right after them
-_OVERLAP = 128
+_RECENT = 8  # of the newest validations, also the events right after them
 _MOST_VALIDATIONS = 8192
-_VALIDATION = b'"values":{"val_loss":'
 _TOGETHER = 4  # a validation, its sample, its checkpoint, and one line more
 
 
@@ -112,11 +111,11 @@ def glance(path: Path) -> tuple[list[bytes], int]:
         newest = max(0, size - _NEWEST)
         for number in range(_BLOCKS):
             found |= _whole_lines(handle, newest * number // _BLOCKS, _BLOCK)
-        validations = _validations(handle, newest)
-        for number, start in enumerate(validations, start=1):
-            handle.seek(start)
-            recent = number > len(validations) - _TOLD
-            for _ in range(_TOGETHER if recent else 1):
+        kept = _validations(handle, size)
+        found |= kept
+        for begin in list(kept)[-_RECENT:]:
+            handle.seek(begin)
+            for _ in range(_TOGETHER):
                 start = handle.tell()
                 line = handle.readline(_LONGEST_LINE)
                 if line.endswith(b"\n"):
@@ -139,17 +138,17 @@ def _whole_lines(handle: IO[bytes], start: int, size: int) -> dict[int, bytes]:
     return lines
 
 
-def _validations(handle: IO[bytes], end: int) -> list[int]:
-    """Where the validations before `end` begin; every other one where there are too many."""
-    starts: list[int] = []
-    for at in range(0, end, _SCAN):
-        begin = max(0, at - _OVERLAP)  # a line may begin in the piece before
-        handle.seek(begin)
-        data = handle.read(at + _SCAN - begin)
-        match = data.find(_VALIDATION)
-        while match >= 0:
-            starts.append(begin + data.rfind(b"\n", 0, match) + 1)
-            match = data.find(_VALIDATION, match + 1)
-        while len(starts) > _MOST_VALIDATIONS:
-            del starts[::2]
-    return sorted(set(starts))
+def _validations(handle: IO[bytes], end: int) -> dict[int, bytes]:
+    """The lines of the validations before `end` by where they begin, oldest first; evenly thinned
+    where there are too many, but with the newest."""
+    kept: list[tuple[int, bytes]] = []
+    recent: deque[tuple[int, bytes]] = deque(maxlen=_RECENT)
+    every = 1
+    for number, (found, _) in enumerate(validations(handle, 0, end)):
+        recent.append((found.start, found.line))
+        if number % every == 0:
+            kept.append(recent[-1])
+        if len(kept) > _MOST_VALIDATIONS:
+            del kept[1::2]
+            every *= 2
+    return dict(sorted({*kept, *recent}))
