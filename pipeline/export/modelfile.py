@@ -7,11 +7,12 @@ import json
 import re
 
 from pipeline.options.config import InferenceOptions
-from pipeline.tokenizer.tokenizer import CHAT_TEMPLATE, Tokenizer
+from pipeline.tokenizer import chat_template
+from pipeline.tokenizer.tokenizer import Tokenizer
 
 _PLAIN = re.compile(r"[^\"{}\n]*")
 
-# One turn after the other as `pipeline.tokenizer.tokenizer.CHAT_TEMPLATE` writes them. llama.cpp
+# One turn after the other as `chat_template.DEFAULT` writes them. llama.cpp
 # puts BOS in front of the first itself; after an answer a new turn begins with one.
 _TEMPLATE = """\
 {{- range $i, $message := .Messages }}
@@ -30,11 +31,11 @@ def modelfile(gguf_name: str, tokenizer: Tokenizer, context: int) -> str:
     sampling = InferenceOptions()
     lines = [f"FROM ./{gguf_name}"]
     eos = _piece(tokenizer, tokenizer.eos_id)
-    if speaks_our_chat(tokenizer):
+    if has_default_template(tokenizer):
         start = _piece(tokenizer, tokenizer.bos_id)
         template = _TEMPLATE.replace("EOS", _literal(eos)).replace("BOS", _literal(start))
         lines.append(f'TEMPLATE """{template}"""')
-    stops = [eos, *(["User:"] if speaks_our_chat(tokenizer) else [])]
+    stops = [eos, *(["User:"] if has_default_template(tokenizer) else [])]
     lines += [f"PARAMETER stop {json.dumps(text, ensure_ascii=False)}" for text in stops if text]
     lines += [
         f"PARAMETER num_ctx {context}",
@@ -48,9 +49,9 @@ def modelfile(gguf_name: str, tokenizer: Tokenizer, context: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def speaks_our_chat(tokenizer: Tokenizer) -> bool:
+def has_default_template(tokenizer: Tokenizer) -> bool:
     """Whether its chat template is the one that a Modelfile can be written for."""
-    return tokenizer.chat_template == CHAT_TEMPLATE
+    return tokenizer.chat_template == chat_template.DEFAULT
 
 
 def _piece(tokenizer: Tokenizer, i: int | None) -> str:

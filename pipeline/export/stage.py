@@ -19,7 +19,7 @@ from model.huggingface.families import architecture
 from model.huggingface.folding import fold_into_weights, folded_config
 from pipeline.events import Event, Finished, Progress, Saved, Started, Warned
 from pipeline.export.hf import DTYPES, HfModel
-from pipeline.export.modelfile import modelfile, speaks_our_chat
+from pipeline.export.modelfile import has_default_template, modelfile
 from pipeline.options.config import Config, ExportOptions
 from pipeline.runs import inventory
 from pipeline.runs.inventory import Checkpoint
@@ -195,7 +195,7 @@ def _notes(export: _Export, kind: str) -> Iterator[Warned]:
             f"A GGUF file names one end of a text: {names} are ends by config.json too.",
             remedy=f"llama.cpp knows the usual names itself; else stop at them: --stop {names}",
         )
-    if not speaks_our_chat(export.tokenizer):
+    if not has_default_template(export.tokenizer):
         yield Warned(
             "The Modelfile has no TEMPLATE: this tokenizer brings a chat template of its own, "
             "which is in the GGUF file; Ollama knows the common ones by it."

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from model.huggingface.config import read_json_object
+from pipeline.tokenizer import chat_template
 from utils.errors import NetworkError, UsageError
 from utils.files import require_space
 
@@ -31,7 +32,7 @@ _PATTERNS = [
     "tokenizer.json",
     "tokenizer.model",
     "tokenizer_config.json",
-    "chat_template.jinja",
+    chat_template.FILE,
     "special_tokens_map.json",
     "vocab.json",
     "merges.txt",

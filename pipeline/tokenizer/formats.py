@@ -1,11 +1,11 @@
 """Reads a tokenizer's files: tokenizer.json, SentencePiece's model, GPT-2's pair of files."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from pipeline.tokenizer.chat_template import template_of
 from pipeline.tokenizer.sentencepiece import convert
-from pipeline.tokenizer.spec import Spec
+from pipeline.tokenizer.spec import Spec, read_json
 from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.artefacts import MANIFEST, read_manifest, verify
 from utils.errors import HatcheryError, RefusedError, UsageError
@@ -13,7 +13,6 @@ from utils.errors import HatcheryError, RefusedError, UsageError
 _PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 FILES = ("tokenizer.json", "tokenizer.model", *(vocab for vocab, _ in _PAIRS))
 """What may hold a vocabulary; the first that is there is read."""
-TEMPLATE = "chat_template.jinja"  # where transformers writes it since version 4.52
 _ROLE_NAMES = {
     "bos": ("<s>", "<bos>", "<|begin_of_text|>", "<|endoftext|>"),
     "eos": ("</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>"),
@@ -56,14 +55,14 @@ def read(path: Path, name: str) -> Tokenizer:
         if file.name.endswith(".model"):
             spec, roles = convert(file.read_bytes())
         else:
-            spec = _read_json(file)
+            spec = read_json(file)
             if not isinstance(spec.get("model"), dict):  # "model" is also a word of GPT-2
                 spec = _byte_level(spec, _merges_beside(file))
         settings = _settings(file.parent)
         roles = _roles(spec, settings) or roles
         listed = map(_content, settings.get("additional_special_tokens", []))
         more = [text for text in listed if text]
-        return Tokenizer(spec, name, roles, declared_template(file.parent), more)
+        return Tokenizer(spec, name, roles, template_of(file.parent), more)
     except HatcheryError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -74,44 +73,12 @@ def read(path: Path, name: str) -> Tokenizer:
         ) from error
 
 
-def declared_template(folder: Path) -> str | None:
-    """The chat template that a folder declares: in a file of its own, else among the settings; of
-    several with names, the one named "default".
-
-    Raises:
-        RefusedError: the file that should hold it is damaged.
-    """
-    file = folder / TEMPLATE
-    if file.is_file():
-        try:
-            return file.read_text("utf-8")
-        except UnicodeDecodeError as error:
-            raise RefusedError(f"{file} is not text.", found=str(error)) from error
-    template = _settings(folder).get("chat_template")
-    if isinstance(template, list):
-        named = [item for item in template if isinstance(item, dict)]
-        template = {item.get("name"): item.get("template") for item in named}.get("default")
-    return template if isinstance(template, str) else None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise RefusedError(
-            f"{path} is damaged: it is not JSON.", found=str(error), remedy="fetch it again"
-        ) from error
-    if not isinstance(value, dict):
-        raise RefusedError(f"{path} is not a tokenizer.", found=f"a JSON {type(value).__name__}")
-    return value
-
-
 def _settings(folder: Path) -> dict[str, Any]:
     """What the files beside the vocabulary say; the more specific file wins."""
     settings: dict[str, Any] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         if (folder / name).is_file():
-            known = _read_json(folder / name)
+            known = read_json(folder / name)
             settings |= {key: value for key, value in known.items() if value is not None}
     return settings
 

@@ -4,6 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from pipeline.tokenizer import chat_template
 from pipeline.tokenizer.formats import read
 from pipeline.tokenizer.load import Found, online_path
 from pipeline.tokenizer.tokenizer import Tokenizer
@@ -13,7 +14,7 @@ from utils.errors import NetworkError
 _FILES = [
     "tokenizer.json",
     "tokenizer_config.json",
-    "chat_template.jinja",
+    chat_template.FILE,
     "special_tokens_map.json",
     "tokenizer.model",
     "vocab.json",

@@ -8,6 +8,7 @@ on the parsed JSON; nothing imports the `tokenizers` library.
 import hashlib
 import json
 import re
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from utils.errors import RefusedError, UsageError
@@ -21,6 +22,23 @@ _REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
 _PREPEND = {"type": "Prepend", "prepend": SPACE}
 PREFIXED = {"type": "Sequence", "normalizers": [_PREPEND, _REPLACE]}
 UNPREFIXED = _REPLACE
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a tokenizer's folder.
+
+    Raises:
+        RefusedError: the file is damaged.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise RefusedError(
+            f"{path} is damaged: it is not JSON.", found=str(error), remedy="fetch it again"
+        ) from error
+    if not isinstance(value, dict):
+        raise RefusedError(f"{path} is not a tokenizer.", found=f"a JSON {type(value).__name__}")
+    return value
 
 
 def parts(step: Any) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.tokenizer import spec as specs
+from pipeline.tokenizer.chat_template import DEFAULT
 from pipeline.tokenizer.spec import Kind, Spec
 from utils.artefacts import Source, build_folder
 from utils.errors import UsageError
@@ -23,17 +24,6 @@ if TYPE_CHECKING:
     from pipeline.tokenizer.fast_encoder import Encoder
 
     Ids = npt.NDArray[np.unsignedinteger[Any]]
-
-# One turn is a question and its answer between the tokens around a document.
-CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{% if loop.first or loop.previtem['role'] == 'assistant' %}{{ bos_token }}{% endif %}"
-    "{% if message['role'] == 'assistant' %}{{ 'Assistant: ' + message['content'] + eos_token }}"
-    "{% elif message['role'] == 'system' %}{{ message['content'] + '\\n' }}"
-    "{% else %}{{ 'User: ' + message['content'] + '\\n' }}{% endif %}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
-)
 
 
 class Tokenizer:
@@ -52,13 +42,13 @@ class Tokenizer:
         spec: Spec,
         name: str,
         roles: Mapping[str, str],
-        chat_template: str | None = None,
+        chat_template: str = DEFAULT,
         controls: Iterable[str] = (),
     ) -> None:
         self.name = name
         self.kind: Kind = specs.kind_of(spec)
         self.spec = specs.normalized(spec, {*roles.values(), *controls})
-        self.chat_template = chat_template or CHAT_TEMPLATE
+        self.chat_template = chat_template
         self._table = specs.byte_table(self.spec, self.kind)
         added = self.spec["added_tokens"]
         self.controls = frozenset(token["id"] for token in added if token["special"])

@@ -21,8 +21,9 @@ from pipeline.events import Event, Metric, Warned
 from pipeline.export import gguf_model
 from pipeline.export.gguf_tokenizer import vocabulary
 from pipeline.export.modelfile import modelfile
+from pipeline.tokenizer import chat_template
 from pipeline.tokenizer.load import load_tokenizer
-from pipeline.tokenizer.tokenizer import CHAT_TEMPLATE, Tokenizer
+from pipeline.tokenizer.tokenizer import Tokenizer
 from tests.support.stage_runner import finished, run_stage
 from tests.support.tiny_checkpoints import lively_model
 from tests.support.tokenizer_makers import PROSE, train
@@ -481,7 +482,7 @@ def test_the_modelfile_renders_our_chat_format(
     go = go.replace("{{- end }}", "{%- endfor %}")
     messages = [{"role": role, "content": content} for role, content in chat]
     asked = chat[-1][0] != "assistant"
-    wanted = Environment().from_string(CHAT_TEMPLATE).render(
+    wanted = Environment().from_string(chat_template.DEFAULT).render(
         messages=messages, bos_token="<s>", eos_token="</s>", add_generation_prompt=asked
     )  # fmt: skip
     # llama.cpp puts the first BOS in front of every prompt.

@@ -14,7 +14,7 @@ from model.generation.batch import BatchScheduler
 from pipeline.events import Warned
 from pipeline.server.engine import model_cache
 from pipeline.server.engine.catalogue import Catalogue, ServedModel
-from pipeline.tokenizer.tokenizer import CHAT_TEMPLATE
+from pipeline.tokenizer import chat_template
 from tests.support.server_runner import COUNTING, NEW, OLD, Served, make_runs, serving, until
 from tests.support.tiny_checkpoints import byte_tokenizer, lively_model, save_step
 
@@ -221,7 +221,11 @@ def test_what_was_taught_to_answer_is_known_by_its_files_and_by_no_name(folder: 
     checkpoints = folder / "checkpoints"
     save_step(checkpoints / "tuned", 1, lively_model(), byte_tokenizer(), command="sft")
     save_step(checkpoints / "sft_by_name", 1, lively_model(), byte_tokenizer())
-    for name, template in (("theirs", "{{ messages }}"), ("base", None), ("ours", CHAT_TEMPLATE)):
+    for name, template in (
+        ("theirs", "{{ messages }}"),
+        ("base", None),
+        ("ours", chat_template.DEFAULT),
+    ):
         other = save_step(checkpoints / "made", 1, lively_model(), byte_tokenizer())
         other.rename(checkpoints / name)
         (checkpoints / name / "manifest.json").unlink()

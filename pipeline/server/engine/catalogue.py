@@ -18,9 +18,7 @@ from pipeline.options.config import LoadOptions
 from pipeline.runs.folders import short_name
 from pipeline.runs.inventory import LOOSE, Checkpoint, Run, list_runs, safe_name
 from pipeline.server.errors import ApiError
-from pipeline.tokenizer.formats import declared_template
-from pipeline.tokenizer.tokenizer import CHAT_TEMPLATE
-from utils.artefacts import read_manifest
+from pipeline.tokenizer.chat_template import is_chat_model
 from utils.errors import HatcheryError
 
 _FRESH_SECONDS = 2.0  # for which a listing is reused
@@ -128,19 +126,10 @@ def _facts(
         if checkpoint.path.is_dir():
             config = load_config(checkpoint.path)
             parameters, context = parameter_count(config), config.max_position_embeddings
-            chat = _is_chat_model(checkpoint.path)
+            chat = is_chat_model(checkpoint.path)
         return parameters, context, bytes_needed(checkpoint, options), chat
     except (HatcheryError, OSError):  # loading it will say what is wrong
         return parameters, context, checkpoint.size, chat
-
-
-def _is_chat_model(folder: Path) -> bool:
-    """Whether a model was taught to answer: one of ours by what trained it, another by having a
-    chat template, which every tokenizer of ours has from the beginning."""
-    manifest = read_manifest(folder)
-    if manifest is not None and manifest.kind == "checkpoint":
-        return manifest.made_by.command != "train"
-    return declared_template(folder) not in (None, CHAT_TEMPLATE)
 
 
 def _grouped(chosen: Sequence[Checkpoint]) -> list[Run]:

@@ -21,7 +21,7 @@ from model.generation.batch import BatchScheduler
 from pipeline.inference.loading import device_for, load_writer, memory_free, what_fits
 from pipeline.options.config import ServeOptions
 from pipeline.server.engine.catalogue import Catalogue, ServedModel
-from pipeline.server.engine.chat_template import ChatTemplate
+from pipeline.server.engine.chat_encoder import ChatEncoder
 from pipeline.server.engine.work_queue import ModelQueue
 from pipeline.server.errors import ApiError, from_hatchery, stopping
 from utils.errors import HatcheryError, OutOfMemoryError, is_out_of_memory
@@ -43,13 +43,13 @@ class LoadedModel:
     used: float
     users: int = 0
     draining: bool = False
-    _chat: ChatTemplate | None = field(default=None, repr=False)
+    _chat: ChatEncoder | None = field(default=None, repr=False)
 
     @property
-    def chat(self) -> ChatTemplate:
-        """Its chat template, read when first needed; see there for what is raised."""
+    def chat(self) -> ChatEncoder:
+        """What encodes its conversations, made when first needed; see there for what is raised."""
         if self._chat is None:
-            self._chat = ChatTemplate(self.queue.writer.tokenizer)
+            self._chat = ChatEncoder(self.queue.writer.tokenizer)
         return self._chat
 
 

@@ -23,8 +23,8 @@ _GUARDS = range(0xF0000, 0x10FFFE)  # private use: a template has no business wi
 _LONGEST_MARK = 40  # characters of a text that begins a turn
 
 
-class ChatTemplate:
-    """The template of one tokenizer.
+class ChatEncoder:
+    """Renders and encodes with the chat template of one tokenizer.
 
     `stop_ids` and `stop_texts` are what follows an answer in it: a model that was never taught to
     end writes on with the next turn.
