@@ -21,7 +21,7 @@ import msgspec
 
 from utils import VERSION
 from utils.errors import HatcheryError, RefusedError
-from utils.files import SCRAP, AppendLog, FolderLock, Written, hash_file, write_file, write_json
+from utils.files import TEMPORARY, AppendLog, FolderLock, Written, hash_file, write_file, write_json
 from utils.publishing import JOURNAL, PLAN, beside, publish
 from utils.publishing import MANIFEST as MANIFEST
 from utils.publishing import recover as recover
@@ -167,8 +167,8 @@ def build_folder(
             facts=builder.facts,
         )
         manifest = msgspec.structs.replace(manifest, checksum=manifest.own_checksum())
-        for scrap in building.rglob(f".*{SCRAP}"):  # of a write that an earlier kill cut short
-            scrap.unlink()
+        for leftover in building.rglob(f".*{TEMPORARY}"):  # of a write that a kill cut short
+            leftover.unlink()
         write_json(building / MANIFEST, msgspec.to_builtins(manifest))
         publish(building, target)
 

@@ -29,7 +29,13 @@ except ImportError:  # Windows: locks are advisory help there, not a guarantee
     fcntl = None  # type: ignore[assignment]
 
 
-SCRAP = ".tmp"
+TEMPORARY = ".tmp"
+"""Ends the name of a file that is being written; a dot begins it."""
+
+UNSUPPORTED = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+"""What a file system answers where it lacks a kind of link or flush: exFAT, network folders."""
+
+_COPY_BYTES = 1 << 20
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -65,12 +71,12 @@ class DurableFile:
 
 @contextmanager
 def durable_file(path: Path) -> Iterator[DurableFile]:
-    """Write `path` all or nothing; on any error the old content stays and the scrap is removed.
+    """Write `path` all or nothing; on an error the old content stays and the temporary file goes.
 
     Raises:
         DiskFullError: the disk or quota is full.
     """
-    temporary = path.with_name(f".{path.name}{SCRAP}")
+    temporary = path.with_name(f".{path.name}{TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as handle:
@@ -81,7 +87,7 @@ def durable_file(path: Path) -> Iterator[DurableFile]:
         temporary.replace(path)
         sync_folder(path.parent)
     except BaseException as error:
-        with suppress(OSError):  # a scrap that stays is overwritten next time
+        with suppress(OSError):  # one that stays is overwritten next time
             temporary.unlink(missing_ok=True)
         raise_disk_error(error, path)
         raise
@@ -97,6 +103,24 @@ def write_file(path: Path, data: bytes | str) -> Written:
 def write_json(path: Path, value: object) -> Written:
     """Durably write indented JSON; NaN and infinity are refused, they are not JSON."""
     return write_file(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give the file `source` the further name `target`, which must not exist; where the file
+    system cannot, copy it durably.
+
+    Raises:
+        DiskFullError: there is no room for a copy.
+    """
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED | {errno.EXDEV, errno.EMLINK}:
+            raise
+        require_space(target, source.stat().st_size)
+        with source.open("rb") as data, durable_file(target) as out:
+            while chunk := data.read(_COPY_BYTES):
+                out.write(chunk)
 
 
 def hash_file(path: Path, *, flush: bool = False) -> Written:
@@ -161,6 +185,9 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED | {errno.EINVAL}:
+            raise  # else this file system does not flush folders, and nothing else would help
     finally:
         os.close(descriptor)
 

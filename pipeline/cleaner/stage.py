@@ -146,8 +146,8 @@ class _Work:
 
     def run(self, builder: FolderBuilder, workers: int, stop: StopSignal) -> Iterator[Event]:
         """Do the missing units; the artefact's facts are complete at the end."""
-        for scrap in builder.path.glob("scratch-*"):  # of a run that was killed
-            shutil.rmtree(scrap, ignore_errors=True)
+        for leftover in builder.path.glob("scratch-*"):  # of a run that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
         scratch = Path(tempfile.mkdtemp(prefix="scratch-", dir=builder.path))
         try:
             self._recall(builder)

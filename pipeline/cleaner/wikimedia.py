@@ -7,7 +7,8 @@ JSON string, `has_parts` likewise, `value` as text or as a list of runs, explici
 import re
 
 from pipeline.cleaner.records import Part, Record, RejectedError, as_parts
-from pipeline.cleaner.rules import WIKI, Removed, clean, count
+from pipeline.cleaner.rule_engine import Removed, clean, count
+from pipeline.cleaner.rules import WIKI
 
 _APPARATUS = frozenset(
     {
@@ -21,6 +22,7 @@ _APPARATUS = frozenset(
 _LEFT_OUT = frozenset({"infobox", "image", "table", "field", "reference", "citation"})
 _REDIRECT = re.compile(r"\s*#?REDIRECT\b")
 _AMBIGUOUS = re.compile(r"\b(?:may|can|could|might) (?:also )?(?:refer|stand for)(?: to)?:?\s*$")
+_DEEPEST = 50  # levels of a list that are indented further; a million of them are no article
 _NO_TABLE = re.compile(r"(?:(?:Sources?|Source for [^:\n]{1,60}|References?|Notes?): *){1,6}")
 
 
@@ -29,7 +31,7 @@ def article(record: Record, removed: Removed) -> tuple[str, str]:
 
     Raises:
         RejectedError: redirect, disambiguation, no_text.
-        UnstableMarkupError: see `rules.clean`.
+        UnstableMarkupError: see `rule_engine.clean`.
     """
     title = plain(record.name or record.title)
     lead = record.abstract or ""
@@ -137,7 +139,7 @@ class Walk:
             self._out += self._headings
             self._headings.clear()
         if listed:
-            self._items.append(f"{'  ' * (depth - 1)}- {text}")
+            self._items.append(list_item(text, depth))
         else:
             self._out.append(text)
 
@@ -145,6 +147,11 @@ class Walk:
         if self._items:
             self._out.append("\n".join(self._items))
             self._items.clear()
+
+
+def list_item(text: str, depth: int) -> str:
+    """An item of a list `depth` lists deep, as it stands in the article."""
+    return f"{'  ' * (min(depth, _DEEPEST) - 1)}- {text}"
 
 
 def _is_abstract(part: Part) -> bool:

@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 
 from pipeline.cleaner.records import RejectedError, convert, decode
-from pipeline.cleaner.rules import CODE, PLAIN, Removed, UnstableMarkupError, clean
+from pipeline.cleaner.rule_engine import Removed, UnstableMarkupError, clean
+from pipeline.cleaner.rules import CODE, PLAIN
 from pipeline.cleaner.wikimedia import article
 from pipeline.sources.documents import Document
 from pipeline.sources.lines import MAX_LINE, Damage

@@ -5,14 +5,13 @@ came from, so that a change made in a late pass is found again in the text as it
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.cleaner.rules import PASSES, Rule, Watched, one_pass
+from pipeline.cleaner.rule_engine import PASSES, Edit, RemovalObserver, Rule, RuleSet, nfc, one_pass
 
 Places = npt.NDArray[np.int64]
 
@@ -48,8 +47,8 @@ class Trace(NamedTuple):
     origin: Places
 
 
-def traced(raw: str, rules: tuple[Rule, ...]) -> Trace:
-    """What `rules.clean` does to `raw`, span by span."""
+def traced(raw: str, rules: RuleSet) -> Trace:
+    """What `rule_engine.clean` does to `raw`, span by span."""
     record = _Recorder(raw)
     text = one_pass(raw, rules, record)
     record.trim(text)
@@ -78,7 +77,7 @@ def uses(raw: str, marks: Iterable[Mark]) -> list[Use]:
     return sorted(found.values(), key=lambda use: (-use.characters, use.rule))
 
 
-class _Recorder(Watched):
+class _Recorder(RemovalObserver):
     """Follows one text through the rules: `start` and `end` say for each of its characters which
     raw ones it stands for."""
 
@@ -91,7 +90,8 @@ class _Recorder(Watched):
 
     def changed(self, rule: Rule | None, before: str) -> None:
         name = "nfc" if rule is None else rule.name
-        pieces = [p for edit in _edits(rule, before) for p in _reduced(before, *edit)]
+        edits = _composed(before) if rule is None else rule.edits(before)
+        pieces = [p for edit in edits for p in _reduced(before, *edit)]
         texts: list[str] = []
         starts: list[Places] = []
         ends: list[Places] = []
@@ -139,30 +139,17 @@ class _Recorder(Watched):
         self.start, self.end = self.start[begin:end], self.end[begin:end]
 
 
-def _edits(rule: Rule | None, text: str) -> Iterator[tuple[int, int, str]]:
-    """Each place [begin, end) of `text` that a rule changes, and what is there then."""
-    if rule is None:
-        yield from _composed(text)
-    elif isinstance(rule.pattern, str):
-        for match in re.finditer(re.escape(rule.pattern), text):
-            yield match.start(), match.end(), str(rule.replacement)
-    else:
-        new = rule.replacement
-        for match in rule.pattern.finditer(text):
-            became = match.expand(new) if isinstance(new, str) else new(match)
-            yield match.start(), match.end(), became
-
-
-def _composed(text: str) -> Iterator[tuple[int, int, str]]:
+def _composed(text: str) -> Iterator[Edit]:
+    """Each word of `text` that composition to NFC changes."""
     at = 0
     for word in _GAP.split(text):
-        composed = unicodedata.normalize("NFC", word)
+        composed = nfc(word)
         if composed != word:
             yield at, at + len(word), composed
         at += len(word)
 
 
-def _reduced(text: str, begin: int, end: int, became: str) -> Iterator[tuple[int, int, str]]:
+def _reduced(text: str, begin: int, end: int, became: str) -> Iterator[Edit]:
     """The parts of a change that are one: what is alike before, behind or amid it is left out."""
     old = text[begin:end]
     most = min(len(old), len(became))

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.cleaner.records import Part, Record, as_parts
 from pipeline.cleaner.rules import WIKI
-from pipeline.cleaner.wikimedia import Walk, plain
+from pipeline.cleaner.wikimedia import Walk, list_item, plain
 from pipeline.inspection.trace import Mark, Trace, traced
 
 # Fields beside the article's own text, and the name under which they are left out.
@@ -24,6 +24,7 @@ _BESIDE = {
 }
 _OWN = ("name", "title", "abstract", "sections", "article_sections")
 _LONGEST = 20_000  # characters of one field shown
+_DEEPEST = 50  # levels shown by indentation
 
 
 class Block(NamedTuple):
@@ -88,6 +89,7 @@ class _Noted(Walk):
         super().__init__(parts, lead, {})
         lines = list(filter(None, map(str.strip, lead.split("\n"))))
         self.noted = [Block(line, "repeated_abstract") for line in lines]
+        self._noted_headings: list[int] = []  # where those held back stand in `noted`
 
     def _open_with(self, lead: list[str]) -> None:
         super()._open_with(lead)
@@ -99,21 +101,23 @@ class _Noted(Walk):
         if reason is not None:
             self.noted.append(Block(_part_text(part) or f"({reason})", reason))
         elif heading and not (root and heading == "Abstract"):
+            self._noted_headings.append(len(self.noted))
             self.noted.append(Block(heading))
         return super()._enter(part, root=root)
 
     def _leave(self, above: int) -> None:
-        for heading in reversed(self._headings[above:]):
-            last = max(i for i, b in enumerate(self.noted) if b == Block(heading))
-            self.noted[last] = Block(heading, "empty_section")
+        for place in self._noted_headings[above:]:
+            self.noted[place] = Block(self.noted[place].text, "empty_section")
         super()._leave(above)
+        del self._noted_headings[len(self._headings) :]
 
     def _place(self, text: str, depth: int, *, listed: bool) -> None:
         rule = "caption_of_nothing"
         before = self._removed.get(rule, [0])[0]
         super()._place(text, depth, listed=listed)
+        del self._noted_headings[len(self._headings) :]
         kept = self._removed.get(rule, [0])[0] == before
-        shown = f"{'  ' * (depth - 1)}- {text}" if listed else text
+        shown = list_item(text, depth) if listed else text
         self.noted.append(Block(shown, "" if kept else rule, listed))
 
 
@@ -126,7 +130,7 @@ def _part_text(part: Part) -> str:
         name, value = plain(here.name), plain(here.value)
         line = ": ".join(filter(None, (name, value)))
         if line:
-            lines.append("  " * depth + line)
+            lines.append("  " * min(depth, _DEEPEST) + line)
         inside = as_parts(here.has_parts)
         stack += [(inner, depth + bool(line)) for inner in reversed(inside)]
     return "\n".join(lines)
@@ -139,14 +143,14 @@ def _shown(value: Any) -> str:
     while stack:
         here, depth = stack.pop()
         if isinstance(here, str) and here:
-            lines.append("  " * depth + here)
+            lines.append("  " * min(depth, _DEEPEST) + here)
         elif isinstance(here, list):
             stack += [(inner, depth) for inner in reversed(here)]
         elif isinstance(here, dict):
             words = (here.get(key) for key in ("name", "value"))
             line = ": ".join(word for word in words if isinstance(word, str) and word)
             if line:
-                lines.append("  " * depth + line)
+                lines.append("  " * min(depth, _DEEPEST) + line)
             more = ("text", "caption", "alternative_text", "headers", "rows", "has_parts")
             stack += [(here[k], depth + bool(line)) for k in reversed(more) if here.get(k)]
     return "\n".join(lines)

@@ -78,6 +78,7 @@ def _run_to_resume(config: Config, options: TrainOptions) -> tuple[Path, int]:
         folder = folders.find_run(config.paths.checkpoints_dir, options.name)
     elif not folder.exists():
         folder = folders.find_run(config.paths.checkpoints_dir, options.resume)
+    folder = folders.followed(folder)
     folder = folder.resolve() if folder.is_symlink() else folder
     if (folder.parent / "run.json").is_file():
         return folder.parent, folders.step_of(folder)

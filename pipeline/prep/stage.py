@@ -5,7 +5,6 @@ kill the finished shards stay and the work goes on behind them. Groups, shards a
 depend on the input alone, so any number of workers writes the same bytes.
 """
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from pipeline.tokens.windows import count_windows
 from pipeline.workers import run_tasks
 from utils.artefacts import FolderBuilder, Manifest, Source, build_folder, is_current, read_manifest
 from utils.errors import UsageError
+from utils.files import link_or_copy
 from utils.units import human_count
 
 _SHOWN_REJECTS = 100  # as events; all are counted
@@ -87,7 +87,7 @@ class _Build:
             files = {name: done for name, done in old.files.items() if name != METADATA}
             for name in files:
                 (builder.path / name).unlink(missing_ok=True)
-                os.link(self.target / name, builder.path / name)
+                link_or_copy(self.target / name, builder.path / name)
             builder.commit("shards", files)
             before = read_metadata(self.target, old)
             self._describe(builder, before.shards, before.read, before.rejected)

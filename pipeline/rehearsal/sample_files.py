@@ -3,6 +3,7 @@
 import codecs
 import io
 import json
+import re
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -169,13 +170,12 @@ def _array(path: Path, count: int) -> bytes:
             return path.read_bytes()
     if not head.startswith("["):
         return path.read_bytes()
-    decoder, at = json.JSONDecoder(), 1
+    decoder, between, at = json.JSONDecoder(), re.compile(r"[ \t\r\n,]*"), 1
     values: list[str] = []
     try:
         while len(values) < count:
-            at += len(head[at:]) - len(head[at:].lstrip(" \t\r\n,"))
-            start = at
-            _, at = decoder.raw_decode(head, at)
+            start = between.match(head, at).end()  # type: ignore[union-attr]  # it may be empty
+            _, at = decoder.raw_decode(head, start)
             values.append(head[start:at])
     except (ValueError, RecursionError):
         if not values:

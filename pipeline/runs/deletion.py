@@ -49,10 +49,10 @@ def delete(path: Path, checkpoints_dir: Path) -> None:
 
 
 def _require_inside(path: Path, checkpoints_dir: Path) -> None:
-    if path.is_symlink() or not path.exists():
+    if folders.is_link(path) or not path.exists():
         raise HatcheryError(
             f"{path} is not there any more.",
-            found="a link" if path.is_symlink() else "nothing of that name",
+            found="a link" if folders.is_link(path) else "nothing of that name",
         )
     if checkpoints_dir not in path.parents[:2]:
         raise HatcheryError(
@@ -76,7 +76,7 @@ def _redirect(run: Path, doomed: Path) -> None:
     heirs = {"best": min(scored)[1] if scored else None, "latest": left[-1] if left else None}
     for which in _LINKS:
         link = run / f"checkpoint_{which}"
-        if not link.is_symlink() or run / link.readlink() != doomed:
+        if folders.followed(link) != doomed:
             continue
         heir = heirs[which]
         if heir is not None and is_step(doomed):

@@ -1,6 +1,7 @@
 """Run folders: their names, the checkpoints in them, which is latest and best, which may go.
 
-`checkpoint_latest` and `checkpoint_best` are links to step folders, replaced in one rename.
+`checkpoint_latest` and `checkpoint_best` are links to step folders, replaced in one rename; on a
+file system without symbolic links, files that hold the folder's name.
 """
 
 import re
@@ -12,12 +13,14 @@ from pathlib import Path
 
 from utils.artefacts import MANIFEST, recover, verify
 from utils.errors import RefusedError, UsageError
-from utils.files import sync_folder
+from utils.files import TEMPORARY, UNSUPPORTED, sync_folder, write_file
 
 _STEP = re.compile(r"checkpoint_step_(\d+)$")
 _DATED = r"run(_\d+){5}"
 _UNSAFE_NAME = re.compile(r"[^A-Za-z0-9._-]")
 _SAVE_REQUEST = "save_now"
+_LINKS = ("checkpoint_best", "checkpoint_latest")
+_LONGEST_NAME = 64  # bytes of a file that stands for a link
 
 
 def new_run(checkpoints_dir: Path, name: str | None, now: float) -> Path:
@@ -84,17 +87,40 @@ def step_of(checkpoint: Path) -> int:
 
 def point(run: Path, which: str, checkpoint: Path) -> None:
     """Make checkpoint_<which> a link to `checkpoint`, in one rename."""
-    temporary = run / f".checkpoint_{which}.tmp"
+    link = run / f"checkpoint_{which}"
+    temporary = run / f".{link.name}{TEMPORARY}"
     temporary.unlink(missing_ok=True)
-    temporary.symlink_to(checkpoint.name)
-    temporary.replace(run / f"checkpoint_{which}")
+    try:
+        temporary.symlink_to(checkpoint.name)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        write_file(link, f"{checkpoint.name}\n")
+        return
+    temporary.replace(link)
     sync_folder(run)
+
+
+def is_link(path: Path) -> bool:
+    """Whether `path` is another name of a checkpoint."""
+    return path.is_symlink() or followed(path) != path
+
+
+def followed(path: Path) -> Path:
+    """What `path` stands for where it is a link, there or not; otherwise `path` itself."""
+    if path.is_symlink():
+        return path.parent / path.readlink()
+    if path.name in _LINKS and path.is_file() and path.stat().st_size <= _LONGEST_NAME:
+        name = path.read_text(errors="replace").strip()
+        return path.with_name(name) if _STEP.match(name) else path
+    return path
 
 
 def pointed(run: Path, which: str) -> Path | None:
     """The checkpoint that checkpoint_<which> names, None where there is none."""
     link = run / f"checkpoint_{which}"
-    return run / link.readlink() if link.is_symlink() and link.is_dir() else None
+    checkpoint = followed(link)
+    return checkpoint if checkpoint != link and checkpoint.is_dir() else None
 
 
 def prune(run: Path, keep: int) -> list[Path]:

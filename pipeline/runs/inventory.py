@@ -125,7 +125,8 @@ def resolve(where: str, checkpoints_dir: Path) -> Checkpoint:
             return _run_called(where, checkpoints_dir).default
         [fetched] = _described([pretrained.fetch(identity)], LOOSE)
         return replace(fetched, name=where)
-    real = path.resolve() if path.is_symlink() else path
+    real = folders.followed(path)
+    real = real.resolve() if real.is_symlink() else real
     inside = checkpoints_in(real) if real.is_dir() and not _is_checkpoint(real) else ()
     if inside:
         return Run(real.name, inside).default
@@ -185,7 +186,8 @@ def _entries(folder: Path) -> list[Path]:
 
 def _links_beside(entry: Path) -> bool:
     """Whether it is only another name of something in the same folder."""
-    return entry.is_symlink() and entry.resolve().parent == entry.parent.resolve()
+    target = folders.followed(entry)
+    return target != entry and target.resolve().parent == entry.parent.resolve()
 
 
 def _is_checkpoint(folder: Path) -> bool:

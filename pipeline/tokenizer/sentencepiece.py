@@ -91,12 +91,13 @@ def _spec(pieces: list[Piece], vocab: dict[str, int], prefixed: bool) -> Spec:
 def _merges(pieces: list[Piece], vocab: dict[str, int]) -> list[list[str]]:
     """Every way to put a normal piece together from two, the highest score first."""
     normal = {piece.text for piece in pieces if piece.kind == _NORMAL}
+    lengths = sorted({len(text) for text in normal})  # no other cut can give two pieces
     found: list[tuple[float, list[str]]] = []
     for piece in pieces:
         if piece.kind != _NORMAL:
             continue
         text = piece.text
-        cuts = [(text[:i], text[i:]) for i in range(1, len(text))]
+        cuts = [(text[:i], text[i:]) for i in lengths if 0 < i < len(text)]
         pairs = [pair for pair in cuts if pair[0] in normal and pair[1] in normal]
         pairs.sort(key=lambda pair: (vocab[pair[0]], vocab[pair[1]]))
         found += [(piece.score, list(pair)) for pair in pairs]

@@ -162,6 +162,7 @@ def _where_to_resume(config: Config, options: TrainOptions) -> tuple[Path, Path,
     path = Path(options.resume)
     if not path.exists():
         path = folders.find_run(config.paths.checkpoints_dir, options.resume)
+    path = folders.followed(path)
     path = path.resolve() if path.is_symlink() else path
     if (path / "run.json").is_file():
         return path, folders.newest_intact(path, skip_corrupt=False)[0], []

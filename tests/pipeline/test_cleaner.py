@@ -294,13 +294,13 @@ def test_a_stop_keeps_finished_units_and_the_next_run_does_the_rest(
 _SCRIPT = """
 import os, random, signal, sys, threading
 from pathlib import Path
-from pipeline import cleaner, clean_file
-from pipeline.options import CleanupOptions, Config
-clean_file._TICK = 0
-cleaner._TICK = 0
+from pipeline.cleaner import stage, worker
+from pipeline.options.config import CleanupOptions, Config
+worker._TICK = 0
+stage._TICK = 0
 kill_at = int(sys.argv[2])
 options = CleanupOptions(source="wikipedia", input=[Path(sys.argv[1])], workers=1)
-for number, event in enumerate(cleaner.run(Config(), options, threading.Event())):
+for number, event in enumerate(stage.run(Config(), options, threading.Event())):
     if number == kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -1,5 +1,6 @@
 """Faults in the folder of runs, and deleting runs and checkpoints."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from app.tui.runs.tree import look, rows
 from pipeline.runs import folders
 from pipeline.runs.damaged import faults
 from pipeline.runs.deletion import delete
+from pipeline.runs.inventory import checkpoints_in, resolve
 from utils.artefacts import build_folder
 from utils.errors import HatcheryError, RefusedError
 from utils.files import FolderLock
@@ -159,3 +161,30 @@ def test_a_run_that_a_process_writes_to_is_told_without_taking_its_lock(run: Pat
 
 def test_a_folder_that_is_not_there_holds_nothing(workspace: Path) -> None:
     assert rows(look(HOME)) == []
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP])
+def test_on_a_disk_without_symbolic_links_a_file_names_the_checkpoint(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(code, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "symlink_to", refused)
+    run = HOME / "run_2026_01_01_10_00"
+    (run.mkdir(parents=True), (run / "run.json").write_text("{}"))
+    for step, loss in ((10, 3.0), (20, 2.0), (30, 2.5)):
+        checkpoint(run, step, loss)
+        folders.point(run, "latest", folders.step_folder(run, step))
+    folders.point(run, "best", folders.step_folder(run, 20))
+    assert folders.pointed(run, "latest") == folders.step_folder(run, 30)
+    assert resolve(str(run / "checkpoint_best"), HOME).path == folders.step_folder(run, 20)
+    assert len(checkpoints_in(run)) == 3
+    assert resolve(str(run), HOME).path == folders.step_folder(run, 20)
+    assert folders.prune(run, 1) == [folders.step_folder(run, 10)]
+    delete(folders.step_folder(run, 20), HOME)
+    assert folders.pointed(run, "best") == folders.step_folder(run, 30)
+    with pytest.raises(HatcheryError, match="not there any more"):
+        delete(run / "checkpoint_best", HOME)
+    delete(folders.step_folder(run, 30), HOME)
+    assert sorted(entry.name for entry in run.iterdir()) == ["run.json"]

@@ -11,10 +11,12 @@ from random import Random
 import msgspec
 import pytest
 
-from pipeline.cleaner.records import decode
-from pipeline.cleaner.rules import CODE, PLAIN, WIKI, UnstableMarkupError, clean
+from pipeline.cleaner.records import Part, Record, decode
+from pipeline.cleaner.rule_engine import UnstableMarkupError, clean
+from pipeline.cleaner.rules import CODE, PLAIN, WIKI
 from pipeline.cleaner.wikimedia import article
 from pipeline.dataloader import create_simple_train_val_dataloaders
+from pipeline.inspection import trace_article
 from pipeline.inspection.documents import Corpus, raw_files
 from pipeline.inspection.rejected import read_rejected
 from pipeline.inspection.tokens import Shelf
@@ -123,6 +125,27 @@ def test_an_article_is_shown_whole_with_what_the_cleaner_never_reads(shared_data
         assert same > 0.98 * len(trace.text)
         rules |= {mark.rule for mark in trace.marks}
     assert {"infobox", "reference", "table", "repeated_abstract", "metadata"} <= rules
+
+
+def test_thousands_of_empty_sections_are_struck_without_a_search_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared: list[str] = []
+
+    class Counted(trace_article.Block):
+        def __eq__(self, other: object) -> bool:
+            compared.append(self.text)
+            return super().__eq__(other)
+
+        __hash__ = trace_article.Block.__hash__
+
+    monkeypatch.setattr(trace_article, "Block", Counted)
+    number = 2000
+    headings = [Part("section", f"Heading {i}") for i in range(number)]
+    record = Record(name="A", sections=[*headings, Part("paragraph", value="b")])
+    marks = traced_article(record, {}).marks
+    assert sum(mark.rule == "empty_section" for mark in marks) == number
+    assert len(compared) < 20 * number
 
 
 def test_left_out_sections_and_empty_headings_stand_struck_in_reading_order() -> None:

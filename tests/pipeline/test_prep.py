@@ -1,5 +1,6 @@
 """prepare: nothing lost, nothing doubled, whatever happens on the way."""
 
+import errno
 import json
 import os
 import shlex
@@ -17,8 +18,7 @@ import pytest
 from app.commands.parser import parse_stage
 from pipeline.events import Finished, Progress, Rejected, Started, Warned
 from pipeline.options.config import Config, PrepareOptions
-from pipeline.prep import plan
-from pipeline.prep import stage as dataset_prep
+from pipeline.prep import plan, stage
 from pipeline.tokenizer.load import load_tokenizer
 from pipeline.tokens.metadata import Metadata, read_metadata
 from pipeline.tokens.token_set import open_tokens
@@ -114,8 +114,9 @@ def test_the_number_of_workers_does_not_change_a_byte(
 _CHILD = """
 import sys, threading
 from pathlib import Path
-from pipeline import dataset_prep, prep_plan, workers
-from pipeline.options import Config, PrepareOptions
+from pipeline import workers
+from pipeline.options.config import Config, PrepareOptions
+from pipeline.prep import plan, stage
 from utils.artefacts import FolderBuilder
 from utils.files import DurableFile
 
@@ -133,12 +134,12 @@ def main():
         tell("rest")
         write(self, data[len(data) // 2:])
     FolderBuilder.commit, DurableFile.write = told_commit, told_write
-    prep_plan.GROUP_BYTES = 1
+    plan.GROUP_BYTES = 1
     workers.usable_cores = lambda: 2
     options = PrepareOptions(
         input=[Path("cleaned")], output=Path("set"), shard_tokens=1024, workers=int(sys.argv[1])
     )
-    list(dataset_prep.run(Config(), options, threading.Event()))
+    list(stage.run(Config(), options, threading.Event()))
 
 if __name__ == "__main__":
     main()
@@ -193,12 +194,12 @@ def test_stopping_keeps_finished_shards_and_a_rerun_goes_on(
             stop.set()
 
     monkeypatch.setattr(FolderBuilder, "commit", commit_and_stop)
-    last = list(dataset_prep.run(Config(), options, stop))[-1]
+    last = list(stage.run(Config(), options, stop))[-1]
     assert isinstance(last, Finished)
     assert last.stopped
     assert not Path("set").exists()
     stop.clear()
-    list(dataset_prep.run(Config(), options, stop))
+    list(stage.run(Config(), options, stop))
     assert len(commits) == len(set(commits))
     assert Counter(texts_in(Path("set"))) == Counter(expected_texts())
 
@@ -229,6 +230,26 @@ def test_another_window_keeps_the_shards(house: Path) -> None:
     assert (shard.stat().st_ino, after.shards) == (before[0], before[1].shards)
     assert (after.window, after.stride) == (8, 2)
     assert after.windows > before[1].windows
+    artefacts.verify(Path("set"))
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV])
+def test_another_window_on_a_disk_without_hard_links_copies_the_shards(
+    house: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    prepared(input=[Path("cleaned")], output=Path("set"), window=32)
+    before = content(Path("set"))
+
+    def refused(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", refused)
+    prepare(input=[Path("cleaned")], output=Path("set"), window=8, stride=2)
+    shards = [name for name in before if name.endswith(".npy")]
+    assert shards
+    after = content(Path("set"))
+    assert all(before[name] == after[name] for name in shards)
+    assert metadata(Path("set")).window == 8
     artefacts.verify(Path("set"))
 
 
@@ -348,7 +369,7 @@ def test_a_full_disk_leaves_nothing_half_written_and_the_rerun_succeeds(
 
 
 def test_two_builds_of_one_set_at_once_are_refused(house: Path) -> None:
-    first = dataset_prep.run(
+    first = stage.run(
         Config(), PrepareOptions(input=[Path("cleaned")], output=Path("set")), threading.Event()
     )
     next(first)

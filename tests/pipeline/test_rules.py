@@ -1,13 +1,17 @@
 """Cleaning a text: debris goes, text stays, and clean text is never touched again."""
 
 import re
+import subprocess
+import sys
 import unicodedata
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.cleaner.rules import CODE, PLAIN, WIKI, Removed, UnstableMarkupError, clean
+from pipeline.cleaner.rule_engine import Removed, UnstableMarkupError, clean, nfc
+from pipeline.cleaner.rules import CODE, PLAIN, WIKI
+from tests.conftest import ROOT
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u2069\ufeff\u00a0]")
 
@@ -96,6 +100,202 @@ def test_debris_nested_without_end_is_refused_and_quick() -> None:
         clean("{{" * 5000 + "}}" * 5000, WIKI, {})
     for attack in ("(" * 50_000, "[" * 50_000, "<" * 50_000, '" ' * 50_000, "/ə" * 50_000):
         assert clean(attack, WIKI, {})
+
+
+# What each text took before its rule was linear: the last hours, the others minutes.
+_HOSTILE = {
+    "blanks": ("PLAIN", 12_000_000, "a \n", " \t"),
+    "comments": ("WIKI", 6_000_000, "", "<!-- "),
+    "web links": ("WIKI", 1_000_000, "", "[http://"),
+    "marks": ("PLAIN", 2_000_000, "a", "\u0300\u0323"),
+}
+
+
+@pytest.mark.parametrize("hostile", _HOSTILE)
+def test_megabytes_made_to_be_slow_are_cleaned_in_seconds(hostile: str) -> None:
+    rules, size, beginning, repeated = _HOSTILE[hostile]
+    _clean_within_cpu_seconds(30, f"{beginning!r} + {repeated!r} * {size // len(repeated)}", rules)
+
+
+_REPEATED = [
+    *(
+        " ",
+        "\t",
+        "\n ",
+        "\r",
+        "\n",
+        "\n\n|",
+        "\x00",
+        "\u3000",
+        "a",
+        "0",
+        ".",
+        ",",
+        ";,",
+        " ,",
+        " -",
+        "-",
+    ),
+    *(
+        "<",
+        "</",
+        "<s ",
+        "<p>",
+        "<ref",
+        "<ref ",
+        "<ref>",
+        "<ref/",
+        "<!--",
+        "-->",
+        "<!-- -",
+        "&",
+        "&#1",
+    ),
+    *(
+        "{{",
+        "}}",
+        "{{a",
+        "{{}}",
+        "[[",
+        "]]",
+        "[[a|",
+        "[[]]",
+        "[[File:",
+        "[",
+        "]",
+        "[]",
+        "[1",
+        "[a]",
+    ),
+    *(
+        "[http://",
+        "[https://a ",
+        "[http://[",
+        "[citation needed",
+        "(",
+        ")",
+        "()",
+        "( ",
+        "(;",
+        " )",
+        "; ",
+    ),
+    *(
+        "(\u02d0",
+        "(/\u02d0",
+        "(\u02d0/\u02d0)",
+        "[\u02d0",
+        "A B C: ",
+        "A:(\u02c8/",
+        "1°",
+        " (1°1′1″ N ",
+        "°",
+    ),
+    *(
+        "'",
+        "''",
+        "''a",
+        "'''",
+        '"',
+        '" ',
+        '" a',
+        "__",
+        "__A",
+        "|",
+        "\n|",
+        "\n{|",
+        "\n!",
+        " 's ",
+        "A.B",
+    ),
+    *("e\u0301", "\u0300", "\u0323\u0301", "\u0f73", "(listen", "ⓘ", "{{{{}}}}\n", "a [1]\n"),
+]
+
+
+def test_no_repetition_makes_cleaning_slow() -> None:
+    texts = f"[unit * (100_000 // len(unit)) for unit in {_REPEATED!r}]"
+    for rules in ("WIKI", "PLAIN", "CODE"):
+        _clean_within_cpu_seconds(60, texts, rules)
+
+
+def _clean_within_cpu_seconds(seconds: int, texts: str, rules: str) -> None:
+    """Cleans one or more texts in a process that the system ends after that much work."""
+    script = f"""
+import resource
+from pipeline.cleaner import rule_engine, rules
+resource.setrlimit(resource.RLIMIT_CPU, ({seconds}, {seconds}))
+texts = {texts}
+for text in [texts] if isinstance(texts, str) else texts:
+    for hostile in (text, "a(\\n \\n" + text + "b"):
+        try:
+            rule_engine.clean(hostile, rules.{rules}, {{}})
+        except rule_engine.UnstableMarkupError:
+            pass
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False)
+    assert done.returncode == 0
+
+
+_SCANS = {
+    "comments": (r"<!--[^>\n]{0,5000}-->", ""),
+    "web_links": (r"\[https?://[^\s\]]{1,1000} ?([^\]\n]{0,500})\]", r"\1"),
+}
+_PIECES = [
+    *(
+        "<!--",
+        "<!-",
+        "-->",
+        "--",
+        ">",
+        "-",
+        "\n",
+        "[http://",
+        "[https://",
+        "]",
+        "[",
+        " ",
+        "\t",
+        "a",
+    ),
+    *("b" * 497, "c" * 999, "d" * 4990, "\u2003"),
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(_PIECES), max_size=25).map("".join), st.sampled_from([*_SCANS]))
+@example("<!-->--><!--->", "comments")
+@example("<!--" + "d" * 4998 + "<!---->", "comments")
+@example("[http:// a][http://a\n[http://b c]", "web_links")
+@example("[http://a " + "b" * 501 + "[http://c]", "web_links")
+def test_a_scan_finds_what_its_regular_expression_would(text: str, name: str) -> None:
+    [rule] = [rule for rule in WIKI.rules if rule.name == name]
+    removed: Removed = {}
+    pattern, replacement = _SCANS[name]
+    expected, spans = re.subn(pattern, replacement, text)
+    assert rule.apply(text, removed) == expected
+    assert removed.get(name, [0])[0] == spans
+
+
+_MARKS = [
+    "a",
+    "é",
+    "か",
+    "…",
+    *"\u0301\u0323\u0327\u0344\u0345\u0f71\u0f72\u0f73\u3099\u1100\u1161",
+]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from(_MARKS), max_size=40), st.lists(st.sampled_from(_MARKS[4:])))
+def test_long_runs_of_marks_are_composed_as_unicode_says(around: list[str], run: list[str]) -> None:
+    text = "".join([*around, *run * 60, *around])
+    assert nfc(text) == unicodedata.normalize("NFC", text)
+
+
+def test_marks_are_no_word_characters_so_that_long_runs_of_them_are_found() -> None:
+    for character in map(chr, range(sys.maxunicode + 1)):
+        if unicodedata.combining(unicodedata.normalize("NFD", character)[0]):
+            assert re.fullmatch(r"[^\w\x00-\u02ff]", character)
 
 
 _DEBRIS = st.text(

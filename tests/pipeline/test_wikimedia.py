@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.cleaner.records import RejectedError, convert, decode
-from pipeline.cleaner.rules import UnstableMarkupError
+from pipeline.cleaner.records import Part, Record, RejectedError, convert, decode
+from pipeline.cleaner.rule_engine import UnstableMarkupError
 from pipeline.cleaner.wikimedia import article
 
 
@@ -101,6 +101,16 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_KEYS, inner, max_size=5),
     max_leaves=15,
 )
+
+
+def test_lists_in_lists_do_not_swell_an_article() -> None:
+    inner = [Part("list_item", value=f"item {i}") for i in range(500)]
+    for _ in range(2000):
+        inner = [Part("list", has_parts=inner)]
+    record = Record(name="A", sections=[Part("paragraph", value="b"), *inner])
+    _, text = article(record, {})
+    assert text.count("- item ") == 500
+    assert len(text) < 500 * 120
 
 
 @settings(max_examples=150, deadline=None)

@@ -83,7 +83,7 @@ def test_a_failing_rebuild_leaves_the_old_artefact_whole(workspace: Path) -> Non
     assert verify(target) == before
 
 
-def test_scraps_of_a_killed_write_are_not_published(workspace: Path) -> None:
+def test_temporary_files_of_a_killed_write_are_not_published(workspace: Path) -> None:
     with build_folder(workspace / "a", kind="t", command="c", options={}) as builder:
         builder.write("file", b"x")
         (builder.path / ".gone.bin.tmp").write_bytes(b"half")

@@ -4,7 +4,9 @@ import errno
 import hashlib
 import io
 import os
+import random
 import resource
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +22,7 @@ from utils.files import (
     FolderLock,
     durable_file,
     hash_file,
+    link_or_copy,
     require_space,
     write_file,
     write_json,
@@ -56,7 +59,7 @@ def _break(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_full_disk_at_any_call_keeps_the_old_file_and_leaves_no_scrap(
+def test_full_disk_at_any_call_keeps_the_old_file_and_leaves_no_temporary_file(
     call: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = workspace / "file"
@@ -204,3 +207,56 @@ def test_a_lock_on_a_folder_that_was_renamed_meanwhile_is_taken_anew(
     with FolderLock(building):
         assert (building / ".lock").is_file()
     assert moved
+
+
+@pytest.mark.parametrize(
+    "code", [errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK, errno.ENOSYS]
+)
+def test_where_a_file_cannot_have_two_names_it_is_copied(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    data = random.Random(1).randbytes(3_000_000)
+    (workspace / "a").write_bytes(data)
+
+    def refused(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", refused)
+    link_or_copy(workspace / "a", workspace / "b")
+    assert (workspace / "b").read_bytes() == data
+    assert sorted(entry.name for entry in workspace.iterdir()) == ["a", "b"]
+
+
+def test_a_second_name_costs_no_room_and_other_faults_are_not_hidden(workspace: Path) -> None:
+    (workspace / "a").write_bytes(b"data")
+    link_or_copy(workspace / "a", workspace / "b")
+    assert (workspace / "a").samefile(workspace / "b")
+    with pytest.raises(FileNotFoundError):
+        link_or_copy(workspace / "nothing", workspace / "c")
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP])
+def test_a_file_system_that_does_not_flush_folders_can_be_written(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    flush = os.fsync
+
+    def files_only(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(code, os.strerror(code))
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", files_only)
+    write_file(workspace / "a", b"data")
+    assert (workspace / "a").read_bytes() == b"data"
+
+
+def test_a_folder_that_fails_to_flush_is_not_passed_over(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(OSError, match="Input/output"):
+        files.sync_folder(workspace)
