@@ -10,38 +10,36 @@ import torch
 from torch import Tensor
 
 from utils.errors import UsageError
+from utils.hardware import DEVICE_NAMES, parse_device
 
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def pick_device(wanted: str) -> torch.device:
-    """The device for "auto", "cpu", "cuda", "cuda:N" or "mps". "auto" takes the CPU only where
-    there is nothing faster; the caller says so.
+def pick_device(name: str) -> torch.device:
+    """The device for a name such as `utils.hardware.parse_device` reads. "auto" takes the CPU only
+    where there is nothing faster; the caller says so.
 
     Raises:
-        UsageError: the wanted device is not there; says what is.
+        UsageError: there is no such device; says which there are.
     """
-    if wanted == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    kind, _, index = wanted.partition(":")
-    present = {
-        "cpu": 1,
-        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
-        "mps": int(torch.backends.mps.is_available()),
-    }
-    if kind not in present or (index and not index.isdigit()):
+    try:
+        kind, index = parse_device(name)
+    except ValueError as error:
         raise UsageError(
-            f"{wanted!r} is not a device.", remedy="valid names: auto, cpu, cuda, cuda:N, mps"
-        )
-    if present[kind] <= int(index or 0):
+            f"{name!r} is not a device.", remedy=f"valid names: {DEVICE_NAMES}"
+        ) from error
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    has_mps = torch.backends.mps.is_available()
+    if kind == "auto":
+        kind = "cuda" if gpus else "mps" if has_mps else "cpu"
+    if (kind == "cuda" and gpus <= (index or 0)) or (kind == "mps" and not has_mps):
+        cards = [f"cuda:{number} ({torch.cuda.get_device_name(number)})" for number in range(gpus)]
         raise UsageError(
-            f"The device {wanted} is not there.",
-            found=", ".join(f"{count} x {name}" for name, count in present.items() if count),
+            f"The device {name} is not there.",
+            found=", ".join(["cpu", *cards, *["mps"] * has_mps]),
             remedy="use --device auto, or --device cpu",
         )
-    return torch.device(wanted)
+    return torch.device(kind) if index is None else torch.device(kind, index)
 
 
 def fast_half(device: torch.device) -> bool:
@@ -50,7 +48,8 @@ def fast_half(device: torch.device) -> bool:
     On a CPU that takes AMX or AVX512-BF16 units; without them bfloat16 is about 4 x slower.
     """
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        with torch.cuda.device(device):  # it answers for the current one
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         asked = (
             getattr(torch.cpu, name, None)

@@ -1,11 +1,14 @@
-"""What this machine has, and the one allocator setting that training on a CPU wants."""
+"""What this machine has, how its devices are named, and the one allocator setting that training
+on a CPU needs."""
 
 import ctypes
 import os
 import platform
+import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Literal, NamedTuple, cast
 
 import msgspec
 
@@ -13,6 +16,31 @@ from utils.files import existing_parent
 
 # glibc mallopt parameter numbers (malloc.h).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+
+DEVICE_NAMES = "auto, cpu, cuda, cuda:N, mps"
+_DEVICE = re.compile(r"(auto|cpu|cuda|mps)|(cuda):(\d{1,4})")
+
+
+class DeviceName(NamedTuple):
+    """A device as users name it; `number` counts from 0 the GPUs that CUDA sees, None where the
+    name leaves it open."""
+
+    kind: Literal["auto", "cpu", "cuda", "mps"]
+    number: int | None = None
+
+
+def parse_device(name: str) -> DeviceName:
+    """What "auto", "cpu", "cuda", "cuda:N" or "mps" stands for; whether it is there, torch knows.
+
+    Raises:
+        ValueError: no such name.
+    """
+    match = _DEVICE.fullmatch(name)
+    if match is None:
+        raise ValueError(f"{name!r} is not a device: valid names are {DEVICE_NAMES}")
+    number = None if match[3] is None else int(match[3])
+    return DeviceName(cast(Literal["auto", "cpu", "cuda", "mps"], match[1] or match[2]), number)
 
 
 class Machine(msgspec.Struct, frozen=True):

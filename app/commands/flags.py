@@ -81,6 +81,7 @@ def _parameter(path: Sequence[str], field: FieldInfo, *flags: str) -> inspect.Pa
     described = Parameter(
         name=flags,
         help=_help(field, default),
+        metavar="CHOICE" if _choices(field) and annotation == str | None else None,
         group=_OPTIONS if not flags[0].startswith("--" + path[0] + ".") else _OTHER_SECTIONS,
         show_default=False,
         show_choices=False,
@@ -100,6 +101,8 @@ def _typed(annotation: Any) -> tuple[Any, bool]:
     nested = nested_model(annotation) is not None
     if nested or any(part is dict or get_origin(part) is dict for part in parts):
         return Any, True
+    if str in parts:  # also of a union with a Literal, whose names are then not the only ones
+        return str | None, False
     return annotation | None, False
 
 
@@ -117,13 +120,18 @@ def _or_null(kind: Any, tokens: Sequence[Any]) -> Any:
 
 def _help(field: FieldInfo, default: Any) -> str:
     notes = []
-    literals = [part for part in _parts(field.annotation) if get_origin(part) is Literal]
-    if literals:
-        notes.append(", ".join(str(choice) for choice in get_args(literals[0])))
+    if choices := _choices(field):
+        notes.append(", ".join(choices))
     if default not in (None, "") and not isinstance(default, bool):
         notes.append(f"default: {default}")
     text = str(field.description).rstrip(".")
     return f"{text} [{'; '.join(notes)}]" if notes else text
+
+
+def _choices(field: FieldInfo) -> list[str]:
+    """The names that a field takes, empty where it takes any value."""
+    literals = [part for part in _parts(field.annotation) if get_origin(part) is Literal]
+    return [str(choice) for choice in get_args(literals[0])] if literals else []
 
 
 def _parts(annotation: Any) -> Iterable[Any]:

@@ -25,7 +25,7 @@ class CudaGraphDecoder:
 
     def __init__(self, model: GPT, capture: Callable[[Run], Run] | None = None) -> None:
         self._model = model
-        self._capture = _CudaCapture() if capture is None else capture
+        self._capture = _CudaCapture(model.device) if capture is None else capture
         self._steps: OrderedDict[tuple[int, ...], _Step] = OrderedDict()
 
     def step(self, view: KeyValueCache, ids: Sequence[int], positions: Sequence[int]) -> Tensor:
@@ -76,10 +76,15 @@ class _Step:
 class _CudaCapture:
     """Captures CUDA graphs that share one pool of memory, since no two are replayed at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, run: Run) -> Run:
+        with torch.cuda.device(self._device):  # streams and graphs are those of the current one
+            return self._captured(run)
+
+    def _captured(self, run: Run) -> Run:
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):  # what is set up on first use must not be captured

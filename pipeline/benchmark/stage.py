@@ -45,7 +45,7 @@ def run(config: Config, options: BenchOptions, stop: StopSignal) -> Iterator[Eve
     if options.threads:
         torch.set_num_threads(options.threads)
     cores, busy = usable_cores(), os.getloadavg()[0]
-    yield Started("bench", f"Measure {name} on {device.type}")
+    yield Started("bench", f"Measure {name} on {device}")
     if busy > _BUSY * cores:
         yield Warned(
             f"Other programs keep this machine busy (load {busy:.1f} on {cores} cores): the "

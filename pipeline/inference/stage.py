@@ -62,10 +62,10 @@ class InferenceSession:
         """What is about to be loaded, where, and how much memory that takes."""
         names = list(self.checkpoints)
         if len(names) == 1:
-            return f"Generate with {names[0]} on {self._device.type}"
+            return f"Generate with {names[0]} on {self._device}"
         needed, free = self._memory()
         return (
-            f"Generate with {len(names)} checkpoints on {self._device.type}: about "
+            f"Generate with {len(names)} checkpoints on {self._device}: about "
             f"{human_bytes(needed)} of {human_bytes(free)} free memory"
         )
 

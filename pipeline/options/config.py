@@ -83,7 +83,9 @@ class TrainOptions(Options):
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations in the backward pass: less memory, slower"
     )
-    device: Device = Field("auto", description="Where to compute; auto: cuda, then mps, then cpu")
+    device: Device = Field(
+        "auto", description="Where to compute; auto: cuda, then mps, then cpu; cuda:1: a second GPU"
+    )
     threads: Count | None = Field(None, description="CPU threads; default: torch's choice")
     seed: Seed = Field(42, description="Seed of weights, data order and dropout")
     log_every: Count = Field(10, description="Steps between logged metrics")

@@ -3,12 +3,22 @@
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from utils.hardware import parse_device
+
+
+def _known_device(name: str) -> str:
+    parse_device(name)
+    return name
+
 
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 Fraction: TypeAlias = Annotated[float, Field(ge=0.0, lt=1.0)]
 Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
-Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
+Device: TypeAlias = Annotated[
+    Literal["auto", "cpu", "cuda", "mps"] | str, AfterValidator(_known_device)
+]
 Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
 
 

@@ -20,7 +20,9 @@ class LoadOptions(Options):
     tokenizer: str | None = Field(
         None, description="Name under tokenizers/ or a path, for checkpoints that hold none"
     )
-    device: Device = Field("auto", description="Where to compute; auto: cuda, then mps, then cpu")
+    device: Device = Field(
+        "auto", description="Where to compute; auto: cuda, then mps, then cpu; cuda:1: a second GPU"
+    )
     precision: Precision = Field(
         "auto", description="Number format of the weights; auto: bf16 on a GPU that has it"
     )
@@ -138,7 +140,9 @@ class BenchOptions(Options):
         description="Run by name, run or checkpoint folder, or .pt file; default: the model "
         "section with random weights",
     )
-    device: Device = Field("auto", description="Where to compute; auto: cuda, then mps, then cpu")
+    device: Device = Field(
+        "auto", description="Where to compute; auto: cuda, then mps, then cpu; cuda:1: a second GPU"
+    )
     precision: Precision = Field(
         "auto", description="Number format; auto: what generation and training each take"
     )

@@ -9,7 +9,7 @@ import msgspec
 
 from pipeline.options.data import Device, Precision
 from pipeline.planning.activations import Kind
-from utils.hardware import machine, multiplies_bf16
+from utils.hardware import machine, multiplies_bf16, parse_device
 
 _HALF_SINCE = 8  # major compute capability with bfloat16 units: Ampere
 
@@ -26,21 +26,22 @@ class Target(msgspec.Struct, frozen=True):
     fast_half: bool
 
 
-def find_target(wanted: Device, folder: Path) -> Target:
-    """The device that `--device wanted` means here; checkpoints would go to `folder`.
+def find_target(device: Device, folder: Path) -> Target:
+    """What `--device` means here; checkpoints would go to `folder`.
 
-    A wanted device that is not there is described as far as it can be; training refuses it.
+    A device that is not there is described as far as it can be; training refuses it.
     """
-    here = machine(folder)
-    gpu = _gpu() if wanted in ("auto", "cuda") and _torch_has_cuda() else None
+    here, (kind, index) = machine(folder), parse_device(device)
+    gpu = _gpu(index or 0) if kind in ("auto", "cuda") and _torch_has_cuda() else None
     if gpu is not None:
         name, total, free, half = gpu
         return Target("cuda", name, total, free, here.disk_free, half)
     apple = sys.platform == "darwin" and platform.machine() == "arm64"
-    kind: Kind = "mps" if wanted == "mps" or (wanted == "auto" and apple) else "cpu"
-    name = "Apple GPU" if kind == "mps" else f"CPU, {here.cores} cores"
-    half = kind == "cpu" and multiplies_bf16()
-    return Target(kind, name, here.memory, here.memory_available, here.disk_free, half)
+    if kind == "mps" or (kind == "auto" and apple):
+        name = "Apple GPU"
+        return Target("mps", name, here.memory, here.memory_available, here.disk_free, False)
+    name, half = f"CPU, {here.cores} cores", multiplies_bf16()
+    return Target("cpu", name, here.memory, here.memory_available, here.disk_free, half)
 
 
 def in_half(precision: Precision, target: Target) -> bool:
@@ -56,13 +57,13 @@ def _torch_has_cuda() -> bool:
     return any((Path(found.origin).parent / "lib").glob("*torch_cuda.*"))
 
 
-def _gpu() -> tuple[str, int, int, bool] | None:
-    """Name, memory, free memory and bfloat16 units of the first GPU, None where there is none."""
+def _gpu(index: int) -> tuple[str, int, int, bool] | None:
+    """Name, memory, free memory and bfloat16 units of a GPU, None where there is none."""
     import pynvml  # 20 ms where there is a driver
 
     try:
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
         major, _ = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
         name = str(pynvml.nvmlDeviceGetName(handle))

@@ -43,7 +43,7 @@ def train(rehearsal: Rehearsal) -> Trial:
     setup = _opened(rehearsal, folder)
     device = devices.pick_device(setup.options.device)
     compiled = _compiled(setup, device)
-    changes = {"compile": "on" if compiled else "off", "device": device.type}
+    changes = {"compile": "on" if compiled else "off", "device": str(device)}
     config = _settings(rehearsal, folder)
     config = revised(config, train=revised(config.train, **changes))
     record = yield from rehearsal.follow("train", config)

@@ -41,7 +41,7 @@ def run(config: Config, options: ServeOptions, stop: StopSignal) -> Iterator[Eve
     catalogue = Catalogue(directory, options, chosen)
     listening = _listen(options)
     port = listening.getsockname()[1]
-    yield Started("serve", f"Serve {_described(catalogue, chosen)} on {device.type}")
+    yield Started("serve", f"Serve {_described(catalogue, chosen)} on {device}")
     with Server(config, options, catalogue, listening, token) as server:
         closed = _end_with_stdin(stop) if options.attached else None
         yield ServerReady(f"http://{_in_url(options.host)}:{port}", token if is_new else None)

@@ -182,10 +182,21 @@ def test_a_device_that_is_not_there_is_refused_with_what_is() -> None:
     with pytest.raises(UsageError, match="valid names"):
         pick_device("gpu")
     if not torch.cuda.is_available():
-        with pytest.raises(UsageError, match=r"cuda is not there[\s\S]*1 x cpu"):
+        with pytest.raises(UsageError, match=r"cuda is not there[\s\S]*Found: cpu"):
             pick_device("cuda")
     with pytest.raises(UsageError, match="cuda:99"):
         pick_device("cuda:99")
+
+
+def test_one_gpu_of_several_is_chosen_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: f"Card {number}")
+    assert pick_device("cuda:1") == torch.device("cuda", 1)
+    assert pick_device("auto") == pick_device("cuda") == torch.device("cuda")
+    with pytest.raises(UsageError, match="cuda:2 is not there") as refused:
+        pick_device("cuda:2")
+    assert refused.value.found.startswith("cpu, cuda:0 (Card 0), cuda:1 (Card 1)")
 
 
 def test_precision_follows_the_wish_or_the_hardware() -> None:

@@ -17,7 +17,7 @@ from pipeline.tokens.batches import Batch, HostBatches
 from pipeline.tokens.order import Indices
 from pipeline.train.trainer import Evaluation, Trainer
 from tests.conftest import WORDS
-from tests.support.stage_runner import finished, run_stage
+from tests.support.stage_runner import finished, run_stage, settings
 from utils.errors import RefusedError, UsageError
 from utils.files import DiskFullError
 
@@ -345,6 +345,27 @@ def test_cuda_is_refused_where_there_is_none_and_auto_says_cpu(prepared: Path) -
     assert any(
         isinstance(e, Warned) and "CPU" in e.message for e in train(device="auto", max_steps=1)
     )
+
+
+@pytest.mark.parametrize("section", ["train", "inference", "serve", "bench"])
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "mps", "cuda:0", "cuda:13"])
+def test_every_stage_with_a_device_takes_the_same_names(
+    workspace: Path, section: str, device: str
+) -> None:
+    config = settings(**{section: {"device": device}})
+    assert getattr(config, section).device == device
+    for wrong in ("gpu", "cpu:0", "cuda:", "cuda:x", "cuda:-1", "cuda:1 ", ""):
+        with pytest.raises(UsageError, match="auto, cpu, cuda, cuda:N, mps"):
+            settings(**{section: {"device": wrong}})
+
+
+def test_a_gpu_that_is_not_there_is_refused_by_its_name(prepared: Path) -> None:
+    if torch.cuda.device_count() > 13:
+        pytest.skip("this machine has it")
+    with pytest.raises(UsageError, match="The device cuda:13 is not there") as error:
+        train(device="cuda:13")
+    assert error.value.found.startswith("cpu")
+    assert not Path("checkpoints").exists()
 
 
 def test_a_model_that_only_we_compute_is_told_before_it_is_trained(prepared: Path) -> None:

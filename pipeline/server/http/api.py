@@ -35,7 +35,7 @@ def create_app(service: Service) -> FastAPI:
     async def models() -> Response:
         listed = await asyncio.to_thread(service.models.served_models)
         facts = {
-            "device": service.models.device.type,
+            "device": str(service.models.device),
             "memory_free": await asyncio.to_thread(service.models.memory_free),
         }
         rows = [_model_object(served, service) for served in listed]
