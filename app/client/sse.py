@@ -21,10 +21,15 @@ _LONE_SURROGATES = re.compile("[\ud800-\udfff]")  # JSON can hold them, files ca
 
 
 class EventStreamParser:
-    """Cuts a stream of bytes, split anywhere, into the data of its events (WHATWG HTML, 9.2)."""
+    """Cuts a stream of bytes, split anywhere, into the data of its events (WHATWG HTML, 9.2).
+
+    Bytes are pushed in as they come, an event holds a bounded number of them, and each is looked
+    at once: an unfinished line is kept in the pieces that came.
+    """
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._line: list[bytes] = []
+        self._carriage_return = b""
         self._data: list[bytes] = []
         self._size = 0
 
@@ -41,22 +46,24 @@ class EventStreamParser:
                 found=f"an event of more than {_MAX_BYTES >> 20} MiB",
             )
         # A line ends with \n, \r\n or \r; a \r at the very end may be the first half of \r\n.
-        text = self._rest + received
-        held = text.endswith(b"\r")
-        text = (text[:-1] if held else text).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        *lines, rest = text.split(b"\n")
-        self._rest = rest + (b"\r" if held else b"")
-        for line in lines:
+        text = self._carriage_return + received
+        self._carriage_return = b"\r" if text.endswith(b"\r") else b""
+        text = text.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        end, *following = text.split(b"\n")
+        self._line.append(end)
+        for begin in following:
+            line, self._line = b"".join(self._line), [begin]
             if line:
                 self._take(line)
             elif self._data:
+                self._size = len(following[-1]) + len(self._carriage_return)
                 yield self._event()
 
     def end(self) -> Iterator[str]:
         """The last event, of a server that ends without an empty line."""
-        if self._rest:
-            self._take(self._rest.rstrip(b"\r"))
-            self._rest = b""
+        if line := b"".join(self._line):
+            self._take(line)
+        self._line, self._carriage_return = [], b""
         if self._data:
             yield self._event()
 
@@ -67,7 +74,7 @@ class EventStreamParser:
 
     def _event(self) -> str:
         data = b"\n".join(self._data).decode("utf-8", "replace")
-        self._data, self._size = [], len(self._rest)
+        self._data = []
         return data
 
 

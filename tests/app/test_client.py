@@ -85,6 +85,25 @@ def test_events_are_the_same_however_their_bytes_are_split(cuts: list[int], end:
     assert found == ["{'a': 'ü漢'}", "two\nlines", "last"]
 
 
+class _Copied(bytes):
+    """Bytes that count what stands before them when they are joined to something."""
+
+    count = 0
+
+    def __radd__(self, before: bytes) -> bytes:
+        type(self).count += len(before)
+        return before + bytes(self)
+
+
+def test_a_long_event_is_not_copied_again_with_every_piece_of_it() -> None:
+    lines = EventStreamParser()
+    assert list(lines.feed(b"data: ")) == []
+    for _ in range(1000):
+        assert list(lines.feed(_Copied(b"x" * 100))) == []
+    assert list(lines.feed(b"\n\n")) == ["x" * 100_000]
+    assert _Copied.count <= 1000
+
+
 def test_an_answer_whose_bytes_come_in_odd_pieces_is_whole() -> None:
     async def scene() -> None:
         async with serving() as (server, url), Client(Endpoint(url)) as client:

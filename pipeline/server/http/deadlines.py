@@ -1,7 +1,9 @@
-"""Connections with an end: uvicorn has no deadline for a request that arrives byte by byte.
+"""Connections with deadlines: a request has so long to arrive whole, an answer so long to be taken,
+and where there are too many connections, the one that has been incomplete for longest is closed.
 
-A request has so long to arrive whole, an answer so long to be taken, and where there are too many
-connections, the one that has kept us waiting longest makes room.
+uvicorn has no deadline for a request that arrives byte by byte, and no middleware sees a request
+whose headers have not ended. So its HTTP/1.1 protocol class is extended, which `uvicorn.Config`
+takes as `http=`; what is used of that class is not documented, hence uvicorn is pinned.
 """
 
 import asyncio
