@@ -15,8 +15,8 @@ from pipeline.events import Event, Finished, Progress, Saved, Started, Warned
 from pipeline.nested import inner_events, revised
 from pipeline.options.config import Config, QuickstartOptions
 from pipeline.runs import folders
+from pipeline.runs.record import read_record
 from pipeline.tokens.metadata import Metadata, read_metadata
-from pipeline.train.setup import read_record
 from utils.artefacts import read_manifest
 from utils.errors import UsageError
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from pipeline.runs import folders, inventory
+from pipeline.runs.record import read_record
 from pipeline.sources.source_table import SOURCES
 from utils.artefacts import Manifest, Source, read_manifest
 from utils.errors import HatcheryError
@@ -158,8 +159,6 @@ def _run(config: "Config") -> Product:
 
 
 def _trained_on_others(run: Path) -> str:
-    from pipeline.train.setup import read_record  # numpy, 0.12 s that a first paint need not wait
-
     record = read_record(run)
     manifest = read_manifest(Path(record.data))
     if manifest is None or manifest.fingerprint == record.fingerprints["data"]:

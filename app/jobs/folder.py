@@ -143,7 +143,7 @@ def last_event(
     folder: Path, kind: type[_EventKind], accept: Callable[[_EventKind], bool] = lambda _: True
 ) -> _EventKind | None:
     """The last event of a kind that `accept` takes; a long history is read from its end."""
-    tag = f'"event":"{kind.__name__.lower()}"'.encode()
+    tag = f'"{kind.__struct_config__.tag}"'.encode()
     size, path = _READ_BYTES, folder / EVENTS
     while True:
         data = _tail(path, size)

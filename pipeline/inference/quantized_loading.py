@@ -1,20 +1,27 @@
 """Loads weights quantized to 8 or 4 bits and measures their perplexity on held-out text."""
 
+import math
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from model.checkpoint import load_config, load_quantized, load_weights
 from model.config import parameter_count
 from model.generation.runner import NativeRunner, runner_for
+from model.gpt import GPT
+from model.layers.limits import slice_length
 from model.quantization.layers import Form
 from model.quantization.model import QuantizedGPT, not_in_int4, weight_bytes
-from pipeline.train.held_out import held_out, perplexity
+from pipeline.runs.record import read_record
+from pipeline.tokens.token_set import open_tokens
+from utils.errors import HatcheryError
 from utils.hardware import release_heap
 from utils.units import human_bytes
 
 _MEASURED, _FEWEST = 8192, 1024  # held-out tokens
+_BATCH = 8  # windows that are scored together
 _WORK = 5e11  # floating-point operations of one measurement on a CPU: a few seconds
 
 
@@ -36,7 +43,7 @@ def load_quantized_measured(
     if before is None or windows is None:
         notes = [f"{note}; what that costs was not measured: {why_not}."]
     else:
-        after, count = perplexity(model, windows), windows[:, 1:].numel()
+        after, count = _perplexity(model, windows), windows[:, 1:].numel()
         change = f"{before:.4g} -> {after:.4g} ({100 * (after / before - 1):+.2f} %)"
         notes = [f"{note}; perplexity {change} on {count:,} held-out tokens."]
     odd = not_in_int4(model.config) if form == "int4" else []
@@ -62,7 +69,41 @@ def _before(
     most = _MEASURED
     if device.type == "cpu":
         most = min(most, max(_FEWEST, int(_WORK / (2 * parameter_count(config)))))
-    windows = held_out(path, most)
+    windows = _validation_windows(path, most)
     if windows is None:
         return None, None, "its run's held-out tokens are not here"
-    return perplexity(load_weights(path, device, dtype), windows), windows, ""
+    return _perplexity(load_weights(path, device, dtype), windows), windows, ""
+
+
+def _validation_windows(checkpoint: Path, most: int) -> Tensor | None:
+    """About `most` validation tokens of the run that a checkpoint belongs to, in whole windows
+    spread over all of them: (windows, T + 1) int64. None where they are not here any more."""
+    try:
+        record = read_record(checkpoint.resolve().parent)
+        data = open_tokens(
+            Path(record.data),
+            window=record.options.get("window"),
+            val_split=float(record.options["val_split"]),
+            check="sizes",
+        )
+        if data.fingerprint != record.fingerprints.get("data"):
+            return None
+    except (HatcheryError, OSError, KeyError, TypeError, ValueError):
+        return None  # no run, or without its record; or the tokens were deleted or made anew
+    count = min(len(data.val), max(1, most // data.val.window))
+    chosen = [index * len(data.val) // count for index in range(count)]
+    whole = [i for i in chosen if data.val.places([i]).length[0] == data.val.window + 1]
+    return torch.from_numpy(data.val.gather(whole).astype("int64")) if whole else None
+
+
+@torch.inference_mode()
+def _perplexity(model: GPT, windows: Tensor) -> float:
+    """exp of the mean cross-entropy per token on windows (n, T + 1)."""
+    total, size = 0.0, slice_length(model.config.vocab_size)
+    for rows in torch.split(windows.to(model.device), _BATCH):
+        hidden, targets = model.hidden(rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten()
+        for begin in range(0, len(targets), size):
+            logits = model.logits(hidden[begin : begin + size]).float()
+            loss = F.cross_entropy(logits, targets[begin : begin + size], reduction="sum")
+            total += loss.item()
+    return math.exp(total / windows[:, 1:].numel())

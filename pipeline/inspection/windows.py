@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline.options.config import TrainOptions
 from pipeline.runs import folders
+from pipeline.runs.record import read_record
 from pipeline.sources.documents import Document, read_cleaned
 from pipeline.tokenizer.formats import read
 from pipeline.tokenizer.load import load_tokenizer
@@ -21,7 +22,6 @@ from pipeline.tokens.order import Indices, batch_positions, training_order, vali
 from pipeline.tokens.shards import split_hash
 from pipeline.tokens.token_set import TokenSet, open_tokens
 from pipeline.tokens.windows import Windows
-from pipeline.train.setup import read_record
 from utils.errors import HatcheryError, RefusedError
 
 _SEARCHED = 512 * 1024 * 1024  # bytes of clean documents read for the titles of a window

@@ -12,8 +12,9 @@ from pipeline.options.config import Config, TrainOptions
 from pipeline.planning.estimate import Corpus, Estimate, estimate
 from pipeline.planning.target import Target, find_target
 from pipeline.runs import folders
+from pipeline.runs.record import read_record
 from pipeline.tokens.token_set import TokenSet
-from pipeline.train.setup import open_inputs, read_record, settings_to_resume
+from pipeline.train.setup import open_inputs, settings_to_resume
 from utils.errors import UsageError
 
 

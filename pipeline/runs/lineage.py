@@ -7,8 +7,8 @@ from typing import Any
 
 from model.config import ModelConfig
 from pipeline.options.config import TrainOptions
+from pipeline.runs.record import RunRecord, read_record
 from pipeline.runs.results import newest_state, parameters_of
-from pipeline.train.setup import RunRecord, read_record
 from utils.artefacts import read_manifest
 from utils.errors import HatcheryError
 

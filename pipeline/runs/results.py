@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from model.config import ModelConfig, parameter_count
+from pipeline.runs.record import RunRecord, read_record
 from pipeline.runs.validations import Curve, Point
-from pipeline.train.setup import RunRecord, read_record
 from utils.artefacts import read_manifest
 from utils.errors import HatcheryError
 from utils.files import write_file, write_json

@@ -10,13 +10,14 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from model.config import ModelConfig
 from pipeline.options.config import Config, TrainOptions
 from pipeline.runs import folders
+from pipeline.runs.record import RunRecord, read_record
 from pipeline.tokenizer.load import load_tokenizer
 from pipeline.tokenizer.tokenizer import Tokenizer
 from pipeline.tokens.token_set import TokenSet, open_tokens
@@ -38,22 +39,6 @@ MOST_VALIDATION_BATCHES = 200
 """Batches of a validation at most, where --eval-batches does not say."""
 
 _BELONGS = {"data": "on other data", "tokenizer": "with another tokenizer"}
-
-
-class RunRecord(msgspec.Struct, frozen=True):
-    """The contents of run.json: what the run was started with.
-
-    `parent` is the checkpoint that it branches off, `initial` what gave it its first weights.
-    """
-
-    options: dict[str, Any]
-    model: dict[str, Any]
-    data: str
-    fingerprints: dict[str, str]
-    created: str
-    version: str
-    parent: str | None = None
-    initial: Source | None = None
 
 
 @dataclass(frozen=True)
@@ -172,24 +157,6 @@ def _where_to_resume(config: Config, options: TrainOptions) -> tuple[Path, Path,
             remedy="give a folder under checkpoints/, or --resume auto",
         )
     return path.parent, path, []
-
-
-def read_record(run: Path) -> RunRecord:
-    """What `run` was started with.
-
-    Raises:
-        RefusedError: run.json is missing or damaged.
-    """
-    try:
-        return msgspec.json.decode((run / "run.json").read_bytes(), type=RunRecord)
-    except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise RefusedError(
-            f"{run / 'run.json'} cannot be read: {why}.",
-            found="without it the run's settings are unknown, so it cannot go on",
-            remedy="its model still writes: {}; {} starts a new run",
-            commands=[("inference", "--checkpoint", str(run)), ("train",)],
-        ) from error
 
 
 def _refuse_changes(record: RunRecord, options: TrainOptions, typed: Iterable[str]) -> None:

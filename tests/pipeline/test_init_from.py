@@ -16,8 +16,9 @@ from pipeline.events import Event, Metric
 from pipeline.planning.inputs import read_inputs
 from pipeline.runs import folders, inventory
 from pipeline.runs.pretrained import hub_id, lacking
+from pipeline.runs.record import read_record
 from pipeline.tokenizer.load import load_tokenizer
-from pipeline.train.setup import open_inputs, read_record
+from pipeline.train.setup import open_inputs
 from tests.support.hub_server import COMMIT, Hub, serving
 from tests.support.stage_runner import finished, run_stage, settings
 from tests.support.tiny_checkpoints import lively_model, save_step

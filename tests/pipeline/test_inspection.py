@@ -24,8 +24,8 @@ from pipeline.inspection.trace import Trace, traced, uses
 from pipeline.inspection.trace_article import traced_article
 from pipeline.inspection.windows import RunWindows
 from pipeline.options.config import Config
+from pipeline.runs.record import RunRecord
 from pipeline.sources.raw import as_input
-from pipeline.train.setup import RunRecord
 from utils.artefacts import read_manifest
 from utils.errors import RefusedError, UsageError
 
