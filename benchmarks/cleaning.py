@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.peers import RECORDS
 from pipeline.cleaner import records
-from pipeline.cleaner.worker import Report, Task, clean_unit
+from pipeline.cleaner.worker import CleaningUnit, UnitReport
 from pipeline.sources.documents import expand_inputs
 from pipeline.sources.lines import Line, read_lines
 from pipeline.sources.raw import as_input
@@ -83,10 +83,10 @@ def decode(raw: Path) -> None:
 
 
 def clean(raw: Path, folder: Path) -> None:
-    task = Task("bench", folder, [as_input(raw, raw.name)], "jsonl", 20, False)
-    *_, report = clean_unit(task)
-    assert isinstance(report, Report)
-    assert report.tally.kept > 0.8 * report.tally.read, report.tally.rejected
+    unit = CleaningUnit("bench", folder, [as_input(raw, raw.name)], "jsonl", 20, False)
+    *_, report = unit.run()
+    assert isinstance(report, UnitReport)
+    assert report.counts.kept > 0.8 * report.counts.read, report.counts.rejected
 
 
 if __name__ == "__main__":

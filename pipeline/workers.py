@@ -1,75 +1,80 @@
-"""Tasks shared out among processes: messages come back as they happen, nothing outlives us.
+"""Units of work shared out among processes: messages come back as they happen, nothing outlives us.
 
-A worker is a fresh interpreter at the end of a pipe. It takes one task at a time and sends what
-the task yields. Between messages it looks at the pipe: closed means that the parent was stopped
+A worker is a fresh interpreter at the end of a pipe. It takes one unit at a time and sends what
+the unit yields. Between messages it looks at the pipe: closed means that the parent was stopped
 or died, and the worker leaves. An interrupt of the terminal is the parent's business alone.
 """
 
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from threading import Event as StopSignal
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from utils.errors import HatcheryError, OutOfMemoryError
 from utils.hardware import usable_cores
 
-TaskT = TypeVar("TaskT")
 MessageT = TypeVar("MessageT")
+_MessageT_co = TypeVar("_MessageT_co", covariant=True)
 
 _LOOK = 0.1  # seconds between looks at the stop signal
 _GRACE = 5.0  # seconds a worker may take to notice that its pipe is closed
 
 
-class TaskDone:
-    """Sent by a worker when a task has yielded everything."""
+class WorkUnit(Protocol[_MessageT_co]):
+    """A part of a stage that can be done on its own. It and its messages must be picklable."""
+
+    def run(self) -> Iterator[_MessageT_co]:
+        """Do the work; yields progress and results."""
+        ...
+
+    def __str__(self) -> str:
+        """What a message about it calls it."""
+        ...
 
 
-def run_tasks(
-    work: Callable[[TaskT], Iterator[MessageT]],
-    tasks: Sequence[TaskT],
-    workers: int,
-    stop: StopSignal,
+class UnitDone:
+    """Sent by a worker when a unit has yielded everything."""
+
+
+def run_units(
+    units: Sequence[WorkUnit[MessageT]], workers: int, stop: StopSignal
 ) -> Iterator[MessageT]:
-    """What `work(task)` yields for all tasks, those of one task in order, until `stop` is set.
+    """What all units yield, that of one unit in order, until `stop` is set.
 
-    With one worker or task, or one core, the work is done in this process. `work` must be a
-    function of a module, tasks and messages must be picklable.
+    With one worker or unit, or one core, the work is done in this process.
 
     Raises:
-        HatcheryError: what a task raised, or that a worker died.
+        HatcheryError: what a unit raised, or that a worker died.
     """
-    count = min(workers, len(tasks), usable_cores())
+    count = min(workers, len(units), usable_cores())
     if count > 1:
-        yield from _in_processes(work, tasks, count, stop)
+        yield from _in_processes(units, count, stop)
         return
-    for task in tasks:
+    for unit in units:
         if stop.is_set():
             return
-        for message in work(task):
+        for message in unit.run():
             yield message
             if stop.is_set():
                 return
 
 
 def _in_processes(
-    work: Callable[[TaskT], Iterator[MessageT]],
-    tasks: Sequence[TaskT],
-    count: int,
-    stop: StopSignal,
+    units: Sequence[WorkUnit[MessageT]], count: int, stop: StopSignal
 ) -> Iterator[MessageT]:
     context = multiprocessing.get_context("spawn")  # a fork would copy threads half-way
     processes: dict[Connection, BaseProcess] = {}
-    at_work: dict[Connection, TaskT] = {}
-    waiting = list(reversed(tasks))
+    at_work: dict[Connection, WorkUnit[MessageT]] = {}
+    waiting = list(reversed(units))
     try:
         for _ in range(count):
             ours, theirs = context.Pipe()
             process: BaseProcess = context.Process(
-                target=_serve, args=(theirs, work, max(1, usable_cores() // count)), daemon=True
+                target=_serve, args=(theirs, max(1, usable_cores() // count)), daemon=True
             )
             process.start()
             theirs.close()
@@ -81,8 +86,8 @@ def _in_processes(
             for pipe in wait(list(busy), timeout=_LOOK):
                 assert isinstance(pipe, Connection)
                 message = _received(pipe, processes[pipe], str(at_work[pipe]))
-                if not isinstance(message, TaskDone):
-                    yield message  # type: ignore[misc]  # only the work's own messages are left
+                if not isinstance(message, UnitDone):
+                    yield message  # type: ignore[misc]  # only a unit's own messages are left
                 elif waiting:
                     at_work[pipe] = waiting.pop()
                     pipe.send(at_work[pipe])
@@ -96,14 +101,14 @@ def _in_processes(
             process.kill()
 
 
-def _received(pipe: Connection, process: BaseProcess, task: str) -> object:
+def _received(pipe: Connection, process: BaseProcess, unit: str) -> object:
     try:
         message = pipe.recv()
     except (EOFError, ConnectionResetError) as error:
         process.join(_GRACE)
         killed = process.exitcode == -signal.SIGKILL
         raise (OutOfMemoryError if killed else HatcheryError)(
-            f"A worker process died while working on {task[:300]}.",
+            f"A worker process died while working on {unit[:300]}.",
             found=f"exit code {process.exitcode}, which a full memory can cause"
             if killed
             else f"exit code {process.exitcode}; its own message is above",
@@ -115,17 +120,17 @@ def _received(pipe: Connection, process: BaseProcess, task: str) -> object:
     return message
 
 
-def _serve(pipe: Connection, work: Callable[[TaskT], Iterator[MessageT]], threads: int) -> None:
+def _serve(pipe: Connection, threads: int) -> None:
     """A worker's life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("RAYON_NUM_THREADS", str(threads))  # of the tokenizers library
     try:
         while True:
-            for message in work(pipe.recv()):
+            for message in pipe.recv().run():
                 if pipe.poll():
                     return
                 pipe.send(message)
-            pipe.send(TaskDone())
+            pipe.send(UnitDone())
     except HatcheryError as error:
         pipe.send(error)
     except (EOFError, BrokenPipeError, ConnectionResetError):

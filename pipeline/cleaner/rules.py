@@ -12,14 +12,20 @@ import html
 import re
 from collections.abc import Iterator
 
+import msgspec
+
 from pipeline.cleaner.rule_engine import (
     Edit,
     NextMatch,
+    Removed,
     Rule,
     RuleSet,
+    UnstableMarkupError,
     character_rule,
+    clean,
     rule,
 )
+from pipeline.cleaner.steps import RawDocument, Rejection
 
 VERSION = 1
 """Raise it when a rule changes what it does: clean documents are then stale."""
@@ -206,3 +212,20 @@ WIKI = RuleSet(
     ),
     by_line=True,
 )
+
+
+class ApplyRules:
+    """The step that applies the rules of a document's kind; what goes is counted in `removed`."""
+
+    def __init__(self, removed: Removed) -> None:
+        self._removed = removed
+
+    def apply(self, document: RawDocument) -> RawDocument | Rejection:
+        try:
+            text = clean(document.text, document.rules, self._removed)
+        except UnstableMarkupError as error:
+            return Rejection("unstable_markup", detail=str(error))
+        title = document.title
+        if document.titled and "\n" in text:
+            title = text[: text.find("\n")]
+        return msgspec.structs.replace(document, title=title, text=text)

@@ -17,13 +17,13 @@ from typing import Any
 import msgspec
 
 from pipeline.cleaner import rules
-from pipeline.cleaner.worker import Report, Tally, Task, Tick, clean_unit
+from pipeline.cleaner.worker import CleaningCounts, CleaningUnit, UnitProgress, UnitReport
 from pipeline.events import Event, Finished, Progress, Rejected, Saved, Started, Warned
 from pipeline.options.config import CleanupOptions, Config
 from pipeline.sources.raw import Input
 from pipeline.sources.source_table import find_source
 from pipeline.sources.stage import raw_inputs
-from pipeline.workers import run_tasks
+from pipeline.workers import run_units
 from utils import artefacts
 from utils.artefacts import FolderBuilder, Manifest, build_folder, is_current, read_manifest
 from utils.errors import HatcheryError
@@ -62,7 +62,7 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
     if current is not None and not options.force:
         yield _finished(target, current, skipped=True)
         return
-    work = _Work(plan_tasks(inputs, name, options))
+    work = _Work(plan_units(inputs, name, options))
     try:
         with build_folder(
             target, kind="cleaned", command="cleanup", options=settings, inputs=sources
@@ -73,13 +73,13 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
             yield from work.run(builder, options.workers, stop)
     except _StoppedError:
         yield Finished(
-            summary={"units_done": len(work.finished), "units": len(work.tasks)}, stopped=True
+            summary={"units_done": len(work.finished), "units": len(work.units)}, stopped=True
         )
         return
     manifest = read_manifest(target)
     assert manifest is not None
     yield Saved(kind="cleaned", path=str(target), facts=_summary(manifest))
-    if work.tally.rejected.get("truncated_gzip") or work.tally.rejected.get("unreadable"):
+    if work.counts.rejected.get("truncated_gzip") or work.counts.rejected.get("unreadable"):
         yield Warned(
             message="Some input files are cut or damaged; what could be read of them was.",
             remedy=f"Look into {target}/rejected_*.jsonl, fetch those files again and rerun.",
@@ -96,26 +96,27 @@ def source_name(config: Config, options: CleanupOptions) -> str:
     return "files" if options.input and find_source(configured).embedded else configured
 
 
-def plan_tasks(inputs: Sequence[Input], source: str, options: CleanupOptions) -> list[Task]:
+def plan_units(inputs: Sequence[Input], source: str, options: CleanupOptions) -> list[CleaningUnit]:
     """Units of work: each large file or file of rows alone, small texts in bundles of 4 MiB."""
-    units: list[list[Input]] = []
+    bundles: list[list[Input]] = []
     size = _BUNDLE
     for item in inputs:
         alone = item.form in _ROWS or item.bytes >= _BUNDLE
         if alone or size + item.bytes > _BUNDLE:
-            units.append([])
+            bundles.append([])
             size = 0
-        units[-1].append(item)
+        bundles[-1].append(item)
         size += _BUNDLE if alone else item.bytes
     names: dict[str, int] = {}
-    tasks = []
-    for number, unit in enumerate(units, 1):
-        name = _stem(unit[0].name) if len(unit) == 1 else f"{_stem(source)}_{number:05d}"
+    units = []
+    for number, bundle in enumerate(bundles, 1):
+        name = _stem(bundle[0].name) if len(bundle) == 1 else f"{_stem(source)}_{number:05d}"
         names[name] = names.get(name, 0) + 1
         if names[name] > 1:
             name = f"{name}_{number:05d}"
-        tasks.append(Task(name, Path(), unit, options.format, options.min_words, options.test))
-    return tasks
+        kept = (options.format, options.min_words, options.test)
+        units.append(CleaningUnit(name, Path(), bundle, *kept))
+    return units
 
 
 def _stem(name: str) -> str:
@@ -127,21 +128,21 @@ def _stem(name: str) -> str:
 class _Work:
     """The units of one run and how far they are."""
 
-    def __init__(self, tasks: list[Task]) -> None:
-        self.tasks = tasks
-        self.total_bytes = sum(task.bytes for task in tasks)
-        self.finished: dict[str, Tally] = {}
-        self._sizes = {task.name: task.bytes for task in tasks}
-        self._running: dict[str, Tick] = {}
+    def __init__(self, units: list[CleaningUnit]) -> None:
+        self.units = units
+        self.total_bytes = sum(unit.bytes for unit in units)
+        self.finished: dict[str, CleaningCounts] = {}
+        self._sizes = {unit.name: unit.bytes for unit in units}
+        self._running: dict[str, UnitProgress] = {}
         self._raw_before = 0
         self._start = time.monotonic()
 
     @property
-    def tally(self) -> Tally:
+    def counts(self) -> CleaningCounts:
         """The counts of all finished units."""
-        total = Tally()
-        for tally in self.finished.values():
-            total.add(tally)
+        total = CleaningCounts()
+        for counts in self.finished.values():
+            total.add(counts)
         return total
 
     def run(self, builder: FolderBuilder, workers: int, stop: StopSignal) -> Iterator[Event]:
@@ -152,36 +153,36 @@ class _Work:
         try:
             self._recall(builder)
             missing = [
-                msgspec.structs.replace(task, folder=scratch)
-                for task in self.tasks
-                if task.name not in self.finished
+                msgspec.structs.replace(unit, folder=scratch)
+                for unit in self.units
+                if unit.name not in self.finished
             ]
             yield self._progress()
             shown = time.monotonic()
-            for message in run_tasks(clean_unit, missing, workers, stop):
-                if isinstance(message, Report):
+            for message in run_units(missing, workers, stop):
+                if isinstance(message, UnitReport):
                     self._publish(message, scratch, builder)
-                    for place in message.damage:
-                        yield Rejected(rule=place.reason, where=place.where, detail=place.detail)
+                    for damage in message.damage:
+                        yield Rejected(rule=damage.reason, where=damage.where, detail=damage.detail)
                 else:
                     self._running[message.unit] = message
                 if time.monotonic() - shown >= _TICK:
                     shown = time.monotonic()
                     yield self._progress()
-            if len(self.finished) < len(self.tasks):
+            if len(self.finished) < len(self.units):
                 raise _StoppedError
             yield self._progress()
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        builder.facts = {**msgspec.to_builtins(self.tally), "units": len(self.tasks)}
+        builder.facts = {**msgspec.to_builtins(self.counts), "units": len(self.units)}
 
     def _recall(self, builder: FolderBuilder) -> None:
         """Take over the units that an interrupted run finished."""
         for name, unit in builder.units.items():
-            self.finished[name] = msgspec.convert(unit.facts, Tally)
-        self._raw_before = self.tally.raw_bytes
+            self.finished[name] = msgspec.convert(unit.facts, CleaningCounts)
+        self._raw_before = self.counts.raw_bytes
 
-    def _publish(self, report: Report, scratch: Path, builder: FolderBuilder) -> None:
+    def _publish(self, report: UnitReport, scratch: Path, builder: FolderBuilder) -> None:
         """Move a finished unit out of the scratch folder and record it.
 
         A worker that outlives a killed parent by a moment still writes into its own scratch
@@ -190,16 +191,16 @@ class _Work:
         for file in report.files:
             (scratch / file).replace(builder.path / file)
         sync_folder(builder.path)
-        builder.commit(report.unit, report.files, msgspec.to_builtins(report.tally))
-        self.finished[report.unit] = report.tally
+        builder.commit(report.unit, report.files, msgspec.to_builtins(report.counts))
+        self.finished[report.unit] = report.counts
         self._running.pop(report.unit, None)
 
     def _progress(self) -> Progress:
-        tally, running = self.tally, self._running.values()
-        read = tally.read + sum(tick.read for tick in running)
-        raw = tally.raw_bytes + sum(tick.raw_bytes for tick in running)
+        counts, running = self.counts, self._running.values()
+        read = counts.read + sum(unit.read for unit in running)
+        raw = counts.raw_bytes + sum(unit.raw_bytes for unit in running)
         done = sum(self._sizes[name] for name in self.finished)
-        done += sum(tick.done for tick in running)
+        done += sum(unit.done for unit in running)
         seconds = max(time.monotonic() - self._start, 1e-3)
         return Progress(
             done=min(done, self.total_bytes),
@@ -209,7 +210,7 @@ class _Work:
                 "articles": human_count(read),
                 "raw": f"{raw / 1e6:.0f} MB",
                 "speed": f"{(raw - self._raw_before) / 1e6 / seconds:.0f} MB/s",
-                "files": f"{len(self.finished)}/{len(self.tasks)}",
+                "files": f"{len(self.finished)}/{len(self.units)}",
             },
         )
 

@@ -6,9 +6,11 @@ JSON string, `has_parts` likewise, `value` as text or as a list of runs, explici
 
 import re
 
+import msgspec
+
 from pipeline.cleaner.records import Part, Record, RejectedError, as_parts
-from pipeline.cleaner.rule_engine import Removed, clean, count
-from pipeline.cleaner.rules import WIKI
+from pipeline.cleaner.rule_engine import Removed, count
+from pipeline.cleaner.steps import RawDocument, Rejection
 
 _APPARATUS = frozenset(
     {
@@ -26,12 +28,33 @@ _DEEPEST = 50  # levels of a list that are indented further; a million of them a
 _NO_TABLE = re.compile(r"(?:(?:Sources?|Source for [^:\n]{1,60}|References?|Notes?): *){1,6}")
 
 
+class SelectArticle:
+    """The step that makes the text of an article from its record; other documents pass.
+
+    What it leaves out is counted in `removed`.
+    """
+
+    def __init__(self, removed: Removed) -> None:
+        self._removed = removed
+
+    def apply(self, document: RawDocument) -> RawDocument | Rejection:
+        if document.record is None:
+            return document
+        try:
+            title, text = article(document.record, self._removed)
+        except RejectedError as error:
+            return Rejection(error.reason, detail=error.detail)
+        return msgspec.structs.replace(
+            document, title=title, text=text, record=None, titled=bool(title)
+        )
+
+
 def article(record: Record, removed: Removed) -> tuple[str, str]:
-    """Title and text (title line, lead, headings, paragraphs, list items) of an article.
+    """Title and text (title line, lead, headings, paragraphs, list items) of an article, with
+    the debris that rules remove.
 
     Raises:
-        RejectedError: redirect, disambiguation, no_text.
-        UnstableMarkupError: see `rule_engine.clean`.
+        RejectedError: redirect, disambiguation, no_text, not_json.
     """
     title = plain(record.name or record.title)
     lead = record.abstract or ""
@@ -49,10 +72,7 @@ def article(record: Record, removed: Removed) -> tuple[str, str]:
         or _AMBIGUOUS.search(blocks[0][:500])
     ):
         raise RejectedError("disambiguation", title)
-    text = clean("\n\n".join([title, *blocks] if title else blocks), WIKI, removed)
-    if not text:
-        raise RejectedError("no_text", "nothing is left after cleaning")
-    return (text[: text.find("\n")] if title and "\n" in text else title), text
+    return title, "\n\n".join([title, *blocks] if title else blocks)
 
 
 class Walk:

@@ -1,6 +1,7 @@
 """Raw documents one by one, and what cleaning makes of each. Nothing is written."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -8,9 +9,9 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from pipeline.cleaner.records import RejectedError, convert, decode
-from pipeline.cleaner.rules import CODE, PLAIN
-from pipeline.cleaner.worker import clean_item
+from pipeline.cleaner.records import RejectedError, decode
+from pipeline.cleaner.steps import RawDocument, Rejection
+from pipeline.cleaner.worker import clean_item, cleaning_steps, read_document
 from pipeline.inspection.pages import HeldPage, Page, Place, open_page
 from pipeline.inspection.trace import Mark, Places, Trace, traced
 from pipeline.inspection.trace_article import traced_article
@@ -162,10 +163,11 @@ class Corpus:
         item, source = self.item(spot), self.files[spot.file]
         trace, rejected = _traced(item, source), ""
         text, origin = trace.text, trace.origin
-        try:
-            text = clean_item(item, source, min_words, {}).text
-        except RejectedError as error:
-            rejected = f"{error.reason}: {error.detail}" if error.detail else error.reason
+        cleaned = clean_item(item, source, cleaning_steps(min_words, {}))
+        if isinstance(cleaned, Rejection):
+            rejected = ": ".join(filter(None, (cleaned.reason, cleaned.detail)))
+        else:
+            text = cleaned.text
         if text != trace.text:  # cleaning looks again only at lines that changed: one in thousands
             origin = np.linspace(0, len(trace.raw), len(text), dtype=np.int64)
         return Look(self.title(spot), trace.raw, text, trace.marks, origin, rejected)
@@ -182,14 +184,11 @@ def _traced(item: Item | Damage, source: Input) -> Trace:
     """What the rules do to an item; one that cannot be read is shown as it is."""
     if isinstance(item, Damage):
         return Trace(item.detail, "", [], np.empty(0, np.int64))
-    try:
-        if not item.is_row:
-            assert isinstance(item.content, bytes)
-            return traced(item.content.decode(), CODE if source.form == "code" else PLAIN)
-        record = decode(item.content) if isinstance(item.content, bytes) else convert(item.content)
-        if record.structured:
-            return traced_article(record, _row(item))
-        return traced(record.text if record.text is not None else record.content or "", PLAIN)
-    except (RejectedError, UnicodeDecodeError):
-        content = item.content if isinstance(item.content, bytes) else str(item.content).encode()
-        return Trace(content.decode(errors="replace"), "", [], np.empty(0, np.int64))
+    document = read_document(item, source)
+    with suppress(RejectedError):
+        if isinstance(document, RawDocument):
+            if document.record is not None:
+                return traced_article(document.record, _row(item))
+            return traced(document.text, document.rules)
+    content = item.content if isinstance(item.content, bytes) else str(item.content).encode()
+    return Trace(content.decode(errors="replace"), "", [], np.empty(0, np.int64))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from pipeline.cleaner.worker import Rejection
+from pipeline.cleaner.steps import Rejection
 from utils.artefacts import read_manifest
 from utils.errors import HatcheryError
 

@@ -1,4 +1,4 @@
-"""What `prepare` will read: documents, tokenizer, and their division into tasks."""
+"""What `prepare` will read: documents, tokenizer, and their division into groups."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice

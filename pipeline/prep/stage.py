@@ -16,18 +16,19 @@ import msgspec
 from pipeline.events import Event, Finished, Progress, Rejected, Saved, Started, Warned
 from pipeline.options.config import Config, PrepareOptions
 from pipeline.prep.plan import in_groups, input_paths, lineage, open_tokenizer, sample_limits
-from pipeline.prep.worker import Advance, ShardDone, Task, encode_group
+from pipeline.prep.worker import Advance, EncodingUnit, ShardDone
 from pipeline.sources.documents import cleaned_files
 from pipeline.tokens.metadata import METADATA, Metadata, ShardRecord, TokenizerRecord, read_metadata
 from pipeline.tokens.shards import SPLIT_SEED, token_dtype
 from pipeline.tokens.windows import count_windows
-from pipeline.workers import run_tasks
+from pipeline.workers import run_units
 from utils.artefacts import FolderBuilder, Manifest, Source, build_folder, is_current, read_manifest
 from utils.errors import UsageError
 from utils.files import link_or_copy
 from utils.units import human_count
 
 _SHOWN_REJECTS = 100  # as events; all are counted
+_FRAME = 0.15  # seconds between progress events
 _LAYOUT = ("source", "test", "split", "shard_tokens")  # options that decide the shards' bytes
 
 
@@ -57,10 +58,10 @@ def run(config: Config, options: PrepareOptions, stop: StopSignal) -> Iterator[E
         ) as builder:
             yield from build.fill(builder, stop)
     except _StoppedError:
-        yield Finished(summary=build.tally.figures(), stopped=True)
+        yield Finished(summary=build.progress.figures(), stopped=True)
         return
     yield Saved(kind="tokens", path=str(build.target), facts=builder.facts)
-    yield Finished(summary=builder.facts | build.tally.figures(), path=str(build.target))
+    yield Finished(summary=builder.facts | build.progress.figures(), path=str(build.target))
 
 
 class _Build:
@@ -77,7 +78,7 @@ class _Build:
         chosen = options.model_dump(include={"test", "window", "split", "shard_tokens"})
         self._stride = options.stride or max(1, options.window // 2)
         self.plan: dict[str, Any] = chosen | {"source": self._name, "stride": self._stride}
-        self.tally = Tally(self._groups)
+        self.progress = PrepareProgress(self._groups)
 
     def fill(self, builder: FolderBuilder, stop: StopSignal) -> Iterator[Event]:
         """Make everything in the folder: reuse the target's shards, or encode what is missing."""
@@ -120,20 +121,20 @@ class _Build:
     ) -> Iterator[Event]:
         """Encode what `done` lacks and add it there."""
         limits = sample_limits(self._groups) if self._options.test else None
-        self.tally.restore(done, limits)
+        self.progress.restore(done, limits)
         yield Started(
             stage="prepare",
             title=f"Prepare {self._name}",
-            total=self.tally.total,
-            unit=self.tally.unit,
+            total=self.progress.total,
+            unit=self.progress.unit,
         )
-        tasks = [
-            self._task(builder, group, [shard for shard in done if shard.group == group], limits)
+        units = [
+            self._unit(builder, group, [shard for shard in done if shard.group == group], limits)
             for group in range(len(self._groups))
             if not any(shard.last for shard in done if shard.group == group)
         ]
         shown = 0
-        for message in run_tasks(encode_group, tasks, self._options.workers, stop):
+        for message in run_units(units, self._options.workers, stop):
             if isinstance(message, Rejected):
                 shown += 1
                 if shown <= _SHOWN_REJECTS:
@@ -143,15 +144,15 @@ class _Build:
                 facts = msgspec.to_builtins(message)
                 builder.commit(f"shard {message.name}", message.files, facts)
                 done.append(message)
-            yield from self.tally.add(message)
+            yield from self.progress.add(message)
         if sum(shard.last for shard in done) < len(self._groups):
             raise _StoppedError
-        yield self.tally.progress()
+        yield self.progress.event()
 
-    def _task(
+    def _unit(
         self, builder: FolderBuilder, group: int, done: list[ShardDone], limits: list[int] | None
-    ) -> Task:
-        return Task(
+    ) -> EncodingUnit:
+        return EncodingUnit(
             group=group,
             files=[str(file) for file in self._groups[group]],
             folder=str(builder.path),
@@ -237,11 +238,8 @@ def _intact(folder: Path, manifest: Manifest) -> bool:
     return all(path.is_file() and path.stat().st_size == size for path, size in paths)
 
 
-_FRAME = 0.15  # seconds between progress events
-
-
-class Tally:
-    """Counts what workers report.
+class PrepareProgress:
+    """What workers have reported, as progress of the stage.
 
     The total is known in documents with --test, else in bytes of input: within a group the bytes
     of text stand for it (JSON and compression make the file differ), at its end its size counts.
@@ -282,9 +280,9 @@ class Tally:
         now = time.monotonic()
         if now - self._shown >= _FRAME:
             self._shown = now
-            yield self.progress()
+            yield self.event()
 
-    def progress(self) -> Progress:
+    def event(self) -> Progress:
         """The state now, ready to print."""
         seconds = max(time.monotonic() - self._began, 1e-9)
         return Progress(

@@ -1,4 +1,4 @@
-"""The work of one worker of `prepare`: some files of clean documents into finished shards."""
+"""Encoding of one unit of work, some files of clean documents, into finished shards."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -23,7 +23,7 @@ Ids: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 _CHUNK_BYTES = 1 << 19  # encoded at a time: a few messages a second, and the stop signal is seen
 
 
-class Task(msgspec.Struct, frozen=True):
+class EncodingUnit(msgspec.Struct, frozen=True):
     """Files to encode into `folder`, from record `skip` to `limit`, as shards `part` and on."""
 
     group: int
@@ -38,6 +38,49 @@ class Task(msgspec.Struct, frozen=True):
     skip: int = 0
     part: int = 0
     limit: int | None = None
+
+    def __str__(self) -> str:
+        names = ", ".join(Path(file).name for file in self.files[:3])
+        more = len(self.files) - 3
+        return f"{names} and {more} more files" if more > 0 else names
+
+    def run(self) -> "Iterator[Message]":
+        """Encode the files; a shard ends before the document that would overfill it.
+
+        A document longer than a whole shard has a shard of its own.
+
+        Raises:
+            HatcheryError: a damaged input file, an id outside the vocabulary, or a full disk.
+        """
+        tokenizer, exact = _opened(self.tokenizer, self.tokenizers_dir, self.fingerprint)
+        filling, upto, part = _Filling(tokenizer.vocab_size), self.skip, self.part
+        for chunk in _chunks(islice(_records(self.files), self.skip, self.limit), self.batch):
+            tokens = text_bytes = 0
+            encoded = tokenizer.encode_documents([document.text for _, document in chunk])
+            for (file, document), ids in zip(chunk, encoded, strict=True):
+                data = document.text.encode()
+                size = len(ids)
+                rule = "" if data.strip() else "empty"
+                if not rule and not exact(ids, data):
+                    rule = "not_exact"
+                if (
+                    not rule
+                    and filling.shard.tokens
+                    and filling.shard.tokens + size > self.shard_tokens
+                ):
+                    yield _finish(self, filling, part, upto, last=False)
+                    filling, part = _Filling(tokenizer.vocab_size), part + 1
+                upto += 1
+                filling.read += 1
+                filling.inputs[file] = None
+                if rule:
+                    filling.rejected[rule] = filling.rejected.get(rule, 0) + 1
+                    yield Rejected(rule=rule, where=file, detail=document.id)
+                    continue
+                filling.shard.add(ids, document.id, len(data))
+                tokens, text_bytes = tokens + size, text_bytes + len(data)
+            yield Advance(self.group, len(chunk), tokens, text_bytes)
+        yield _finish(self, filling, part, upto, last=True)
 
 
 class Advance(msgspec.Struct, frozen=True):
@@ -80,45 +123,6 @@ class _Filling:
         self.read = 0
         self.rejected: dict[str, int] = {}
         self.inputs: dict[str, None] = {}
-
-
-def encode_group(task: Task) -> Iterator[Message]:
-    """Encode the files of `task`; a shard ends before the document that would overfill it.
-
-    A document longer than a whole shard has a shard of its own.
-
-    Raises:
-        HatcheryError: a damaged input file, an id outside the vocabulary, or a full disk.
-    """
-    tokenizer, exact = _opened(task.tokenizer, task.tokenizers_dir, task.fingerprint)
-    filling, upto, part = _Filling(tokenizer.vocab_size), task.skip, task.part
-    for chunk in _chunks(islice(_records(task.files), task.skip, task.limit), task.batch):
-        tokens = text_bytes = 0
-        encoded = tokenizer.encode_documents([document.text for _, document in chunk])
-        for (file, document), ids in zip(chunk, encoded, strict=True):
-            data = document.text.encode()
-            size = len(ids)
-            rule = "" if data.strip() else "empty"
-            if not rule and not exact(ids, data):
-                rule = "not_exact"
-            if (
-                not rule
-                and filling.shard.tokens
-                and filling.shard.tokens + size > task.shard_tokens
-            ):
-                yield _finish(task, filling, part, upto, last=False)
-                filling, part = _Filling(tokenizer.vocab_size), part + 1
-            upto += 1
-            filling.read += 1
-            filling.inputs[file] = None
-            if rule:
-                filling.rejected[rule] = filling.rejected.get(rule, 0) + 1
-                yield Rejected(rule=rule, where=file, detail=document.id)
-                continue
-            filling.shard.add(ids, document.id, len(data))
-            tokens, text_bytes = tokens + size, text_bytes + len(data)
-        yield Advance(task.group, len(chunk), tokens, text_bytes)
-    yield _finish(task, filling, part, upto, last=True)
 
 
 @lru_cache(maxsize=1)
@@ -172,13 +176,15 @@ class _RoundTrip:
         return b"".join(self._pieces[ids].tolist())
 
 
-def _finish(task: Task, filling: _Filling, part: int, upto: int, *, last: bool) -> ShardDone:
+def _finish(
+    unit: EncodingUnit, filling: _Filling, part: int, upto: int, *, last: bool
+) -> ShardDone:
     shard, rejected = filling.shard, filling.rejected
     assert filling.read == shard.documents + sum(rejected.values()), "a document was lost"
-    name = f"{task.group:05d}_{part:03d}"
-    files = shard.write(Path(task.folder), name, by_hash=task.by_hash) if shard.tokens else {}
+    name = f"{unit.group:05d}_{part:03d}"
+    files = shard.write(Path(unit.folder), name, by_hash=unit.by_hash) if shard.tokens else {}
     return ShardDone(
-        group=task.group,
+        group=unit.group,
         name=name,
         files=files,
         tokens=shard.tokens,

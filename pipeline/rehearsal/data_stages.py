@@ -5,8 +5,8 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from pipeline.cleaner.stage import plan_tasks
-from pipeline.cleaner.worker import Task, clean_unit
+from pipeline.cleaner.stage import plan_units
+from pipeline.cleaner.worker import CleaningUnit
 from pipeline.events import Event, Rejected
 from pipeline.prep.plan import TEST_DOCUMENTS
 from pipeline.rehearsal.context import (
@@ -85,13 +85,13 @@ def _cleaning_time(rehearsal: Rehearsal, sliver: Sliver, inputs: list[Input]) ->
     options = rehearsal.config.cleanup
     pieces = [as_input(file, file.name) for file in sliver.files]
     folder = rehearsal.folder / "timed"
-    task = Task("timed", folder, pieces, options.format, options.min_words, False)
+    unit = CleaningUnit("timed", folder, pieces, options.format, options.min_words, False)
     begin = time.perf_counter()
-    for _ in clean_unit(task):
+    for _ in unit.run():
         if rehearsal.stop.is_set():
             raise StoppedError
     seconds = time.perf_counter() - begin
-    units = len(plan_tasks(inputs, "timed", options))
+    units = len(plan_units(inputs, "timed", options))
     return seconds * sliver.scale / min(options.workers, units, usable_cores())
 
 

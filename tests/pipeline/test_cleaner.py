@@ -160,12 +160,12 @@ def test_a_bad_line_costs_only_itself_and_is_named(workspace: Path) -> None:
 def test_a_huge_line_is_rejected_in_bounded_memory(workspace: Path) -> None:
     path = write(workspace / "a.jsonl", b"x" * 3_000_000 + b"\n" + record("A", WORDS))
     inputs = [as_input(path, "a.jsonl")]
-    task = worker.Task("a", workspace, inputs, "jsonl", 5, False, max_line=10_000)
-    *_, report = worker.clean_unit(task)
-    assert isinstance(report, worker.Report)
-    assert report.tally.rejected == {"too_long_line": 1}
-    assert report.tally.kept == 1
-    assert report.tally.raw_bytes < 20_000
+    unit = worker.CleaningUnit("a", workspace, inputs, "jsonl", 5, False, max_line=10_000)
+    *_, report = unit.run()
+    assert isinstance(report, worker.UnitReport)
+    assert report.counts.rejected == {"too_long_line": 1}
+    assert report.counts.kept == 1
+    assert report.counts.raw_bytes < 20_000
 
 
 def test_cut_and_foreign_files_give_what_they_hold_and_say_what_is_lost(workspace: Path) -> None:
@@ -280,13 +280,13 @@ def test_a_stop_keeps_finished_units_and_the_next_run_does_the_rest(
     assert event.summary == {"units_done": 2, "units": 4}
     assert not Path("data/cleaned_articles/wikipedia").exists()
     done: list[str] = []
-    original = stage.clean_unit
+    original = worker.CleaningUnit.run
 
-    def watched(task: worker.Task) -> Iterator[worker.Tick | worker.Report]:
-        done.append(task.name)
-        yield from original(task)
+    def watched(unit: worker.CleaningUnit) -> Iterator[worker.UnitProgress | worker.UnitReport]:
+        done.append(unit.name)
+        yield from original(unit)
 
-    monkeypatch.setattr(stage, "clean_unit", watched)
+    monkeypatch.setattr(worker.CleaningUnit, "run", watched)
     assert summary(clean(folder))["kept"] == 80
     assert done == ["part_2", "part_3"]
 
@@ -326,17 +326,18 @@ def test_kill_9_anywhere_then_a_rerun_loses_and_doubles_nothing(workspace: Path)
     assert [p.name for p in target.parent.iterdir()] == ["wikipedia"]
 
 
-def _die(task: worker.Task) -> Iterator[worker.Tick | worker.Report]:
-    if task.name == "part_1":
-        os.kill(os.getpid(), signal.SIGKILL)
-    yield from worker.clean_unit(task)
+class _Dying(worker.CleaningUnit, frozen=True):
+    def run(self) -> Iterator[worker.UnitProgress | worker.UnitReport]:
+        if self.name == "part_1":
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield from super().run()
 
 
 def test_a_dying_worker_is_reported_with_its_file(workspace: Path, monkeypatch) -> None:
     monkeypatch.setattr(workers, "usable_cores", lambda: 2)
     folder = many(workspace / "in", 3, 5)
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "clean_unit", _die)
+        patch.setattr(stage, "CleaningUnit", _Dying)
         with pytest.raises(HatcheryError, match=r"died while working on part_1\.jsonl"):
             clean(folder, workers=2)
     assert summary(clean(folder, workers=2))["kept"] == 15

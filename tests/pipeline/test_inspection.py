@@ -119,7 +119,7 @@ def test_an_article_is_shown_whole_with_what_the_cleaner_never_reads(shared_data
     rules: set[str] = set()
     for line in lines:
         trace = traced_article(decode(line), msgspec.json.decode(line))
-        assert trace.text == article(decode(line), {})[1]
+        assert trace.text == clean(article(decode(line), {})[1], WIKI, {})
         assert len(trace.origin) == len(trace.text)
         same = sum(trace.raw[o] == c for o, c in zip(trace.origin, trace.text, strict=True))
         assert same > 0.98 * len(trace.text)

@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from pipeline.prep import plan, stage
 from pipeline.tokenizer.load import load_tokenizer
 from pipeline.tokens.metadata import Metadata, read_metadata
 from pipeline.tokens.token_set import open_tokens
-from pipeline.workers import run_tasks
+from pipeline.workers import run_units
 from tests.conftest import ROOT
 from tests.support.token_sets import prepare, prepared, save_tokenizer, write_documents
 from utils import artefacts
@@ -114,6 +115,7 @@ def test_the_number_of_workers_does_not_change_a_byte(
 _CHILD = """
 import sys, threading
 from pathlib import Path
+from typing import NamedTuple
 from pipeline import workers
 from pipeline.options.config import Config, PrepareOptions
 from pipeline.prep import plan, stage
@@ -378,20 +380,26 @@ def test_two_builds_of_one_set_at_once_are_refused(house: Path) -> None:
     assert isinstance(list(first)[-1], Finished)
 
 
-def _dies(task: int) -> Iterator[int]:
-    yield task
-    os.kill(os.getpid(), signal.SIGKILL)
+class _Dying(NamedTuple):
+    number: int
+
+    def run(self) -> Iterator[int]:
+        yield self.number
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _counts(task: int) -> Iterator[tuple[int, int]]:
-    for i in range(task):
-        yield task, i
+class _Counting(NamedTuple):
+    number: int
+
+    def run(self) -> Iterator[tuple[int, int]]:
+        for i in range(self.number):
+            yield self.number, i
 
 
 def test_a_worker_that_dies_is_an_error_not_a_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.workers.usable_cores", lambda: 2)
     with pytest.raises(HatcheryError, match="worker process died") as caught:
-        list(run_tasks(_dies, [1, 2], 2, threading.Event()))
+        list(run_units([_Dying(1), _Dying(2)], 2, threading.Event()))
     assert "exit code -9" in caught.value.found
 
 
@@ -399,9 +407,10 @@ def test_tasks_shared_between_processes_all_come_back_in_their_own_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("pipeline.workers.usable_cores", lambda: 2)
-    found = list(run_tasks(_counts, [5, 1, 7, 3], 2, threading.Event()))
-    for task in (5, 1, 7, 3):
-        assert [i for t, i in found if t == task] == list(range(task))
+    numbers = (5, 1, 7, 3)
+    found = list(run_units([_Counting(number) for number in numbers], 2, threading.Event()))
+    for number in numbers:
+        assert [i for n, i in found if n == number] == list(range(number))
 
 
 def test_real_text_and_the_real_codellama_tokenizer_come_back(

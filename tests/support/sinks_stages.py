@@ -44,7 +44,7 @@ from app.tui.widgets.log_view import LogView
 from app.tui.widgets.meter import columns, fitted
 from app.tui.widgets.text import block, joined, plain
 from app.tui.widgets.virtual_list import RowList
-from pipeline.cleaner.worker import Rejection
+from pipeline.cleaner.steps import Rejection
 from pipeline.events import Finished, Progress, Sample
 from pipeline.inspection.documents import Look
 from pipeline.inspection.rejected import Reason

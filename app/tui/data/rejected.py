@@ -18,7 +18,7 @@ from app.tui.widgets.text import MUTED, block, joined, plain
 from utils.units import human_count
 
 if TYPE_CHECKING:
-    from pipeline.cleaner.worker import Rejection
+    from pipeline.cleaner.steps import Rejection
     from pipeline.inspection.rejected import Reason
 
 

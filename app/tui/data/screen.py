@@ -25,7 +25,7 @@ from app.tui.widgets.text import MUTED, block, joined, plain
 from utils.errors import HatcheryError
 
 if TYPE_CHECKING:
-    from pipeline.cleaner.worker import Rejection
+    from pipeline.cleaner.steps import Rejection
     from pipeline.inspection.tokens import Tokens
     from pipeline.inspection.windows import Window
     from pipeline.sources.documents import Document

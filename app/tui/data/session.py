@@ -11,7 +11,7 @@ from pipeline.options.config import Config
 from utils.errors import HatcheryError
 
 if TYPE_CHECKING:
-    from pipeline.cleaner.worker import Rejection
+    from pipeline.cleaner.steps import Rejection
     from pipeline.inspection.documents import Corpus, Look, Spot
     from pipeline.inspection.rejected import Reason
     from pipeline.inspection.tokens import Shelf, Tokens
