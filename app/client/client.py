@@ -18,15 +18,17 @@ from app.client.requests import Piece as Piece
 from app.client.requests import Request as Request
 from app.client.requests import Sampling as Sampling
 from app.client.responses import (
+    Chunk,
     events,
     not_openai,
+    read_chunk,
     read_json,
+    read_model,
     refusal,
     refuse_errors,
     refuse_model,
     unknown_parameters,
 )
-from app.client.sse import Chunk, read_chunk, read_model
 from utils.errors import NetworkError
 
 if TYPE_CHECKING:

@@ -21,10 +21,13 @@ from model.checkpoint import load_weights
 from model.generation.batch import BatchScheduler
 from model.generation.runner import Chunk, ModelRunner, piece_length, runner_for
 from model.generation.sampling import SamplingSettings
+from model.huggingface.folding import fold_into_weights
 from model.layers.limits import SMALL_MODEL
-from pipeline.inference.llama_file import weights_file
 from pipeline.options.config import LoadOptions
+from pipeline.runs.inventory import safe_name
+from utils.artefacts import build_folder, is_current, source, verify
 from utils.errors import HatcheryError, RefusedError, UsageError
+from utils.files import require_space
 
 _FORMATS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 _CONTEXT_STEP = 256  # positions by which llama.cpp rounds up
@@ -33,6 +36,7 @@ _CHECKED, _TIE = 16, 1e-3  # tokens to compare, and logits so close that either 
 _F32, _F16 = 0, 1  # ggml's numbers of its formats
 _PLAIN, _FLASH_WHERE_FASTER = 0, -1  # llama.cpp's numbers of its kinds of attention
 _ERROR = 4  # level in ggml's log
+_SMALL_FILES = 1 << 20  # bytes beside the weights
 
 _last_errors: deque[str] = deque(maxlen=3)  # its last errors, for ours
 
@@ -70,6 +74,44 @@ def llama_runner(
             "--quantize int8 measures much the same."
         )
     return runner, tuple(notes)
+
+
+def weights_file(path: Path, form: str) -> Path:
+    """The weights of a checkpoint as a GGUF file in `form` (f32, f16, bf16 or q8_0), kept in
+    exports/ and written unless it is there and the checkpoint is still the same.
+
+    It has no tokenizer, since ids go in and come out: so it holds models whose tokenizer no
+    exported GGUF could.
+
+    Raises:
+        RefusedError: no GGUF file can hold the model, or one that is there is damaged.
+        DiskFullError: there is no room for it.
+    """
+    from pipeline.export.gguf_model import GgufModel, refuse_unknown  # 200 ms
+    from pipeline.export.stage import EXPORTS
+
+    name = safe_name(f"{path.absolute().parent.name}-{path.stem}")
+    target, plan, inputs = EXPORTS / f"{name}-llamacpp-{form}", {"dtype": form}, [source(path)]
+    file = f"weights-{form}.gguf"
+    if is_current(target, "inference", plan, inputs) is not None:
+        verify(target)
+        return target / file
+    try:
+        model = fold_into_weights(load_weights(path))
+        refuse_unknown(model.config)
+    except RefusedError as error:
+        raise RefusedError(error.problem, found=error.found, remedy="--engine torch") from error
+    weights = GgufModel(model, None, None, name, form)
+    require_space(target, weights.bytes + _SMALL_FILES)
+    with build_folder(
+        target, kind="engine weights", command="inference", options=plan, inputs=inputs
+    ) as builder:
+        for leftover in list(builder.units):
+            (builder.path / leftover).unlink(missing_ok=True)
+            del builder.units[leftover]
+        deque(weights.write(builder.path / file), maxlen=0)
+        builder.adopt(file)
+    return target / file
 
 
 def compare(theirs: ModelRunner, ours: ModelRunner, name: str) -> None:

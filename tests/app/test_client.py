@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.client.client import Client, Endpoint, Model, Piece, Request, Sampling
-from app.client.sse import Chunk, EventStreamParser, read_chunk
+from app.client.responses import Chunk, EventStreamParser, read_chunk
 from pipeline.options.config import InferenceOptions
 from tests.support.model_server import OURS, Imitation, event, serving, stream
 from utils.errors import HatcheryError

@@ -132,7 +132,7 @@ class CompletionRequest(ApiRequest):
     def scored(self) -> bool:
         """Whether the tokens of the prompts get log-probabilities too: `logprobs` begin with them,
         as the text does with its prompt. The first has none (null), unless a BOS of ours stands
-        before it; see `pipeline.server.engine.prompts.encode`."""
+        before it; see `pipeline.server.engine.service`."""
         return self.echo and self.logprobs is not None
 
 
