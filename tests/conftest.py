@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -13,9 +14,46 @@ from tests.support.stage_runner import run_stage
 
 ROOT = Path(__file__).parent.parent
 
-# Two torch threads on a core that something else uses wait for each other at every operation.
-# One is set here, before torch is imported, for these tests and for every process they start.
-os.environ["OMP_NUM_THREADS"] = "1"
+# What whoever runs these tests has set for programs of their own, and no test may depend on: by
+# their beginnings. The few of ours that tests read themselves are kept.
+_SETTINGS = ("HATCHERY_", "XDG_", "HF_", "HUGGING", "TRANSFORMERS_", "TEXTUAL", "OPENAI_", "TERM")
+_SETTINGS += ("COLUMNS", "LINES", "COLORTERM", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "TTY_")
+_SETTINGS += ("DISPLAY", "WAYLAND_DISPLAY", "PYTHONIOENCODING", "PYTHONUTF8", "OMP_", "RAYON_")
+_SETTINGS += ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+_KEPT = {
+    "HATCHERY_KILLS",
+    "HATCHERY_SHARED_DATA",
+    "HATCHERY_SNAPSHOTS",
+    "HATCHERY_TEST_HOME",
+    "HATCHERY_TEST_PICTURES",
+}
+
+
+def _same_environment_for_everybody() -> TemporaryDirectory[str] | None:
+    """Set here, before anything is imported that reads it, and handed on to every process that
+    tests start. The folder that it makes is the home of all these: of this process and, where
+    pytest-xdist runs the tests, of its workers, which import this file too."""
+    for name in set(os.environ) - _KEPT:
+        if name.startswith(_SETTINGS):
+            del os.environ[name]
+    os.environ["TERM"] = "xterm-256color"
+    # Two torch threads on a core that something else uses wait for each other at every operation.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    home = None
+    if "HATCHERY_TEST_HOME" not in os.environ:
+        home = TemporaryDirectory(prefix="hatchery-tests-")
+        os.environ["HATCHERY_TEST_HOME"] = home.name
+    os.environ["HOME"] = os.environ["HATCHERY_TEST_HOME"]
+    return home
+
+
+_HOME = _same_environment_for_everybody()
+
+
+def pytest_unconfigure() -> None:
+    if _HOME is not None:
+        _HOME.cleanup()
+
 
 # Ignored where a script started these tests in the background; programs they start inherit that.
 for number in (signal.SIGINT, signal.SIGHUP):
