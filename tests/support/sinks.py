@@ -129,6 +129,10 @@ async def questions(app: Sinks) -> None:
         await app.pop_screen()
 
 
+OVER_SCREENS = {"notices": notices, "questions": questions}
+NAMES = (*(sink.name for sink in SINKS), *OVER_SCREENS)
+
+
 def forgotten() -> list[str]:
     """The widgets of app/tui that no sink feeds."""
     covered = {kind for sink in SINKS for kind in sink.covers} | {*OWN_WORDS, Question}
@@ -144,17 +148,17 @@ def forgotten() -> list[str]:
 
 
 async def feed_all(pilot: Pilot[Any]) -> None:
-    """All sinks, or those named in the arguments."""
-    app, chosen = cast(Sinks, pilot.app), sys.argv[1:]
+    """The sinks named in the arguments."""
+    app = cast(Sinks, pilot.app)
     await app.push_screen(Screen())
     bench = Vertical(id="bench")
     await app.screen.mount(bench)
-    for sink in SINKS:
-        if not chosen or sink.name in chosen:
-            await fill(app, sink, bench)
-    if not chosen:
-        await notices(app)
-        await questions(app)
+    known = {sink.name: sink for sink in SINKS}
+    for name in sys.argv[1:]:
+        if name in OVER_SCREENS:
+            await OVER_SCREENS[name](app)
+        else:
+            await fill(app, known[name], bench)
     app.exit(return_code=app.return_code or 0)  # a failure on the way stays one
 
 
