@@ -2,8 +2,11 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+# Two processes share the tests: on two cores more of them would only wait for each other.
+WORKERS ?= 2
+TEST := $(RUN) -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: demo app web test check bench pictures browser
+.PHONY: demo app web quick test check bench pictures browser
 
 # The first target is what a newcomer types.
 demo: $(STAMP)
@@ -15,15 +18,19 @@ app: $(STAMP)
 web: $(STAMP)
 	$(RUN) main.py web
 
+# What one waits for while writing code: every module, without what takes seconds.
+quick: $(STAMP)
+	$(TEST) -m "not slow"
+
 test: $(STAMP) browser
-	$(RUN) -m pytest
+	$(TEST)
 
 check: $(STAMP) browser
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(RUN) -m pytest
+	$(TEST)
 
 bench: $(STAMP)
 	for name in cleaning training time_to_loss generation app; do $(RUN) benchmarks/$$name.py || exit 1; done
