@@ -1,1 +1,1 @@
-"""The two faces, terminal commands and the app: they consume events and never import torch."""
+"""Typed commands and the full-screen app: they consume events and never import torch."""

@@ -97,7 +97,7 @@ def launch() -> int:
     if os.WIFSIGNALED(status) or termios.tcgetattr(terminal) != before:
         _mend(terminal, before)
     if os.WIFSIGNALED(status):
-        _tell_death(os.WTERMSIG(status))
+        _report_death(os.WTERMSIG(status))
         return 128 + os.WTERMSIG(status)
     return os.waitstatus_to_exitcode(status)
 
@@ -139,7 +139,7 @@ def _mend(terminal: int, before: list[Any]) -> None:
         termios.tcsetattr(terminal, termios.TCSAFLUSH, before)
 
 
-def _tell_death(number: int) -> None:
+def _report_death(number: int) -> None:
     """How the app died, and which jobs go on."""
     from app.commands.settings import load_config
     from app.terminal.layout import Console

@@ -94,10 +94,10 @@ class RopeScaling(BaseModel):
 
 
 class ModelConfig(BaseModel):
-    """Shape and switches of a decoder-only transformer; a form shows the `essential` ones first."""
+    """Shape and switches of a decoder-only transformer; a form shows the `common_fields` first."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-    essential: ClassVar[tuple[str, ...]] = ("preset", "depth")
+    common_fields: ClassVar[tuple[str, ...]] = ("preset", "depth")
 
     preset: PresetName | None = Field(
         None, description="Named size that fills every setting not given explicitly."

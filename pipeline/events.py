@@ -1,4 +1,4 @@
-"""What happened: the words between the work and every face that shows it.
+"""What happens in a stage, as data between the work and whatever shows it.
 
 Stages yield these; terminals, job folders and the app consume them. All are frozen and go to and
 from JSON with nothing lost: floats keep every bit, non-finite ones become null.
@@ -107,7 +107,7 @@ class Warned(_Event, frozen=True):
     remedy: str = ""
 
 
-class Judged(_Event, frozen=True):
+class StageVerdict(_Event, frozen=True, tag="judged"):
     """A stage was tried: whether it works, with its key figures, or what is wrong with it.
 
     `found`, `remedy` and `commands` are those of the error that ended it, or of what is doubtful
@@ -165,7 +165,7 @@ Event: TypeAlias = (
     | Rejected
     | Saved
     | Warned
-    | Judged
+    | StageVerdict
     | ServerReady
     | Finished
     | Failed

@@ -5,7 +5,7 @@ import time
 from app.jobs import states
 from app.jobs.folder import EventReader, output_tail
 from app.jobs.job import ACTIVE, Job
-from app.terminal.event_renderers import Face, TerminalFace
+from app.terminal.event_renderers import EventRenderer, TerminalRenderer
 from app.terminal.layout import report_failure
 from pipeline.events import Failed, Finished
 from utils.errors import ExitCode, HatcheryError, as_typed
@@ -13,30 +13,30 @@ from utils.errors import ExitCode, HatcheryError, as_typed
 _POLL_SECONDS = 0.1
 
 
-def follow(job: Job, face: Face) -> int:
+def follow(job: Job, renderer: EventRenderer) -> int:
     """Show the past in short and the present live, until the job ends."""
     reader = EventReader(job.folder)
     past, left_out = reader.replay()
-    if left_out and isinstance(face, TerminalFace):
-        face.note(f"... {left_out:,} earlier notes")
+    if left_out and isinstance(renderer, TerminalRenderer):
+        renderer.note(f"... {left_out:,} earlier notes")
     final: Finished | Failed | None = None
     for event in past:
-        face.show(event)
+        renderer.show(event)
         final = event if isinstance(event, Finished | Failed) else final
-    if job.waits_for and isinstance(face, TerminalFace):
-        face.note(f"waits for {', '.join(job.waits_for)}")
+    if job.waits_for and isinstance(renderer, TerminalRenderer):
+        renderer.note(f"waits for {', '.join(job.waits_for)}")
     while True:
         running = states.look(job.folder).state in ACTIVE  # before reading, so nothing is missed
         for event in reader.read():
-            face.show(event)
+            renderer.show(event)
             final = event if isinstance(event, Finished | Failed) else final
         if not running:
             break
         time.sleep(_POLL_SECONDS)
-    return _verdict(job, face, told=final is not None)
+    return _verdict(job, renderer, reported=final is not None)
 
 
-def _verdict(job: Job, face: Face, *, told: bool) -> int:
+def _verdict(job: Job, renderer: EventRenderer, *, reported: bool) -> int:
     """The job's exit code; says how it ended where no event of its own does."""
     now = states.look(job.folder)
     if now.state in ("died", "killed"):
@@ -50,9 +50,9 @@ def _verdict(job: Job, face: Face, *, told: bool) -> int:
             now.exit_code or ExitCode.FAILED,
             commands=(why,),
         )
-        face.show(failed)
+        renderer.show(failed)
         return failed.exit_code
-    if not told and now.exit_code:
+    if not reported and now.exit_code:
         report_failure(HatcheryError(f"Job {job.id} ended with exit code {now.exit_code}."))
     return now.exit_code or ExitCode.DONE
 
@@ -62,15 +62,15 @@ def wait_for_end(job: Job, timeout: float, *, silent: bool) -> bool:
     deadline = time.monotonic() + timeout
     reader = EventReader(job.folder)
     reader.read()
-    with TerminalFace() as face:
+    with TerminalRenderer() as renderer:
         if not silent:
-            face.note(f"waiting for job {job.id} to finish its step and save")
+            renderer.note(f"waiting for job {job.id} to finish its step and save")
         running = True
         while running and time.monotonic() < deadline:
             running = states.look(job.folder).state in ACTIVE
             for event in reader.read():
                 if not silent and not isinstance(event, Finished | Failed):
-                    face.show(event)
+                    renderer.show(event)
             if running:
                 time.sleep(_POLL_SECONDS)
     return not running

@@ -16,7 +16,7 @@ from app.commands.parser import parse_stage
 from app.commands.settings import load_config
 from app.jobs import lifecycle, states
 from app.jobs.job import ACTIVE, FAILED, Job
-from app.terminal.event_renderers import Face, JsonFace, TerminalFace
+from app.terminal.event_renderers import EventRenderer, JsonRenderer, TerminalRenderer
 from app.terminal.layout import Console, readable, table
 from utils.errors import ExitCode, HatcheryError, UsageError, as_typed
 from utils.units import human_seconds
@@ -73,7 +73,7 @@ def start(
     """Start a stage in the background: jobs start -- train --test."""
     stage, config, _ = parse_stage(command)
     logs = config.paths.logs_dir
-    waited = [lifecycle.find(logs, wanted).id for wanted in after or ()]
+    waited = [lifecycle.find(logs, requested).id for requested in after or ()]
     if queue and waited:
         raise UsageError(
             "--after and --queue exclude each other.",
@@ -223,10 +223,10 @@ def list_jobs(*, config: _Config = None, as_json: _Json = False) -> int:
 def attach(job: _Id = None, *, config: _Config = None, as_json: _Json = False) -> int:
     """Show a job live; Ctrl-C leaves it running. Ends with the job's exit code."""
     found = lifecycle.find(_logs(config), job)
-    face: Face = JsonFace() if as_json else TerminalFace()
+    renderer: EventRenderer = JsonRenderer() if as_json else TerminalRenderer()
     try:
-        with face:
-            return follow(found, face)
+        with renderer:
+            return follow(found, renderer)
     except KeyboardInterrupt:
         console = Console(stderr=True)
         console.say(f"  detached; job {found.id} goes on", "dim")

@@ -30,11 +30,11 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         leave_quietly()
         code = ExitCode.FAILED
     except OSError as error:
-        from app.jobs.runner import explained
+        from app.jobs.runner import system_failure
 
         if not error.errno:
             raise
-        code = _fail(explained(error), arguments)
+        code = _fail(system_failure(error), arguments)
     except KeyboardInterrupt:
         code = ExitCode.INTERRUPTED
     sys.exit(code)
@@ -59,12 +59,12 @@ def _fail(error: HatcheryError, arguments: Sequence[str]) -> int:
 
         fail_job(error)
     elif "--json" in arguments:
-        from app.terminal.event_renderers import JsonFace
+        from app.terminal.event_renderers import JsonRenderer
         from pipeline.events import Failed
 
         code, commands = error.exit_code, error.commands
         failed = Failed(error.problem, error.found, error.remedy, code, commands=commands)
-        JsonFace().show(failed)
+        JsonRenderer().show(failed)
     else:
         report_failure(error)
     return error.exit_code

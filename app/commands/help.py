@@ -12,7 +12,7 @@ from rich.text import Text
 from app.terminal.layout import Console
 
 _NAMES = 28
-BESIDE = Group("Beside it", sort_key=95)
+OTHER_COMMANDS = Group("Beside it", sort_key=95)
 
 
 class HelpFormatter:
@@ -70,5 +70,5 @@ def new_app(**settings: Any) -> App:
         **settings,
     )
     for flag in (*app.help_flags, *app.version_flags):
-        app[flag].group = BESIDE
+        app[flag].group = OTHER_COMMANDS
     return app

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclopts import App, CycloptsError, Group, UnusedCliTokensError
 
-from app.commands.help import BESIDE, new_app
+from app.commands.help import OTHER_COMMANDS, new_app
 from pipeline import stages
 from pipeline.stages import Stage
 from utils import VERSION
@@ -86,8 +86,8 @@ def command_tree(arguments: Sequence[str], *, web: Callable[..., Any] = _no_comm
             help=stage.purpose + ".",
             help_epilogue=_STAGE_EPILOGUE,
         )
-    app.command(_no_command, name="jobs", group=BESIDE, help=_JOBS_HELP)
-    app.command(web, name="web", group=BESIDE, help=_WEB_HELP)
+    app.command(_no_command, name="jobs", group=OTHER_COMMANDS, help=_JOBS_HELP)
+    app.command(web, name="web", group=OTHER_COMMANDS, help=_WEB_HELP)
     return app
 
 

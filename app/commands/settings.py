@@ -1,4 +1,4 @@
-"""config.json as both faces read it."""
+"""config.json as the commands and the app read it."""
 
 from pathlib import Path
 from typing import Any

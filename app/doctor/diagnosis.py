@@ -92,10 +92,10 @@ def _cause(job: Job, ended: Exit | None, failed: Failed | None) -> Cause:
         if ended is None or ended.exit_code == ExitCode.INTERRUPTED:
             return Cause.STOPPED
         return Cause.TERMINAL if ended.signal == "SIGHUP" else Cause.TERMINATED
-    return _told(job, failed) if failed else Cause.OTHER
+    return _stated_cause(job, failed) if failed else Cause.OTHER
 
 
-def _told(job: Job, failed: Failed) -> Cause:
+def _stated_cause(job: Job, failed: Failed) -> Cause:
     """The cause that a stage named itself."""
     if failed.problem.startswith("Another process is writing"):
         return Cause.BUSY

@@ -19,7 +19,7 @@ _POLL_SECONDS = 0.3
 _RECORD_SECONDS = 20.0
 
 
-class Open(NamedTuple):
+class Dependency(NamedTuple):
     """A job that is still waited for, by the id in job.json; `job` stands for it now, None where
     its folder is gone."""
 
@@ -32,21 +32,25 @@ class Open(NamedTuple):
         return self.job is None or self.job.state not in ACTIVE
 
 
-def still_open(record: Record, jobs: Sequence[Job]) -> list[Open]:
+def open_dependencies(record: Record, jobs: Sequence[Job]) -> list[Dependency]:
     """What a job with this record waits for, given all jobs."""
     if record.queued:
         by_id = {job.id: job for job in jobs}
-        waited = [Open(wanted, by_id.get(wanted)) for wanted in record.after]
-        return [open for open in waited if not open.blocked]
-    waited = [Open(wanted, stand_in(wanted, jobs)) for wanted in record.after]
-    return [open for open in waited if open.job is None or open.job.state != "done"]
+        waited = [Dependency(requested, by_id.get(requested)) for requested in record.after]
+        return [dependency for dependency in waited if not dependency.blocked]
+    waited = [Dependency(requested, stand_in(requested, jobs)) for requested in record.after]
+    return [
+        dependency
+        for dependency in waited
+        if dependency.job is None or dependency.job.state != "done"
+    ]
 
 
-def stand_in(wanted: str, jobs: Sequence[Job]) -> Job | None:
+def stand_in(requested: str, jobs: Sequence[Job]) -> Job | None:
     """Who stands for the job of an id: of it, its retries and theirs one that is done, else one
     that is under way, else the newest."""
     retries = [job for job in jobs if job.record is not None and job.record.retry_of]
-    family, found = {wanted}, 0
+    family, found = {requested}, 0
     while len(family) > found:
         found = len(family)
         family |= {job.id for job in retries if job.record and job.record.retry_of in family}
@@ -58,14 +62,14 @@ def stand_in(wanted: str, jobs: Sequence[Job]) -> Job | None:
     return members[0] if members else None
 
 
-def blockers(job: Job, jobs: Sequence[Job]) -> list[Open]:
+def blockers(job: Job, jobs: Sequence[Job]) -> list[Dependency]:
     """What keeps a waiting job from ever going on by itself."""
     if job.record is None or job.state != "waiting":
         return []
-    return [open for open in still_open(job.record, jobs) if open.blocked]
+    return [dependency for dependency in open_dependencies(job.record, jobs) if dependency.blocked]
 
 
-def circle(own: str, jobs: Sequence[Job]) -> list[str]:
+def cycle(own: str, jobs: Sequence[Job]) -> list[str]:
     """The ids of jobs that wait for each other with `own` among them, empty where none do."""
     waiting = {job.id: job.record for job in jobs if job.state == "waiting" and job.record}
     ways = [[own]]
@@ -73,12 +77,12 @@ def circle(own: str, jobs: Sequence[Job]) -> list[str]:
     while ways:
         way = ways.pop()
         record = waiting.get(way[-1])
-        for open in still_open(record, jobs) if record else []:
-            if open.job is not None and open.job.id == own:
+        for dependency in open_dependencies(record, jobs) if record else []:
+            if dependency.job is not None and dependency.job.id == own:
                 return [*way, own]
-            if open.job is not None and open.job.id not in seen:
-                seen.add(open.job.id)
-                ways.append([*way, open.job.id])
+            if dependency.job is not None and dependency.job.id not in seen:
+                seen.add(dependency.job.id)
+                ways.append([*way, dependency.job.id])
     return []
 
 
@@ -103,36 +107,45 @@ def wait_turn(
         RefusedError: the jobs wait for each other.
         HatcheryError: the job's own folder is gone.
     """
-    own, settled, said = job_id(folder), set[str](), set[tuple[str, str]]()
+    own, settled, announced = job_id(folder), set[str](), set[tuple[str, str]]()
     while not stop.is_set():
         jobs = look()
-        waited = [open for open in still_open(record, jobs) if open.id not in settled]
-        settled |= set(record.after).difference(open.id for open in waited)
+        waited = [
+            dependency
+            for dependency in open_dependencies(record, jobs)
+            if dependency.id not in settled
+        ]
+        settled |= set(record.after).difference(dependency.id for dependency in waited)
         if not folder.is_dir():
             raise HatcheryError(f"The folder of job {own} is gone.", remedy="start it again")
         if not waited:
             record_began(folder)
             return
-        if way := circle(own, jobs):
+        if way := cycle(own, jobs):
             raise RefusedError(
                 "These jobs wait for each other.",
                 found=" → ".join(way),
                 remedy="stop them, and start them again in the order they need",
             )
-        for open in waited:
-            standing = (open.job.id, open.job.state) if open.job else (open.id, "gone")
-            if standing not in said and (note := _told(open, own)):
+        for dependency in waited:
+            standing = (
+                (dependency.job.id, dependency.job.state)
+                if dependency.job
+                else (dependency.id, "gone")
+            )
+            if standing not in announced and (note := _warning(dependency, own)):
                 yield note
-            said.add(standing)
+            announced.add(standing)
         stop.wait(_POLL_SECONDS)
 
 
-def _told(open: Open, own: str) -> Warned | None:
+def _warning(dependency: Dependency, own: str) -> Warned | None:
     """What the user should know about a job that is waited for."""
-    job = open.job
+    job = dependency.job
     if job is None:
         return Warned(
-            f"This job waits for {open.id}, whose folder is gone: nobody knows if it was done.",
+            f"This job waits for {dependency.id}, whose folder is gone: nobody knows if it was "
+            "done.",
             f"python main.py jobs stop {own}, then python main.py jobs retry {own} does not wait "
             "for it",
         )
@@ -142,7 +155,7 @@ def _told(open: Open, own: str) -> Warned | None:
             "done.",
             f"python main.py jobs stop {own} ends the waiting",
         )
-    if not open.blocked:
+    if not dependency.blocked:
         return None
     failed = failure(job.folder)
     why = f": {failed.problem.rstrip('.')}" if failed and job.state == "failed" else ""

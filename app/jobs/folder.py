@@ -252,4 +252,4 @@ def _worth_showing(newest_first: Iterator[Event]) -> Iterator[Event]:
 def _is_note(event: Event) -> bool:
     if isinstance(event, events.Metric):
         return event.kind == "validation"
-    return isinstance(event, events.Sample | events.Saved | events.Warned | events.Judged)
+    return isinstance(event, events.Sample | events.Saved | events.Warned | events.StageVerdict)

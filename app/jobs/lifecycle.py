@@ -96,7 +96,7 @@ def _new_folder(logs: Path, stage: str) -> Path:
     return logs / "jobs" / f"{stamp}-{stage}-{own}"
 
 
-def find(logs: Path, wanted: str | None, *, running: bool = False) -> Job:
+def find(logs: Path, requested: str | None, *, running: bool = False) -> Job:
     """The job of an id, its beginning or a name; without one, the newest (running) job.
 
     Raises:
@@ -104,19 +104,19 @@ def find(logs: Path, wanted: str | None, *, running: bool = False) -> Job:
     """
     jobs = all_jobs(logs)
     active = [job for job in jobs if job.state in ACTIVE]
-    if wanted is None:
+    if requested is None:
         found = active if running else (active or jobs)[:1]
     else:
-        found = [j for j in jobs if j.id.startswith(wanted) or wanted == j.folder.name]
-        found = found or [j for j in jobs if j.record and j.record.name == wanted][:1]
+        found = [j for j in jobs if j.id.startswith(requested) or requested == j.folder.name]
+        found = found or [j for j in jobs if j.record and j.record.name == requested][:1]
     if len(found) == 1:
         return found[0]
     known = ", ".join(f"{j.id} ({j.stage})" for j in (found or (active if running else jobs))[:5])
-    kind = "running " if running and wanted is None else ""
+    kind = "running " if running and requested is None else ""
     if found:
         problem = f"There are several {kind}jobs: name one."
     else:
-        problem = f"There is no {kind}job {wanted or ''}".rstrip() + "."
+        problem = f"There is no {kind}job {requested or ''}".rstrip() + "."
     raise UsageError(
         problem,
         found=known or f"no {kind}jobs under {logs / 'jobs'}",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from app.jobs import lifecycle, states
-from app.jobs.dependencies import stand_in, still_open
+from app.jobs.dependencies import open_dependencies, stand_in
 from app.jobs.folder import last_event
 from app.jobs.job import ACTIVE, Job
 from pipeline import stages
@@ -90,7 +90,11 @@ def start_again(logs: Path, job: Job, command: Sequence[str], *, first: Sequence
     cwd = Path(job.record.cwd) if job.record and Path(job.record.cwd).is_dir() else None
     after = []
     if job.record is not None and not job.record.queued:
-        after = [open.id for open in still_open(job.record, everybody) if open.job is not None]
+        after = [
+            dependency.id
+            for dependency in open_dependencies(job.record, everybody)
+            if dependency.job is not None
+        ]
     if first:
         after.append(lifecycle.start(logs, first, first[0], None, after=after, cwd=cwd).id)
     return lifecycle.start(logs, command, command[0], name, after=after, retry_of=job.id, cwd=cwd)

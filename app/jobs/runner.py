@@ -18,7 +18,7 @@ from types import FrameType
 from app.jobs.dependencies import own_record, wait_turn
 from app.jobs.folder import JOB_FOLDER, record_exit
 from app.jobs.processes import STOP_SIGNALS
-from app.terminal.event_renderers import Face, JobFace, JsonFace, TerminalFace
+from app.terminal.event_renderers import EventRenderer, JobRenderer, JsonRenderer, TerminalRenderer
 from pipeline.events import Event, Failed, Finished
 from pipeline.options.config import Config
 from pipeline.stages import Stage
@@ -56,16 +56,16 @@ class StopRequest(threading.Event):
         self.exit_code = code
         self.signal = signal.Signals(number).name
         self.set()
-        _tell("stopping: this step is finished and saved; Ctrl-C again leaves at once\n")
+        _write_note("stopping: this step is finished and saved; Ctrl-C again leaves at once\n")
 
     def _leave(self, code: ExitCode) -> None:
-        _tell("")
+        _write_note("")
         if self._job is not None:
             record_exit(self._job, code, signal=self.signal)
         os._exit(code)
 
 
-def _tell(text: str) -> None:
+def _write_note(text: str) -> None:
     """Write to the terminal past Rich, whose locks a signal handler must not wait for."""
     terminal = sys.stderr.isatty()
     note = f"{_CLEAR_LINE}{_SHOW_CURSOR}{text and '  '}{text}" if terminal else text
@@ -76,7 +76,7 @@ def _tell(text: str) -> None:
 
 
 @contextmanager
-def _listening(job: Path | None) -> Iterator[StopRequest]:
+def _stop_on_signals(job: Path | None) -> Iterator[StopRequest]:
     """A stop request that the process's signals set, until the block ends."""
     stop = StopRequest(job)
     names = ["SIGINT", "SIGTERM"]
@@ -91,11 +91,11 @@ def _listening(job: Path | None) -> Iterator[StopRequest]:
             signal.signal(getattr(signal, name), handler)
 
 
-class Audience:
-    """A face whose reader may leave: then it is muted, and the stage asked to save and stop."""
+class DetachableRenderer:
+    """A renderer whose reader may leave: then it is muted, and the stage asked to save and stop."""
 
-    def __init__(self, face: Face, stop: StopRequest) -> None:
-        self._face = face
+    def __init__(self, renderer: EventRenderer, stop: StopRequest) -> None:
+        self._renderer = renderer
         self._stop = stop
         self.gone = False
 
@@ -103,7 +103,7 @@ class Audience:
         if self.gone:
             return
         try:
-            self._face.show(event)
+            self._renderer.show(event)
         except OSError as error:
             if isinstance(disk_error(error, Path()), HatcheryError):
                 raise
@@ -114,7 +114,7 @@ class Audience:
 
     def close(self) -> None:
         try:
-            self._face.close()
+            self._renderer.close()
         except OSError:
             self.gone = True
 
@@ -126,23 +126,25 @@ def run_stage(stage: Stage, config: Config, *, as_json: bool = False) -> int:
     record = own_record(job) if job else None
     if job and record is None:
         return ExitCode.FAILED  # whoever started it died before anybody could know of this job
-    face: Face = JobFace(job) if job else JsonFace() if as_json else TerminalFace()
-    with _listening(job) as stop:
-        audience = Audience(face, stop)
+    renderer: EventRenderer = (
+        JobRenderer(job) if job else JsonRenderer() if as_json else TerminalRenderer()
+    )
+    with _stop_on_signals(job) as stop:
+        output = DetachableRenderer(renderer, stop)
         try:
             if job and record and record.after:
                 from app.jobs.states import Watch
 
                 for note in wait_turn(job, record, stop, Watch(job.parent.parent).look):
-                    audience.show(note)
-            code = _run(stage, config, face, audience, stop)
+                    output.show(note)
+            code = _run(stage, config, renderer, output, stop)
         except Exception as error:
             failure = describe(error)
             code = failure.exit_code
-            audience.show(failure)
+            output.show(failure)
         finally:
-            audience.close()
-        if audience.gone:
+            output.close()
+        if output.gone:
             leave_quietly()
             code = code or ExitCode.FAILED
     if job is not None:
@@ -163,27 +165,33 @@ def _leave_soon(code: int) -> None:
     threading.Thread(target=leave, name="leave", daemon=True).start()
 
 
-def _run(stage: Stage, config: Config, face: Face, audience: Audience, stop: StopRequest) -> int:
+def _run(
+    stage: Stage,
+    config: Config,
+    renderer: EventRenderer,
+    output: DetachableRenderer,
+    stop: StopRequest,
+) -> int:
     if stop.is_set():  # before there was anything to save
-        audience.show(Finished(stopped=True))
+        output.show(Finished(stopped=True))
         return stop.exit_code
     if stage.uses_torch:
         keep_heap()
-        face.waiting("loading torch")
+        renderer.waiting("loading torch")
     run = stage.load()
-    return _consume(run(config, getattr(config, stage.section), stop), audience, stop)
+    return _consume(run(config, getattr(config, stage.section), stop), output, stop)
 
 
 def fail_job(error: HatcheryError) -> None:
     """Record in this process's job folder, where there is one, why its command never ran."""
     folder = os.environ.pop(JOB_FOLDER, None)
     if folder and own_record(Path(folder)):
-        with JobFace(Path(folder)) as face:
-            face.show(describe(error))
+        with JobRenderer(Path(folder)) as renderer:
+            renderer.show(describe(error))
         record_exit(Path(folder), error.exit_code)
 
 
-def _consume(events: Iterable[Event], audience: Audience, stop: StopRequest) -> int:
+def _consume(events: Iterable[Event], output: DetachableRenderer, stop: StopRequest) -> int:
     """Show every event; the exit code is that of the last final one."""
     code: int | None = None
     for event in events:
@@ -191,7 +199,7 @@ def _consume(events: Iterable[Event], audience: Audience, stop: StopRequest) -> 
             code = stop.exit_code if event.stopped else ExitCode.DONE
         elif isinstance(event, Failed):
             code = event.exit_code
-        audience.show(event)
+        output.show(event)
     if code is None:
         raise RuntimeError("the stage ended without a final event")
     return code
@@ -204,7 +212,7 @@ def leave_quietly() -> None:
         os.dup2(nowhere, descriptor)
 
 
-def explained(error: OSError) -> HatcheryError:
+def system_failure(error: OSError) -> HatcheryError:
     """A failure of the system, such as a full disk or a missing right, with a remedy."""
     path = Path(str(error.filename or "a file"))
     mended = disk_error(error, path)
@@ -220,7 +228,7 @@ def describe(error: Exception) -> Failed:
         error = explain_memory(error)
         kind = type(error).__name__
     if isinstance(error, OSError) and error.errno:
-        error = explained(error)
+        error = system_failure(error)
         kind = kind if type(error) is HatcheryError else type(error).__name__
     if isinstance(error, HatcheryError):
         return Failed(

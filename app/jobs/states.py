@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.jobs.dependencies import still_open
+from app.jobs.dependencies import open_dependencies
 from app.jobs.folder import (
     EVENTS,
     OUTPUT,
@@ -125,7 +125,9 @@ def _narrowed(job: Job, jobs: Sequence[Job]) -> Job:
     """A waiting job with only those ids that are not done yet."""
     if job.record is None or not job.waits_for:
         return job
-    return job._replace(waits_for=tuple(open.id for open in still_open(job.record, jobs)))
+    return job._replace(
+        waits_for=tuple(dependency.id for dependency in open_dependencies(job.record, jobs))
+    )
 
 
 def all_jobs(logs: Path) -> list[Job]:

@@ -1,4 +1,4 @@
-"""The faces: how events look in a terminal, in a pipe and in a job folder.
+"""How events look in a terminal, in a pipe and in a job folder.
 
 What goes where, without --json: everything a person follows goes to stderr. On stdout stands the
 result and nothing else, so that it can be piped:
@@ -49,7 +49,7 @@ _WORTH_A_CHART = 10  # points
 _BRIEF = 32  # characters of a fact beside others; the manifest has the longer ones
 
 
-class Face:
+class EventRenderer:
     """Shows events; used as a context manager."""
 
     def show(self, event: Event) -> None:
@@ -78,7 +78,7 @@ class Face:
         self.close()
 
 
-class JsonFace(Face):
+class JsonRenderer(EventRenderer):
     """Every event as a line of JSON on stdout, in UTF-8 whatever the locale."""
 
     def show(self, event: Event) -> None:
@@ -88,7 +88,7 @@ class JsonFace(Face):
             report(event)
 
 
-class TerminalFace(Face):
+class TerminalRenderer(EventRenderer):
     """Progress and notes on stderr, the result on stdout.
 
     Where stderr is no terminal, progress becomes a plain line every ten seconds.
@@ -105,7 +105,7 @@ class TerminalFace(Face):
         self._wrote_text = False
         self._serves = False
         self._not_ready = False
-        self._told: events.Saved | None = None
+        self._last_saved: events.Saved | None = None
         self._curves: dict[str, list[tuple[int, float]]] = {"loss": [], "val_loss": []}
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.Started: self._started,
@@ -116,7 +116,7 @@ class TerminalFace(Face):
             events.Rejected: self._reject,
             events.Saved: self._saved,
             events.Warned: self._warned,
-            events.Judged: self._judged,
+            events.StageVerdict: self._judged,
             events.ServerReady: self._server_ready,
             events.Finished: self._finished,
             events.Failed: self._failed,
@@ -205,7 +205,7 @@ class TerminalFace(Face):
     def _saved(self, event: events.Saved) -> None:
         if event.kind == "run":
             self._draw_chart()
-        self._told = event
+        self._last_saved = event
         facts = "  ".join(f"{spaced(n)} {readable(v)}" for n, v in event.facts.items() if _brief(v))
         self.note(f"saved {event.kind}: {event.path}  {facts}".rstrip())
 
@@ -215,7 +215,7 @@ class TerminalFace(Face):
             remedy = remedy[:1].upper() + remedy[1:]
         self.note(f"! {event.message} {remedy}".rstrip(), "yellow")
 
-    def _judged(self, event: events.Judged) -> None:
+    def _judged(self, event: events.StageVerdict) -> None:
         self._not_ready = self._not_ready or event.verdict == "fails"
         style = {"works": "green", "works but": "yellow", "fails": "red"}.get(event.verdict, "dim")
         sign = self._console.sign(MARKS[event.verdict])
@@ -265,9 +265,13 @@ class TerminalFace(Face):
         summary = dict(event.summary)
         if result is None and summary and not self._wrote_text and not event.stopped:
             result = summary.pop(next(iter(summary)))
-        told = self._told.facts if self._told is not None and self._told.path == result else {}
+        saved_facts = (
+            self._last_saved.facts
+            if self._last_saved is not None and self._last_saved.path == result
+            else {}
+        )
         for name, value in summary.items():
-            if value in ([], {}) or (_brief(value) and told.get(name) == value):
+            if value in ([], {}) or (_brief(value) and saved_facts.get(name) == value):
                 continue
             if isinstance(value, list) and all(isinstance(row, dict) for row in value):
                 continue  # rows beside the result are for programs
@@ -301,11 +305,11 @@ class TerminalFace(Face):
         report(event)
 
 
-class JobFace(TerminalFace):
-    """A job's child: events into the job folder, and the plain terminal lines into its log.
+class JobRenderer(TerminalRenderer):
+    """Inside a job: events go into the job folder, plain terminal lines into its log.
 
     A full disk must not end a job that could go on, so what cannot be recorded is counted and
-    told when there is room again.
+    reported when there is room again.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _JOBS_EVERY, _SYSTEM_EVERY, _SURVEY_EVERY = 0.5, 2.0, 5.0  # seconds
 
 
-class JobsLooked(Message):
+class JobsRead(Message):
     """The job folders were read; `jobs` are newest first."""
 
     def __init__(self, jobs: list[Job]) -> None:
@@ -85,7 +85,7 @@ class AppCore(App[None]):
     def look_around(self) -> None:
         """Read jobs, machine and artefacts now, and again and again."""
         for seconds, look in (
-            (_JOBS_EVERY, self._look_at_jobs),
+            (_JOBS_EVERY, self._read_jobs),
             (_SYSTEM_EVERY, self._read_system),
             (_SURVEY_EVERY, self.survey),
         ):
@@ -139,14 +139,14 @@ class AppCore(App[None]):
             await self._serving.stop()
 
     @work(thread=True, group="jobs", exclusive=True, exit_on_error=False)
-    def _look_at_jobs(self) -> None:
+    def _read_jobs(self) -> None:
         assert self._watch is not None
         found = self._watch.look()
         if not get_current_worker().is_cancelled and found != self.jobs:
-            self.post_message(JobsLooked(found))
+            self.post_message(JobsRead(found))
 
-    @on(JobsLooked)
-    def _jobs_looked(self, message: JobsLooked) -> None:
+    @on(JobsRead)
+    def _jobs_read(self, message: JobsRead) -> None:
         ended = {job.id for job in self.jobs if job.state in ACTIVE}
         ended -= {job.id for job in message.jobs if job.state in ACTIVE}
         self.jobs = message.jobs
@@ -209,7 +209,7 @@ class AppCore(App[None]):
         except OSError as error:
             self.tell(HatcheryError(f"{stage.title} could not be started: {error.strerror}."))
             return None
-        self._look_at_jobs()
+        self._read_jobs()
         return job
 
     def tell(self, error: HatcheryError) -> None:

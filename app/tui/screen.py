@@ -12,10 +12,8 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from app.tui.core import AppCore
-from app.tui.widgets.footer import KeyLine
-from app.tui.widgets.header import Header
+from app.tui.widgets.frame import Header, KeyFooter, TooSmall
 from app.tui.widgets.text import block, joined, plain
-from app.tui.widgets.too_small import TooSmall
 
 _HERE, _EVERYWHERE, _WITHIN = "On this screen", "Everywhere", "In the list or field"
 
@@ -49,7 +47,7 @@ class HatcheryScreen(Screen[None]):
         self.add_class(max(one for one in known if one[0] <= self.app.size.width)[1])
         yield Header(*self._places)
         yield from self.content()
-        yield KeyLine()
+        yield KeyFooter()
         yield TooSmall()
 
     @on(events.Unmount)

@@ -31,7 +31,7 @@ from pipeline.options.inference import ServeOptions as ServeOptions
 class TrainOptions(Options):
     """Train a model on token shards; stop and resume at will."""
 
-    essential = (
+    common_fields = (
         "name", "resume", "max_steps", "epochs", "batch_size", "optimizer", "learning_rate",
         "precision",
     )  # fmt: skip
@@ -114,7 +114,7 @@ class TrainOptions(Options):
 class QuickstartOptions(Options):
     """Raise a first model from Python's own library, every stage in one go."""
 
-    essential = ("minutes", "name")
+    common_fields = ("minutes", "name")
     minutes: float = Field(3.0, gt=0, le=600, description="Training time to plan for, minutes")
     vocab_size: int = Field(4096, ge=259, le=65536, description="Tokenizer vocabulary, ids")
     name: str = Field("first", description="Name of the tokenizer and run")
@@ -152,7 +152,7 @@ class PlanOptions(Options):
 class RehearseOptions(Options):
     """Try every stage on a sliver of your own data; takes the options of train as well."""
 
-    essential = ("documents", "steps")
+    common_fields = ("documents", "steps")
     source: str | None = Field(None, description="Named source; default: what cleanup would take")
     input: list[Path] | None = Field(
         None, description="Files, folders or globs to read; default: what cleanup would read"

@@ -26,7 +26,7 @@ class Options(BaseModel):
     """Base of all sections: unknown keys and wrong types are errors, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    essential: ClassVar[tuple[str, ...]] = ()  # the fields that a form shows first
+    common_fields: ClassVar[tuple[str, ...]] = ()  # the fields that a form shows first
 
 
 class PathOptions(Options):
@@ -59,7 +59,7 @@ class DatasetOptions(Options):
 class DownloadOptions(Options):
     """Fetch a named source of text, or list them."""
 
-    essential = ("name", "max_files")
+    common_fields = ("name", "max_files")
     name: str | None = Field(
         None, description="Source to fetch", json_schema_extra={"positional": True}
     )
@@ -77,7 +77,7 @@ class DownloadOptions(Options):
 class CleanupOptions(Options):
     """Turn raw records into clean documents, one per line."""
 
-    essential = ("test", "source", "input")
+    common_fields = ("test", "source", "input")
     test: bool = Field(False, description="Only the first 50,000 articles of each process")
     source: str | None = Field(None, description="Named source; default: dataset.source")
     input: list[Path] | None = Field(
@@ -97,7 +97,7 @@ class CleanupOptions(Options):
 class TokenizeOptions(Options):
     """Train or fetch a tokenizer; encode, decode and measure with it."""
 
-    essential = ("train", "vocab_size", "name", "load")
+    common_fields = ("train", "vocab_size", "name", "load")
     train: Literal["bpe", "char"] | None = Field(None, description="Train a tokenizer of this kind")
     vocab_size: int = Field(
         8192, ge=259, le=1_000_000, description="Size of a trained BPE vocabulary, ids"
@@ -128,7 +128,7 @@ class TokenizeOptions(Options):
 class PrepareOptions(Options):
     """Turn clean documents into token shards ready for training."""
 
-    essential = ("test", "tokenizer", "window")
+    common_fields = ("test", "tokenizer", "window")
     test: bool = Field(False, description="Only the first 10,000 articles")
     source: str | None = Field(None, description="Named source; default: dataset.source")
     input: list[Path] | None = Field(

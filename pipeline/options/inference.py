@@ -37,7 +37,7 @@ class LoadOptions(Options):
 class InferenceOptions(LoadOptions):
     """Let one or several checkpoints continue a prompt."""
 
-    essential = ("checkpoint", "prompt", "max_length", "temperature")
+    common_fields = ("checkpoint", "prompt", "max_length", "temperature")
     prompt: str | None = Field(
         None,
         description="Text to continue, or FILE:path; empty: a new document; default: ask in a "
@@ -75,7 +75,7 @@ class InferenceOptions(LoadOptions):
 class ServeOptions(LoadOptions):
     """Answer programs that speak the OpenAI protocol, and people in a browser."""
 
-    essential = ("checkpoint", "host", "port", "token")
+    common_fields = ("checkpoint", "host", "port", "token")
     checkpoint: list[str] | None = Field(
         None,
         description="Runs by name, run or checkpoint folders, Hugging Face folders or .pt files; "
@@ -110,7 +110,7 @@ class ServeOptions(LoadOptions):
 class ExportOptions(Options):
     """Turn a checkpoint into a model that other programs open."""
 
-    essential = ("checkpoint", "to", "dtype")
+    common_fields = ("checkpoint", "to", "dtype")
     checkpoint: str | None = Field(
         None,
         description="Run by name, run or checkpoint folder, Hugging Face folder or id, or .pt "
@@ -134,7 +134,7 @@ class ExportOptions(Options):
 class BenchOptions(Options):
     """Measure how fast this machine reads, writes and trains with a model."""
 
-    essential = ("checkpoint", "seconds", "quantize")
+    common_fields = ("checkpoint", "seconds", "quantize")
     checkpoint: str | None = Field(
         None,
         description="Run by name, run or checkpoint folder, or .pt file; default: the model "

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from pipeline.cleaner.stage import source_name
-from pipeline.events import Event, Finished, Judged, Progress
+from pipeline.events import Event, Finished, Progress, StageVerdict
 from pipeline.nested import inner_events, revised
 from pipeline.options.config import Config, RehearseOptions
 from pipeline.rehearsal.sample import Sliver, take_sliver
@@ -28,7 +28,7 @@ from utils.artefacts import read_manifest
 from utils.errors import HatcheryError
 from utils.files import existing_parent
 
-Trial: TypeAlias = Generator[Event, None, Judged]
+Trial: TypeAlias = Generator[Event, None, StageVerdict]
 _Kind = TypeVar("_Kind", bound=Event)
 _WINDOWS = 64  # bytes of raw text per token of the window: markup may be nine tenths of it
 

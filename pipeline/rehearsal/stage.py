@@ -12,7 +12,7 @@ from threading import Event as StopSignal
 
 import msgspec
 
-from pipeline.events import Event, Failed, Finished, Judged, Progress, Started
+from pipeline.events import Event, Failed, Finished, Progress, StageVerdict, Started
 from pipeline.options.config import Config, RehearseOptions
 from pipeline.rehearsal import data_stages
 from pipeline.rehearsal.context import NotTriedError, Rehearsal, StoppedError, Trial
@@ -38,7 +38,7 @@ def run(config: Config, options: RehearseOptions, stop: StopSignal) -> Iterator[
         rehearsal = Rehearsal(config, options, room.path, stop)
         title = f"Rehearse every stage on a sliver of {rehearsal.source}"
         yield Started("rehearse", title)
-        verdicts: list[Judged] = []
+        verdicts: list[StageVerdict] = []
         try:
             for name, trial in _steps():
                 verdict = yield from _tried(name, trial, rehearsal)
@@ -66,7 +66,7 @@ def _steps() -> Sequence[Step]:
 
 def _tried(
     name: str, trial: Callable[[Rehearsal], Trial], rehearsal: Rehearsal
-) -> Generator[Event, None, Judged]:
+) -> Generator[Event, None, StageVerdict]:
     """The verdict of one step, with the time it took.
 
     Raises:
@@ -81,7 +81,7 @@ def _tried(
     except StoppedError:
         raise
     except NotTriedError as reason:
-        return Judged(stage=name, verdict="not tried", detail=str(reason))
+        return StageVerdict(stage=name, verdict="not tried", detail=str(reason))
     except Exception as error:
         return failed(name, _meaning(error))
     took = human_seconds(time.monotonic() - begin)
@@ -111,7 +111,7 @@ def _meaning(error: Exception) -> HatcheryError:
     )
 
 
-def _conclusion(verdicts: Sequence[Judged], room: Room) -> Iterator[Event]:
+def _conclusion(verdicts: Sequence[StageVerdict], room: Room) -> Iterator[Event]:
     """The table, and where a stage failed what to do first and where to look."""
     yield Finished({"verdicts": [row(verdict) for verdict in verdicts]})
     broken = [verdict for verdict in verdicts if verdict.verdict == "fails"]

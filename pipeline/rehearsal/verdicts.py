@@ -7,12 +7,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pipeline.events import Judged
+from pipeline.events import StageVerdict
 from utils.errors import HatcheryError
 from utils.units import human_bytes, human_count
 
 MARKS = {"works": "✓", "works but": "⚠", "fails": "✕", "not tried": "·"}
-"""A sign for each verdict, for faces that have room for one character."""
+"""A sign for each verdict, for renderers that have room for one character."""
 
 # Rejections that mean that a file is not what it seems.
 _DAMAGE = (
@@ -36,11 +36,13 @@ class Concern(NamedTuple):
     remedy: str = ""
 
 
-def judged(stage: str, figures: Sequence[str], concerns: Sequence[Concern | None] = ()) -> Judged:
+def judged(
+    stage: str, figures: Sequence[str], concerns: Sequence[Concern | None] = ()
+) -> StageVerdict:
     """The verdict on a stage that ended well."""
     doubts = [concern for concern in concerns if concern is not None]
     details = [*(concern.what for concern in doubts), ", ".join(filter(None, figures))]
-    return Judged(
+    return StageVerdict(
         stage=stage,
         verdict="works but" if doubts else "works",
         detail="; ".join(filter(None, details)),
@@ -48,9 +50,9 @@ def judged(stage: str, figures: Sequence[str], concerns: Sequence[Concern | None
     )
 
 
-def failed(stage: str, error: HatcheryError) -> Judged:
+def failed(stage: str, error: HatcheryError) -> StageVerdict:
     """The verdict on a stage that ended with `error`."""
-    return Judged(
+    return StageVerdict(
         stage=stage,
         verdict="fails",
         detail=error.problem,
@@ -60,7 +62,7 @@ def failed(stage: str, error: HatcheryError) -> Judged:
     )
 
 
-def row(verdict: Judged) -> dict[str, str]:
+def row(verdict: StageVerdict) -> dict[str, str]:
     """A line of the final table."""
     said = [verdict.detail]
     said += [f"Found: {verdict.found}"] if verdict.found else []

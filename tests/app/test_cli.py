@@ -19,7 +19,7 @@ from app.commands.flags import stage_command
 from app.commands.parser import parse_stage
 from app.commands.settings import load_config
 from app.jobs.runner import StopRequest
-from app.terminal.event_renderers import TerminalFace
+from app.terminal.event_renderers import TerminalRenderer
 from pipeline import events, stages
 from pipeline.options.config import Config
 from pipeline.stages import STAGES
@@ -405,11 +405,11 @@ def test_a_fact_is_told_once_and_nothing_is_told_of_nothing(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     facts = {"documents": 14, "rejected": {}, "rules": {"stub": 2}, "val_loss": None}
-    with TerminalFace() as face:
-        face.show(events.Started(stage="x", title="X"))
-        face.show(events.Progress(done=0, message="fetching"))
-        face.show(events.Saved(kind="tokens", path="out", facts=facts))
-        face.show(events.Finished(summary=facts, path="out"))
+    with TerminalRenderer() as renderer:
+        renderer.show(events.Started(stage="x", title="X"))
+        renderer.show(events.Progress(done=0, message="fetching"))
+        renderer.show(events.Saved(kind="tokens", path="out", facts=facts))
+        renderer.show(events.Finished(summary=facts, path="out"))
     shown = capsys.readouterr()
     assert shown.out == "out\n"
     assert shown.err.count("saved tokens: out") == 1
@@ -422,12 +422,14 @@ def test_a_rehearsal_that_fails_is_not_called_done(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def told(verdict: Literal["works", "fails"]) -> str:
-        with TerminalFace() as face:
-            face.show(events.Started(stage="rehearse", title="Rehearsal"))
-            face.show(events.Judged(stage="train", verdict=verdict, detail="its window is long"))
-            face.show(events.Finished({"verdicts": []}))
+        with TerminalRenderer() as renderer:
+            renderer.show(events.Started(stage="rehearse", title="Rehearsal"))
+            renderer.show(
+                events.StageVerdict(stage="train", verdict=verdict, detail="its window is long")
+            )
+            renderer.show(events.Finished({"verdicts": []}))
             if verdict == "fails":
-                face.show(events.Failed("Not ready: train would fail."))
+                renderer.show(events.Failed("Not ready: train would fail."))
         return capsys.readouterr().err
 
     assert "✓ done after" in told("works")

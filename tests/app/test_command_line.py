@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.tui.forms.command_line import Typed, arguments, shell_line, understood
+from app.tui.forms.command_line import TypedArguments, arguments, parsed_changes, shell_line
 from app.tui.stage import stage_flow
 from app.tui.stage.stage_form import StageForm
 from pipeline.options.config import Config
@@ -48,7 +48,7 @@ def test_changes_become_the_command_one_would_type(
     stage = find(command)
     words = arguments(stage, changes)
     assert shell_line(stage, words) == f"python main.py {line}"
-    assert understood(stage, words).changes == changes
+    assert parsed_changes(stage, words).changes == changes
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
@@ -75,7 +75,7 @@ VALUES = st.fixed_dictionaries(
 @given(VALUES)
 def test_a_command_line_means_exactly_the_changes_it_was_made_from(changes: dict[str, Any]) -> None:
     words = arguments(TRAIN, changes)
-    assert understood(TRAIN, words).changes == changes
+    assert parsed_changes(TRAIN, words).changes == changes
     assert shlex.split(shell_line(TRAIN, words)) == ["python", "main.py", "train", *words]
 
 
@@ -85,19 +85,19 @@ def test_a_config_file_that_was_named_stays_in_the_command(workspace: Path) -> N
         ["--config", "other.json", "--name", "a"],
         ["--name", "a", "--config=other.json"],
     ):
-        typed = understood(TRAIN, words)
-        assert typed == Typed({"train.name": "a"}, Path("other.json"))
+        typed = parsed_changes(TRAIN, words)
+        assert typed == TypedArguments({"train.name": "a"}, Path("other.json"))
         assert arguments(TRAIN, *typed) == ["--name", "a", "--config=other.json"]
 
 
 def test_a_null_for_a_setting_that_is_not_optional_stays_null(workspace: Path) -> None:
-    typed = understood(TRAIN, ["--model.vocab-size", "null"])
+    typed = parsed_changes(TRAIN, ["--model.vocab-size", "null"])
     assert typed.changes == {"model.vocab_size": None}
 
 
 def test_arguments_that_mean_nothing_are_refused(workspace: Path) -> None:
     with pytest.raises(UsageError, match="Unknown option"):
-        understood(TRAIN, ["--bach-size", "3"])
+        parsed_changes(TRAIN, ["--bach-size", "3"])
 
 
 def test_a_form_whose_preset_means_nothing_says_so_and_opens_without_it(workspace: Path) -> None:
@@ -116,7 +116,7 @@ def test_every_stage_has_a_form_whose_command_is_understood(stage: Any, workspac
     form = StageForm(stage)
     assert form.groups
     assert form.fault_elsewhere == ""
-    assert understood(stage, form.arguments).changes == form.draft.typed
+    assert parsed_changes(stage, form.arguments).changes == form.draft.typed
 
 
 def products(**states: str) -> dict[str, Product]:

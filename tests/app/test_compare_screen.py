@@ -15,7 +15,7 @@ from app.tui.compare.pane import Pane
 from app.tui.compare.screen import CompareScreen
 from app.tui.compare.votes_screen import VotesScreen
 from app.tui.forms.field import TextLine
-from app.tui.widgets.confirm import Question
+from app.tui.widgets.confirm import ConfirmDialog
 from pipeline.benchmark import votes
 from tests.support.fake_models import MODELS, ONE, TWO, FakeClient, FakeServerProcess
 from tests.support.pilot import NARROW, WIDE, opened, play, shown, until
@@ -364,12 +364,12 @@ def test_too_little_memory_is_told_before_anything_is_loaded(workspace: Path) ->
             await compare.pilot.press("a", "l", "l")
             await compare.sees("too much")
             await compare.pilot.press("enter")
-            await until(compare.pilot, lambda: isinstance(compare.app.screen, Question))
+            await until(compare.pilot, lambda: isinstance(compare.app.screen, ConfirmDialog))
             await compare.sees("These 2 models need 1048576.0 TiB", "Load (y)")
             await compare.pilot.press("n")
             assert compare.screen.comparison.candidates == []
             await compare.pilot.press("enter")
-            await until(compare.pilot, lambda: isinstance(compare.app.screen, Question))
+            await until(compare.pilot, lambda: isinstance(compare.app.screen, ConfirmDialog))
             await compare.pilot.press("y")
             await until(compare.pilot, lambda: len(compare.screen.query(Pane)) == 2)
 

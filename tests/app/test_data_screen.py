@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from app.tui.app import HatcheryApp
-from app.tui.data.screen import DataScreen
-from app.tui.data.tab_bar import ViewBar
+from app.tui.data.screen import DataScreen, TabBar
 from pipeline.inspection.windows import RunWindows
 from tests.pipeline.test_inspection import write_run
 from tests.support.pilot import NARROW, WIDE, opened, play, shown, until
@@ -103,7 +102,7 @@ def test_tokens_of_every_tokenizer_stand_side_by_side(prepared: Path) -> None:
     async def scene() -> None:
         async with opened() as (app, pilot):
             await open_data(app, pilot)
-            await pilot.click(ViewBar, offset=(34, 0))
+            await pilot.click(TabBar, offset=(34, 0))
             await until(pilot, lambda: shown(app).count("bytes per token") == 2)
             assert "╭─ bytes" in shown(app)
             assert "╭─ chars" in shown(app)

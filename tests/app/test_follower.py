@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from app.jobs.job import Job
-from app.tui.watch.event_summary import Story
-from app.tui.watch.follower import EventFile, Follower
-from app.tui.watch.owner import job_of
+from app.tui.watch.event_summary import EventSummary
+from app.tui.watch.follower import EventFile, Follower, job_of
 from app.tui.watch.tail import LineTail, LogTail, glance
 from pipeline import events
 from pipeline.events import Event, to_json
@@ -50,7 +49,7 @@ def test_a_resumed_run_shows_one_curve_in_which_later_values_win(tmp_path: Path)
 
 
 def test_going_back_voids_every_curve_after_that_step() -> None:
-    story = Story()
+    story = EventSummary()
     for event in [*training(1, 60), metric(60, val_loss=9.0), *training(41, 45)]:
         story.take(event)
     view = story.view()
@@ -236,7 +235,7 @@ def test_a_run_cannot_lead_out_of_the_checkpoints_folder(tmp_path: Path) -> None
 
 
 def test_the_time_left_follows_the_recent_pace() -> None:
-    story = Story()
+    story = EventSummary()
     story.take(started(total=1000))
     for step in range(1, 301):
         story.take(events.Progress(step, 1000, "steps", time=10.0 * step))
@@ -246,7 +245,7 @@ def test_the_time_left_follows_the_recent_pace() -> None:
 
 
 def test_what_was_left_out_is_counted_by_rule_and_texts_grow() -> None:
-    story = Story()
+    story = EventSummary()
     for rule in ("stub", "stub", "duplicate"):
         story.take(events.Rejected(rule, "a.jsonl:1"))
     for piece in ("", "Once ", "upon"):
@@ -261,7 +260,7 @@ def test_what_was_left_out_is_counted_by_rule_and_texts_grow() -> None:
 
 
 def test_a_story_stays_small_whatever_is_told() -> None:
-    story = Story()
+    story = EventSummary()
     for number in range(3000):
         story.take(events.Rejected(f"rule {number}", "x"))
         story.take(events.Warned("w" * 50))
@@ -275,7 +274,7 @@ def test_a_story_stays_small_whatever_is_told() -> None:
 
 
 def test_a_run_that_is_started_again_for_nothing_has_ended_as_before() -> None:
-    story = Story()
+    story = EventSummary()
     end = events.Finished({"steps": 100, "seconds": 60.0}, "checkpoints/run_a", time=100.0)
     for event in (started(), *training(1, 100), end, started()):
         story.take(event)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from app.jobs import dependencies, lifecycle, retry, states
-from app.jobs.dependencies import blockers, circle, stand_in, still_open, wait_turn
+from app.jobs.dependencies import blockers, cycle, open_dependencies, stand_in, wait_turn
 from app.jobs.folder import EventReader, Record, read_record, write_record
 from app.jobs.job import Job, State
 from pipeline import stages
@@ -218,11 +218,11 @@ def test_what_is_still_waited_for() -> None:
     everybody = [_job("a", "done"), _job("b", "failed"), _job("c", "elsewhere")]
     waiting = _job("w", "waiting", "a", "b", "c", "gone")
     assert waiting.record is not None
-    assert [open.id for open in still_open(waiting.record, everybody)] == ["b", "c", "gone"]
+    assert [open.id for open in open_dependencies(waiting.record, everybody)] == ["b", "c", "gone"]
     assert [open.id for open in blockers(waiting, everybody)] == ["b", "gone"]
     queued = _job("q", "waiting", "a", "b", "c", "gone", queued=True)
     assert queued.record is not None
-    assert [open.id for open in still_open(queued.record, everybody)] == ["c"]
+    assert [open.id for open in open_dependencies(queued.record, everybody)] == ["c"]
     assert blockers(queued, everybody) == []
 
 
@@ -271,8 +271,8 @@ def test_a_job_on_another_machine_is_waited_for_and_named(own: Path) -> None:
 def test_jobs_that_wait_for_each_other_are_refused(own: Path) -> None:
     a, b = _job("a", "waiting", "w"), _job("b", "waiting", "a")
     job = _job("w", "waiting", "b")
-    assert circle("w", [a, b, job]) == ["w", "b", "a", "w"]
-    assert circle("w", [_job("a", "running"), b, job]) == []
+    assert cycle("w", [a, b, job]) == ["w", "b", "a", "w"]
+    assert cycle("w", [_job("a", "running"), b, job]) == []
     with pytest.raises(RefusedError) as refused:
         _waits(own, job, [[a, b, job]], threading.Event())
     assert refused.value.found == "w → b → a → w"

@@ -17,7 +17,7 @@ from app.jobs import lifecycle, states
 from app.jobs.folder import EventReader, Record, compress, write_record
 from app.jobs.job import Job
 from app.jobs.processes import process_start
-from app.terminal.event_renderers import JobFace
+from app.terminal.event_renderers import JobRenderer
 from pipeline import events
 from tests.conftest import ROOT
 from tests.support import fake_stage
@@ -158,9 +158,9 @@ def test_a_full_disk_does_not_end_a_job_and_what_is_lost_is_counted(
         write(self, line)
 
     monkeypatch.setattr(AppendLog, "write", sometimes_full)
-    with JobFace(work) as face:
+    with JobRenderer(work) as renderer:
         for full[0] in (False, True, True, False):
-            face.show(events.Progress(1))
+            renderer.show(events.Progress(1))
     kinds = EventReader(work).read()
     assert [type(event).__name__ for event in kinds] == ["Progress", "Warned", "Progress"]
     assert isinstance(kinds[1], events.Warned)

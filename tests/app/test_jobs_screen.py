@@ -10,9 +10,8 @@ from app.jobs import lifecycle, states
 from app.jobs.job import Job, State
 from app.tui.app import HatcheryApp
 from app.tui.jobs.doctor_screen import DoctorScreen
-from app.tui.jobs.rows import cells, chosen
-from app.tui.jobs.screen import JobsScreen
-from app.tui.widgets.confirm import Question
+from app.tui.jobs.screen import JobsScreen, cells, filtered
+from app.tui.widgets.confirm import ConfirmDialog
 from app.tui.widgets.virtual_list import RowList
 from pipeline import stages
 from tests.support import fake_stage
@@ -101,15 +100,15 @@ def test_a_record_is_removed_after_a_question_and_not_while_another_waits(work: 
             await pilot.press("j")
             await until(pilot, lambda: "until fake is mended" in shown(app))
             await pilot.press("end", "delete")
-            await until(pilot, lambda: isinstance(app.screen, Question))
+            await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
             await pilot.press("y")
             await until(pilot, lambda: f"waits for job {failed.id}" in _notices(app))
             lifecycle.interrupt(last)
             await until(pilot, lambda: "stopped" in shown(app))
             await pilot.press("end", "delete")
-            await until(pilot, lambda: isinstance(app.screen, Question))
+            await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
             await pilot.press("escape", "delete")
-            await until(pilot, lambda: isinstance(app.screen, Question))
+            await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
             assert failed.folder.is_dir()
             await pilot.press("y")
             await until(pilot, lambda: not failed.folder.exists())
@@ -157,9 +156,9 @@ def test_running_jobs_come_first_then_waiting_then_ended_each_newest_first() -> 
         _job("d", "running", 2.0),
         _job("e", "failed", 10.0),
     ]
-    assert [job.id for job in chosen(everybody, "")] == ["d", "c", "b", "e", "a"]
-    assert [job.id for job in chosen(everybody, "Fake run")] == ["d", "c"]
-    assert chosen(everybody, "nothing") == []
+    assert [job.id for job in filtered(everybody, "")] == ["d", "c", "b", "e", "a"]
+    assert [job.id for job in filtered(everybody, "Fake run")] == ["d", "c"]
+    assert filtered(everybody, "nothing") == []
     row = cells(everybody[4], everybody, now=120.0)
     assert (row.state, row.duration, row.age, row.note) == (
         "failed",

@@ -8,7 +8,7 @@ import pytest
 
 from app.tui.app import HatcheryApp
 from app.tui.runs.screen import RunsScreen
-from app.tui.widgets.confirm import Question
+from app.tui.widgets.confirm import ConfirmDialog
 from pipeline.runs import folders
 from tests.pipeline.test_deletion import HOME, checkpoint
 from tests.support.pilot import NARROW, WIDE, opened, play, shown, until
@@ -126,14 +126,14 @@ def test_deleting_asks_first_and_no_changes_nothing(coop: Path) -> None:
             screen = await open_runs(app, pilot)
             await go_to(pilot, screen, "step 20")
             await pilot.press("delete")
-            await until(pilot, lambda: isinstance(app.screen, Question))
+            await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
             assert "checkpoint_step_000020, the best" in shown(app)
             assert "will be free" in shown(app)
             await pilot.press("enter")  # the answer at hand is no
             await until(pilot, lambda: app.screen is screen)
             assert folders.step_folder(HOME / HEN, 20).is_dir()
             await pilot.press("delete")
-            await until(pilot, lambda: isinstance(app.screen, Question))
+            await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
             await pilot.press("y")
             await until(pilot, lambda: "★ step 30  best, latest" in shown(app))
             assert not folders.step_folder(HOME / HEN, 20).exists()
@@ -148,7 +148,7 @@ def test_a_run_at_work_is_not_deleted(coop: Path) -> None:
             await go_to(pilot, screen, "step 30")
             with FolderLock(HOME / HEN):
                 await pilot.press("delete")
-                await until(pilot, lambda: isinstance(app.screen, Question))
+                await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
                 await pilot.press("y")
                 await until(pilot, lambda: any("Another" in n.message for n in app._notifications))
             assert folders.step_folder(HOME / HEN, 30).is_dir()
@@ -197,6 +197,6 @@ def test_names_that_would_be_markup_or_escapes_stay_text(coop: Path) -> None:
             assert "\x1b" not in shown(app)
             screen._list.highlighted = len(screen._rows) - 1
             await pilot.press("delete")
-            await until(pilot, lambda: isinstance(app.screen, Question))
+            await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
 
     play(scene)

@@ -226,7 +226,13 @@ def test_a_small_terminal_shows_fields_start_and_command(workspace: Path) -> Non
     async def act() -> None:
         async with opened(NARROW) as (app, pilot):
             await form(app, pilot, "train")
-            for essential in ("Name", "Batch size", "▶ Start", "python main.py train", "⏎ Start"):
+            for essential in (
+                "Name",
+                "Batch size",
+                "▶ Start",
+                "python main.py train",
+                "⏎ Start",
+            ):
                 assert essential in shown(app)
 
     play(act)

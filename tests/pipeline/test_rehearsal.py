@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from model.config import ModelConfig, parameter_count
-from pipeline.events import Event, Failed, Finished, Judged, Progress, Started
+from pipeline.events import Event, Failed, Finished, Progress, StageVerdict, Started
 from pipeline.rehearsal import context
 from pipeline.rehearsal import stage as rehearse
 from pipeline.rehearsal.sample import choose, take_sliver
@@ -55,8 +55,8 @@ def rehearsed(**sections: dict[str, Any]) -> list[Event]:
     )
 
 
-def verdicts(events: list[Event]) -> dict[str, Judged]:
-    return {event.stage: event for event in events if isinstance(event, Judged)}
+def verdicts(events: list[Event]) -> dict[str, StageVerdict]:
+    return {event.stage: event for event in events if isinstance(event, StageVerdict)}
 
 
 def said(events: list[Event]) -> dict[str, str]:
@@ -103,7 +103,7 @@ def test_every_stage_works_calmly_and_nothing_of_the_users_is_touched(prepared: 
     assert [row["stage"] for row in last.summary["verdicts"]] == STAGES
     assert last.summary["verdicts"][0]["verdict"] == "✓ works"
     assert fingerprints(prepared) == before
-    assert {type(event) for event in events} == {Started, Progress, Judged, Finished}
+    assert {type(event) for event in events} == {Started, Progress, StageVerdict, Finished}
     assert [event.stage for event in events if isinstance(event, Started)] == ["rehearse"]
     told = [event.message for event in events if isinstance(event, Progress)]
     assert all(message.startswith(tuple(STAGES)) for message in told)

@@ -26,12 +26,12 @@ from textual.widget import Widget
 from app import tui
 from app.tui.app import HatcheryApp
 from app.tui.compare.panes import Pages
-from app.tui.data.tab_bar import ViewBar
+from app.tui.data.screen import TabBar
 from app.tui.forms.field_panel import More
-from app.tui.widgets import footer
-from app.tui.widgets.confirm import Question
+from app.tui.widgets import frame
+from app.tui.widgets.confirm import ConfirmDialog
+from app.tui.widgets.frame import TooSmall
 from app.tui.widgets.text import plain
-from app.tui.widgets.too_small import TooSmall
 from tests.support import sinks_chat, sinks_compare, sinks_stages
 from tests.support.hostile import strings
 from tests.support.sink_tools import Sink
@@ -42,7 +42,7 @@ _PATIENCE = 20.0  # seconds for a page
 SINKS = (*sinks_stages.SINKS, *sinks_chat.SINKS, *sinks_compare.SINKS)
 
 # These show words of our own only.
-OWN_WORDS: tuple[type[Widget], ...] = (TooSmall, ViewBar, More, footer.KeyLine, Pages)
+OWN_WORDS: tuple[type[Widget], ...] = (TooSmall, TabBar, More, frame.KeyFooter, Pages)
 
 
 class Sinks(HatcheryApp):
@@ -51,7 +51,7 @@ class Sinks(HatcheryApp):
     CSS_PATH = Path(tui.__path__[0], "tui.tcss")
     CSS = """
     #bench { height: 100%; width: 100%; & > * { height: 100%; width: 100%; max-height: 100%; } }
-    #bench Header, #bench Finder { dock: none; width: 100%; height: 1; margin: 0; }
+    #bench Header, #bench FindBar { dock: none; width: 100%; height: 1; margin: 0; }
     #bench .box { height: 2; border-top: solid $accent; border-bottom: solid $accent; }
     #bench Button { height: 1; width: 100%; }
     #bench .charts { layout: grid; grid-size: 3; grid-rows: 6; }
@@ -64,8 +64,8 @@ class Sinks(HatcheryApp):
     #bench Choices, #bench #reasons, #bench #uses, #bench #ending { max-height: 100%; }
     #bench #reasons, #bench #examples { width: 1fr; }
     #bench #lists, #bench #example, #bench #raw { height: 1fr; }
-    Question > Vertical { width: 220 !important; max-width: 220 !important; }
-    Question > Vertical Static { max-height: 80 !important; }
+    ConfirmDialog > Vertical { width: 220 !important; max-width: 220 !important; }
+    ConfirmDialog > Vertical Static { max-height: 80 !important; }
     Toast { width: 200; max-width: 200; padding: 0; margin: 0; border: none; }
     """
 
@@ -124,7 +124,7 @@ async def notices(app: Sinks) -> None:
 
 async def questions(app: Sinks) -> None:
     for texts in pages(60):
-        await app.push_screen(Question(Content("\n").join(map(plain, texts)), texts[0]))
+        await app.push_screen(ConfirmDialog(Content("\n").join(map(plain, texts)), texts[0]))
         await shown_all(app, "question", texts)
         await app.pop_screen()
 
@@ -135,12 +135,12 @@ NAMES = (*(sink.name for sink in SINKS), *OVER_SCREENS)
 
 def forgotten() -> list[str]:
     """The widgets of app/tui that no sink feeds."""
-    covered = {kind for sink in SINKS for kind in sink.covers} | {*OWN_WORDS, Question}
+    covered = {kind for sink in SINKS for kind in sink.covers} | {*OWN_WORDS, ConfirmDialog}
     found = []
     for module in pkgutil.walk_packages(tui.__path__, f"{tui.__name__}."):
         classes = inspect.getmembers(importlib.import_module(module.name), inspect.isclass)
         own = [kind for _, kind in classes if kind.__module__ == module.name]
-        if any(issubclass(kind, Screen) and kind is not Question for kind in own):
+        if any(issubclass(kind, Screen) and kind is not ConfirmDialog for kind in own):
             continue
         unfed = (kind for kind in own if issubclass(kind, Widget) and kind not in covered)
         found += [f"{module.name}.{kind.__name__}" for kind in unfed]

@@ -14,7 +14,7 @@ from textual.widgets import Button, Static
 
 from app.charts.chart import Series
 from app.charts.curve import Point
-from app.tui.board.system_panel import SystemPanel
+from app.tui.board.screen import SystemPanel
 from app.tui.data import documents, rejected
 from app.tui.data.documents import DocumentsView
 from app.tui.data.rejected import RejectedView
@@ -31,16 +31,15 @@ from app.tui.stage.preflight_card import PreflightCard
 from app.tui.stage.stage_flow import Input as Given
 from app.tui.system import Gpu, Reading
 from app.tui.watch import overlays, wording
-from app.tui.watch.event_summary import Note, Text, View
+from app.tui.watch.event_summary import Note, Snapshot, Text
 from app.tui.watch.overlays import Overlays
-from app.tui.watch.panels import Watched
+from app.tui.watch.panels import LogView, RunPanels
 from app.tui.watch.run_chart import RunChart
 from app.tui.widgets import find_bar
 from app.tui.widgets.completion import Choices
 from app.tui.widgets.curve_chart import CurveChart
-from app.tui.widgets.find_bar import Finder
-from app.tui.widgets.header import Header
-from app.tui.widgets.log_view import LogView
+from app.tui.widgets.find_bar import FindBar
+from app.tui.widgets.frame import Header
 from app.tui.widgets.meter import columns, fitted
 from app.tui.widgets.text import block, joined, plain
 from app.tui.widgets.virtual_list import RowList
@@ -83,7 +82,7 @@ def placed(header: Header, text: str) -> None:
     header.fact(text)
 
 
-def asked(shown: Finder, text: str) -> None:
+def asked(shown: FindBar, text: str) -> None:
     with patch.object(find_bar._Line, "focus"):  # a hundred of them would take it in turns
         shown.ask(text, text, text)
 
@@ -137,41 +136,41 @@ def run_charts() -> Widget:
 
 
 def overlaid(chart: RunChart, text: str) -> None:
-    chart.show(View(curves={"loss": _CURVE}, overlays={text: {"loss": _CURVE}}))
+    chart.show(Snapshot(curves={"loss": _CURVE}, overlays={text: {"loss": _CURVE}}))
 
 
 def going(text: str) -> Content:
     told = Progress(1, figures={text: text}, message=text)
-    return wording.progress(View(title=text, progress=told), "running", 230)
+    return wording.progress(Snapshot(title=text, progress=told), "running", 230)
 
 
 def ended(text: str) -> Content:
     final = Finished({text: text}, path=text)
-    return wording.ending(View(title=text, final=final), None, "done")
+    return wording.ending(Snapshot(title=text, final=final), None, "done")
 
 
-def watched(told: str, page: int, fill: Callable[[Sequence[str]], View]) -> Sink:
-    def feed(shown: Watched, texts: Sequence[str]) -> None:
+def watched(told: str, page: int, fill: Callable[[Sequence[str]], Snapshot]) -> Sink:
+    def feed(shown: RunPanels, texts: Sequence[str]) -> None:
         shown.show(fill(texts), None, "done")
 
-    return Sink(f"watched {told}", page, Watched, feed, (Watched,))
+    return Sink(f"watched {told}", page, RunPanels, feed, (RunPanels,))
 
 
-def notes(texts: Sequence[str]) -> View:
-    return View(title=texts[0], notes=tuple(Note(0.0, text, text, text) for text in texts))
+def notes(texts: Sequence[str]) -> Snapshot:
+    return Snapshot(title=texts[0], notes=tuple(Note(0.0, text, text, text) for text in texts))
 
 
-def rules(texts: Sequence[str]) -> View:
-    return View(title=texts[0], rejected=tuple((text, 1) for text in texts))
+def rules(texts: Sequence[str]) -> Snapshot:
+    return Snapshot(title=texts[0], rejected=tuple((text, 1) for text in texts))
 
 
-def sample(texts: Sequence[str]) -> View:
+def sample(texts: Sequence[str]) -> Snapshot:
     told = Sample(text="\n".join(texts), prompt=texts[0], step=1)
-    return View(curves={"loss": _CURVE}, samples=(told,))
+    return Snapshot(curves={"loss": _CURVE}, samples=(told,))
 
 
-def written(texts: Sequence[str]) -> View:
-    return View(texts=tuple(Text(text, text, text) for text in texts))
+def written(texts: Sequence[str]) -> Snapshot:
+    return Snapshot(texts=tuple(Text(text, text, text) for text in texts))
 
 
 def document(shown: DocumentsView, texts: Sequence[str]) -> None:
@@ -215,7 +214,7 @@ SINKS: tuple[Sink, ...] = (
     Sink("header", 100, stack(100, Header), each("Header", placed), (Header,)),
     Sink("rows", 100, lambda: RowList(lambda key, _: plain(key)), RowList.show, (RowList,)),
     Sink("log", 100, LogView, LogView.show, (LogView,)),
-    Sink("finder", 100, stack(100, Finder), each("Finder", asked), (Finder, find_bar._Line)),
+    Sink("finder", 100, stack(100, FindBar), each("FindBar", asked), (FindBar, find_bar._Line)),
     Sink("fields", 36, panel, fill_panel, (FieldPanel, TextLine, ChoiceLine)),
     Sink("choices", 100, Vertical, choose, (Choices,)),
     Sink("card", 20, PreflightCard, reckon, (PreflightCard,)),

@@ -1,4 +1,4 @@
-"""Runs a stage in this process, as the faces do."""
+"""Runs a stage in this process, as the command line and the app do."""
 
 import threading
 from collections.abc import Callable

@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 
 from app.jobs.job import FAILED
 from app.tui.app import HatcheryApp
-from app.tui.widgets.header import Header
+from app.tui.widgets.frame import Header
 from pipeline.stages import STAGES
 from tests.support.hostile import strings
 from utils.errors import HatcheryError

@@ -12,7 +12,7 @@ STEPS = tuple(stage for stage in STAGES if not stage.tool)
 
 
 @dataclass(frozen=True)
-class Place:
+class ScreenRow:
     """A row that leads to a screen of its own; `command` is its name in `app.tui.navigation`."""
 
     command: str
@@ -22,12 +22,12 @@ class Place:
     makes: str = "answers"
 
 
-_PLACES = (
-    Place("chat", "Chat", "Talk to a model, or let it go on with a text"),
-    Place("compare", "Compare", "Several checkpoints side by side on one prompt"),
+_SCREENS = (
+    ScreenRow("chat", "Chat", "Talk to a model, or let it go on with a text"),
+    ScreenRow("compare", "Compare", "Several checkpoints side by side on one prompt"),
 )
 _AFTER = 1 + [stage.command for stage in STEPS].index("train")
-ROWS: tuple[Stage | Place, ...] = (*STEPS[:_AFTER], *_PLACES, *STEPS[_AFTER:])
+ROWS: tuple[Stage | ScreenRow, ...] = (*STEPS[:_AFTER], *_SCREENS, *STEPS[_AFTER:])
 """The pipeline from top to bottom; the first ten have a digit for a key."""
 
 
@@ -35,7 +35,7 @@ class Row(NamedTuple):
     """One stage or place. `state` is one of the marks of `app.tui.widgets.text`; `since` is when it
     was made or began, in seconds since 1970; `job` is the one that runs or went wrong."""
 
-    stage: Stage | Place
+    stage: Stage | ScreenRow
     state: str
     title: str
     figure: str
@@ -59,7 +59,7 @@ def rows(products: Mapping[str, Product], jobs: Sequence[Job]) -> list[Row]:
 
 
 def _row(
-    stage: Stage | Place, products: Mapping[str, Product], there: set[str], jobs: Sequence[Job]
+    stage: Stage | ScreenRow, products: Mapping[str, Product], there: set[str], jobs: Sequence[Job]
 ) -> Row:
     product = products.get(stage.command, MISSING)
     job = next((job for job in jobs if job.stage == stage.command), None)
@@ -72,9 +72,9 @@ def _row(
     if product.state != "missing":
         figure = f"{product.figure}  {product.why}".strip()
         return Row(stage, product.state, product.title, figure, product.made, product)
-    lacking = [kind for kind in stage.needs if kind not in there]
-    figure = f"needs {PRODUCTS[lacking[0]]}" if lacking else "ready"
-    return Row(stage, "missing", "" if lacking else product.title, figure, None, product)
+    missing = [kind for kind in stage.needs if kind not in there]
+    figure = f"needs {PRODUCTS[missing[0]]}" if missing else "ready"
+    return Row(stage, "missing", "" if missing else product.title, figure, None, product)
 
 
 def what_next(table: Sequence[Row]) -> Next:

@@ -22,7 +22,7 @@ from app.tui.forms.draft import Draft
 from app.tui.forms.sampling import sampling_of
 from app.tui.screen import HatcheryScreen
 from app.tui.system import Reading
-from app.tui.widgets.confirm import Question
+from app.tui.widgets.confirm import ConfirmDialog
 from app.tui.widgets.text import plain
 from utils.errors import HatcheryError
 
@@ -183,7 +183,7 @@ class CompareScreen(HatcheryScreen):
 
         if warning:
             text = Content("\n").join([plain(warning), plain("Load them all the same?", "bold")])
-            self.app.push_screen(Question(text, "Load"), answered)
+            self.app.push_screen(ConfirmDialog(text, "Load"), answered)
         else:
             await self._stand(chosen)
 

@@ -5,22 +5,21 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import on, work
+from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.message import Message
-from textual.widgets import ContentSwitcher
+from textual.widgets import ContentSwitcher, Static
 from textual.worker import get_current_worker
 
 from app.tui.data.documents import DocumentsView, View
 from app.tui.data.rejected import RejectedView
-from app.tui.data.session import Batch, Desk, Move, Shown
-from app.tui.data.tab_bar import VIEWS, ViewBar
+from app.tui.data.session import Batch, DataSession, Move, OpenDocument
 from app.tui.data.tokens import TokensView
 from app.tui.data.windows import WindowsView
 from app.tui.screen import HatcheryScreen
-from app.tui.widgets.find_bar import Finder
+from app.tui.widgets.find_bar import FindBar
 from app.tui.widgets.text import MUTED, block, joined, plain
 from utils.errors import HatcheryError
 
@@ -31,12 +30,42 @@ if TYPE_CHECKING:
     from pipeline.sources.documents import Document
 
 _LABELS = {"number": "document number ", "title": "search titles ", "step": "step "}
+VIEWS = ("documents", "rejected", "tokens", "windows")
+
+
+class TabBar(Static):
+    """The four views, each by its key or a click."""
+
+    DEFAULT_CSS = "TabBar { height: 1; padding: 0 2; }"
+
+    class Chosen(Message):
+        """One of them was clicked."""
+
+        def __init__(self, view: str) -> None:
+            super().__init__()
+            self.view = view
+
+    def mark(self, current: str) -> None:
+        """Show which view is open."""
+        pieces = []
+        for number, view in enumerate(VIEWS, 1):
+            style = "bold $accent reverse" if view == current else MUTED
+            pieces.append(plain(f" {number} {view.capitalize()} ", style))
+        self.update(Content("  ").join(pieces))
+
+    def on_click(self, event: events.Click) -> None:
+        at = 2  # the padding
+        for view in VIEWS:
+            at += len(view) + 6
+            if event.x < at:
+                self.post_message(self.Chosen(view))
+                return
 
 
 class DocumentRead(Message):
     """A document was found and cleaned."""
 
-    def __init__(self, shown: Shown) -> None:
+    def __init__(self, shown: OpenDocument) -> None:
         super().__init__()
         self.shown = shown
 
@@ -92,31 +121,31 @@ class DataScreen(HatcheryScreen):
         super().__init__("data")
         self._run, self._step, self._validation = run, step or 1, False
         self._view = "windows" if run is not None else "documents"
-        self._desk: Desk | None = None
-        self._shown: Shown | None = None
+        self._session: DataSession | None = None
+        self._shown: OpenDocument | None = None
         self._batch: Batch | None = None
         self._words = ""
         self._read: set[str] = set()
 
     def content(self) -> ComposeResult:
-        yield ViewBar()
+        yield TabBar()
         with ContentSwitcher(initial=self._view):
             yield DocumentsView()
             yield RejectedView()
             yield TokensView()
             yield WindowsView()
-        yield Finder()
+        yield FindBar()
 
     def on_mount(self) -> None:
         self.header.fact(f"source {self.hatchery.config.dataset.source}")
-        self._desk = Desk(self.hatchery.config, Random())
+        self._session = DataSession(self.hatchery.config, Random())
         self.action_view(self._view)
 
     def action_view(self, view: str) -> None:
         """Open one of the four views and read what it needs."""
         self._view = view
         self.query_one(ContentSwitcher).current = view
-        self.query_one(ViewBar).mark(view)
+        self.query_one(TabBar).mark(view)
         self.header.place("data", view)
         if view in ("documents", "tokens") and self._shown is None:
             self._open_document("number", 1)
@@ -128,8 +157,8 @@ class DataScreen(HatcheryScreen):
             self._open_batch(0)
         self.query_one(f"#{view}", View).focus_text()
 
-    @on(ViewBar.Chosen)
-    def _view_chosen(self, event: ViewBar.Chosen) -> None:
+    @on(TabBar.Chosen)
+    def _view_chosen(self, event: TabBar.Chosen) -> None:
         self.action_view(event.view)
 
     # Documents and their tokens.
@@ -147,9 +176,9 @@ class DataScreen(HatcheryScreen):
     @work(thread=True, group="documents", exclusive=True, exit_on_error=False)
     def _open_document(self, move: Move, value: "int | str | Rejection") -> None:
         worker = get_current_worker()
-        assert self._desk is not None
+        assert self._session is not None
         try:
-            shown = self._desk.document(move, value, lambda: not worker.is_cancelled)
+            shown = self._session.document(move, value, lambda: not worker.is_cancelled)
         except (HatcheryError, OSError) as error:
             self.post_message(NotFound(error))
             return
@@ -169,8 +198,8 @@ class DataScreen(HatcheryScreen):
     async def _no_document(self, event: NotFound) -> None:
         error = event.error
         if self._shown is None:
-            self.query_one(DocumentsView).say(_told(error))
-            await self.query_one(TokensView).say(_told(error))
+            self.query_one(DocumentsView).say(_problem_text(error))
+            await self.query_one(TokensView).say(_problem_text(error))
         elif isinstance(error, HatcheryError):
             self.hatchery.note(f"{error.problem} {error.found}".strip())
         else:
@@ -179,10 +208,10 @@ class DataScreen(HatcheryScreen):
     @work(thread=True, group="tokens", exclusive=True, exit_on_error=False)
     def _tokenize(self) -> None:
         worker = get_current_worker()
-        if self._desk is None or self._shown is None:
+        if self._session is None or self._shown is None:
             return
         look = self._shown.look
-        found = self._desk.tokens(look.text or look.raw)
+        found = self._session.tokens(look.text or look.raw)
         if worker.is_cancelled:
             return
         self.post_message(TokensRead(look.title, found))
@@ -199,8 +228,8 @@ class DataScreen(HatcheryScreen):
 
     @work(thread=True, group="rejected", exclusive=True, exit_on_error=False)
     def _read_rejected(self) -> None:
-        assert self._desk is not None
-        reasons = self._desk.reasons()
+        assert self._session is not None
+        reasons = self._session.reasons()
         self._read.add("rejected")
         self.app.call_from_thread(self.query_one(RejectedView).show, reasons)
 
@@ -218,15 +247,15 @@ class DataScreen(HatcheryScreen):
         """Open the documents without reading the first: another is on its way."""
         self._view = "documents"
         self.query_one(ContentSwitcher).current = "documents"
-        self.query_one(ViewBar).mark("documents")
+        self.query_one(TabBar).mark("documents")
         self.query_one(DocumentsView).focus_text()
 
     @work(thread=True, group="example", exclusive=True, exit_on_error=False)
     def _read_example(self, example: "Rejection") -> None:
         worker = get_current_worker()
-        assert self._desk is not None
+        assert self._session is not None
         try:
-            text = self._desk.raw_of(example)
+            text = self._session.raw_of(example)
         except (HatcheryError, OSError) as error:
             text = error.problem if isinstance(error, HatcheryError) else str(error)
         if not worker.is_cancelled:
@@ -245,8 +274,8 @@ class DataScreen(HatcheryScreen):
 
     @work(thread=True, group="windows", exclusive=True, exit_on_error=False)
     def action_next_run(self) -> None:
-        assert self._desk is not None
-        runs = self._desk.runs()
+        assert self._session is not None
+        runs = self._session.runs()
         if self._run in runs and len(runs) > 1:
             self._run = runs[(runs.index(self._run) + 1) % len(runs)]
             self._step = 1
@@ -258,20 +287,20 @@ class DataScreen(HatcheryScreen):
     def _open_batch(self, place: int) -> None:
         """Read the batch of the step, then window `place` of it, then the titles in that."""
         worker = get_current_worker()
-        desk = self._desk
-        assert desk is not None
-        run = self._run or next(iter(desk.runs()), None)
+        session = self._session
+        assert session is not None
+        run = self._run or next(iter(session.runs()), None)
         try:
             if run is None:
                 raise HatcheryError("There is no run yet.", remedy="5 on the board trains one")
             self._run = run
-            batch = desk.batch(run, self._step, validation=self._validation)
-            window = desk.window(run, batch.numbers[place], validation=batch.validation)
+            batch = session.batch(run, self._step, validation=self._validation)
+            window = session.window(run, batch.numbers[place], validation=batch.validation)
             self._call(worker.is_cancelled, self._batch_read, batch, window, place)
-            titles = desk.titles(run, window, lambda: not worker.is_cancelled)
+            titles = session.titles(run, window, lambda: not worker.is_cancelled)
             self._call(worker.is_cancelled, self._window_read, batch, window, titles)
         except (HatcheryError, OSError) as error:
-            self._call(worker.is_cancelled, self.query_one(WindowsView).say, _told(error))
+            self._call(worker.is_cancelled, self.query_one(WindowsView).say, _problem_text(error))
 
     def _call(self, too_late: bool, do: Callable[..., None], *values: object) -> None:
         if not too_late:
@@ -301,10 +330,10 @@ class DataScreen(HatcheryScreen):
     # Numbers and words.
 
     def action_ask(self, purpose: str) -> None:
-        self.query_one(Finder).ask(purpose, _LABELS[purpose])
+        self.query_one(FindBar).ask(purpose, _LABELS[purpose])
 
-    @on(Finder.Asked)
-    def _asked(self, event: Finder.Asked) -> None:
+    @on(FindBar.Asked)
+    def _asked(self, event: FindBar.Asked) -> None:
         text = event.text.strip()
         digits = text.replace(",", "").replace("_", "")
         if event.purpose == "title" and text:
@@ -320,7 +349,7 @@ class DataScreen(HatcheryScreen):
             self.hatchery.note(f"{text} is not a number")
 
 
-def _told(error: Exception) -> Content:
+def _problem_text(error: Exception) -> Content:
     """An error as text in place of what could not be read."""
     if not isinstance(error, HatcheryError):
         return plain(str(error), "$warning")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Move: TypeAlias = Literal["number", "by", "random", "title", "where"]
 
 
-class Shown(NamedTuple):
+class OpenDocument(NamedTuple):
     """A document to show: `where` says which it is, `note` what else the user should know."""
 
     look: "Look"
@@ -43,7 +43,7 @@ class Batch(NamedTuple):
     remade: bool
 
 
-class Desk:
+class DataSession:
     """Opens what is asked for and keeps it open; every method may take seconds."""
 
     def __init__(self, config: Config, random: Random) -> None:
@@ -65,7 +65,7 @@ class Desk:
 
     def document(
         self, move: Move, value: "int | str | Rejection", go_on: Callable[[], bool]
-    ) -> Shown | None:
+    ) -> OpenDocument | None:
         """Go to a document and look at it; None where `go_on` said no on the way.
 
         Raises:
@@ -85,7 +85,7 @@ class Desk:
             look = corpus.look(spot, self._config.cleanup.min_words)
             where = f"document {number + 1:,} · " if number is not None else ""
             where += f"file {spot.file + 1:,} of {len(corpus.files):,} · {corpus.where(spot)}"
-            return Shown(look, uses(look.raw, look.marks), where, note)
+            return OpenDocument(look, uses(look.raw, look.marks), where, note)
 
     def _moved(
         self,
@@ -99,9 +99,13 @@ class Desk:
         if here is None:
             return None, 0, "the raw files of this source hold none"
         if move == "number":
-            wanted = max(0, int(value) - 1)  # type: ignore[arg-type]
-            found = corpus.at(wanted, go_on)
-            return found, wanted, "" if found else f"there are fewer than {wanted + 1:,} documents"
+            requested = max(0, int(value) - 1)  # type: ignore[arg-type]
+            found = corpus.at(requested, go_on)
+            return (
+                found,
+                requested,
+                "" if found else f"there are fewer than {requested + 1:,} documents",
+            )
         if move == "by":
             ahead = int(value) > 0  # type: ignore[arg-type]
             found = corpus.after(here) if ahead else corpus.before(here)

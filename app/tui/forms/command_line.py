@@ -13,7 +13,7 @@ from pipeline.stages import Stage
 from utils.errors import as_typed
 
 
-class Typed(NamedTuple):
+class TypedArguments(NamedTuple):
     """What arguments say: settings by section.name as JSON would hold them, and `--config`."""
 
     changes: dict[str, Any]
@@ -30,8 +30,8 @@ def arguments(stage: Stage, typed: Mapping[str, Any], file: Path | None = None) 
     for section in dict.fromkeys([*bare, *Config.model_fields]):
         for field in fields_of(section):
             if field.path in typed:
-                said = _said(field, typed[field.path], bare=section in bare)
-                words = said + words if _is_positional(said) else words + said
+                flags = _flags(field, typed[field.path], bare=section in bare)
+                words = flags + words if _is_positional(flags) else words + flags
     return [*words, *([f"--config={file}"] if file is not None else [])]
 
 
@@ -40,7 +40,7 @@ def shell_line(stage: Stage, words: Sequence[str]) -> str:
     return as_typed([stage.command, *words])
 
 
-def _said(field: Field, value: Any, *, bare: bool) -> list[str]:
+def _flags(field: Field, value: Any, *, bare: bool) -> list[str]:
     section, _, name = field.path.partition(".")
     name = name.replace("_", "-")
     prefix = "" if bare else f"{section.replace('_', '-')}."
@@ -66,18 +66,18 @@ def _listed(flag: str, items: Sequence[str], *, paths: bool) -> list[str]:
     return [flag, *items]
 
 
-def _is_positional(said: Sequence[str]) -> bool:
-    return len(said) == 1 and not said[0].startswith("-")
+def _is_positional(flags: Sequence[str]) -> bool:
+    return len(flags) == 1 and not flags[0].startswith("-")
 
 
-def understood(stage: Stage, words: Sequence[str]) -> Typed:
+def parsed_changes(stage: Stage, words: Sequence[str]) -> TypedArguments:
     """What arguments of `stage` say, as the command line itself understands them.
 
     Raises:
         UsageError: there is no such flag, or a value is not valid.
     """
     if not words:
-        return Typed({})
+        return TypedArguments({})
     from app.commands.parser import parse_stage  # cyclopts, 100 ms
 
     plain, file = _without_file(words)
@@ -89,7 +89,7 @@ def understood(stage: Stage, words: Sequence[str]) -> Typed:
             outer = name.partition(".")[0]
             given = getattr(values, outer) if outer in values.model_fields_set else None
             changes[f"{section}.{outer}"] = to_jsonable_python(given)
-    return Typed(changes, file)
+    return TypedArguments(changes, file)
 
 
 def _without_file(words: Sequence[str]) -> tuple[list[str], Path | None]:

@@ -15,7 +15,7 @@ from utils.files import write_file
 from utils.strict_json import parse_json_object, read_json_object
 
 
-class Place(NamedTuple):
+class TextPosition(NamedTuple):
     """A place in a text, both counted from 0."""
 
     line: int
@@ -112,16 +112,16 @@ def read_text() -> str:
         return ""
 
 
-def place_of(error: UsageError, text: str, paths: Collection[str] = ()) -> Place:
+def position_of(error: UsageError, text: str, paths: Collection[str] = ()) -> TextPosition:
     """Where in the text the fault is: as the JSON parser says, else at the setting's name."""
     cause = error.__cause__
     if isinstance(cause, json.JSONDecodeError):
-        return Place(cause.lineno - 1, cause.colno - 1)
+        return TextPosition(cause.lineno - 1, cause.colno - 1)
     for path in paths:
         at = 0
         for name in path.split("."):
             at = max(at, text.find(json.dumps(name), at))
         if at:
             before = text[:at]
-            return Place(before.count("\n"), at - (before.rfind("\n") + 1))
-    return Place(0, 0)
+            return TextPosition(before.count("\n"), at - (before.rfind("\n") + 1))
+    return TextPosition(0, 0)

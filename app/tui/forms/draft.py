@@ -114,8 +114,8 @@ class Draft:
         """What a command line must say to mean this."""
         values, _ = merge(self._files())
         needless = {p for p, v in self.changes.items() if p in self.proposed and v is None}
-        asked = self.proposed | self.changes
-        return {p: v for p, v in asked.items() if p not in needless or _inside(values, p)}
+        given = self.proposed | self.changes
+        return {p: v for p, v in given.items() if p not in needless or _inside(values, p)}
 
     @property
     def unsaved(self) -> int:

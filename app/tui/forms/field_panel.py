@@ -79,7 +79,7 @@ class FieldPanel(Vertical):
 
     def _matters(self, field: Field) -> bool:
         path, draft = field.path, self.draft
-        if field.essential or path in draft.faults or draft.origin(path) in (CHANGED, PROPOSED):
+        if field.common or path in draft.faults or draft.origin(path) in (CHANGED, PROPOSED):
             return True
         if self._origins and draft.origin(path) != DEFAULT:
             return True

@@ -51,7 +51,7 @@ class Field:
     whole: bool = False
     choices: tuple[str, ...] = ()
     bounds: str = ""
-    essential: bool = False
+    common: bool = False
     positional: bool = False
 
     @property
@@ -71,9 +71,9 @@ def fields_of(section: str) -> tuple[Field, ...]:
     time."""
     model = nested_model(Config.model_fields[section].annotation)
     assert model is not None
-    essential = getattr(model, "essential", ())
+    common = getattr(model, "common_fields", ())
     return tuple(
-        replace(_field(section, name, info), essential=name in essential)
+        replace(_field(section, name, info), common=name in common)
         for name, info in model.model_fields.items()
     )
 

@@ -17,7 +17,7 @@ _NAMES = (
 def sampling_fields() -> list[Field]:
     """Every setting of the section `inference` that decides how tokens are chosen."""
     known = {field.path.partition(".")[2]: field for field in fields_of("inference")}
-    return [replace(known[name], essential=True) for name in _NAMES]
+    return [replace(known[name], common=True) for name in _NAMES]
 
 
 def sampling_of(options: "InferenceOptions") -> Sampling:

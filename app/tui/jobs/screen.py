@@ -1,7 +1,8 @@
 """All jobs: what runs, what waits, what has ended, and what can be done about each."""
 
 import time
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -11,19 +12,34 @@ from textual.content import Content
 from textual.widgets import Static
 
 from app.jobs import lifecycle
-from app.jobs.dependencies import blockers
+from app.jobs.dependencies import blockers, stand_in
 from app.jobs.job import ACTIVE, FAILED, Job
 from app.jobs.retry import command_again, command_of, start_again
-from app.tui.jobs.rows import Cells, cells, chosen
 from app.tui.screen import HatcheryScreen
-from app.tui.widgets.confirm import Question
-from app.tui.widgets.find_bar import Finder
+from app.tui.widgets.confirm import ConfirmDialog
+from app.tui.widgets.find_bar import FindBar
 from app.tui.widgets.meter import columns
 from app.tui.widgets.text import MUTED, joined, mark, plain
 from app.tui.widgets.virtual_list import RowList
 from utils.errors import HatcheryError, as_typed
+from utils.units import ago, human_seconds
 
 _ROOM_FOR_AGE = 90  # cells
+_ORDER = {"running": 0, "elsewhere": 1, "waiting": 2}
+
+
+class Cells(NamedTuple):
+    """The texts of one row; `sign` is the state whose mark it bears."""
+
+    sign: str
+    stage: str
+    name: str
+    state: str
+    duration: str
+    age: str
+    note: str
+
+
 _TITLES = Cells("", "stage", "name", "state", "took", "when", "")
 
 
@@ -56,9 +72,9 @@ class JobsScreen(HatcheryScreen):
 
     def __init__(self) -> None:
         super().__init__("jobs")
-        self._wanted = ""
+        self._filter_text = ""
         self._by_folder: dict[str, Job] = {}
-        self._asked: dict[str, int] = {}  # how often x was pressed on a job
+        self._stop_requests: dict[str, int] = {}  # how often x was pressed on a job
 
     def content(self) -> ComposeResult:
         with Vertical(id="list", classes="panel"):
@@ -68,7 +84,7 @@ class JobsScreen(HatcheryScreen):
             yield Static(id="command")
             yield Static(id="facts")
             yield Static(id="note")
-        yield Finder()
+        yield FindBar()
 
     def on_mount(self) -> None:
         self._list.focus()
@@ -98,10 +114,10 @@ class JobsScreen(HatcheryScreen):
 
     def _show(self) -> None:
         everybody = self.hatchery.jobs
-        found = chosen(everybody, self._wanted)
+        found = filtered(everybody, self._filter_text)
         self._by_folder = {job.folder.name: job for job in found}
         self._list.show(list(self._by_folder))
-        count = f"{len(found)} of {len(everybody)}" if self._wanted else f"{len(everybody)}"
+        count = f"{len(found)} of {len(everybody)}" if self._filter_text else f"{len(everybody)}"
         self.query_one("#list").border_title = f"Jobs · {count}" if everybody else "Jobs"
         running = sum(job.state == "running" for job in everybody)
         waiting = sum(job.state == "waiting" for job in everybody)
@@ -121,7 +137,9 @@ class JobsScreen(HatcheryScreen):
         job = self._job
         texts = dict.fromkeys(("command", "facts", "note"), plain(""))
         if job is None:
-            none = "no job is like that" if self._wanted else "no jobs yet: the board starts them"
+            none = (
+                "no job is like that" if self._filter_text else "no jobs yet: the board starts them"
+            )
             texts["command"] = plain(none, MUTED)
         else:
             when = time.strftime("%d %b %H:%M:%S", time.localtime(job.started))
@@ -164,7 +182,7 @@ class JobsScreen(HatcheryScreen):
         job = self._job
         if job is None:
             return
-        times = self._asked[job.id] = self._asked.get(job.id, 0) + 1
+        times = self._stop_requests[job.id] = self._stop_requests.get(job.id, 0) + 1
         try:
             if times == 1:
                 lifecycle.interrupt(job)
@@ -208,7 +226,7 @@ class JobsScreen(HatcheryScreen):
             (f"Remove the record of {job.stage} {job.name}?\n\n", "bold"),
             "Its events and log are deleted for good. What it made stays.",
         )
-        if await self.app.push_screen_wait(Question(question, "Remove")):
+        if await self.app.push_screen_wait(ConfirmDialog(question, "Remove")):
             self._remove(job)
 
     @work(thread=True, group="remove", exit_on_error=False)
@@ -225,16 +243,16 @@ class JobsScreen(HatcheryScreen):
     # The filter.
 
     def action_filter(self) -> None:
-        self.query_one(Finder).ask("filter", "Filter", self._wanted)
+        self.query_one(FindBar).ask("filter", "Filter", self._filter_text)
 
-    @on(Finder.Typed)
-    def _typed(self, event: Finder.Typed) -> None:
-        self._wanted = event.text
+    @on(FindBar.Typed)
+    def _typed(self, event: FindBar.Typed) -> None:
+        self._filter_text = event.text
         self._show()
 
     def action_back(self) -> None:
-        if self._wanted:
-            self._wanted = ""
+        if self._filter_text:
+            self._filter_text = ""
             self._show()
         else:
             super().action_back()
@@ -261,3 +279,50 @@ def _row(row: Cells, width: int, style: str = "") -> Content:
     rest = width - sum(abs(size) + 2 for _, size in parts)
     parts.append((plain(row.note, style or MUTED), max(1, rest)))
     return columns([text for text, _ in parts], [size for _, size in parts])
+
+
+def filtered(jobs: Sequence[Job], filter_text: str) -> list[Job]:
+    """Those that hold every word of `wanted` in id, stage, name or state: running ones, then
+    waiting, then ended, each newest first."""
+    words = filter_text.casefold().split()
+    found = [job for job in jobs if all(word in _text(job) for word in words)]
+    return sorted(found, key=lambda job: (_ORDER.get(job.state, 3), -job.started))
+
+
+def _text(job: Job) -> str:
+    return f"{job.id} {job.stage} {job.name} {job.state}".casefold()
+
+
+def cells(job: Job, jobs: Sequence[Job], now: float) -> Cells:
+    """The row of `job` among all jobs, `now` seconds since 1970."""
+    duration = job.duration(now)
+    state = f"{job.percent:.0f} %" if job.percent is not None else job.state
+    return Cells(
+        job.state,
+        job.stage,
+        job.name,
+        state,
+        "" if duration is None else human_seconds(duration),
+        ago(max(0.0, now - (job.ended or job.started))),
+        note(job, jobs),
+    )
+
+
+def note(job: Job, jobs: Sequence[Job]) -> str:
+    """What one should know beside the state: whom it waits for, or who does it again."""
+    if job.state == "waiting":
+        stuck = [open.job.stage if open.job else open.id for open in blockers(job, jobs)]
+        if stuck:
+            return f"until {' and '.join(stuck)} is mended: d"
+        return f"for {', '.join(_called(waited_for, jobs) for waited_for in job.waits_for)}"
+    now = stand_in(job.id, jobs) if job.state not in ("done", *ACTIVE) else None
+    if now is not None and now.id != job.id:
+        return f"again as {now.id}" + (", done" if now.state == "done" else "")
+    if job.state == "failed":
+        return f"exit code {job.exit_code}"
+    return f"of {job.record.host}" if job.state == "elsewhere" and job.record else ""
+
+
+def _called(waited_for: str, jobs: Sequence[Job]) -> str:
+    job = next((job for job in jobs if job.id == waited_for), None)
+    return f"{job.stage} {waited_for}" if job else waited_for

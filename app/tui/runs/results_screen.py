@@ -210,10 +210,10 @@ class ResultsScreen(HatcheryScreen):
         try:
             table, _ = export(self._rows, BENCHMARKS, stamp)
         except (HatcheryError, OSError) as error:
-            told = error if isinstance(error, HatcheryError) else HatcheryError(
+            message = error if isinstance(error, HatcheryError) else HatcheryError(
                 f"The results could not be written to {BENCHMARKS}: {error.strerror}."
             )  # fmt: skip
-            self.app.call_from_thread(self.hatchery.tell, told)
+            self.app.call_from_thread(self.hatchery.tell, message)
         else:
             self.app.call_from_thread(self.hatchery.note, f"Wrote {table} and .json beside it")
 

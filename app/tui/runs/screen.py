@@ -13,11 +13,11 @@ from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from app.tui.runs.tree import Row, Shelf, look, rows
+from app.tui.runs.tree import Row, RunList, look, rows
 from app.tui.runs.wording import details, heading, line
 from app.tui.screen import HatcheryScreen
-from app.tui.widgets.confirm import Question
-from app.tui.widgets.find_bar import Finder
+from app.tui.widgets.confirm import ConfirmDialog
+from app.tui.widgets.find_bar import FindBar
 from app.tui.widgets.text import MUTED, block, joined, plain
 from pipeline.runs.inventory import LOOSE
 from pipeline.runs.lineage import Facts, facts_of
@@ -74,7 +74,7 @@ class RunsScreen(HatcheryScreen):
 
     def __init__(self) -> None:
         super().__init__("runs")
-        self._shelf: Shelf | None = None
+        self._run_list: RunList | None = None
         self._rows: list[Row] = []
         self._folded: set[str] = set()
         self._chosen: dict[Path, str] = {}
@@ -89,7 +89,7 @@ class RunsScreen(HatcheryScreen):
             with VerticalScroll(id="details", classes="panel") as box:
                 box.border_title = "Details"
                 yield Static(plain("looking …", "italic"), id="about")
-        yield Finder()
+        yield FindBar()
 
     def on_mount(self) -> None:
         self._list.focus()
@@ -119,22 +119,22 @@ class RunsScreen(HatcheryScreen):
 
     @work(thread=True, group="runs", exclusive=True, exit_on_error=False)
     def _look(self) -> None:
-        shelf = look(self.hatchery.config.paths.checkpoints_dir)
-        self.app.call_from_thread(self._looked, shelf)
+        run_list = look(self.hatchery.config.paths.checkpoints_dir)
+        self.app.call_from_thread(self._looked, run_list)
 
-    def _looked(self, shelf: Shelf) -> None:
-        changed, self._shelf = shelf != self._shelf, shelf
+    def _looked(self, run_list: RunList) -> None:
+        changed, self._run_list = run_list != self._run_list, run_list
         if changed:
-            there = {row.path for row in rows(shelf)}
+            there = {row.path for row in rows(run_list)}
             self._chosen = {path: name for path, name in self._chosen.items() if path in there}
         self._show()
 
     def _show(self) -> None:
         """Draw the tree again; the cursor stays on what it was on."""
-        if self._shelf is None:
+        if self._run_list is None:
             return
         before, number = self._row, self._list.highlighted or 0
-        self._rows = rows(self._shelf, self._folded, self._words)
+        self._rows = rows(self._run_list, self._folded, self._words)
         width = max(30, self._list.size.width - 1)
         now = time.time()
         lines = [line(r, width, now, chosen=r.path in self._chosen) for r in self._rows]
@@ -152,12 +152,12 @@ class RunsScreen(HatcheryScreen):
         self.header.fact(f"{chosen}{len(runs)} {'run' if len(runs) == 1 else 'runs'} · {size}")
 
     def _nothing(self) -> Content:
-        assert self._shelf is not None
+        assert self._run_list is not None
         if self._words:
             return plain(f"No run is called like {self._words!r}. Esc in / shows all.")
         return block(
-            f"There is no run in {self._shelf.folder} yet.\n\n5 on the board trains one, 0 raises "
-            "a first model in a few minutes."
+            f"There is no run in {self._run_list.folder} yet.\n\n"
+            "5 on the board trains one, 0 raises a first model in a few minutes."
         )
 
     @on(OptionList.OptionHighlighted, "#list")
@@ -268,10 +268,10 @@ class RunsScreen(HatcheryScreen):
             self.hatchery.note(f"Copied {row.path}")
 
     def action_filter(self) -> None:
-        self.query_one(Finder).ask("filter", "/", self._words)
+        self.query_one(FindBar).ask("filter", "/", self._words)
 
-    @on(Finder.Typed)
-    def _filtered(self, event: Finder.Typed) -> None:
+    @on(FindBar.Typed)
+    def _filtered(self, event: FindBar.Typed) -> None:
         self._words = event.text
         self._show()
 
@@ -300,7 +300,7 @@ class RunsScreen(HatcheryScreen):
             if yes:
                 self._delete(row)
 
-        self.app.push_screen(Question(question, "Delete"), answered)
+        self.app.push_screen(ConfirmDialog(question, "Delete"), answered)
 
     @work(thread=True, group="delete", exit_on_error=False)
     def _delete(self, row: Row) -> None:

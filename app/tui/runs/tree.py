@@ -41,7 +41,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Shelf:
+class RunList:
     """What lies in the folder of runs; `writing` are the runs that a process is at work in."""
 
     folder: Path
@@ -50,7 +50,7 @@ class Shelf:
     writing: frozenset[str] = frozenset()
 
 
-def look(checkpoints_dir: Path) -> Shelf:
+def look(checkpoints_dir: Path) -> RunList:
     """Read names, links and small files; never fails."""
     try:
         runs = tuple(inventory.list_runs(checkpoints_dir))
@@ -59,7 +59,7 @@ def look(checkpoints_dir: Path) -> Shelf:
     found = tuple(faults(checkpoints_dir))
     names = {run.name for run in runs} | {fault.path.name for fault in found if fault.run is None}
     writing = frozenset(name for name in names if _is_writing(checkpoints_dir / name))
-    return Shelf(checkpoints_dir, runs, found, writing)
+    return RunList(checkpoints_dir, runs, found, writing)
 
 
 def _is_writing(run: Path) -> bool:
@@ -75,24 +75,24 @@ def _is_writing(run: Path) -> bool:
         return False
 
 
-def rows(shelf: Shelf, closed: Collection[str] = (), words: str = "") -> list[Row]:
+def rows(run_list: RunList, closed: Collection[str] = (), words: str = "") -> list[Row]:
     """The lines of the tree, newest run first; `closed` runs show none of their checkpoints, and
     only runs whose name holds `words` are shown."""
-    wanted = words.casefold()
+    filter_text = words.casefold()
     found: list[Row] = []
-    listed = {run.name for run in shelf.runs}
-    bare = [f for f in shelf.faults if f.run is None and f.path.name not in listed]
-    inside = {f.run for f in shelf.faults if f.run is not None}
-    tops: list[tuple[float, Run | Fault]] = [(run.modified, run) for run in shelf.runs]
+    listed = {run.name for run in run_list.runs}
+    bare = [f for f in run_list.faults if f.run is None and f.path.name not in listed]
+    inside = {f.run for f in run_list.faults if f.run is not None}
+    tops: list[tuple[float, Run | Fault]] = [(run.modified, run) for run in run_list.runs]
     tops += [(fault.modified, fault) for fault in bare]
     tops.sort(key=lambda top: (_is_loose(top[1]), -top[0]))
     for _, top in tops:
         name = top.name if isinstance(top, Run) else top.path.name
-        if wanted not in name.casefold():
+        if filter_text not in name.casefold():
             continue
-        broken = [fault for fault in shelf.faults if fault.run == name]
+        broken = [fault for fault in run_list.faults if fault.run == name]
         closable = isinstance(top, Run) or name in inside
-        found.append(_top(shelf, top, broken, is_open=closable and name not in closed))
+        found.append(_top(run_list, top, broken, is_open=closable and name not in closed))
         if name not in closed:
             checkpoints: Sequence[Checkpoint] = top.checkpoints if isinstance(top, Run) else ()
             found += _below(checkpoints, broken, name)
@@ -103,9 +103,9 @@ def _is_loose(top: Run | Fault) -> bool:
     return isinstance(top, Run) and top.name == LOOSE
 
 
-def _top(shelf: Shelf, top: Run | Fault, broken: Sequence[Fault], *, is_open: bool) -> Row:
+def _top(run_list: RunList, top: Run | Fault, broken: Sequence[Fault], *, is_open: bool) -> Row:
     if isinstance(top, Fault):
-        writing = top.path.name in shelf.writing
+        writing = top.path.name in run_list.writing
         why = "running, nothing saved yet" if writing else top.why
         name = top.path.name
         kind: Kind = "fault" if name.startswith(".") else "run"
@@ -116,14 +116,14 @@ def _top(shelf: Shelf, top: Run | Fault, broken: Sequence[Fault], *, is_open: bo
     losses = [c.val_loss for c in top.checkpoints if c.val_loss is not None]
     return Row(
         "run",
-        shelf.folder if top.name == LOOSE else shelf.folder / top.name,
+        run_list.folder if top.name == LOOSE else run_list.folder / top.name,
         top.name,
         top.name,
         step=max((c.step for c in top.checkpoints if c.step is not None), default=None),
         loss=min(losses, default=None),
         size=sum(c.size for c in top.checkpoints) + sum(fault.size for fault in broken),
         modified=top.modified,
-        writing=top.name in shelf.writing,
+        writing=top.name in run_list.writing,
         open=is_open,
     )
 

@@ -65,12 +65,12 @@ class ConfigTextScreen(HatcheryScreen):
         return self.query_one(Editor)
 
     @property
-    def _place(self) -> config_file.Place | None:
+    def _position(self) -> config_file.TextPosition | None:
         """Where the fault is, None where there is none."""
         if self._fault is None:
             return None
         paths: Sequence[str] = [*faults_of(self._fault)]
-        return config_file.place_of(self._fault, self._editor.text, paths)
+        return config_file.position_of(self._fault, self._editor.text, paths)
 
     @on(TextArea.Changed)
     def _judge(self) -> None:
@@ -82,13 +82,13 @@ class ConfigTextScreen(HatcheryScreen):
             verdict = joined(("● valid", "$success"))
         except UsageError as error:
             self._fault = error
-            place = config_file.place_of(error, text, [*faults_of(error)])
+            place = config_file.position_of(error, text, [*faults_of(error)])
             where = f"✕ line {place.line + 1}, column {place.column + 1}: "
             more = (
                 () if isinstance(error.__cause__, JSONDecodeError) else (error.remedy, error.found)
             )
-            said = " · ".join(part for part in (error.problem, *more) if part)
-            verdict = joined((where, "bold $error"), (said, "$error"))
+            sentence = " · ".join(part for part in (error.problem, *more) if part)
+            verdict = joined((where, "bold $error"), (sentence, "$error"))
         self.query_one("#verdict", Static).update(verdict)
         self.header.fact("unsaved" if text != self._before else "saved")
         self.refresh_bindings()
@@ -97,7 +97,7 @@ class ConfigTextScreen(HatcheryScreen):
         return action != "fault" or (self.is_mounted and self._fault is not None)
 
     def action_fault(self) -> None:
-        if (place := self._place) is not None:
+        if (place := self._position) is not None:
             self._editor.move_cursor((place.line, place.column), center=True)
 
     def action_save(self) -> None:

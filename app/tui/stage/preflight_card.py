@@ -70,7 +70,7 @@ class PreflightCard(Vertical):
             super().__init__()
             self.changes = changes
 
-    class _Reckoned(Message):
+    class _Estimated(Message):
         def __init__(self, config: Config, found: Outlook) -> None:
             super().__init__()
             self.config, self.found = config, found
@@ -95,18 +95,18 @@ class PreflightCard(Vertical):
         self._config, self._failed = config, None
         if self._timer is not None:
             self._timer.stop()
-        self._timer = self.set_timer(_REST, self._reckon)
+        self._timer = self.set_timer(_REST, self._estimate)
 
-    def _reckon(self) -> None:
+    def _estimate(self) -> None:
         if self._config is not None:
             self._look(self._config, self.measured)
 
     @work(thread=True, group="outlook", exclusive=True, exit_on_error=False)
     def _look(self, config: Config, measured: MeasuredSpeed | None) -> None:
-        self.post_message(self._Reckoned(config, outlook(config, measured)))
+        self.post_message(self._Estimated(config, outlook(config, measured)))
 
-    @on(_Reckoned)
-    def _reckoned(self, message: _Reckoned) -> None:
+    @on(_Estimated)
+    def _estimated(self, message: _Estimated) -> None:
         message.stop()
         if message.config is self._config:
             self._found = message.found
@@ -153,14 +153,14 @@ class PreflightCard(Vertical):
         self._failed = HatcheryError("The probe ended without a result.")
         async for line in child.stdout:
             try:
-                self._heard(from_json(line), config)
+                self._handle_event(from_json(line), config)
             except (ValueError, KeyError, TypeError):  # not a line of this version's
                 continue
         await child.wait()
         self._at("")
-        self._reckon()
+        self._estimate()
 
-    def _heard(self, event: Event, config: Config) -> None:
+    def _handle_event(self, event: Event, config: Config) -> None:
         if isinstance(event, Progress):
             self._at(f"{event.message} {event.done or ''}".strip())
         elif isinstance(event, Failed):
@@ -186,10 +186,10 @@ class PreflightCard(Vertical):
         found, (width, room) = self._found, self._space
         self._drawn_in = self._space
         brief = room < _ROOMY
-        told = [self._told(line) for line in found.lines]
+        lines = [self._with_progress(line) for line in found.lines]
         if brief:
-            told = [line for line in told if line.worry or line.name not in _MINOR]
-        parts = [_drawn(line, found, width, brief=brief) for line in told]
+            lines = [line for line in lines if line.worry or line.name not in _MINOR]
+        parts = [_drawn(line, found, width, brief=brief) for line in lines]
         if found.problem is not None:
             parts.append(_problem(found.problem, width))
         if self._failed is not None and not self._probing:
@@ -205,7 +205,7 @@ class PreflightCard(Vertical):
         rows = around.size.height if isinstance(around, Widget) else 0
         return max(30, self.size.width or 60), rows
 
-    def _told(self, line: Line) -> Line:
+    def _with_progress(self, line: Line) -> Line:
         if line.name == "Time" and self._probing:
             return line._replace(figure=f"◐ {self._probing}", remark="")
         return line

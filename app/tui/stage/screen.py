@@ -114,8 +114,8 @@ class StageScreen(HatcheryScreen):
 
     def on_mount(self) -> None:
         self.query_one("#settings").border_title = "Settings"
-        beside = "Before you start" if self._trains else "What it does"
-        self.query_one("#beside").border_title = beside
+        title = "Before you start" if self._trains else "What it does"
+        self.query_one("#beside").border_title = title
         self.hatchery.surveyed.subscribe(self, lambda _: self._show())
         self.hatchery.jobs_changed.subscribe(self, lambda _: self._show())
         if self.form.fault is not None:

@@ -43,19 +43,19 @@ def proposals(
 
     A tokenizer that is there is proposed again as it was made.
     """
-    wanted: dict[str, Any] = {}
+    proposed: dict[str, Any] = {}
     options = getattr(config, stage.section)
     if stage.command == "download":
-        wanted = {"download.name": config.dataset.source}
+        proposed = {"download.name": config.dataset.source}
     elif stage.command == "inference":
-        wanted = {"inference.prompt": ""}
+        proposed = {"inference.prompt": ""}
     elif stage.command == "tokenize" and not (options.load or options.encode or options.decode):
         there = (products or {}).get("tokenize", MISSING).path
-        wanted = {"tokenize.train": "bpe"} | (_as_made(there) if there is not None else {})
+        proposed = {"tokenize.train": "bpe"} | (_as_made(there) if there is not None else {})
     default = Config()
     return {
         path: value
-        for path, value in wanted.items()
+        for path, value in proposed.items()
         if _at(config, path) == _at(default, path) != value
     }
 

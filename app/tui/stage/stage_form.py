@@ -40,7 +40,7 @@ class StageForm:
         try:
             below = config_file.layers()
             if preset:
-                changes, self.file = command_line.understood(stage, preset)
+                changes, self.file = command_line.parsed_changes(stage, preset)
             if self.file is not None:
                 below += read_layers(self.file)
         except HatcheryError as error:
@@ -120,14 +120,14 @@ class StageForm:
         """What stands in the way of a start, and the key that helps; empty where nothing does."""
         if fault := self.fault_elsewhere:
             return f"✕ {fault} · Settings (Ctrl+P) mends it"
-        lacking = [
+        missing_steps = [
             given
             for given in stage_flow.inputs(self.stage, products)
             if given.product.state != "fresh"
         ]
-        if not lacking or not products:
+        if not missing_steps or not products:
             return ""
-        what, product = lacking[0]
+        what, product = missing_steps[0]
         state = product.why or ("not there yet" if product.state == "missing" else product.state)
         chain = stage_flow.in_order(self.chain(products))
         return f"{what[:1].upper()}{what[1:]}: {state} · c makes everything in order ({chain})"

@@ -40,7 +40,7 @@ class Text(NamedTuple):
 Curves: TypeAlias = Mapping[str, list[Point]]
 
 
-class View(NamedTuple):
+class Snapshot(NamedTuple):
     """Everything a screen shows, at one moment.
 
     `step` is the newest with a metric, `values` the newest of each name. `began` is when the
@@ -70,7 +70,7 @@ class View(NamedTuple):
     overlays: Mapping[str, Curves] = MappingProxyType({})
 
 
-class Story:
+class EventSummary:
     """What the events of one file amount to, in bounded memory."""
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class Story:
             events.Rejected: self._reject,
             events.Saved: self._saved,
             events.Warned: self._warned,
-            events.Judged: self._judged,
+            events.StageVerdict: self._judged,
             events.ServerReady: self._server_ready,
             events.Finished: self._ended,
             events.Failed: self._ended,
@@ -116,9 +116,9 @@ class Story:
                 continue
             self.take(event)
 
-    def view(self) -> View:
+    def view(self) -> Snapshot:
         """What there is now; it stays as it is."""
-        return View(
+        return Snapshot(
             values=dict(self._values),
             curves={name: curve.points[:] for name, curve in self.curves.items()},
             samples=tuple(self._samples),
@@ -221,7 +221,7 @@ class Story:
     def _warned(self, event: events.Warned) -> None:
         self._notes.append(Note(event.time, "warned", event.message, event.remedy))
 
-    def _judged(self, event: events.Judged) -> None:
+    def _judged(self, event: events.StageVerdict) -> None:
         text = f"{event.stage}: {event.verdict}  {event.detail}".rstrip()
         self._notes.append(Note(event.time, "judged", text, event.remedy))
 

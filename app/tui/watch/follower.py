@@ -1,19 +1,27 @@
-"""Follows the files of a job or a training run. Knows no widgets.
+"""Follows the files of a job or a training run, and says who trains a run. Knows no widgets.
 
 A job writes events.jsonl and output.log into its folder; a training run writes events.jsonl into
 its own, which every later job that resumes it goes on with. So the curves of a run are whole
 whoever trained it, and whoever watched.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 from app.jobs.folder import EVENTS, OUTPUT
-from app.tui.watch.event_summary import Story, View
+from app.jobs.job import Job
+from app.tui.watch.event_summary import EventSummary, Snapshot
 from app.tui.watch.tail import LineTail, LogTail, glance
+from pipeline.event_search import search
+from pipeline.events import Event, Saved, Started
 
 _SLICE = 1 << 20  # bytes of events per look: 25 ms
 _LARGE = 8 << 20  # bytes that are glanced at before they are read
+_JOBS_SEARCHED = 20
 
 
 class EventFile:
@@ -22,8 +30,8 @@ class EventFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._story, self._tail = Story(), LineTail(path)
-        self._glanced: tuple[Story, LineTail] | None = None
+        self._summary, self._tail = EventSummary(), LineTail(path)
+        self._glanced: tuple[EventSummary, LineTail] | None = None
 
     def read(self) -> bool:
         """Read on; whether there is something new to show."""
@@ -32,19 +40,19 @@ class EventFile:
             return False
         if behind > _LARGE and self._glanced is None:
             lines, end = glance(self._path)
-            self._glanced = Story(), LineTail(self._path, end)
+            self._glanced = EventSummary(), LineTail(self._path, end)
             self._glanced[0].take_lines(lines)
             return True
         lines = self._tail.read(_SLICE)
-        self._story.take_lines(lines)
+        self._summary.take_lines(lines)
         if self._glanced is None:
             return bool(lines)
         if not lines or self._tail.waiting() == 0:
             self._glanced = None
             return True
-        story, tail = self._glanced
+        summary, tail = self._glanced
         newer = tail.read(_SLICE) if tail.waiting() else []
-        story.take_lines(newer)
+        summary.take_lines(newer)
         return bool(newer)
 
     @property
@@ -52,9 +60,9 @@ class EventFile:
         """Whether every event counts, not a sample of them."""
         return self._glanced is None
 
-    def view(self) -> View:
+    def view(self) -> Snapshot:
         """What there is now."""
-        return (self._glanced[0] if self._glanced else self._story).view()
+        return (self._glanced[0] if self._glanced else self._summary).view()
 
 
 class Follower:
@@ -97,20 +105,58 @@ class Follower:
                 self.run, self._run = folder, EventFile(folder / EVENTS)
                 self._run.read()
 
-    def view(self) -> View:
+    def view(self) -> Snapshot:
         """What there is now."""
         parts = [file.view() for file in (self._job, self._run) if file is not None]
-        view = parts[0] if parts else View()
+        view = parts[0] if parts else Snapshot()
         if len(parts) == 2 and parts[1].curves:
-            told = parts[1]
+            reported = parts[1]
             view = view._replace(
-                curves=told.curves,
-                values=told.values,
-                before=told.before,
-                step=told.step,
-                samples=told.samples or view.samples,
+                curves=reported.curves,
+                values=reported.values,
+                before=reported.before,
+                step=reported.step,
+                samples=reported.samples or view.samples,
             )
         return view._replace(
             log=self._log.lines() if self._log else (),
             overlays={run.name: file.view().curves for run, file in self._overlays.items()},
         )
+
+
+def holder(run: Path) -> int | None:
+    """The process that has the run open for writing, None where there is none.
+
+    Told from what the lock file says: trying the lock itself could make a training that starts at
+    this moment fail. A process younger than that note is another one of the same number.
+    """
+    lock = run / ".lock"
+    try:
+        pid, written = int(lock.read_bytes().split()[0]), lock.stat().st_mtime
+        process = psutil.Process(pid)
+        alive = process.status() != psutil.STATUS_ZOMBIE
+        return pid if alive and process.create_time() <= written + 1 else None
+    except (OSError, ValueError, IndexError, OverflowError, psutil.Error):
+        return None
+
+
+def job_of(run: Path, jobs: Iterable[Job]) -> Job | None:
+    """The newest of `jobs`, newest first, that trains or trained the run."""
+    mark = re.compile(re.escape(run.name.encode(errors="replace")))
+    for job in list(jobs)[:_JOBS_SEARCHED]:
+        with suppress(OSError), (job.folder / EVENTS).open("rb") as handle:
+            end = handle.seek(0, 2)
+            for found in search(handle, mark, 0, end):
+                if _trained(found.event) == run.name:
+                    return job
+    return None
+
+
+def _trained(event: Event) -> str:
+    """The name of the run that an event belongs to, empty where it says none. Files of versions
+    that did not record the run at the start still say where its checkpoints were saved."""
+    if isinstance(event, Started):
+        return event.run
+    if isinstance(event, Saved) and event.kind == "checkpoint":
+        return Path(event.path).parent.name
+    return ""

@@ -1,26 +1,33 @@
 """The panels of a watched job or run: those that there is something for, in the room there is."""
 
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+from rich.segment import Segment
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
 from textual.widgets import Static
 
 from app.jobs.job import Job
 from app.tui.watch import wording
-from app.tui.watch.event_summary import View
+from app.tui.watch.event_summary import Snapshot
 from app.tui.watch.overlays import Overlays
 from app.tui.watch.run_chart import RunChart
-from app.tui.widgets.log_view import LogView
 from app.tui.widgets.text import plain
+from utils.text import safe
 
 _NO_LOG = ("no output",)
 
 
-class Watched(Vertical):
+class RunPanels(Vertical):
     """Shows views; below the curves lie notes or the log, narrow also the end, one at a time."""
 
     DEFAULT_CSS = """
-    Watched {
+    RunPanels {
         #progress { height: 1; padding: 0 2; text-wrap: nowrap; }
         #upper { height: 1fr; }
         #chart, #text { width: 1fr; height: 1fr; }
@@ -31,7 +38,7 @@ class Watched(Vertical):
         #bottom.-alone { height: 1fr; }
         #ending, #rejected, #below { width: 1fr; height: 1fr; }
     }
-    Watched.-narrow {
+    RunPanels.-narrow {
         #upper { layout: vertical; }
         #aside { width: 1fr; height: auto; max-height: 50%; }
         #overlays { height: 6; }
@@ -45,7 +52,7 @@ class Watched(Vertical):
         super().__init__()
         self._turned = 0
         self._put: dict[str, Content] = {}
-        self._shown: tuple[View, Job | None, str] = (View(), None, "running")
+        self._shown: tuple[Snapshot, Job | None, str] = (Snapshot(), None, "running")
 
     def compose(self) -> ComposeResult:
         yield Static(id="progress")
@@ -79,7 +86,7 @@ class Watched(Vertical):
         self._turned += 1
         self.show(*self._shown)
 
-    def show(self, view: View, job: Job | None, state: str) -> None:
+    def show(self, view: Snapshot, job: Job | None, state: str) -> None:
         """Show a view of a job or run in this state."""
         self._shown = view, job, state
         ending = wording.ending(view, job, state)
@@ -108,7 +115,7 @@ class Watched(Vertical):
             single = selector == "#progress" and before is not None  # never changes its height
             self.query_one(selector, Static).update(content, layout=not single)
 
-    def _lay_out(self, view: View, *, over: bool) -> None:
+    def _lay_out(self, view: Snapshot, *, over: bool) -> None:
         charted = bool(view.curves)
         written = bool(view.texts) and not charted
         alone = not charted and not written
@@ -137,3 +144,42 @@ class Watched(Vertical):
         self.query_one("#bottom").set_class(alone, "-alone")
         other = "log" if below == "notes" else "notes"
         self.query_one("#below").border_title = plain(f"{below.capitalize()} (g: {other})")
+
+
+class LogView(ScrollView, can_focus=True):
+    """Shows a sequence of lines and stays at their end until it is scrolled up."""
+
+    DEFAULT_CSS = """
+    LogView { height: 1fr; width: 1fr; background: transparent; }
+    """
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._lines: Sequence[str] = ()
+        self._at_end = True
+
+    def on_mount(self) -> None:
+        self.styles.scrollbar_size_horizontal = 0  # the arrow keys do without
+
+    def show(self, lines: Sequence[str]) -> None:
+        """Take other lines in place of the ones before."""
+        if lines is self._lines:
+            return
+        self._lines = lines
+        self.virtual_size = Size(max(map(len, lines), default=0), len(lines))
+        if self._at_end:
+            self.scroll_end(animate=False)
+        self.refresh()
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        self._at_end = new_value >= self.max_scroll_y
+
+    def render_line(self, y: int) -> Strip:
+        left, top = self.scroll_offset
+        number = top + y
+        if number >= len(self._lines):
+            return Strip.blank(self.size.width, self.rich_style)
+        text = safe(self._lines[number], lines=False)
+        strip = Strip([Segment(text, self.rich_style)], cell_len(text))
+        return strip.crop_extend(left, left + self.size.width, self.rich_style)

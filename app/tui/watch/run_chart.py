@@ -3,7 +3,7 @@
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
-from app.tui.watch.event_summary import View
+from app.tui.watch.event_summary import Snapshot
 from app.tui.watch.wording import CHARTS, SMOOTHING, Shown, series_of
 from app.tui.widgets.curve_chart import CurveChart
 from app.tui.widgets.text import MUTED, plain
@@ -14,7 +14,7 @@ class RunChart(Vertical):
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id, classes="panel")
-        self._view = View()
+        self._view = Snapshot()
         self._log_axis, self._smoothing, self._number = False, "light", 0
 
     def compose(self) -> ComposeResult:
@@ -43,7 +43,7 @@ class RunChart(Vertical):
         self._number += 1
         self.show(self._view)
 
-    def show(self, view: View) -> None:
+    def show(self, view: Snapshot) -> None:
         """Draw the curves of a view."""
         self._view = view
         charts = [c for c in CHARTS if any(metric in view.curves for metric in c.metrics)]

@@ -16,11 +16,11 @@ from textual.worker import Worker, get_current_worker
 from app.jobs import lifecycle
 from app.jobs.job import ACTIVE, FAILED, Job
 from app.tui.screen import HatcheryScreen
-from app.tui.watch import owner, wording
-from app.tui.watch.event_summary import View
-from app.tui.watch.follower import Follower
+from app.tui.watch import wording
+from app.tui.watch.event_summary import Snapshot
+from app.tui.watch.follower import Follower, holder, job_of
 from app.tui.watch.overlays import Overlays
-from app.tui.watch.panels import Watched
+from app.tui.watch.panels import RunPanels
 from app.tui.watch.run_chart import RunChart
 from app.tui.widgets.text import joined
 from pipeline.runs import folders
@@ -32,10 +32,10 @@ _CHANGING = ("log_axis", "save", "stop", "kill", "resume", "doctor", "leave")
 _CHART_ACTIONS = ("log_axis", "smoothing", "overlay", "chart", "batch")
 
 
-class Looked(Message):
+class SnapshotReady(Message):
     """The files were read; `held_by` is the process that trains the run."""
 
-    def __init__(self, view: View, run: Path | None, held_by: int | None) -> None:
+    def __init__(self, view: Snapshot, run: Path | None, held_by: int | None) -> None:
         super().__init__()
         self.view, self.run, self.held_by = view, run, held_by
 
@@ -80,7 +80,7 @@ class WatchScreen(HatcheryScreen):
         self._job = job
         super().__init__(*self._trail(job, run))
         self._run = run
-        self._view = View()
+        self._view = Snapshot()
         self._held_by: int | None = None
         self._stopping = False
         self._keys: list[str] = []
@@ -100,7 +100,7 @@ class WatchScreen(HatcheryScreen):
         return "runs", run.name if run else "?"
 
     def content(self) -> ComposeResult:
-        yield Watched()
+        yield RunPanels()
 
     def on_mount(self) -> None:
         folder = self._job.folder if self._job else None
@@ -129,21 +129,21 @@ class WatchScreen(HatcheryScreen):
     def _follow(self) -> None:
         worker, follower = get_current_worker(), self._follower
         assert follower is not None
-        changed, held_by, asked, pause = True, None, -_HOLDER_EVERY, _LOOK_EVERY
+        changed, held_by, checked, pause = True, None, -_HOLDER_EVERY, _LOOK_EVERY
         while not worker.is_cancelled:
             with self._reading:
                 if self._seeking:
                     self._seek(follower)
                 news = follower.read()
                 changed = news or changed
-                if self._job is None and time.monotonic() - asked >= _HOLDER_EVERY:
-                    asked, before = time.monotonic(), held_by
-                    held_by = owner.holder(follower.run) if follower.run else None
+                if self._job is None and time.monotonic() - checked >= _HOLDER_EVERY:
+                    checked, before = time.monotonic(), held_by
+                    held_by = holder(follower.run) if follower.run else None
                     changed = changed or held_by != before
                 if changed and self._shown.is_set() and time.monotonic() >= self._next_look:
                     self._shown.clear()
                     changed, self._posted = False, time.monotonic()
-                    self.post_message(Looked(follower.view(), follower.run, held_by))
+                    self.post_message(SnapshotReady(follower.view(), follower.run, held_by))
             pause = _LOOK_EVERY if news else min(_AT_REST, 1.2 * pause)
             time.sleep(pause)
 
@@ -152,10 +152,10 @@ class WatchScreen(HatcheryScreen):
         self._seeking = False
         if follower.run is None:
             return
-        job = owner.job_of(follower.run, self.hatchery.jobs)
+        job = job_of(follower.run, self.hatchery.jobs)
         if job is None or (self._job is not None and job.folder == self._job.folder):
             return
-        if job.state in ACTIVE or owner.holder(follower.run) is None:
+        if job.state in ACTIVE or holder(follower.run) is None:
             follower.attach(job.folder)
             self.post_message(JobFound(job))
 
@@ -163,8 +163,8 @@ class WatchScreen(HatcheryScreen):
     def _job_found(self, message: JobFound) -> None:
         self._job = message.job
 
-    @on(Looked)
-    def _looked(self, message: Looked) -> None:
+    @on(SnapshotReady)
+    def _snapshot_ready(self, message: SnapshotReady) -> None:
         self._view, self._run, self._held_by = message.view, message.run, message.held_by
         self._show()
         self.call_after_refresh(self._painted)
@@ -203,8 +203,8 @@ class WatchScreen(HatcheryScreen):
         brief = self.has_class("-narrow")
         fact = wording.headline(self._view, self._job, self._state, time.time(), brief=brief)
         if self._stopping and self._live:
-            said = "stopping" if brief else "stopping, it saves first; x again ends it at once"
-            fact = joined((f"{said}  ", "$warning"), fact)
+            sentence = "stopping" if brief else "stopping, it saves first; x again ends it at once"
+            fact = joined((f"{sentence}  ", "$warning"), fact)
         if fact != self._fact:
             self._fact = fact
             self.header.fact(fact)
@@ -213,7 +213,7 @@ class WatchScreen(HatcheryScreen):
         if not self.is_mounted:
             return
         self._show_head()
-        self.query_one(Watched).show(self._view, self._job, self._state)
+        self.query_one(RunPanels).show(self._view, self._job, self._state)
         self._refresh_keys()
 
     def _refresh_keys(self) -> None:
@@ -249,7 +249,7 @@ class WatchScreen(HatcheryScreen):
         self.query_one(RunChart).next()
 
     def action_below(self) -> None:
-        self.query_one(Watched).turn()
+        self.query_one(RunPanels).turn()
 
     def action_overlay(self) -> None:
         """Open or close the list of other runs."""

@@ -9,7 +9,7 @@ from textual.content import Content
 from app.charts.chart import Look, Number, Series
 from app.charts.curve import Point
 from app.jobs.job import ACTIVE, FAILED, Job
-from app.tui.watch.event_summary import Curves, View
+from app.tui.watch.event_summary import Curves, Snapshot
 from app.tui.widgets.meter import columns
 from app.tui.widgets.text import MUTED, block, joined, mark, plain
 from pipeline.events import Failed, Finished
@@ -53,7 +53,7 @@ _FIGURES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 )
 
 
-def state_of(view: View, job: Job | None, *, held: bool) -> str:
+def state_of(view: Snapshot, job: Job | None, *, held: bool) -> str:
     """One of the states of a job; `held` says that a process has the run open."""
     if job is not None:
         return job.state
@@ -62,7 +62,7 @@ def state_of(view: View, job: Job | None, *, held: bool) -> str:
     return "running" if held else "stopped"
 
 
-def headline(view: View, job: Job | None, state: str, now: float, *, brief: bool) -> Content:
+def headline(view: Snapshot, job: Job | None, state: str, now: float, *, brief: bool) -> Content:
     """The state, how far, how long, how much longer; `brief` leaves out what has passed."""
     done, total, unit = _amount(view)
     parts = []
@@ -82,19 +82,19 @@ def headline(view: View, job: Job | None, state: str, now: float, *, brief: bool
     return joined(mark(state), " ", (" · ".join(parts), ""))
 
 
-def _elapsed(view: View, job: Job | None, state: str, now: float) -> float | None:
+def _elapsed(view: Snapshot, job: Job | None, state: str, now: float) -> float | None:
     """Seconds of a job's work; of a run without one, those of all its trainings or of this one."""
     if job is not None:
         return job.duration(now)
     if isinstance(view.final, Finished):
-        told = view.final.summary.get("seconds")
-        if isinstance(told, int | float):
-            return float(told)
+        reported = view.final.summary.get("seconds")
+        if isinstance(reported, int | float):
+            return float(reported)
     end = now if state == "running" else view.newest
     return None if view.began is None or end is None else max(0.0, end - view.began)
 
 
-def progress(view: View, state: str, width: int) -> Content:
+def progress(view: Snapshot, state: str, width: int) -> Content:
     """The bar, the share, and what the stage says about itself."""
     done, total, unit = _amount(view)
     if state == "waiting":
@@ -111,11 +111,11 @@ def progress(view: View, state: str, width: int) -> Content:
     if done and unit != "steps":
         of = f" / {_quantity(total, unit)}" if total else ""
         parts.append(plain(f"{_quantity(done, unit)}{of}{f' {unit}' if unit != 'bytes' else ''}"))
-    told = view.progress
-    if told is not None and state == "running" and not view.curves:
-        parts += [joined((name, MUTED), f" {value}") for name, value in told.figures.items()]
-        if told.message:
-            parts.append(plain(told.message, MUTED))
+    reported = view.progress
+    if reported is not None and state == "running" and not view.curves:
+        parts += [joined((name, MUTED), f" {value}") for name, value in reported.figures.items()]
+        if reported.message:
+            parts.append(plain(reported.message, MUTED))
     if not parts:
         parts.append(plain(view.title))
     return joined("   ").join(parts).truncate(width, ellipsis=True)
@@ -126,13 +126,13 @@ def _bar(share: float, length: int) -> Content:
     return joined(("━" * filled, "$accent"), ("─" * (length - filled), MUTED))
 
 
-def _amount(view: View) -> tuple[int, int | None, str]:
+def _amount(view: Snapshot) -> tuple[int, int | None, str]:
     """Done, total and unit of the stage that runs now."""
-    told = view.progress
-    done = told.done if told else 0
-    unit = (told.unit if told else "") or view.unit
+    reported = view.progress
+    done = reported.done if reported else 0
+    unit = (reported.unit if reported else "") or view.unit
     if unit == "steps":
-        done = max(done, view.step) if not told else done
+        done = max(done, view.step) if not reported else done
     return done, view.total, unit
 
 
@@ -140,7 +140,7 @@ def _quantity(count: int, unit: str) -> str:
     return human_bytes(count) if unit == "bytes" else f"{count:,}"
 
 
-def figures(view: View, width: int) -> Content:
+def figures(view: Snapshot, width: int) -> Content:
     """The newest values, in as many columns as fit."""
     cells = []
     for label, name, number in _FIGURES:
@@ -159,14 +159,14 @@ def figures(view: View, width: int) -> Content:
     return Content("\n").join(lines)
 
 
-def _trend(view: View, name: str) -> Content:
+def _trend(view: Snapshot, name: str) -> Content:
     before, value = view.before.get(name), view.values.get(name)
     if before is None or value is None or before == value:
         return plain("")
     return plain("▼", "$success") if value < before else plain("▲", "$warning")
 
 
-def series_of(view: View, shown: Shown) -> tuple[list[Series], list[int]]:
+def series_of(view: Snapshot, shown: Shown) -> tuple[list[Series], list[int]]:
     """The curves of a chart with those of the overlaid runs, and a colour number for each."""
     series = [
         Series(
@@ -198,7 +198,7 @@ def _overlaid(name: str, curves: Curves, shown: Shown) -> list[Series]:
     return found
 
 
-def notes(view: View) -> Content:
+def notes(view: Snapshot) -> Content:
     """What happened, newest first."""
     lines = []
     for note in reversed(view.notes):
@@ -211,7 +211,7 @@ def notes(view: View) -> Content:
     return Content("\n").join(lines) if lines else plain("nothing of note yet", MUTED)
 
 
-def rejected(view: View) -> Content:
+def rejected(view: Snapshot) -> Content:
     """How often each rule left something out."""
     total = sum(count for _, count in view.rejected) or 1
     widest = max((len(f"{count:,}") for _, count in view.rejected), default=1)
@@ -221,14 +221,14 @@ def rejected(view: View) -> Content:
     )
 
 
-def sample(view: View) -> Content:
+def sample(view: Snapshot) -> Content:
     """The latest text that the model in training wrote, its prompt dimmed."""
     latest = view.samples[-1]
     text = latest.text if latest.prompt else latest.text.lstrip("\n")
     return joined(block(latest.prompt, MUTED), block(text))
 
 
-def texts(view: View) -> Content:
+def texts(view: Snapshot) -> Content:
     """All texts that are being written, one below the other."""
     parts: list[Content] = []
     several = len(view.texts) > 1
@@ -240,7 +240,7 @@ def texts(view: View) -> Content:
     return Content("\n\n").join(parts)
 
 
-def ending(view: View, job: Job | None, state: str) -> Content:
+def ending(view: Snapshot, job: Job | None, state: str) -> Content:
     """How it ended, what it made, and what comes next; empty while it runs."""
     if state in ACTIVE or (job is None and view.final is None):
         return plain("")
@@ -251,8 +251,10 @@ def ending(view: View, job: Job | None, state: str) -> Content:
         lines += [block(f"Found: {final.found}", MUTED)] if final.found else []
         lines += [block(f"Try: {final.remedy}")] if final.remedy else []
     elif state in FAILED:
-        said = "was killed" if state == "killed" else "died without a last word"
-        lines += [joined(mark(state), (f" It {said}.", "bold"), " What it had saved is intact.")]
+        sentence = "was killed" if state == "killed" else "died without a last word"
+        lines += [
+            joined(mark(state), (f" It {sentence}.", "bold"), " What it had saved is intact.")
+        ]
         lines += [plain(line, MUTED) for line in view.log[-3:]]
     else:
         lines.append(_verdict(view, state))
@@ -261,15 +263,15 @@ def ending(view: View, job: Job | None, state: str) -> Content:
     return Content("\n").join(lines)
 
 
-def _verdict(view: View, state: str) -> Content:
+def _verdict(view: Snapshot, state: str) -> Content:
     final = view.final if isinstance(view.final, Finished) else Finished()
     if state == "stopped":
-        said = " Stopped; everything up to here is saved."
+        sentence = " Stopped; everything up to here is saved."
     elif final.skipped:
-        said = " Nothing to do: it is there and up to date."
+        sentence = " Nothing to do: it is there and up to date."
     else:
-        said = " Done."
-    lines = [joined(mark(state), (said, "bold"))]
+        sentence = " Done."
+    lines = [joined(mark(state), (sentence, "bold"))]
     if final.path:
         lines.append(joined(("made  ", MUTED), final.path))
     for name, value in list(final.summary.items())[:_SUMMARY_LINES]:

@@ -13,12 +13,12 @@ from textual.widgets import Button, Static
 from app.tui.widgets.text import plain
 
 
-class Question(ModalScreen[bool]):
+class ConfirmDialog(ModalScreen[bool]):
     """Says what would go; y does it, Esc and n do not. Nothing is chosen beforehand but no."""
 
     CSS = """
-    Question.question { align: center middle; background: $background 60%; }
-    Question > Vertical {
+    ConfirmDialog.question { align: center middle; background: $background 60%; }
+    ConfirmDialog > Vertical {
         width: 72; max-width: 90%; height: auto; max-height: 80%;
         border: round $error; background: $surface; padding: 1 2;
         Static { height: auto; max-height: 12; }

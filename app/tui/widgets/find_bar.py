@@ -20,21 +20,21 @@ class _Line(Input):
         return safe(value, lines=False)
 
     def action_leave(self) -> None:
-        assert isinstance(self.parent, Finder)
+        assert isinstance(self.parent, FindBar)
         self.parent.close(keep=False)
 
 
-class Finder(Horizontal):
+class FindBar(Horizontal):
     """`ask` shows it; Enter posts `Asked`, every key `Typed`, Esc an empty `Typed`."""
 
     DEFAULT_CSS = """
-    Finder {
+    FindBar {
         display: none; dock: bottom; height: 1; margin-bottom: 1; padding: 0 2;
         background: $panel;
     }
-    Finder.-shown { display: block; layout: horizontal; }
-    Finder Static { width: auto; color: $accent; text-style: bold; }
-    Finder _Line { width: 1fr; height: 1; border: none; padding: 0 1; background: transparent; }
+    FindBar.-shown { display: block; layout: horizontal; }
+    FindBar Static { width: auto; color: $accent; text-style: bold; }
+    FindBar _Line { width: 1fr; height: 1; border: none; padding: 0 1; background: transparent; }
     """
 
     class Typed(Message):
