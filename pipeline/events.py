@@ -20,8 +20,8 @@ class _Event(
 
 
 class Started(_Event, frozen=True):
-    """A stage began. A training says the name of its `run` folder; it is empty elsewhere, and in
-    files of versions that did not record it."""
+    """A stage began. A training says the folder of its `run`; it is empty elsewhere, and in files
+    of versions that did not record it."""
 
     stage: str
     title: str

@@ -3,7 +3,8 @@
 import time
 
 from app.jobs import states
-from app.jobs.folder import EventReader, output_tail
+from app.jobs.folder import output_tail
+from app.jobs.history import EventReader
 from app.jobs.job import ACTIVE, Job
 from app.terminal.event_renderers import EventRenderer, TerminalRenderer
 from app.terminal.layout import report_failure

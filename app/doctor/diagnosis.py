@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from app.doctor.remedies import Cause, Remedy, remedies, startable
-from app.jobs.folder import Exit, failure, last_event, output_tail, read_exit
+from app.jobs.folder import Exit, output_tail, read_exit
+from app.jobs.history import failure, last_event
 from app.jobs.job import ACTIVE, Job
 from app.jobs.processes import memory_kills, restarted_since
 from pipeline.events import Failed, Metric, Progress, Warned

@@ -10,7 +10,8 @@ from pathlib import Path
 from threading import Event as StopSignal
 from typing import NamedTuple
 
-from app.jobs.folder import Record, failure, job_id, read_record, record_began
+from app.jobs.folder import Record, job_id, read_record, record_began
+from app.jobs.history import failure
 from app.jobs.job import ACTIVE, Job
 from pipeline.events import Warned
 from utils.errors import HatcheryError, RefusedError

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from app.jobs import lifecycle, states
 from app.jobs.dependencies import open_dependencies, stand_in
-from app.jobs.folder import last_event
+from app.jobs.history import last_event
 from app.jobs.job import ACTIVE, Job
 from pipeline import stages
 from pipeline.events import Saved

@@ -4,6 +4,7 @@ The first Ctrl-C (or SIGTERM, SIGHUP) asks the stage to finish its step, save an
 leaves at once. A reader that left, or a terminal that closed, counts as the first.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -16,14 +17,15 @@ from pathlib import Path
 from types import FrameType
 
 from app.jobs.dependencies import own_record, wait_turn
-from app.jobs.folder import JOB_FOLDER, record_exit
+from app.jobs.folder import EVENTS, JOB_FOLDER, record_exit, record_run
+from app.jobs.history import belongs_to_step
 from app.jobs.processes import STOP_SIGNALS
-from app.terminal.event_renderers import EventRenderer, JobRenderer, JsonRenderer, TerminalRenderer
-from pipeline.events import Event, Failed, Finished
+from app.terminal.event_renderers import EventRenderer, JsonRenderer, TerminalRenderer
+from pipeline.events import Event, Failed, Finished, Started, Warned, to_json
 from pipeline.options.config import Config
 from pipeline.stages import Stage
 from utils.errors import ExitCode, HatcheryError, explain_memory, is_out_of_memory
-from utils.files import disk_error
+from utils.files import AppendLog, DiskFullError, disk_error
 from utils.hardware import keep_heap
 
 _SHOW_CURSOR = "\x1b[?25h"
@@ -89,6 +91,44 @@ def _stop_on_signals(job: Path | None) -> Iterator[StopRequest]:
     finally:
         for name, handler in before.items():
             signal.signal(getattr(signal, name), handler)
+
+
+class JobRenderer(TerminalRenderer):
+    """Inside a job: events go into the job folder, plain terminal lines into its log.
+
+    What belongs to a step of a training run is in the run's own events already, so run.json says
+    where, and it is not written again. A full disk must not end a job that could go on, so what
+    cannot be recorded is counted and reported when there is room again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+        self._log = AppendLog(folder / EVENTS)
+        self._lost = 0
+        self._in_run = False
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, Started):
+            self._in_run = bool(event.run) and record_run(self._folder, Path(event.run))
+        try:
+            if self._lost:
+                lost = Warned(f"{self._lost:,} events could not be recorded: disk full.")
+                self._log.write(to_json(lost))
+                self._lost = 0
+            if not (self._in_run and belongs_to_step(event)):
+                self._log.write(to_json(event))
+            super().show(event)
+        except DiskFullError:
+            self._lost += 1
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            self._lost += 1
+
+    def close(self) -> None:
+        super().close()
+        self._log.close()
 
 
 class DetachableRenderer:

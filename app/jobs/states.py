@@ -17,11 +17,11 @@ from app.jobs.folder import (
     Exit,
     Record,
     job_id,
-    last_progress,
     read_began,
     read_exit,
     read_record,
 )
+from app.jobs.history import last_progress
 from app.jobs.job import Job, State
 from app.jobs.processes import process_start
 from utils.errors import ExitCode

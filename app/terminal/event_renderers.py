@@ -10,12 +10,10 @@ A stage that failed has no result. With --json stdout holds every event as a lin
 of JSON, and stderr is silent but for a failure.
 """
 
-import errno
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -39,7 +37,6 @@ from pipeline import events
 from pipeline.events import Event
 from pipeline.rehearsal.verdicts import MARKS
 from utils.errors import HatcheryError
-from utils.files import AppendLog, DiskFullError
 from utils.text import safe
 from utils.units import human_seconds
 
@@ -303,38 +300,6 @@ class TerminalRenderer(EventRenderer):
     def _failed(self, event: events.Failed) -> None:
         self._end_bar()
         report(event)
-
-
-class JobRenderer(TerminalRenderer):
-    """Inside a job: events go into the job folder, plain terminal lines into its log.
-
-    A full disk must not end a job that could go on, so what cannot be recorded is counted and
-    reported when there is room again.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self._log = AppendLog(folder / "events.jsonl")
-        self._lost = 0
-
-    def show(self, event: Event) -> None:
-        try:
-            if self._lost:
-                lost = events.Warned(f"{self._lost:,} events could not be recorded: disk full.")
-                self._log.write(events.to_json(lost))
-                self._lost = 0
-            self._log.write(events.to_json(event))
-            super().show(event)
-        except DiskFullError:
-            self._lost += 1
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            self._lost += 1
-
-    def close(self) -> None:
-        super().close()
-        self._log.close()
 
 
 def _brief(value: object) -> bool:

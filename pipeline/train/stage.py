@@ -51,8 +51,8 @@ def run(config: Config, options: TrainOptions, stop: StopSignal) -> Iterator[Eve
 
 
 def _train(config: Config, setup: Setup, stop: StopSignal) -> Iterator[Event]:
-    name = setup.folder.name
-    yield Started("train", f"Train {name}", setup.total_steps, "steps", run=name)
+    title, run = f"Train {setup.folder.name}", str(setup.folder)
+    yield Started("train", title, setup.total_steps, "steps", run=run)
     yield from _announcements(setup)
     try:
         with closing(Session(config, setup)) as session:

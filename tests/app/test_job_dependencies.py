@@ -14,7 +14,8 @@ import pytest
 
 from app.jobs import dependencies, lifecycle, retry, states
 from app.jobs.dependencies import blockers, cycle, open_dependencies, stand_in, wait_turn
-from app.jobs.folder import EventReader, Record, read_record, write_record
+from app.jobs.folder import Record, read_record, write_record
+from app.jobs.history import EventReader
 from app.jobs.job import Job, State
 from pipeline import stages
 from pipeline.events import Warned

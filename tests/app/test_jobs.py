@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from app.jobs import folder as job_folder
-from app.jobs import lifecycle, states
-from app.jobs.folder import EventReader, Record, compress, write_record
+from app.jobs import history, lifecycle, states
+from app.jobs.folder import Record, write_record
+from app.jobs.history import EventReader, compress
 from app.jobs.job import Job
 from app.jobs.processes import process_start
-from app.terminal.event_renderers import JobRenderer
+from app.jobs.runner import JobRenderer
 from pipeline import events
 from tests.conftest import ROOT
 from tests.support import fake_stage
@@ -339,7 +340,7 @@ def test_a_command_that_became_invalid_ends_with_its_reason_recorded(work: Path)
     Path("config.json").write_text("{")
     ended = _wait_for(_start("noisy"))
     assert (ended.state, ended.exit_code) == ("failed", 2)
-    failed = job_folder.failure(ended.folder)
+    failed = history.failure(ended.folder)
     assert failed is not None
     assert "config.json" in failed.problem
     assert failed.kind == "UsageError"

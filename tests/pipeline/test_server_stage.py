@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from app.jobs import lifecycle, states
-from app.jobs.folder import EventReader
+from app.jobs.history import EventReader
 from app.jobs.processes import process_start
 from pipeline.events import Event, Finished, ServerReady, Started
 from pipeline.options.config import ServeOptions

@@ -44,8 +44,8 @@ class Snapshot(NamedTuple):
     """Everything a screen shows, at one moment.
 
     `step` is the newest with a metric, `values` the newest of each name. `began` is when the
-    stage that runs now began and `newest` when something was last told, seconds since 1970;
-    `seconds_left` counts from then.
+    stage that runs now began, `run_began` when the training of `run` did, and `newest` when
+    something was last reported, all in seconds since 1970; `seconds_left` counts from `newest`.
     """
 
     title: str = ""
@@ -63,6 +63,7 @@ class Snapshot(NamedTuple):
     rejected: tuple[tuple[str, int], ...] = ()
     final: events.Finished | events.Failed | None = None
     run: str = ""
+    run_began: float | None = None
     began: float | None = None
     newest: float | None = None
     seconds_left: float | None = None
@@ -150,8 +151,11 @@ class EventSummary:
 
     def _started(self, event: events.Started) -> None:
         self._before = {name: self._facts.get(name) for name in ("began", "newest", "final")}
-        inside = event.run if Path(event.run).name == event.run else ""  # never out of the folder
-        run = inside or self._facts.get("run", "")
+        name = Path(event.run).name
+        run = name if name != ".." else ""  # never out of the folder of runs
+        run = run or self._facts.get("run", "")
+        if event.run:
+            self._facts["run_began"] = event.time
         self._facts |= {"title": event.title, "stage": event.stage, "unit": event.unit}
         self._facts |= {"began": event.time, "progress": None, "final": None, "run": run}
         self._total = event.total

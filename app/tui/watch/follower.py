@@ -1,10 +1,11 @@
 """Follows the files of a job or a training run, and says who trains a run. Knows no widgets.
 
-A job writes events.jsonl and output.log into its folder; a training run writes events.jsonl into
-its own, which every later job that resumes it goes on with. So the curves of a run are whole
-whoever trained it, and whoever watched.
+A job writes events.jsonl and output.log into its folder; what belongs to a step of a training run
+is in the run's own events.jsonl, which every later job that resumes it goes on with. So the curves
+of a run are whole whoever trained it, and whoever watched.
 """
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -12,9 +13,9 @@ from pathlib import Path
 
 import psutil
 
-from app.jobs.folder import EVENTS, OUTPUT
+from app.jobs.folder import EVENTS, OUTPUT, trained_run
 from app.jobs.job import Job
-from app.tui.watch.event_summary import EventSummary, Snapshot
+from app.tui.watch.event_summary import EventSummary, Note, Snapshot
 from app.tui.watch.tail import LineTail, LogTail, glance
 from pipeline.event_search import search
 from pipeline.events import Event, Saved, Started
@@ -63,6 +64,18 @@ class EventFile:
     def view(self) -> Snapshot:
         """What there is now."""
         return (self._glanced[0] if self._glanced else self._summary).view()
+
+
+def _with_checkpoints(job: Snapshot, run: Snapshot) -> tuple[Note, ...]:
+    """The notes of a job, with the checkpoints that its training has saved: those are recorded
+    with the run, before the next training that goes on with it."""
+    began = job.run_began
+    if began is None:
+        return job.notes
+    starts = [note.time for note in run.notes if note.kind == "started" and note.time > began]
+    over = min(starts, default=math.inf)
+    saved = [note for note in run.notes if note.kind == "saved" and began <= note.time < over]
+    return tuple(sorted({*job.notes, *saved}, key=lambda note: note.time))
 
 
 class Follower:
@@ -118,6 +131,8 @@ class Follower:
                 step=reported.step,
                 samples=reported.samples or view.samples,
             )
+        if len(parts) == 2:
+            view = view._replace(notes=_with_checkpoints(view, parts[1]))
         return view._replace(
             log=self._log.lines() if self._log else (),
             overlays={run.name: file.view().curves for run, file in self._overlays.items()},
@@ -144,6 +159,10 @@ def job_of(run: Path, jobs: Iterable[Job]) -> Job | None:
     """The newest of `jobs`, newest first, that trains or trained the run."""
     mark = re.compile(re.escape(run.name.encode(errors="replace")))
     for job in list(jobs)[:_JOBS_SEARCHED]:
+        if (trained := trained_run(job.folder)) is not None:
+            if trained[0].resolve() == run.resolve():
+                return job
+            continue
         with suppress(OSError), (job.folder / EVENTS).open("rb") as handle:
             end = handle.seek(0, 2)
             for found in search(handle, mark, 0, end):
@@ -156,7 +175,7 @@ def _trained(event: Event) -> str:
     """The name of the run that an event belongs to, empty where it says none. Files of versions
     that did not record the run at the start still say where its checkpoints were saved."""
     if isinstance(event, Started):
-        return event.run
+        return Path(event.run).name
     if isinstance(event, Saved) and event.kind == "checkpoint":
         return Path(event.path).parent.name
     return ""
