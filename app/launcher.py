@@ -149,7 +149,7 @@ def _report_death(number: int) -> None:
     with suppress(OSError):
         Console(stderr=True).say(f"The app was ended by {signal.Signals(number).name}.")
         try:
-            logs = load_config({}).paths.logs_dir
+            logs = load_config({}).config.paths.logs_dir
         except HatcheryError:
             from pipeline.options.config import Config
 

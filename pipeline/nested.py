@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from pipeline import stages
 from pipeline.events import Event
-from pipeline.options.config import Config
+from pipeline.options.config import Settings
 
 Section = TypeVar("Section", bound=BaseModel)
 
@@ -18,11 +18,10 @@ def revised(section: Section, **update: Any) -> Section:
     return section.model_copy(update=update)
 
 
-def inner_events(command: str, config: Config, stop: StopSignal) -> Iterator[Event]:
-    """The events of the stage `command` with its section of `config`.
+def inner_events(command: str, settings: Settings, stop: StopSignal) -> Iterator[Event]:
+    """The events of the stage `command` with its section of the settings.
 
     Raises:
         HatcheryError: whatever the stage raises.
     """
-    stage = stages.find(command)
-    return stage.load()(config, getattr(config, stage.section), stop)
+    return stages.find(command).events(settings, stop)

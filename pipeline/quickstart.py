@@ -13,7 +13,7 @@ from model.config import ModelConfig, parameter_count
 from pipeline import stages
 from pipeline.events import Event, Finished, Progress, Saved, Started, Warned
 from pipeline.nested import inner_events, revised
-from pipeline.options.config import Config, QuickstartOptions
+from pipeline.options.config import Config, QuickstartOptions, Settings, Typed, typed_in
 from pipeline.runs import folders
 from pipeline.runs.record import read_record
 from pipeline.tokens.metadata import Metadata, read_metadata
@@ -52,7 +52,9 @@ class _Outcome:
         return self.finished is None or self.finished.stopped
 
 
-def run(config: Config, options: QuickstartOptions, stop: StopSignal) -> Iterator[Event]:
+def run(
+    config: Config, options: QuickstartOptions, stop: StopSignal, typed: Typed
+) -> Iterator[Event]:
     """Clean, tokenize, prepare, train, and let the model write.
 
     Raises:
@@ -62,15 +64,15 @@ def run(config: Config, options: QuickstartOptions, stop: StopSignal) -> Iterato
     config = _settings(config, options)
     outcome = _Outcome()
     for command in ("cleanup", "tokenize", "prepare"):
-        outcome = yield from _inner(command, config, stop)
+        outcome = yield from _inner(command, Settings(config, typed), stop)
         if outcome.stopped:
             yield Finished(stopped=True)
             return
-    config = yield from _with_training(config, options, stop)
+    config = yield from _with_training(config, options, stop, typed)
     if stop.is_set():
         yield Finished(stopped=True)
         return
-    outcome = yield from _inner("train", config, stop)
+    outcome = yield from _inner("train", Settings(config, typed), stop)
     if outcome.stopped or stop.is_set():
         yield Finished(stopped=True)
         return
@@ -78,14 +80,14 @@ def run(config: Config, options: QuickstartOptions, stop: StopSignal) -> Iterato
     assert outcome.finished.path is not None
     folder = outcome.finished.path
     for prompt in PROMPTS:
-        yield from _inner("inference", _asking(config, folder, prompt), stop)
+        yield from _inner("inference", Settings(_asking(config, folder, prompt)), stop)
     yield Finished(_farewell(folder), folder)
 
 
-def _inner(command: str, config: Config, stop: StopSignal) -> Generator[Event, None, _Outcome]:
+def _inner(command: str, settings: Settings, stop: StopSignal) -> Generator[Event, None, _Outcome]:
     """Run another stage as part of this one; its end becomes a `Saved` event, told once."""
     makes, outcome, told = stages.find(command).makes, _Outcome(), False
-    for event in inner_events(command, config, stop):
+    for event in inner_events(command, settings, stop):
         if not isinstance(event, Finished):
             told = told or (isinstance(event, Saved) and event.kind == makes)
             yield event
@@ -122,12 +124,12 @@ def _settings(config: Config, options: QuickstartOptions) -> Config:
 
 
 def _with_training(
-    config: Config, options: QuickstartOptions, stop: StopSignal
+    config: Config, options: QuickstartOptions, stop: StopSignal, typed: Typed
 ) -> Generator[Event, None, Config]:
     """The configuration of training: going on with the run of that name, or a new one whose
     length is planned by the speed of this machine."""
     if not options.force and _can_go_on(config, options.name):
-        if config.typed("quickstart") & {"minutes", "max_steps"}:
+        if typed_in("quickstart", typed) & {"minutes", "max_steps"}:
             yield Warned(
                 f"There is a run called {options.name} already; it keeps the length it began with.",
                 remedy="--name NAME trains another, --force this one anew.",

@@ -4,11 +4,14 @@ import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from threading import Event as StopSignal
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from pipeline.events import Event
 
-Run: TypeAlias = Callable[[Any, Any, StopSignal], Iterator[Event]]
+if TYPE_CHECKING:
+    from pipeline.options.config import Settings  # pydantic, 60 ms that the help need not pay
+
+Run: TypeAlias = Callable[..., Iterator[Event]]
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,8 @@ class Stage:
 
     `section` names its options in `pipeline.options.config.Config` and config.json; `entry` is
     `module:function`, imported only when the stage runs. `also` is a second section whose
-    options it takes, and `tool` says that it is no step of the pipeline.
+    options it takes, and `tool` says that it is no step of the pipeline. `uses_typed` says that it
+    goes on with earlier settings, which only typed ones change.
     """
 
     command: str
@@ -28,14 +32,27 @@ class Stage:
     makes: str
     entry: str
     uses_torch: bool = False
+    uses_typed: bool = False
     also: str | None = None
     tool: bool = False
 
     def load(self) -> Run:
-        """Import the stage's `run(config, options, stop)` generator."""
+        """Import the stage's generator, `run(config, options, stop)` or, where the stage
+        `uses_typed`, `run(config, options, stop, typed)`."""
         module, _, function = self.entry.partition(":")
         run: Run = getattr(importlib.import_module(module), function)
         return run
+
+    def events(self, settings: "Settings", stop: StopSignal) -> Iterator[Event]:
+        """What happens while the stage runs with these settings, until `stop` is set.
+
+        Raises:
+            HatcheryError: whatever keeps the stage from going on.
+        """
+        run, options = self.load(), getattr(settings.config, self.section)
+        if self.uses_typed:
+            return run(settings.config, options, stop, settings.typed)
+        return run(settings.config, options, stop)
 
 
 STAGES: tuple[Stage, ...] = (
@@ -48,6 +65,7 @@ STAGES: tuple[Stage, ...] = (
         "run",
         "pipeline.quickstart:run",
         uses_torch=True,
+        uses_typed=True,
     ),
     Stage(
         "download",
@@ -94,6 +112,7 @@ STAGES: tuple[Stage, ...] = (
         "run",
         "pipeline.train.stage:run",
         uses_torch=True,
+        uses_typed=True,
     ),
     Stage(
         "inference",
@@ -144,6 +163,7 @@ STAGES: tuple[Stage, ...] = (
         ("tokens",),
         "plan",
         "pipeline.planning.plan:run",
+        uses_typed=True,
         also="train",
         tool=True,
     ),

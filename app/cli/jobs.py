@@ -71,8 +71,8 @@ def start(
     as_json: _Json = False,
 ) -> int:
     """Start a stage in the background: jobs start -- train --test."""
-    stage, config, _ = parse_stage(command)
-    logs = config.paths.logs_dir
+    parsed = parse_stage(command)
+    stage, logs = parsed.stage, parsed.config.paths.logs_dir
     waited = [lifecycle.find(logs, requested).id for requested in after or ()]
     if queue and waited:
         raise UsageError(
@@ -95,10 +95,10 @@ def chain(
     steps = _steps(commands)
     understood = [parse_stage(step) for step in steps]  # all, before the first one starts
     started: list[Job] = []
-    for step, (stage, config, _) in zip(steps, understood, strict=True):
+    for step, parsed in zip(steps, understood, strict=True):
         after = [job.id for job in started[-1:]]
-        logs = config.paths.logs_dir
-        started.append(lifecycle.start(logs, step, stage.command, None, after=after))
+        logs = parsed.config.paths.logs_dir
+        started.append(lifecycle.start(logs, step, parsed.stage.command, None, after=after))
     _announce(started, as_json=as_json)
     return ExitCode.DONE
 
@@ -280,7 +280,7 @@ def _confirmed(question: str) -> bool:
 
 
 def _logs(config: Path | None) -> Path:
-    return load_config({}, config).paths.logs_dir
+    return load_config({}, config).config.paths.logs_dir
 
 
 def _facts(job: Job) -> dict[str, Any]:

@@ -88,14 +88,14 @@ def _run(arguments: list[str]) -> int:
     if isinstance(outcome, tuple):
         from app.jobs.runner import run_stage
 
-        stage, config, as_json = outcome
+        stage, settings, as_json = outcome
         if stage.command == "inference":
             from app.cli import generate
 
-            if generate.is_interactive(config, as_json=as_json):
-                return generate.run(config)
-            config = generate.with_piped_prompt(config)
-        return run_stage(stage, config, as_json=as_json)
+            if generate.is_interactive(settings.config, as_json=as_json):
+                return generate.run(settings.config)
+            settings = settings._replace(config=generate.with_piped_prompt(settings.config))
+        return run_stage(stage, settings, as_json=as_json)
     return int(outcome or ExitCode.DONE)
 
 

@@ -8,14 +8,14 @@ import inspect
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 from cyclopts import Group, Parameter, convert
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from app.commands.settings import load_config
-from pipeline.options.config import Config
+from pipeline.options.config import Config, Settings
 from pipeline.stages import Stage
 from utils.config import nested_model, valid_names
 from utils.errors import UsageError
@@ -24,8 +24,18 @@ EVERYWHERE = Group("Everywhere", sort_key=90)
 _OPTIONS = Group("Options", sort_key=1)
 _OTHER_SECTIONS = Group("Other sections of config.json", sort_key=80)
 
-Invocation = tuple[Stage, Config, bool]
-"""What a stage's command line means: the stage, its settings, and whether to print JSON."""
+
+class Invocation(NamedTuple):
+    """What a stage's command line means: the stage, its settings, and whether to print JSON."""
+
+    stage: Stage
+    settings: Settings
+    as_json: bool
+
+    @property
+    def config(self) -> Config:
+        """All settings, typed or not."""
+        return self.settings.config
 
 
 def stage_command(stage: Stage, arguments: Sequence[str]) -> Callable[..., Invocation]:
@@ -35,7 +45,7 @@ def stage_command(stage: Stage, arguments: Sequence[str]) -> Callable[..., Invoc
         typed |= dict(zip(inspect.signature(command).parameters, positional, strict=False))
         as_json, file = bool(typed.pop("json", False)), typed.pop("config", None)
         flat = {name.replace("__", "."): value for name, value in typed.items()}
-        return stage, load_config(flat, file), as_json
+        return Invocation(stage, load_config(flat, file), as_json)
 
     parameters = {
         f"{section}__{name}": _parameter([section, name], field, f"--{_kebab(name)}")

@@ -34,15 +34,16 @@ def parse_stage(arguments: Sequence[str]) -> "Invocation":
     Raises:
         UsageError: no such stage or flag, or a value that is not valid.
     """
-    outcome = parse(command_tree(arguments), arguments) if arguments else None
-    if not isinstance(outcome, tuple):
+    outcome: Any = parse(command_tree(arguments), arguments) if arguments else None
+    if outcome is None or isinstance(outcome, int):  # nothing typed; --help, `jobs` and `web`
         raise UsageError(
             "There is no stage to start.",
             found=f"the arguments {' '.join(arguments)}" if arguments else "no command",
             remedy="{}",
             commands=[("jobs", "start", "--", "train", "--test")],
         )
-    return outcome
+    understood: Invocation = outcome
+    return understood
 
 
 def parse(app: App, arguments: Sequence[str], *parents: str) -> Any:

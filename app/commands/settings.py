@@ -3,14 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline.options.config import Config
+from pipeline.options.config import Config, Settings
 from utils.config import COMMAND_LINE, Layer, nest, read_layers, resolve
 
 CONFIG_FILE = Path("config.json")
 
 
-def load_config(flat: dict[str, Any], file: Path | None = None) -> Config:
-    """Settings in order of strength: typed flags, `--config`, config.json, defaults.
+def load_config(flat: dict[str, Any], file: Path | None = None) -> Settings:
+    """Settings in order of strength: those typed, `flat` by dotted names, `--config`, config.json,
+    defaults.
 
     Raises:
         UsageError: a file or value is not valid.
@@ -20,6 +21,4 @@ def load_config(flat: dict[str, Any], file: Path | None = None) -> Config:
     if file is not None:
         layers += read_layers(file)
     layers.append(Layer(COMMAND_LINE, nest(flat)))
-    config = resolve(Config, layers)
-    config.note_typed(flat)
-    return config
+    return Settings(resolve(Config, layers), frozenset(flat))

@@ -99,7 +99,7 @@ def _case(job: Job, failed: Failed | None) -> Case:
     command, *typed = command_of(job)
     stage = stage_of(command)
     try:
-        config = parse_stage([command, *typed])[1]
+        config = parse_stage([command, *typed]).config
     except HatcheryError:
         config = None
     return Case(job, stage, tuple(typed), config, run_folder(job), failed)
@@ -216,7 +216,7 @@ def _smaller_model(case: Case, config: Config) -> Remedy | None:
     for flag, value in ways:
         command = case.anew(flag, value)
         try:
-            model = parse_stage(command)[1].model
+            model = parse_stage(command).config.model
         except HatcheryError:  # it contradicts what was typed
             continue
         # What was typed beside a preset is stronger: the preset may then change next to nothing.

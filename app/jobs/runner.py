@@ -22,7 +22,7 @@ from app.jobs.history import belongs_to_step
 from app.jobs.processes import STOP_SIGNALS
 from app.terminal.event_renderers import EventRenderer, JsonRenderer, TerminalRenderer
 from pipeline.events import Event, Failed, Finished, Started, Warned, to_json
-from pipeline.options.config import Config
+from pipeline.options.config import Settings
 from pipeline.stages import Stage
 from utils.errors import ExitCode, HatcheryError, explain_memory, is_out_of_memory
 from utils.files import AppendLog, DiskFullError, disk_error
@@ -159,7 +159,7 @@ class DetachableRenderer:
             self.gone = True
 
 
-def run_stage(stage: Stage, config: Config, *, as_json: bool = False) -> int:
+def run_stage(stage: Stage, settings: Settings, *, as_json: bool = False) -> int:
     """Run `stage` in this process and return its exit code."""
     folder = os.environ.pop(JOB_FOLDER, None)  # children of this process are not the job
     job = Path(folder) if folder else None
@@ -177,7 +177,7 @@ def run_stage(stage: Stage, config: Config, *, as_json: bool = False) -> int:
 
                 for note in wait_turn(job, record, stop, Watch(job.parent.parent).look):
                     output.show(note)
-            code = _run(stage, config, renderer, output, stop)
+            code = _run(stage, settings, renderer, output, stop)
         except Exception as error:
             failure = describe(error)
             code = failure.exit_code
@@ -207,7 +207,7 @@ def _leave_soon(code: int) -> None:
 
 def _run(
     stage: Stage,
-    config: Config,
+    settings: Settings,
     renderer: EventRenderer,
     output: DetachableRenderer,
     stop: StopRequest,
@@ -218,8 +218,7 @@ def _run(
     if stage.uses_torch:
         keep_heap()
         renderer.waiting("loading torch")
-    run = stage.load()
-    return _consume(run(config, getattr(config, stage.section), stop), output, stop)
+    return _consume(stage.events(settings, stop), output, stop)
 
 
 def fail_job(error: HatcheryError) -> None:

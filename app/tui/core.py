@@ -108,7 +108,7 @@ class AppCore(App[None]):
         from pipeline.options.config import Config
 
         try:
-            self._config, self.config_fault = load_config({}), None
+            self._config, self.config_fault = load_config({}).config, None
         except HatcheryError as error:
             self._config, self.config_fault = Config(), error
         self._watch = states.Watch(self._config.paths.logs_dir)

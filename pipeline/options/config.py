@@ -7,11 +7,10 @@ Those of the data stages stand in `pipeline.options.data`, those of the stages t
 """
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple, TypeAlias
 
-from pydantic import Field, PrivateAttr, field_validator
+from pydantic import Field, field_validator
 
 from model.config import ModelConfig
 from pipeline.options.data import CleanupOptions as CleanupOptions
@@ -180,17 +179,6 @@ class Config(Options):
     plan: PlanOptions = PlanOptions()
     rehearse: RehearseOptions = RehearseOptions()
 
-    _typed: frozenset[str] = PrivateAttr(frozenset())
-
-    def note_typed(self, dotted: Iterable[str]) -> None:
-        """Remember which settings were typed: a resumed run lets only those change its own."""
-        self._typed = frozenset(dotted)
-
-    def typed(self, section: str) -> set[str]:
-        """Names of the settings of `section` that were typed."""
-        prefix = f"{section}."
-        return {name.removeprefix(prefix) for name in self._typed if name.startswith(prefix)}
-
     def raw_dir(self, source: str) -> Path:
         """Folder of a source as published."""
         return self.paths.data_dir / "raw" / source
@@ -205,3 +193,21 @@ class Config(Options):
         configured: Path | None = getattr(self.dataset, f"{source}_{kind}_dir", None)
         folder = self.paths.data_dir / "tokenized_datasets" / f"{source}_{kind}_dataset"
         return configured or folder
+
+
+Typed: TypeAlias = frozenset[str]
+"""Which settings were typed, by dotted names: a resumed run lets only those change its own."""
+NOTHING_TYPED: Typed = frozenset()
+
+
+class Settings(NamedTuple):
+    """What a command runs with: all settings, and which of them were typed."""
+
+    config: Config
+    typed: Typed = NOTHING_TYPED
+
+
+def typed_in(section: str, typed: Typed) -> set[str]:
+    """Names of the settings of `section` that were typed."""
+    prefix = f"{section}."
+    return {name.removeprefix(prefix) for name in typed if name.startswith(prefix)}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from model.config import ModelConfig
-from pipeline.options.config import Config, TrainOptions
+from pipeline.options.config import Config, TrainOptions, Typed
 from pipeline.planning.estimate import Corpus, Estimate, estimate
 from pipeline.planning.target import Target, find_target
 from pipeline.runs import folders
@@ -42,7 +42,7 @@ class Inputs(NamedTuple):
         )
 
 
-def read_inputs(config: Config) -> Inputs:
+def read_inputs(config: Config, typed: Typed) -> Inputs:
     """What `train` would start from with these settings.
 
     Raises:
@@ -52,10 +52,10 @@ def read_inputs(config: Config) -> Inputs:
     options, steps_done = config.train, 0
     if options.resume is not None:
         run, steps_done = _run_to_resume(config, options)
-        options, model = settings_to_resume(config, options, read_record(run))
+        options, model = settings_to_resume(config, options, read_record(run), typed)
         config = config.model_copy(update={"model": model})
         options = options.model_copy(update={"init_from": None})  # it has weights of its own now
-    model, data, _ = open_inputs(config, options, check="sizes")
+    model, data, _ = open_inputs(config, options, typed, check="sizes")
     target = find_target(options.device, config.paths.checkpoints_dir)
     return Inputs(options, model, _corpus(config, data), target, steps_done)
 

@@ -12,7 +12,7 @@ import msgspec
 
 from model.config import CHINCHILLA_RATIO
 from pipeline.events import Event, Finished, Progress, Started, Warned
-from pipeline.options.config import Config, PlanOptions
+from pipeline.options.config import Config, PlanOptions, Settings, Typed
 from pipeline.planning.deadline import optimal_size, seconds_until, steps_that_fit
 from pipeline.planning.estimate import Estimate
 from pipeline.planning.inputs import Inputs, read_inputs
@@ -38,7 +38,7 @@ _LIMITS = {
 }
 
 
-def run(config: Config, options: PlanOptions, stop: StopSignal) -> Iterator[Event]:
+def run(config: Config, options: PlanOptions, stop: StopSignal, typed: Typed) -> Iterator[Event]:
     """Say what `train` with these settings would need.
 
     The summary's `plan` is a table to read, `numbers` the same and more for programs, `advice`
@@ -55,7 +55,7 @@ def run(config: Config, options: PlanOptions, stop: StopSignal) -> Iterator[Even
             raise UsageError(
                 "A deadline needs to know how fast this machine is.", remedy="leave out --no-probe"
             )
-    inputs = read_inputs(config)
+    inputs = read_inputs(config, typed)
     plan = inputs.estimated(price_per_hour=options.price_per_hour)
     measured: Probe | None = None
     if options.probe and not plan.fits:
@@ -68,7 +68,7 @@ def run(config: Config, options: PlanOptions, stop: StopSignal) -> Iterator[Even
         plan = inputs.estimated(
             tokens_per_second=measured.tokens_per_second, price_per_hour=options.price_per_hour
         )
-    yield Finished(_summary(config, inputs, plan, measured, seconds))
+    yield Finished(_summary(Settings(config, typed), inputs, plan, measured, seconds))
 
 
 def _probe(config: Config, inputs: Inputs, stop: StopSignal) -> Generator[Event, None, "Probe"]:
@@ -86,7 +86,7 @@ def _probe(config: Config, inputs: Inputs, stop: StopSignal) -> Generator[Event,
 
 
 def _summary(
-    config: Config,
+    settings: Settings,
     inputs: Inputs,
     plan: Estimate,
     measured: "Probe | None",
@@ -99,24 +99,24 @@ def _summary(
     advice = remedies(inputs, plan)
     summary: dict[str, Any] = {"plan": rows, "numbers": [numbers(plan, measured)]}
     if seconds is not None:
-        summary |= _until(config, inputs, plan, seconds)
+        summary |= _until(settings, inputs, plan, seconds)
     for number, remedy in enumerate(advice, 1):
-        summary[f"remedy_{number}"] = _advice(config, remedy)
-    return summary | {"start_it": command(config, {})}
+        summary[f"remedy_{number}"] = _advice(settings, remedy)
+    return summary | {"start_it": command(settings, {})}
 
 
-def _advice(config: Config, remedy: Remedy) -> str:
-    return f"{remedy.title} ({remedy.effect}): {command(config, remedy.changes)}"
+def _advice(settings: Settings, remedy: Remedy) -> str:
+    return f"{remedy.title} ({remedy.effect}): {command(settings, remedy.changes)}"
 
 
-def _until(config: Config, inputs: Inputs, plan: Estimate, seconds: float) -> dict[str, Any]:
+def _until(settings: Settings, inputs: Inputs, plan: Estimate, seconds: float) -> dict[str, Any]:
     """What a deadline allows: steps of this model, and the model that makes most of the time."""
     if plan.tokens_per_second is None or plan.seconds is None:
         return {}
     given = human_seconds(seconds)
     steps = steps_that_fit(inputs, plan.tokens_per_second, seconds)
     if steps:
-        these = command(config, {"train.max_steps": steps})
+        these = command(settings, {"train.max_steps": steps})
         said = {"in_time": f"{steps:,} steps of this model in {given}: {these}"}
     else:
         said = {"in_time": f"not even one step of this model in {given}"}
@@ -128,7 +128,7 @@ def _until(config: Config, inputs: Inputs, plan: Estimate, seconds: float) -> di
     changes = {"model.depth": sized.depth, "train.max_steps": sized.steps}
     return said | {
         "best_size": f"{human_count(sized.parameters)} parameters, {_LIMITS[sized.limit]}, about "
-        f"{human_seconds(sized.seconds)}: {command(config, changes)}"
+        f"{human_seconds(sized.seconds)}: {command(settings, changes)}"
     }
 
 

@@ -13,7 +13,7 @@ from model.config import ModelConfig
 from model.language_model import create_model
 from model.optimizer import build_optimizer
 from pipeline.dataloader import train_val_loaders
-from pipeline.options.config import Config, TrainOptions
+from pipeline.options.config import NOTHING_TYPED, Config, TrainOptions
 from pipeline.train.setup import open_inputs
 from pipeline.train.trainer import Batches, Trainer
 
@@ -55,7 +55,7 @@ def probing(config: Config, options: TrainOptions, stop: StopSignal) -> Generato
         torch.OutOfMemoryError, RuntimeError: they need more memory than there is.
     """
     known = options.model_copy(update={"init_from": None})  # config.model is its shape already
-    shape, data, _ = open_inputs(config, known)
+    shape, data, _ = open_inputs(config, known, NOTHING_TYPED)
     device = devices.pick_device(options.device)
     if options.threads:
         torch.set_num_threads(options.threads)

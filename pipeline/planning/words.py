@@ -1,12 +1,12 @@
 """An estimate in words: the same lines for the terminal and for the app's card."""
 
-import shlex
 from typing import Any, NamedTuple
 
 from model.config import CHINCHILLA_RATIO
-from pipeline.options.config import Config
+from pipeline.options.config import Settings, typed_in
 from pipeline.planning.estimate import Estimate
 from pipeline.planning.memory import Memory
+from utils.errors import as_typed
 from utils.units import human_bytes, human_count, human_seconds
 
 _NAMES = {"working": "update", "gaps": "allocator", "process": "program"}
@@ -105,15 +105,16 @@ def _time(plan: Estimate) -> Line:
     return Line("Time", human_seconds(plan.seconds), speed)
 
 
-def command(config: Config, changes: dict[str, Any]) -> str:
+def command(settings: Settings, changes: dict[str, Any]) -> str:
     """The `train` command with what was typed for it and these changes, by dotted names."""
-    typed = {f"train.{n}": getattr(config.train, n) for n in sorted(config.typed("train"))}
+    config, typed = settings
+    given = {f"train.{n}": getattr(config.train, n) for n in sorted(typed_in("train", typed))}
     anew = {"model.preset", "model.depth"} & changes.keys()
     if not anew:
-        for name in sorted(config.typed("model")):
-            typed[f"model.{name}"] = getattr(config.model, name, None)
-    flags = [flag for name, value in (typed | changes).items() for flag in _flag(name, value)]
-    return shlex.join(["python", "main.py", "train", *flags])
+        for name in sorted(typed_in("model", typed)):
+            given[f"model.{name}"] = getattr(config.model, name, None)
+    flags = [flag for name, value in (given | changes).items() for flag in _flag(name, value)]
+    return as_typed(["train", *flags])
 
 
 def _flag(dotted: str, value: object) -> list[str]:

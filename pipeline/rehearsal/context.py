@@ -17,7 +17,7 @@ import msgspec
 from pipeline.cleaner.stage import source_name
 from pipeline.events import Event, Finished, Progress, StageVerdict
 from pipeline.nested import inner_events, revised
-from pipeline.options.config import Config, RehearseOptions
+from pipeline.options.config import Config, RehearseOptions, Settings
 from pipeline.rehearsal.sample import Sliver, take_sliver
 from pipeline.rehearsal.verdicts import Concern, disk
 from pipeline.sources.documents import cleaned_files
@@ -143,7 +143,6 @@ class Rehearsal:
         config = revised(self.config, paths=revised(self.config.paths, **paths))
         for name, update in sections.items():
             config = revised(config, **{name: revised(getattr(config, name), **update)})
-        config.note_typed(())  # typed for the real run, not for what is resumed here
         return config
 
     def follow(
@@ -157,7 +156,7 @@ class Rehearsal:
         """
         kept: list[Event] = []
         finished: Finished | None = None
-        for event in inner_events(command or name, config, self.stop):
+        for event in inner_events(command or name, Settings(config), self.stop):
             if isinstance(event, Progress):
                 message = f"{name}: {event.message}".rstrip(": ")
                 yield msgspec.structs.replace(event, message=message)

@@ -11,7 +11,7 @@ from model import device as devices
 from model.config import parameter_count
 from pipeline.events import Event, Metric, Sample, Warned
 from pipeline.nested import revised
-from pipeline.options.config import Config
+from pipeline.options.config import NOTHING_TYPED, Config
 from pipeline.rehearsal.context import NotTriedError, Record, Rehearsal, Trial, refuse_unwritable
 from pipeline.rehearsal.data_stages import encoded
 from pipeline.rehearsal.verdicts import Concern, judged, losses, memory
@@ -122,7 +122,7 @@ def _opened(rehearsal: Rehearsal, folder: Path) -> Setup:
     """
     config, options = _settings(rehearsal, folder), rehearsal.config.train
     try:
-        model, data, tokenizer = open_inputs(config, config.train)
+        model, data, tokenizer = open_inputs(config, config.train, NOTHING_TYPED)
     except UsageError as error:
         manifest = read_manifest(folder)
         window = options.window or rehearsal.config.prepare.window

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from model.config import ModelConfig
 from model.huggingface.config import read_model_config
-from pipeline.options.config import Config, TrainOptions
+from pipeline.options.config import Config, TrainOptions, Typed, typed_in
 from pipeline.runs import inventory
 from pipeline.runs.pretrained import KNOWN, hub_id, kept
 from pipeline.tokenizer.load import load_tokenizer, online_path, tokenizer_beside
@@ -84,7 +84,9 @@ class Initial:
             )
 
 
-def find_initial(config: Config, options: TrainOptions, *, fetch: bool) -> Initial | None:
+def find_initial(
+    config: Config, options: TrainOptions, typed: Typed, *, fetch: bool
+) -> Initial | None:
     """What `--init-from` means, with the model that training will have; None without it.
 
     Without `fetch` nothing is downloaded: of the well-known models their shape is known.
@@ -104,7 +106,7 @@ def find_initial(config: Config, options: TrainOptions, *, fetch: bool) -> Initi
         from model.checkpoint import describe  # torch, which alone reads a .pt file
 
         shape = describe(path)
-    return Initial(where, path, _adjusted(config, shape, where))
+    return Initial(where, path, _adjusted(config, shape, where, typed))
 
 
 def _located(config: Config, where: str, *, fetch: bool) -> Path | None:
@@ -124,19 +126,19 @@ def _located(config: Config, where: str, *, fetch: bool) -> Path | None:
     return here
 
 
-def _adjusted(config: Config, shape: ModelConfig, where: str) -> ModelConfig:
+def _adjusted(config: Config, shape: ModelConfig, where: str, typed: Typed) -> ModelConfig:
     """The model of the weights with the switches that settings may change.
 
     Raises:
         UsageError: a typed setting contradicts the weights.
     """
-    typed, given = config.typed("model"), config.model.model_fields_set
-    dials = sorted(typed & {"preset", "depth"})  # they stand for every size they fill in
-    for name in sorted((given if dials else typed) - {*_FREE, "preset", "depth"}):
+    own, given = typed_in("model", typed), config.model.model_fields_set
+    dials = sorted(own & {"preset", "depth"})  # they stand for every size they fill in
+    for name in sorted((given if dials else own) - {*_FREE, "preset", "depth"}):
         wanted, found = _setting(config.model, name), _setting(shape, name)
         if wanted == found:
             continue
-        said = name if name in typed else dials[0]
+        said = name if name in own else dials[0]
         raise UsageError(
             f"--model.{said.replace('_', '-')} {getattr(config.model, said)} contradicts the "
             f"weights of {where}.",

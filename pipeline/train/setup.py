@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 from model.config import ModelConfig
-from pipeline.options.config import Config, TrainOptions
+from pipeline.options.config import Config, TrainOptions, Typed, typed_in
 from pipeline.runs import folders
 from pipeline.runs.record import RunRecord, read_record
 from pipeline.tokenizer.load import load_tokenizer
@@ -65,16 +65,16 @@ class Setup:
         return {"data": self.data.fingerprint, "tokenizer": self.tokenizer.fingerprint}
 
 
-def prepare_run(config: Config, options: TrainOptions) -> Setup:
+def prepare_run(config: Config, options: TrainOptions, typed: Typed) -> Setup:
     """Resolve options, data, tokenizer and model; on --resume also where to go on.
 
     Raises:
         UsageError, RefusedError: something is missing, contradictory or does not belong together.
     """
     if options.resume is not None:
-        return _resumed(config, options)
-    initial = find_initial(config, options, fetch=True)
-    model, data, tokenizer = open_inputs(config, options, initial=initial)
+        return _resumed(config, options, typed)
+    initial = find_initial(config, options, typed, fetch=True)
+    model, data, tokenizer = open_inputs(config, options, typed, initial=initial)
     folder = folders.new_run(config.paths.checkpoints_dir, options.name, time.time())
     origin = None if initial is None else initial.origin()
     setup = _setup(folder, options, model, data, tokenizer)
@@ -84,6 +84,7 @@ def prepare_run(config: Config, options: TrainOptions) -> Setup:
 def open_inputs(
     config: Config,
     options: TrainOptions,
+    typed: Typed,
     *,
     check: Literal["full", "sizes"] = "full",
     initial: Initial | None = None,
@@ -94,7 +95,7 @@ def open_inputs(
     Raises:
         UsageError, RefusedError: something is missing, contradictory or does not belong together.
     """
-    initial = initial or find_initial(config, options, fetch=check == "full")
+    initial = initial or find_initial(config, options, typed, fetch=check == "full")
     data, tokenizer = _open_data(config, options, check)
     if initial is None:
         return _fit_model(config.model, data, tokenizer), data, tokenizer
@@ -102,10 +103,10 @@ def open_inputs(
     return initial.model, data, tokenizer
 
 
-def _resumed(config: Config, options: TrainOptions) -> Setup:
+def _resumed(config: Config, options: TrainOptions, typed: Typed) -> Setup:
     run, checkpoint, notes = _where_to_resume(config, options)
     record = read_record(run)
-    merged, model = settings_to_resume(config, options, record)
+    merged, model = settings_to_resume(config, options, record, typed)
     data, tokenizer = _open_data(config, merged)
     found = {"data": data.fingerprint, "tokenizer": tokenizer.fingerprint}
     _check_belongs(run, record.fingerprints, found)
@@ -121,19 +122,19 @@ def _resumed(config: Config, options: TrainOptions) -> Setup:
 
 
 def settings_to_resume(
-    config: Config, options: TrainOptions, record: RunRecord
+    config: Config, options: TrainOptions, record: RunRecord, typed: Typed
 ) -> tuple[TrainOptions, ModelConfig]:
     """The settings and the model that a run goes on with: its own, and what was typed.
 
     Raises:
         UsageError: what was typed would bend the past.
     """
-    typed = config.typed("train")
-    _refuse_changes(record, options, typed)
-    changes = {name: getattr(options, name) for name in typed - {"resume", "name"}}
+    own = typed_in("train", typed)
+    _refuse_changes(record, options, own)
+    changes = {name: getattr(options, name) for name in own - {"resume", "name"}}
     kept = TrainOptions.model_validate_json(msgspec.json.encode(record.options))
     model = ModelConfig.model_validate_json(msgspec.json.encode(record.model), strict=True)
-    _refuse_another_model(config, model)
+    _refuse_another_model(config, model, typed)
     return kept.model_copy(update={"data": Path(record.data), **changes}), model
 
 
@@ -170,8 +171,8 @@ def _refuse_changes(record: RunRecord, options: TrainOptions, typed: Iterable[st
             )
 
 
-def _refuse_another_model(config: Config, model: ModelConfig) -> None:
-    for name in sorted(config.typed("model")):
+def _refuse_another_model(config: Config, model: ModelConfig, typed: Typed) -> None:
+    for name in sorted(typed_in("model", typed)):
         before, now = getattr(model, name, None), getattr(config.model, name, None)
         if before != now:
             raise UsageError(

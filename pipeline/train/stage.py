@@ -14,7 +14,7 @@ from model import device as devices
 from model.config import parameter_count
 from model.huggingface.folding import folded_config
 from pipeline.events import Event, Finished, Progress, Started, Warned, to_json
-from pipeline.options.config import Config, TrainOptions
+from pipeline.options.config import Config, TrainOptions, Typed
 from pipeline.runs import folders, pretrained
 from pipeline.train.session import Session
 from pipeline.train.setup import Setup, prepare_run, write_record
@@ -26,7 +26,7 @@ from utils.units import human_count
 _PROGRESS_INTERVAL = 0.1
 
 
-def run(config: Config, options: TrainOptions, stop: StopSignal) -> Iterator[Event]:
+def run(config: Config, options: TrainOptions, stop: StopSignal, typed: Typed) -> Iterator[Event]:
     """Train a model, or go on with a run; yields what happens and returns when it is over.
 
     Raises:
@@ -35,7 +35,7 @@ def run(config: Config, options: TrainOptions, stop: StopSignal) -> Iterator[Eve
     devices.pick_device(options.device)  # refused before anything is read or made
     if options.resume is None and (model := pretrained.lacking(options.init_from)) is not None:
         yield Progress(0, message=f"fetching {model}")
-    setup = prepare_run(config, options)
+    setup = prepare_run(config, options, typed)
     with ExitStack() as stack:
         stack.enter_context(FolderLock(setup.folder))
         log = AppendLog(setup.folder / "events.jsonl")

@@ -21,7 +21,7 @@ from app.commands.settings import load_config
 from app.jobs.runner import StopRequest
 from app.terminal.event_renderers import TerminalRenderer
 from pipeline import events, stages
-from pipeline.options.config import Config
+from pipeline.options.config import Config, typed_in
 from pipeline.stages import STAGES
 from tests.support import fake_stage
 from utils.errors import ExitCode
@@ -47,8 +47,7 @@ def run(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def _settings(*typed: str) -> Config:
     """The settings that `main.py train ...` would run with."""
-    outcome = parse_stage(["train", *typed])
-    return outcome[1]
+    return parse_stage(["train", *typed]).config
 
 
 def test_no_argument_shows_the_help_and_the_first_step(
@@ -151,14 +150,14 @@ def test_typed_flags_beat_config_option_beats_config_json(workspace: Path) -> No
     Path("mine.json").write_text('{"train": {"seed": 4, "epochs": 5}}')
     train = _settings("--config", "mine.json", "--seed", "6").train
     assert (train.seed, train.epochs, train.max_steps) == (6, 5.0, 3)
-    assert load_config({}).train.seed == 1
+    assert load_config({}).config.train.seed == 1
 
 
 def test_what_was_typed_is_remembered_for_resuming(workspace: Path) -> None:
     Path("config.json").write_text('{"train": {"seed": 1}}')
-    config = _settings("--max-steps", "5", "--model.num-layers", "2")
-    assert config.typed("train") == {"max_steps"}
-    assert config.typed("model") == {"num_layers"}
+    typed = parse_stage(["train", "--max-steps", "5", "--model.num-layers", "2"]).settings.typed
+    assert typed_in("train", typed) == {"max_steps"}
+    assert typed_in("model", typed) == {"num_layers"}
 
 
 def test_a_broken_config_json_stops_every_command_but_help(

@@ -174,10 +174,10 @@ def test_memory_is_saved_by_half_the_batch_then_checkpointing_then_a_smaller_mod
     words = "train --name a --batch-size 12 --gradient-accumulation-steps=3 --model.preset 125M"
     found = _failed(OutOfMemoryError("full"), words)
     half, checkpointing, smaller, *_ = (list(remedy.command) for remedy in found.remedies)
-    train = parse_stage(half)[1].train
+    train = parse_stage(half).config.train
     assert (train.name, train.batch_size, train.gradient_accumulation_steps) == ("a", 6, 6)
-    assert parse_stage(checkpointing)[1].train.gradient_checkpointing
-    now, then = (parameter_count(parse_stage(c)[1].model) for c in (words.split(), smaller))
+    assert parse_stage(checkpointing).config.train.gradient_checkpointing
+    now, then = (parameter_count(parse_stage(c).config.model) for c in (words.split(), smaller))
     assert then < 0.8 * now
 
 
@@ -279,7 +279,7 @@ def test_every_command_of_every_remedy_is_valid(words: str, workspace: Path) -> 
     for error in _errors():
         for remedy in _failed(error, words).remedies:
             for command in filter(None, (remedy.first, remedy.command)):
-                assert parse_stage(command)[0].command == command[0]
+                assert parse_stage(command).stage.command == command[0]
 
 
 def test_a_job_without_a_record_or_of_an_unknown_stage_is_diagnosed(workspace: Path) -> None:

@@ -270,7 +270,7 @@ def test_the_card_loads_neither_torch_nor_transformers(prepared: Path) -> None:
         "import app.tui.stage.preflight_card\n"
         "from app.tui.stage.preflight import outlook\n"
         "from app.commands.settings import load_config\n"
-        "assert outlook(load_config({})).problem is None\n"
+        "assert outlook(load_config({}).config).problem is None\n"
         "print({'torch', 'transformers'} & set(sys.modules))"
     )
     command = [sys.executable, "-c", script]

@@ -13,6 +13,7 @@ from model.checkpoint import load_weights
 from model.config import PRESETS
 from pipeline.dataloader import train_val_loaders
 from pipeline.events import Event, Metric
+from pipeline.options.config import NOTHING_TYPED
 from pipeline.planning.inputs import read_inputs
 from pipeline.runs import folders, inventory
 from pipeline.runs.pretrained import hub_id, lacking
@@ -20,7 +21,7 @@ from pipeline.runs.record import read_record
 from pipeline.tokenizer.load import load_tokenizer
 from pipeline.train.setup import open_inputs
 from tests.support.hub_server import COMMIT, Hub, serving
-from tests.support.stage_runner import finished, run_stage, settings
+from tests.support.stage_runner import finished, run_stage, settings, typed_settings
 from tests.support.tiny_checkpoints import lively_model, save_step
 from tests.support.tokenizer_makers import PROSE, train
 from utils.artefacts import read_manifest
@@ -101,7 +102,7 @@ def test_the_first_loss_is_that_of_transformers_and_the_end_opens_there_again(gp
     events = begin(gpt2, optimizer="adamw")
     run = run_of(events)
     config = settings(train=TRAIN | {"init_from": str(gpt2)})
-    model, data, _ = open_inputs(config, config.train)
+    model, data, _ = open_inputs(config, config.train, NOTHING_TYPED)
     assert model.max_position_embeddings == 64
     batches, _, _ = train_val_loaders(data, 2, verbose=False, seed=42)
     ids, labels = batches.batch(0)
@@ -203,9 +204,12 @@ def test_windows_longer_than_the_context_are_refused_with_the_one_that_fits(prep
 
 
 def test_a_plan_sees_the_weights_own_size(gpt2: Path) -> None:
-    assert read_inputs(settings(train={"init_from": str(gpt2)})).model.hidden_size == 32
+    assert read_inputs(*typed_settings(train={"init_from": str(gpt2)})).model.hidden_size == 32
     run = run_of(begin(gpt2))
-    assert read_inputs(settings(train={"resume": str(run), "max_steps": 9})).model.num_layers == 2
+    assert (
+        read_inputs(*typed_settings(train={"resume": str(run), "max_steps": 9})).model.num_layers
+        == 2
+    )
 
 
 # A hub on this machine.
@@ -262,10 +266,10 @@ def test_a_name_and_a_pinned_revision_work_wherever_a_checkpoint_does(hub: Hub, 
 
 
 def test_a_plan_downloads_nothing(hub: Hub) -> None:
-    planned = read_inputs(settings(train={"init_from": "gpt2"}, model={})).model
+    planned = read_inputs(*typed_settings(train={"init_from": "gpt2"}, model={})).model
     assert planned.hidden_size == PRESETS["gpt2"]["hidden_size"]
     with pytest.raises(UsageError, match="not on this machine yet"):
-        read_inputs(settings(train={"init_from": "someone/mine"}))
+        read_inputs(*typed_settings(train={"init_from": "someone/mine"}))
     assert not [path for path in hub.asked if "/resolve/" in path]
 
 

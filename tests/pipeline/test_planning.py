@@ -25,7 +25,7 @@ from pipeline.planning.memory import optimizer_bytes
 from pipeline.planning.remedies import remedies
 from pipeline.planning.target import Target
 from pipeline.planning.words import lines
-from tests.support.stage_runner import finished, run_stage, settings
+from tests.support.stage_runner import finished, run_stage, typed_settings
 from utils.errors import UsageError
 from utils.hardware import multiplies_bf16
 
@@ -150,7 +150,7 @@ def test_memory_and_disk_are_those_of_a_real_training(prepared: Path) -> None:
     assert len(saved) == plan["disk"]["kept"]
     assert plan["disk"]["each"] == pytest.approx(max(sizes), abs=1 << 20)
     run = next(Path("checkpoints").glob("run_*")).name
-    gone_on = read_inputs(settings(train={"resume": run, "max_steps": 9}))
+    gone_on = read_inputs(*typed_settings(train={"resume": run, "max_steps": 9}))
     assert (gone_on.steps_done, gone_on.options.batch_size) == (2, 24)
     assert gone_on.estimated().flops == pytest.approx(7 / 2 * plan["flops"], rel=0.3)
 

@@ -433,9 +433,8 @@ def test_the_command_that_mends_a_damaged_set_makes_the_same_one_again(house: Pa
     shard.write_bytes(shard.read_bytes()[:-2])
     with pytest.raises(RefusedError) as caught:
         open_tokens(path, val_split=0.3)
-    typed = shlex.split(caught.value.remedy.partition("main.py ")[2])
-    stage, config, _ = parse_stage(typed)
-    list(stage.load()(config, config.prepare, threading.Event()))
+    parsed = parse_stage(shlex.split(caught.value.remedy.partition("main.py ")[2]))
+    list(parsed.stage.events(parsed.settings, threading.Event()))
     after = read_manifest(path)
     assert before is not None
     assert after is not None

@@ -67,7 +67,7 @@ def test_looking_never_loads_torch(workspace: Path) -> None:
     code = (
         "import sys; from app.commands.settings import load_config\n"
         "from pipeline.survey import survey\n"
-        "survey(load_config({})); sys.exit('torch' in sys.modules)"
+        "survey(load_config({}).config); sys.exit('torch' in sys.modules)"
     )
     root = str(Path(__file__).parents[2])
     done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": root}, check=False)

@@ -7,17 +7,22 @@ from typing import Any
 
 from pipeline import stages
 from pipeline.events import Event, Finished
-from pipeline.options.config import Config
+from pipeline.options.config import Config, Settings
 from utils.config import Layer, read_layers, resolve
 
 
 def settings(**sections: dict[str, Any]) -> Config:
-    """config.json of the working directory, overridden by sections as if typed."""
+    """config.json of the working directory, overridden by sections."""
+    return typed_settings(**sections).config
+
+
+def typed_settings(**sections: dict[str, Any]) -> Settings:
+    """config.json of the working directory, with sections that were typed."""
     file = Path("config.json")
     layers = read_layers(file) if file.exists() else []
     config = resolve(Config, [*layers, Layer("the test", sections)])
-    config.note_typed(f"{section}.{key}" for section in sections for key in sections[section])
-    return config
+    names = frozenset(f"{section}.{key}" for section in sections for key in sections[section])
+    return Settings(config, names)
 
 
 def run_stage(
@@ -29,10 +34,9 @@ def run_stage(
 ) -> list[Event]:
     """All events of a stage, collected in `into`; a stop is requested at the first event that
     `stop_when` accepts."""
-    config, stop = settings(**sections), threading.Event()
-    stage = stages.find(command)
+    stop = threading.Event()
     events = [] if into is None else into
-    for event in stage.load()(config, getattr(config, stage.section), stop):
+    for event in stages.find(command).events(typed_settings(**sections), stop):
         events.append(event)
         if stop_when(event):
             stop.set()

@@ -97,7 +97,7 @@ def test_the_command_line_understands_every_advised_command(
     command: tuple[str, ...], workspace: Path
 ) -> None:
     if command[0] in {stage.command for stage in STAGES}:
-        assert parse_stage(command)[0].command == command[0]
+        assert parse_stage(command).stage.command == command[0]
     elif command[0] == "jobs":
         job_app().parse_args(list(command[1:]), exit_on_error=False, print_error=False)
     else:

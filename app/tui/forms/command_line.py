@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from pydantic_core import to_jsonable_python
 
 from app.tui.forms.field_spec import Field, fields_of
-from pipeline.options.config import Config
+from pipeline.options.config import Config, typed_in
 from pipeline.stages import Stage
 from utils.errors import as_typed
 
@@ -81,11 +81,11 @@ def parsed_changes(stage: Stage, words: Sequence[str]) -> TypedArguments:
     from app.commands.parser import parse_stage  # cyclopts, 100 ms
 
     plain, file = _without_file(words)
-    _, config, _ = parse_stage([stage.command, *plain])
+    config, typed = parse_stage([stage.command, *plain]).settings
     changes = {}
     for section in Config.model_fields:
         values = getattr(config, section)
-        for name in sorted(config.typed(section)):
+        for name in sorted(typed_in(section, typed)):
             outer = name.partition(".")[0]
             given = getattr(values, outer) if outer in values.model_fields_set else None
             changes[f"{section}.{outer}"] = to_jsonable_python(given)

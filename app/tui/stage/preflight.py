@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from app.tui.system import MeasuredSpeed
 from model.config import flops_per_token, parameter_count
-from pipeline.options.config import Config
+from pipeline.options.config import NOTHING_TYPED, Config
 from pipeline.planning.estimate import Estimate
 from pipeline.planning.inputs import Inputs, read_inputs
 from pipeline.planning.remedies import Remedy, remedies
@@ -33,7 +33,7 @@ class Outlook(NamedTuple):
 def outlook(config: Config, measured: MeasuredSpeed | None = None) -> Outlook:
     """What training with `config` would need; never raises: what is wrong becomes its problem."""
     try:
-        inputs = read_inputs(config)
+        inputs = read_inputs(config, NOTHING_TYPED)
         plan = _estimated(config, inputs, measured)
         return Outlook(_lines(inputs, plan, measured), plan, remedies(inputs, plan), None)
     except HatcheryError as error:
