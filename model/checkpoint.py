@@ -139,7 +139,7 @@ def read_weights(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
         RefusedError, UsageError: as `load_weights`.
     """
     if not path.is_dir():
-        return _read_old(path)
+        return _read_pt_file(path)
     config = load_config(path)
     return config, state_from_hf(_folder_tensors(path), config)
 
@@ -150,7 +150,7 @@ def describe(path: Path) -> ModelConfig:
     Raises:
         RefusedError, UsageError: as `load_config`; a `.pt` file that does not say what it holds.
     """
-    return load_config(path) if path.is_dir() else _read_old(path)[0]
+    return load_config(path) if path.is_dir() else _read_pt_file(path)[0]
 
 
 def load_config(folder: Path) -> ModelConfig:
@@ -220,7 +220,7 @@ def _folder_tensors(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _read_old(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+def _read_pt_file(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     """Description and weights of a `.pt` file: tensors under "model" or the like, or plain.
 
     The description is in the file ("config" or "model_config") or in a config.json beside it.
@@ -235,14 +235,14 @@ def _read_old(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
         section = described.get("model", described)
         config = parse_model_config(section, where=f"the config in {path}")
     else:
-        beside = next((p / CONFIG for p in path.parents[:2] if (p / CONFIG).is_file()), None)
-        if beside is None:
+        sibling = next((p / CONFIG for p in path.parents[:2] if (p / CONFIG).is_file()), None)
+        if sibling is None:
             raise RefusedError(
                 f"{path} does not say what model it holds.",
                 found="no config in it and no config.json beside it",
                 remedy=f"put the config.json that it was trained with into {path.parent}",
             )
-        config = read_model_config(beside)
+        config = read_model_config(sibling)
     own_names = "embedding.weight" in tensors
     return config, tensors if own_names else state_from_hf(tensors, config)
 
@@ -256,9 +256,11 @@ def _plain(name: str) -> str:
 
 def _refuse_misfit(model: GPT, state: Mapping[str, Tensor]) -> None:
     """Refuse missing, unexpected or wrongly shaped tensors by name."""
-    wanted = model.state_dict()
-    refuse_mismatch([n for n in wanted if n not in state], [n for n in state if n not in wanted])
-    for name, tensor in wanted.items():
+    expected = model.state_dict()
+    refuse_mismatch(
+        [n for n in expected if n not in state], [n for n in state if n not in expected]
+    )
+    for name, tensor in expected.items():
         if tensor.shape != state[name].shape:
             raise RefusedError(
                 f"The weights do not fit the model's description: {name} has another shape.",

@@ -15,42 +15,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from model.config import GATED, ModelConfig
-from model.layers.activations import activate
 from model.layers.attention import Kernel, attend, causal_mask, choose_kernel
 from model.layers.cache import KeyValueCache
 from model.layers.loss import mean_loss, token_losses
-from model.layers.norm import rms_norm
+from model.layers.norm import HeadNorm, Norm
 from model.layers.rope import RotaryEmbedding, rotate
 from utils.errors import UsageError
-
-
-class Norm(nn.Module):
-    """RMSNorm (Zhang & Sennrich 2019) or LayerNorm over the last dimension."""
-
-    def __init__(self, size: int, config: ModelConfig) -> None:
-        super().__init__()
-        self.size, self.eps, self.kind = (size,), config.layer_norm_eps, config.norm
-        self.weight = nn.Parameter(torch.ones(size)) if config.norm_gain else None
-        shifted = config.norm == "layernorm" and config.bias
-        self.bias = nn.Parameter(torch.zeros(size)) if shifted else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.kind == "rmsnorm":
-            return rms_norm(x, self.weight, self.eps)
-        return F.layer_norm(x, self.size, self.weight, self.bias, self.eps)
-
-
-class HeadNorm(nn.Module):
-    """RMSNorm of each head's query or key; the gains are shared by the heads of a block."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.eps = config.layer_norm_eps
-        self.weight = nn.Parameter(torch.ones(config.head_size)) if config.norm_gain else None
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, T, H or K, D)
-        x = rms_norm(x, None, self.eps)
-        return x if self.weight is None else x * self.weight
 
 
 class Attention(nn.Module):
@@ -93,6 +63,32 @@ class Attention(nn.Module):
         dropout = self.config.attention_dropout if self.training else 0.0
         mixed: Tensor = self.out(attend(q, k, v, mask, kernel, dropout).to(x.dtype))
         return mixed
+
+
+def activate(kind: str, x: Tensor) -> Tensor:
+    """Apply `kind` to x; a gated kind halves the last dimension, (..., 2F) -> (..., F).
+
+    The first half is the gate (Shazeer 2020, "GLU Variants Improve Transformer"); geglu and gelu
+    use the tanh form of GPT-2; relu2 is the squared ReLU (So et al. 2021, "Primer").
+
+    Raises:
+        ValueError: an unknown kind.
+    """
+    match kind:
+        case "swiglu":
+            gate, up = x.chunk(2, dim=-1)
+            return F.silu(gate) * up
+        case "geglu":
+            gate, up = x.chunk(2, dim=-1)
+            return F.gelu(gate, approximate="tanh") * up
+        case "reglu":
+            gate, up = x.chunk(2, dim=-1)
+            return F.relu(gate) * up
+        case "gelu":
+            return F.gelu(x, approximate="tanh")
+        case "relu2":
+            return F.relu(x).square()
+    raise ValueError(f"unknown activation {kind!r}")
 
 
 class MLP(nn.Module):
@@ -236,7 +232,7 @@ class GPT(nn.Module):
     def _mask(
         self, x: Tensor, start: int, positions: Tensor | None, kernel: Kernel
     ) -> Tensor | None:
-        """Additive mask (T, S) or (B, T, S), None where attention needs no telling."""
+        """Additive mask (T, S) or (B, T, S), None where the kernel needs none."""
         T = x.shape[1]
         if positions is not None:
             return causal_mask(positions, start + T, x.dtype)

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from model.config import ModelConfig
-from model.generation.batch import BatchScheduler, fit_prompt, new_tokens_wanted
+from model.generation.batch import BatchScheduler, fit_prompt, new_token_limit
 from model.generation.runner import runner_for
 from model.generation.sampling import NewToken
 from model.generation.settings import DEFAULT_LENGTH, SamplingSettings
@@ -95,7 +95,7 @@ def generate(
     """The prompts, each cut to fit and continued, a final stop id included."""
     context = model.config.max_position_embeddings
     results = [
-        fit_prompt(prompt, new_tokens_wanted(settings, len(prompt), context), context)
+        fit_prompt(prompt, new_token_limit(settings, len(prompt), context), context)
         for prompt in prompts
     ]
     for step in stream(model, prompts, settings):

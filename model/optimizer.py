@@ -212,10 +212,10 @@ def load_optimizer_state(
         described = part.state_dict()
         ordered = [p for group in part.param_groups for p in group["params"]]
         for index, parameter in enumerate(ordered if rest else []):
-            wanted = {key: f"{key}:{names[parameter]}" for key in keys}
-            missing += [name for name in wanted.values() if name not in rest]
+            expected = {key: f"{key}:{names[parameter]}" for key in keys}
+            missing += [name for name in expected.values() if name not in rest]
             described["state"][index] = {
-                key: rest.pop(name) for key, name in wanted.items() if name in rest
+                key: rest.pop(name) for key, name in expected.items() if name in rest
             }
         if not missing:
             part.load_state_dict(described)

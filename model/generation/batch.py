@@ -19,8 +19,8 @@ _PROMPT_BUDGET = 1024  # prompt tokens a step, so that a long prompt does not ho
 _SHORTEST_REUSE = 16  # tokens of a common prefix from which a slot is used again
 
 
-def new_tokens_wanted(settings: SamplingSettings, prompt: int, context: int) -> int:
-    """New tokens asked for after a prompt of `prompt` tokens; without a limit, a full context.
+def new_token_limit(settings: SamplingSettings, prompt: int, context: int) -> int:
+    """Most new tokens after a prompt of `prompt` tokens; without a limit, a full context.
 
     More than a full context only where the settings let it slide.
 
@@ -54,7 +54,7 @@ def fit_prompt(prompt: Sequence[int], new_tokens: int, context: int) -> list[int
 
 @dataclass
 class _Row:
-    """A text being written. Its slot holds the first `read` of the ids from `first` on."""
+    """A text being written. Its slot holds the first `cached` of the ids from `first` on."""
 
     settings: SamplingSettings
     ids: list[int]
@@ -62,12 +62,12 @@ class _Row:
     end: int  # length at which the row is full
     generator: torch.Generator
     slot: int
-    read: int
+    cached: int
     first: int = 0  # place of the oldest id that the model still sees
 
     @property
-    def unread(self) -> int:
-        return len(self.ids) - self.first - self.read
+    def pending(self) -> int:
+        return len(self.ids) - self.first - self.cached
 
 
 @dataclass
@@ -76,7 +76,7 @@ class _Slot:
 
     ids: list[int] = field(default_factory=list)
     row: int | None = None
-    left: int = 0  # step at which it became free
+    freed: int = 0  # step at which it became free
 
 
 class BatchScheduler:
@@ -109,9 +109,9 @@ class BatchScheduler:
         """
         context = self.runner.context
         self._check(prompt, settings)
-        wanted = new_tokens_wanted(settings, len(prompt), context)
-        ids = fit_prompt(prompt, wanted, context)
-        end = len(ids) + wanted if settings.slide else min(len(ids) + wanted, context)
+        limit = new_token_limit(settings, len(prompt), context)
+        ids = fit_prompt(prompt, limit, context)
+        end = len(ids) + limit if settings.slide else min(len(ids) + limit, context)
         if len(ids) >= end:
             return None
         seed = secrets.randbits(62) if settings.seed is None else settings.seed
@@ -127,23 +127,23 @@ class BatchScheduler:
         row = self._rows.pop(key, None)
         if row is not None:
             slot = self._slots[row.slot]
-            slot.ids = row.ids[row.first : row.first + row.read]
-            slot.row, slot.left = None, self._steps
+            slot.ids = row.ids[row.first : row.first + row.cached]
+            slot.row, slot.freed = None, self._steps
 
     def step(self) -> list[NewToken]:
-        """Read on, and decide the next token of every row whose text is read to its end."""
+        """Run the model once, and decide the next token of every row that is cached to its end."""
         self._steps += 1
         chunks, keys = self._chunks()
         if not chunks:
             return []
         logits = self.runner.forward(chunks)
         for chunk, key in zip(chunks, keys, strict=True):
-            self._rows[key].read += len(chunk.ids)
+            self._rows[key].cached += len(chunk.ids)
         places: dict[tuple[object, ...], list[int]] = {}
         for place, key in enumerate(keys):
             row = self._rows[key]
-            if not row.unread:
-                places.setdefault(row.settings.drawing, []).append(place)
+            if not row.pending:
+                places.setdefault(row.settings.sampled_alike, []).append(place)
         tokens = []
         for group in places.values():
             some = logits if len(group) == len(keys) else logits[group]
@@ -178,27 +178,27 @@ class BatchScheduler:
         free = [number for number, slot in enumerate(self._slots) if slot.row is None]
         repeats = settings.seed is not None or settings.temperature == 0
         if self.runner.exact or not repeats:
-            common = {number: _common(self._slots[number].ids, ids[:-1]) for number in free}
+            common = {number: _shared_prefix(self._slots[number].ids, ids[:-1]) for number in free}
             best = max(free, key=common.__getitem__)
             if common[best] >= _SHORTEST_REUSE:
                 return best, common[best]
         return min(free, key=lambda number: (len(self._slots[number].ids) > 0,
-                                             self._slots[number].left, number)), 0  # fmt: skip
+                                             self._slots[number].freed, number)), 0  # fmt: skip
 
     def _chunks(self) -> tuple[list[Chunk], list[int]]:
-        """What to read next: the newest token of every row, and of prompts as much as is fair."""
+        """What to run next: every row's newest token, and of prompts at most `_PROMPT_BUDGET`."""
         chunks, keys = [], []
         ahead = _PROMPT_BUDGET
         for key, row in self._rows.items():
             if row.settings.slide and len(row.ids) - row.first > self.runner.context:
-                row.first, row.read = len(row.ids) - self.runner.context // 2, 0
-            count = row.unread
+                row.first, row.cached = len(row.ids) - self.runner.context // 2, 0
+            count = row.pending
             if count > 1:
                 count = min(count, ahead)
                 ahead -= count
             if count:
-                begin = row.first + row.read
-                chunks.append(Chunk(row.slot, row.read, row.ids[begin : begin + count]))
+                begin = row.first + row.cached
+                chunks.append(Chunk(row.slot, row.cached, row.ids[begin : begin + count]))
                 keys.append(key)
         return chunks, keys
 
@@ -221,9 +221,9 @@ class BatchScheduler:
         return tokens
 
 
-def _common(held: Sequence[int], wanted: Sequence[int]) -> int:
-    """Length of the beginning that both share."""
-    for place, (a, b) in enumerate(zip(held, wanted, strict=False)):
+def _shared_prefix(cached: Sequence[int], prompt: Sequence[int]) -> int:
+    """Length of the prefix that both have."""
+    for place, (a, b) in enumerate(zip(cached, prompt, strict=False)):
         if a != b:
             return place
-    return min(len(held), len(wanted))
+    return min(len(cached), len(prompt))

@@ -87,15 +87,15 @@ def draw(
             candidates, ids = keep_likely(candidates, settings)
         cumulative = candidates.softmax(dim=-1).cumsum(dim=-1)
         draws = torch.cat([torch.rand(1, generator=generator) for generator in generators])
-        wanted = draws.to(scores.device)[:, None] * cumulative[:, -1:]
-        place = torch.searchsorted(cumulative, wanted, right=True)
+        thresholds = draws.to(scores.device)[:, None] * cumulative[:, -1:]
+        place = torch.searchsorted(cumulative, thresholds, right=True)
         place.clamp_(max=candidates.shape[1] - 1)
         chosen = (place if ids is None else ids.gather(1, place))[:, 0]
     decided = logits.gather(1, chosen[:, None])[:, 0] - total
     named: list[Alternatives] = [()] * len(logits)
     if settings.alternatives:
         best, best_ids = likeliest(logits, min(settings.alternatives, logits.shape[1]))
-        named = name(best_ids, best - total[:, None])
+        named = pair_alternatives(best_ids, best - total[:, None])
     return Drawn(chosen.tolist(), decided.tolist(), named)
 
 
@@ -116,7 +116,7 @@ def argmax_logsumexp(scores: Tensor) -> ArgmaxLogsumexp:
     return ArgmaxLogsumexp(*found)
 
 
-def name(ids: Tensor, logprobs: Tensor) -> list[Alternatives]:
+def pair_alternatives(ids: Tensor, logprobs: Tensor) -> list[Alternatives]:
     """Ids and their log-probabilities (rows, k) in pairs."""
     rows = zip(ids.tolist(), logprobs.tolist(), strict=True)
     return [tuple(zip(*row, strict=True)) for row in rows]
@@ -192,7 +192,7 @@ def penalise_drawn(
 
 def add_bias(scores: Tensor, bias: Sequence[tuple[int, float]]) -> Tensor:
     """Add to the scores of some ids, in every row."""
-    ids, wished = zip(*bias, strict=True)
+    ids, offsets = zip(*bias, strict=True)
     added = torch.zeros_like(scores[0])
-    added[list(ids)] = scores.new_tensor(wished)
+    added[list(ids)] = scores.new_tensor(offsets)
     return scores + added

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.generation.sampling import Alternatives, argmax_logsumexp, likeliest, name
+from model.generation.sampling import Alternatives, argmax_logsumexp, likeliest, pair_alternatives
 
 
 @dataclass(frozen=True)
@@ -33,26 +33,25 @@ class Scores:
     likeliest_logprobs: Tensor
 
     def __iter__(self) -> Iterator[Scored]:
-        named = name(self.likeliest, self.likeliest_logprobs)
+        named = pair_alternatives(self.likeliest, self.likeliest_logprobs)
         return map(Scored, self.ids, self.logprobs.tolist(), named)
 
 
 def score(
     pieces: Iterable[Tensor], ids: Sequence[int], vocabulary: int, alternatives: int
 ) -> Iterator[Scores]:
-    """What `pieces`, a runner's `logits_along`, say of the ids, the first of which has nothing
-    before it.
+    """Log-probabilities of the ids but the first, from `pieces`, a runner's `logits_along`.
 
     Ids from `vocabulary` on do not count: a padded head has more than the tokenizer.
     """
     done = 1
     for piece in pieces:
         logits = piece[:, :vocabulary]
-        wanted = ids[done : done + len(logits)]
-        logits, done = logits[: len(wanted)], done + len(wanted)
+        following = ids[done : done + len(logits)]
+        logits, done = logits[: len(following)], done + len(following)
         totals = argmax_logsumexp(logits).logsumexp
-        places = torch.tensor(wanted, device=logits.device)[:, None]
+        places = torch.tensor(following, device=logits.device)[:, None]
         logprobs = logits.gather(1, places)[:, 0] - totals
         best, best_ids = likeliest(logits, min(alternatives, logits.shape[1]))
         found = (logprobs, best_ids.int(), best - totals[:, None])
-        yield Scores(wanted, *(tensor.cpu() for tensor in found))
+        yield Scores(following, *(tensor.cpu() for tensor in found))

@@ -62,7 +62,7 @@ class SamplingSettings:
         return bool(self.presence_penalty or self.frequency_penalty)
 
     @property
-    def drawing(self) -> tuple[object, ...]:
+    def sampled_alike(self) -> tuple[object, ...]:
         """What decides how a token is drawn: rows in which it is equal are drawn together."""
         limits = (self.temperature, self.top_k, self.top_p, self.min_p)
         penalties = (self.repetition_penalty, self.presence_penalty, self.frequency_penalty)

@@ -90,9 +90,9 @@ def _centre(state: dict[str, Tensor]) -> None:
 def _repeat_shared_heads(state: dict[str, Tensor], config: ModelConfig) -> None:
     """Give each query head a key and a value head of its own."""
     H, K, D = config.num_heads, config.kv_heads, config.head_size
-    owner = torch.arange(H) // (H // K)  # the key head that a query head reads
+    kv_head = torch.arange(H) // (H // K)  # the key head that a query head reads
     for name, tensor in state.items():
         if ".qkv." in name:
             heads = tensor.view(H + 2 * K, D, *tensor.shape[1:])
             q, k, v = torch.split(heads, [H, K, K])
-            state[name] = torch.cat((q, k[owner], v[owner])).flatten(0, 1)
+            state[name] = torch.cat((q, k[kv_head], v[kv_head])).flatten(0, 1)

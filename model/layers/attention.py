@@ -19,17 +19,17 @@ from utils.errors import HatcheryError
 Kernel = Literal["math", "sdpa", "flash"]
 
 
-def choose_kernel(wanted: str, device: torch.device, length: int, *, training: bool) -> Kernel:
-    """The kernel for `length` new positions on `device`; an explicit wish is obeyed.
+def choose_kernel(requested: str, device: torch.device, length: int, *, training: bool) -> Kernel:
+    """The kernel for `length` new positions on `device`; an explicit one is taken.
 
     On CUDA training insists on flash, since any other kernel silently costs half of the speed;
     generation, which may run in float32, leaves the choice to SDPA.
     """
-    if wanted == "auto":
+    if requested == "auto":
         if device.type == "cuda" and training:
             return "flash"
         return "math" if device.type == "cpu" and length <= MATH_UP_TO else "sdpa"
-    return wanted  # type: ignore[return-value]
+    return requested  # type: ignore[return-value]
 
 
 def causal_mask(positions: Tensor, seen: int, dtype: torch.dtype) -> Tensor:

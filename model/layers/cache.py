@@ -25,10 +25,10 @@ class KeyValueCache:
         dtype: torch.dtype,
     ) -> None:
         shape = (config.num_layers, rows, config.kv_heads, capacity, config.head_size)
-        self._hold(torch.zeros(shape, device=device, dtype=dtype), None)
+        self._set_tensors(torch.zeros(shape, device=device, dtype=dtype), None)
         self.length = 0
 
-    def _hold(self, keys: Tensor, values: Tensor | None) -> None:
+    def _set_tensors(self, keys: Tensor, values: Tensor | None) -> None:
         """Take (layers, rows, K, capacity, D) each; values are made like the keys."""
         self._all_keys = keys
         self._all_values = torch.zeros_like(keys) if values is None else values
@@ -44,7 +44,7 @@ class KeyValueCache:
     def view(self, first: int, count: int) -> "KeyValueCache":
         """The rows first ... first + count - 1 as a cache of their own, in the same memory."""
         view = object.__new__(KeyValueCache)
-        view._hold(
+        view._set_tensors(
             self._all_keys[:, first : first + count], self._all_values[:, first : first + count]
         )
         view.length = 0
@@ -68,7 +68,7 @@ class KeyValueCache:
         return True
 
     def grow(self, rows: int, capacity: int) -> None:
-        """Make room for more; what is held stays, views made before lose touch."""
+        """Make room for more; what is cached stays, views made before keep the old memory."""
         layers, old_rows, heads, old_capacity, size = self._all_keys.shape
         shape = (layers, max(rows, old_rows), heads, max(capacity, old_capacity), size)
         grown = []
@@ -76,14 +76,14 @@ class KeyValueCache:
             new = old.new_zeros(shape)
             new[:, :old_rows, :, :old_capacity] = old
             grown.append(new)
-        self._hold(*grown)
+        self._set_tensors(*grown)
 
     def swap(self, a: int, b: int, length: int) -> None:
         """Exchange the first `length` positions of two rows."""
-        for held in (self._all_keys, self._all_values):
-            kept = held[:, a, :, :length].clone()
-            held[:, a, :, :length] = held[:, b, :, :length]
-            held[:, b, :, :length] = kept
+        for tensor in (self._all_keys, self._all_values):
+            saved = tensor[:, a, :, :length].clone()
+            tensor[:, a, :, :length] = tensor[:, b, :, :length]
+            tensor[:, b, :, :length] = saved
 
     def begin(self, count: int) -> None:
         """Announce `count` new positions, before the first layer updates."""

@@ -28,11 +28,11 @@ def token_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     parts = []
     with torch.no_grad():
         size = slice_length(len(weight))
-        for rows, wanted in zip(_slices(hidden, size), _slices(targets, size), strict=True):
+        for rows, labels in zip(_slices(hidden, size), _slices(targets, size), strict=True):
             logits = (rows @ weight.T).float()
             parts.append(
                 torch.nn.functional.cross_entropy(
-                    logits, wanted, ignore_index=IGNORED, reduction="none"
+                    logits, labels, ignore_index=IGNORED, reduction="none"
                 )
             )
     return torch.cat(parts)
@@ -58,15 +58,15 @@ class _HeadLoss(torch.autograd.Function):
         hidden_gradients = []
         weight_gradient = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
         size = slice_length(len(weight))
-        for rows, wanted, counted in zip(
+        for rows, labels, mask in zip(
             _slices(hidden, size), _slices(targets, size), _slices(valid, size), strict=True
         ):
-            index = wanted.clamp(min=0)[:, None]
+            index = labels.clamp(min=0)[:, None]
             scores = (rows @ weight.T).float().log_softmax(dim=-1)  # (n, V)
-            total = total - (scores.gather(1, index)[:, 0] * counted).sum()
+            total = total - (scores.gather(1, index)[:, 0] * mask).sum()
             gradient = scores.exp_()
             gradient.scatter_add_(1, index, gradient.new_full((len(index), 1), -1.0))
-            gradient = gradient.mul_(counted[:, None]).to(hidden.dtype)
+            gradient = gradient.mul_(mask[:, None]).to(hidden.dtype)
             hidden_gradients.append(gradient @ weight)
             weight_gradient += gradient.T @ rows
         ctx.save_for_backward(torch.cat(hidden_gradients), weight_gradient, count)

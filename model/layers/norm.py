@@ -1,15 +1,47 @@
-"""RMSNorm (Zhang & Sennrich 2019) in as few passes over memory as a CPU allows.
+"""The norms of a model: RMSNorm (Zhang & Sennrich 2019) or LayerNorm of the residual stream, and
+RMSNorm of queries and keys.
 
-torch's own is one kernel on a GPU and a chain of six operations on a CPU, thirteen with gradients,
-where each costs a pass over memory.
+torch's RMSNorm is one kernel on a GPU and a chain of six operations on a CPU, thirteen with
+gradients, where each costs a pass over memory; here it takes as few passes as a CPU allows.
 """
 
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from model.config import ModelConfig
+
+
+class Norm(nn.Module):
+    """RMSNorm (Zhang & Sennrich 2019) or LayerNorm over the last dimension."""
+
+    def __init__(self, size: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.size, self.eps, self.kind = (size,), config.layer_norm_eps, config.norm
+        self.weight = nn.Parameter(torch.ones(size)) if config.norm_gain else None
+        shifted = config.norm == "layernorm" and config.bias
+        self.bias = nn.Parameter(torch.zeros(size)) if shifted else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kind == "rmsnorm":
+            return rms_norm(x, self.weight, self.eps)
+        return F.layer_norm(x, self.size, self.weight, self.bias, self.eps)
+
+
+class HeadNorm(nn.Module):
+    """RMSNorm of each head's query or key; the gains are shared by the heads of a block."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.eps = config.layer_norm_eps
+        self.weight = nn.Parameter(torch.ones(config.head_size)) if config.norm_gain else None
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, T, H or K, D)
+        x = rms_norm(x, None, self.eps)
+        return x if self.weight is None else x * self.weight
 
 
 def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:

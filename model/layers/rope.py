@@ -1,4 +1,4 @@
-"""Rotary positions: pairs of channels turned by an angle that grows with the position.
+"""Rotary positions: pairs of channels rotated by an angle that grows with the position.
 
 Su et al. 2021, "RoFormer". Channel i is paired with channel i + head_dim/2, the layout of Hugging
 Face's Llama; a checkpoint that pairs neighbours (2i, 2i+1) must be permuted first.
@@ -39,8 +39,8 @@ def _llama3(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
 class RotaryEmbedding(nn.Module):
     """Tables of cosines and sines, (max_position_embeddings, head_dim), always float32.
 
-    Both halves of a head turn by the same angles; the sines of the first half are negative, so
-    that turning x is x * cos + swapped(x) * sin.
+    Both halves of a head rotate by the same angles; the sines of the first half are negative, so
+    that x rotated is x * cos + swapped(x) * sin.
 
     They are not saved, and `.to(torch.bfloat16)` leaves them alone: at position 1000 a bfloat16
     angle would be wrong by whole turns.
@@ -80,12 +80,12 @@ class RotaryEmbedding(nn.Module):
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the channel pairs of x (B, T, H, D): heads first, (B, H, T, D), in the dtype of x.
+    """Rotate the channel pairs of x (B, T, H, D): heads first, (B, H, T, D), in the dtype of x.
 
     cos and sin are (B or 1, 1, T, D), as `RotaryEmbedding` gives them.
     """
-    turned: Tensor = _Rotate.apply(x, cos, sin)  # type: ignore[no-untyped-call]
-    return turned
+    rotated: Tensor = _Rotate.apply(x, cos, sin)  # type: ignore[no-untyped-call]
+    return rotated
 
 
 class _Rotate(torch.autograd.Function):
@@ -94,16 +94,16 @@ class _Rotate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        return _turn(x.transpose(1, 2), cos, sin)
+        return _rotated(x.transpose(1, 2), cos, sin)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
-        return _turn(upstream, cos, -sin).transpose(1, 2), None, None
+        return _rotated(upstream, cos, -sin).transpose(1, 2), None, None
 
 
-def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x (B, H, T, D) turned, contiguous; sin has the minus of its first half built in."""
+def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x (B, H, T, D) rotated, contiguous; sin has the minus of its first half built in."""
     a, b = x.chunk(2, dim=-1)
     return torch.cat((b, a), dim=-1).mul(sin).addcmul(x, cos).to(x.dtype)

@@ -17,7 +17,7 @@ DECODE = Path(__file__).with_name("decode.c")
 _FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 _PROCESSOR = ("-march=native", "-mcpu=native")  # the second for compilers that have no first on ARM
 _THREADING = ("-fopenmp", "-fopenmp-simd")  # the second where there is no OpenMP: one thread
-_PATIENCE = 60  # seconds; two are usual
+_TIMEOUT = 60  # seconds; two are usual
 
 
 @cache
@@ -29,21 +29,21 @@ def load(source: Path) -> ctypes.CDLL | None:
     folder cannot be written, every process compiles for itself.
     """
     try:
-        kept = _cache_folder() / f"{source.stem}-{_fingerprint(source)}.so"
-        if kept.is_file():
-            return ctypes.CDLL(str(kept))
+        cached = _cache_folder() / f"{source.stem}-{_fingerprint(source)}.so"
+        if cached.is_file():
+            return ctypes.CDLL(str(cached))
         try:
-            kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            folder = tempfile.TemporaryDirectory(dir=kept.parent)
+            cached.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            folder = tempfile.TemporaryDirectory(dir=cached.parent)
         except OSError:
             folder = tempfile.TemporaryDirectory()
         with folder as name:
-            built = Path(name, kept.name)
+            built = Path(name, cached.name)
             if not _compile(source, built):
                 return None
             library = ctypes.CDLL(str(built))
-            if Path(name).parent == kept.parent:
-                built.replace(kept)
+            if Path(name).parent == cached.parent:
+                built.replace(cached)
             return library
     except OSError:
         return None
@@ -58,7 +58,7 @@ def _compile(source: Path, target: Path) -> bool:
         flags = (*_FLAGS, processor, threading)
         command = [compiler, *flags, str(source), "-o", str(target), "-lm"]
         try:
-            done = subprocess.run(command, capture_output=True, timeout=_PATIENCE, check=False)
+            done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT, check=False)
         except (OSError, subprocess.TimeoutExpired):
             return False
         if done.returncode == 0:
@@ -79,8 +79,8 @@ def _fingerprint(source: Path) -> str:
     digest.update(" ".join((*_FLAGS, platform.system(), platform.machine())).encode())
     try:
         lines = set(Path("/proc/cpuinfo").read_text().splitlines())
-        telling = sorted(line for line in lines if line.startswith(("flags", "model name")))
-        digest.update("".join(telling).encode())
+        identifying = sorted(line for line in lines if line.startswith(("flags", "model name")))
+        digest.update("".join(identifying).encode())
     except OSError:
         digest.update(platform.processor().encode())
     return digest.hexdigest()[:16]

@@ -14,8 +14,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from model.gpt import GPT, Block, Norm
+from model.gpt import GPT, Block
 from model.layers.cache import KeyValueCache
+from model.layers.norm import Norm
 from model.native.build import DECODE, load
 from model.native.threads import ThreadChoice, candidates
 from model.quantization.layers import Int4Linear, Int8Linear, Int8Table
@@ -86,7 +87,7 @@ class NativeDecoder:
     def __init__(self, model: GPT, library: ctypes.CDLL) -> None:
         self._step = library.decode_step
         self._config = model.config
-        self._kept: list[Tensor] = []  # what C points to lives as long as this object
+        self._pointed_to: list[Tensor] = []  # lives as long as this object
         self._buffers = [torch.empty(0)] * 5
         self._most_threads = torch.get_num_threads()
         self._threads: dict[int, ThreadChoice] = {}
@@ -112,9 +113,9 @@ class NativeDecoder:
         firsts = [0, *accumulate(map(len, ids))]
         texts, rows = len(ids), firsts[-1]
         choice = self._choice(rows)
-        count = threads or choice.now
+        count = threads or choice.threads
         keys, values = cache.tensors
-        held = _Cache(
+        cached = _Cache(
             *(tensor.data_ptr() for tensor in (keys, values)),
             *keys.stride()[:2],
             cache.capacity,
@@ -123,16 +124,16 @@ class NativeDecoder:
         lists = [(_int * len(n))(*n) for n in (list(chain(*ids)), firsts, starts, slots)]
         batch = _Batch(*(ctypes.cast(n, _pointer) for n in lists), texts)
         logits = torch.empty(rows if every else texts, self._config.vocab_size)
-        room = self._room(rows, cache.capacity, count)
+        scratch = self._scratch(rows, cache.capacity, count)
         begin = time.perf_counter()
         self._step(
-            *map(ctypes.byref, (self._model, held, room, batch)),
+            *map(ctypes.byref, (self._model, cached, scratch, batch)),
             _pointer(logits.data_ptr()),
             every,
             count,
         )
         if threads is None:
-            choice.took(time.perf_counter() - begin)
+            choice.record(time.perf_counter() - begin)
         return logits
 
     def _choice(self, rows: int) -> ThreadChoice:
@@ -143,7 +144,7 @@ class NativeDecoder:
             self._threads[rows] = ThreadChoice(candidates(most) if rows <= _FEW_ROWS else [most])
         return self._threads[rows]
 
-    def _room(self, rows: int, capacity: int, threads: int) -> _Scratch:
+    def _scratch(self, rows: int, capacity: int, threads: int) -> _Scratch:
         """Memory for a step; buffers are replaced where they are too small."""
         c = self._config
         heads, mlp = c.num_heads * c.head_size, c.mlp_size
@@ -223,7 +224,7 @@ class NativeDecoder:
         return None if values is None else self._address(values.detach().float().contiguous())
 
     def _address(self, values: Tensor) -> int:
-        self._kept.append(values)
+        self._pointed_to.append(values)
         return values.data_ptr()
 
 

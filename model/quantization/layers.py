@@ -47,7 +47,7 @@ class Int8Linear(nn.Module):
         scales = (weight.abs().amax(1) / 127).bfloat16()
         scales = torch.where(scales == 0, torch.ones_like(scales), scales)
         quantized = (weight / scales.float()[:, None]).round_().clamp_(-127, 127).to(torch.int8)
-        _hold(self, quantized=quantized, scales=scales, bias=bias)
+        _register(self, quantized=quantized, scales=scales, bias=bias)
         device = weight.device
         self.fast = weight.shape[1] % _INT8_INPUTS == 0 and _int8_works(device)
         self._half = device.type == "cpu" and fast_half(device)
@@ -86,7 +86,7 @@ class Int4Linear(nn.Module):
             quantized, factors = _pack_cuda(quantized), factors.transpose(0, 1).contiguous()
         else:
             quantized = _halves(quantized)
-        _hold(self, quantized=quantized, factors=factors, bias=bias)
+        _register(self, quantized=quantized, factors=factors, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self._multiply(x.reshape(-1, x.shape[-1]), self.quantized, self.factors)
@@ -146,7 +146,7 @@ def from_int4(quantized: Tensor, factors: Tensor) -> Tensor:
     return weights.view(quantized.shape)
 
 
-def _hold(module: nn.Module, **buffers: Tensor | None) -> None:
+def _register(module: nn.Module, **buffers: Tensor | None) -> None:
     """Keep tensors that `.to(device)` moves and that no checkpoint holds."""
     for name, tensor in buffers.items():
         module.register_buffer(name, tensor, persistent=False)

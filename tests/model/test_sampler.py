@@ -14,17 +14,21 @@ import torch
 
 from model.config import ModelConfig
 from model.generation.batch import BatchScheduler, fit_prompt
-from model.generation.runner import runner_for
+from model.generation.cuda_graph import CudaGraphDecoder
+from model.generation.runner import TorchRunner, runner_for
 from model.generation.sampling import (
     NewToken,
     SamplingSettings,
+    draw,
     keep_likely,
+    likeliest,
     penalise_drawn,
     penalise_repetition,
 )
 from model.gpt import GPT
 from model.language_model import LanguageModel, generate, stream
 from model.layers.cache import KeyValueCache
+from model.quantization.model import QuantizedGPT
 from utils.errors import UsageError
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -32,6 +36,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "gpt2": {"position": "learned", "norm": "layernorm", "mlp": "gelu", "bias": True},
     "sdpa": {"attention": "sdpa"},
 }
+FORMS = ["float32", "bfloat16", "int8", "int4"]
 PROMPTS = [[1, 2, 3], [5] * 17, [7], [9, 8, 7, 6, 5, 4, 3, 2, 1]]
 
 
@@ -48,6 +53,14 @@ def lively(**changes: Any) -> LanguageModel:
         "tie_word_embeddings": False,
     }
     return LanguageModel(ModelConfig(**(sizes | changes))).eval()
+
+
+def in_form(form: str, model: GPT | None = None) -> GPT:
+    model = model or lively(num_kv_heads=2, hidden_size=64)
+    if form in ("int8", "int4"):
+        state = dict(model.state_dict())
+        return QuantizedGPT(model.config, state, form, model.device, model.dtype)  # type: ignore[arg-type]
+    return model.to(getattr(torch, form))
 
 
 def greedy(**changes: Any) -> SamplingSettings:
@@ -326,3 +339,58 @@ def test_the_settings_are_read_without_torch() -> None:
     script = "import sys, model.generation.settings; sys.exit('torch' in sys.modules)"
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", script], cwd=root, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_captured_step_writes_the_same_text(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = lively(**KINDS[kind])
+    captured = []
+
+    def capture(run: Any) -> Any:
+        captured.append(run)
+        return run
+
+    runner = TorchRunner(model)
+    monkeypatch.setattr(runner, "_graphs", CudaGraphDecoder(model, capture))
+    batch = BatchScheduler(runner, 4)
+    keys = [batch.join(prompt, greedy(max_new_tokens=18)) for prompt in PROMPTS]
+    texts: dict[int | None, list[int]] = {key: [] for key in keys}
+    while batch:
+        for token in batch.step():
+            texts[token.row].append(token.id)
+    for key, prompt in zip(keys, PROMPTS, strict=True):
+        assert texts[key] == naive_greedy(model, prompt, 18)[len(prompt) :]
+    assert captured
+
+
+@pytest.mark.parametrize("size", [64, 1000, 6400])
+def test_the_likeliest_are_found_group_by_group(size: int) -> None:
+    scores = torch.randn(3, size)
+    best, ids = likeliest(scores, 20)
+    expected = scores.topk(20)
+    assert torch.equal(best, expected.values)
+    assert torch.equal(ids, expected.indices)
+
+
+def test_without_limits_every_token_is_drawn_as_often_as_it_is_likely() -> None:
+    scores = torch.tensor([[0.3, 0.05, 0.5, 0.15]]).log()
+    settings = SamplingSettings(temperature=1.0, top_k=None, top_p=1.0)
+    assert not settings.limited
+    generators = [torch.Generator().manual_seed(row) for row in range(4000)]
+    drawn = draw(scores.expand(4000, 4), settings, generators, [()] * 4000).ids
+    shares = torch.bincount(torch.tensor(drawn), minlength=4) / 4000
+    torch.testing.assert_close(shares, scores[0].exp(), rtol=0, atol=0.03)
+
+
+def test_limits_are_the_same_for_a_vocabulary_too_large_to_sort() -> None:
+    scores = 3 * torch.randn(2, 5000)
+    for limits in ({"top_p": 0.6}, {"top_p": 1.0, "min_p": 0.05}, {"top_p": 0.99999}):
+        settings = SamplingSettings(top_k=None, **limits)  # type: ignore[arg-type]
+        sorted_all = SamplingSettings(top_k=5000, **limits)  # type: ignore[arg-type]
+        (best, ids), (all_best, all_ids) = (keep_likely(scores, s) for s in (settings, sorted_all))
+        assert kept(best, ids) == kept(all_best, all_ids)
+
+
+def kept(best: torch.Tensor, ids: torch.Tensor) -> Sequence[list[int]]:
+    pairs = zip(best, ids, strict=True)
+    return [row_ids[row > float("-inf")].tolist() for row, row_ids in pairs]

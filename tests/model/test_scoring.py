@@ -14,14 +14,13 @@ from model.generation.runner import (
     NativeRunner,
     TorchRunner,
     UncachedRunner,
+    native_decoder,
     runner_for,
 )
 from model.generation.sampling import SamplingSettings
 from model.generation.scoring import Scored, score
 from model.gpt import GPT
-from model.native.decoder import native_decoder
-from tests.model.test_decode import FORMS, in_form
-from tests.model.test_sampler import KINDS, greedy, lively, naive_greedy
+from tests.model.test_sampler import FORMS, KINDS, greedy, in_form, lively, naive_greedy
 
 TEXT = [(7 * i * i + 3) % 53 for i in range(37)]
 

@@ -1,30 +1,58 @@
-"""The fast ways to the next token compute what the model computes."""
+"""The C engine computes what the model computes, to the bit whatever stands beside a text; and
+without it torch computes the same.
+"""
 
-from collections.abc import Iterator, Sequence
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 from model.generation.batch import BatchScheduler
-from model.generation.cuda_graph import CudaGraphDecoder
-from model.generation.runner import Chunk, NativeRunner, TorchRunner, runner_for
-from model.generation.sampling import (
-    SamplingSettings,
-    argmax_logsumexp,
-    draw,
-    keep_likely,
-    likeliest,
-)
+from model.generation.runner import Chunk, NativeRunner, TorchRunner, native_decoder, runner_for
+from model.generation.sampling import argmax_logsumexp
 from model.gpt import GPT
 from model.layers.cache import KeyValueCache
-from model.native import build
-from model.native.decoder import NativeDecoder, native_decoder
-from model.native.threads import ThreadChoice, candidates
 from model.quantization.layers import Int4Linear, Int8Linear
 from model.quantization.model import QuantizedGPT
-from tests.model.test_sampler import KINDS, PROMPTS, greedy, lively, naive_greedy
+from tests.conftest import ROOT
+from tests.model.test_sampler import FORMS, KINDS, PROMPTS, greedy, in_form, lively, naive_greedy
+
+if TYPE_CHECKING:
+    from model.native.decoder import NativeDecoder
+
+build = pytest.importorskip("model.native.build", reason="model/native was deleted")
+threads = pytest.importorskip("model.native.threads", reason="model/native was deleted")
+
+# What a program without the engine writes and scores, in every number format.
+_WITHOUT = """
+import json, sys
+# An editable installation would find the folder in the source tree.
+sys.meta_path = [f for f in sys.meta_path if not f.__module__.startswith("__editable__")]
+import torch
+from model.generation import runner, scoring
+from model.language_model import create_model, generate
+from model.generation.settings import SamplingSettings
+from model.quantization.model import QuantizedGPT
+import pipeline.inference.stage, pipeline.server.engine.worker, pipeline.train.session
+
+shape = json.loads(sys.argv[1])
+torch.manual_seed(0)
+model = create_model(shape).eval()
+small = QuantizedGPT(model.config, dict(model.state_dict()), "int8", model.device, model.dtype)
+native = [name for name in sys.modules if name.startswith("model.native")]
+chosen = type(runner.runner_for(model)).__name__
+texts = [generate(each, [[1, 2, 3]], SamplingSettings(temperature=0, max_new_tokens=12))
+         for each in (model, small)]
+pieces = runner.runner_for(model).logits_along(texts[0][0][:-1])
+scores = [one.logprob for piece in scoring.score(pieces, texts[0][0], 53, 2) for one in piece]
+print(json.dumps([native, chosen, texts, scores]))
+"""
 
 SHAPES: dict[str, dict[str, Any]] = KINDS | {
     "odd sizes": {"hidden_size": 36, "head_dim": 10, "vocab_size": 51, "norm_gain": False},
@@ -33,8 +61,6 @@ SHAPES: dict[str, dict[str, Any]] = KINDS | {
     "reglu": {"mlp": "reglu", "num_kv_heads": 1, "rope_scaling": {"kind": "linear", "factor": 2}},
 }
 
-FORMS = ["float32", "bfloat16", "int8", "int4"]
-
 
 @pytest.fixture(autouse=True)
 def no_gradients() -> Iterator[None]:
@@ -42,14 +68,14 @@ def no_gradients() -> Iterator[None]:
         yield
 
 
-def decoder(model: GPT) -> NativeDecoder:
+def decoder(model: GPT) -> "NativeDecoder":
     found = native_decoder(model)
     if found is None:
         pytest.skip("no C compiler here")
     return found
 
 
-def written(model: GPT, step: NativeDecoder, ids: torch.Tensor) -> torch.Tensor:
+def written(model: GPT, step: "NativeDecoder", ids: torch.Tensor) -> torch.Tensor:
     """Logits after the last of ids (B, T), which a cache took in one by one."""
     cache = KeyValueCache(model.config, len(ids), 40, device=model.device, dtype=model.dtype)
     rows = range(len(ids))
@@ -155,14 +181,6 @@ def test_nan_stays_nan(form: str) -> None:
     assert written(model, decoder(model), torch.tensor([[1, 2]])).isnan().all()
 
 
-def in_form(form: str, model: GPT | None = None) -> GPT:
-    model = model or lively(num_kv_heads=2, hidden_size=64)
-    if form in ("int8", "int4"):
-        state = dict(model.state_dict())
-        return QuantizedGPT(model.config, state, form, model.device, model.dtype)  # type: ignore[arg-type]
-    return model.to(getattr(torch, form))
-
-
 def test_without_a_compiler_torch_computes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(build.shutil, "which", lambda name: None)
     monkeypatch.setattr("model.native.decoder.load", build.load.__wrapped__)
@@ -206,35 +224,13 @@ def test_a_cache_folder_that_cannot_be_written_is_no_obstacle(
     assert library.answer() == 42
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_recorded_step_writes_the_same_text(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = lively(**KINDS[kind])
-    recorded = []
-
-    def record(run: Any) -> Any:
-        recorded.append(run)
-        return run
-
-    runner = TorchRunner(model)
-    monkeypatch.setattr(runner, "_graphs", CudaGraphDecoder(model, record))
-    batch = BatchScheduler(runner, 4)
-    keys = [batch.join(prompt, greedy(max_new_tokens=18)) for prompt in PROMPTS]
-    texts: dict[int | None, list[int]] = {key: [] for key in keys}
-    while batch:
-        for token in batch.step():
-            texts[token.row].append(token.id)
-    for key, prompt in zip(keys, PROMPTS, strict=True):
-        assert texts[key] == naive_greedy(model, prompt, 18)[len(prompt) :]
-    assert recorded
-
-
 def chosen(times: dict[int, float], steps: int) -> list[int]:
     """The numbers of threads that are chosen where a step with n of them takes times[n]."""
-    choice = ThreadChoice(list(times))
+    choice = threads.ThreadChoice(list(times))
     result = []
     for _ in range(steps):
-        result.append(choice.now)
-        choice.took(times[choice.now])
+        result.append(choice.threads)
+        choice.record(times[choice.threads])
     return result
 
 
@@ -248,12 +244,12 @@ def test_the_number_of_threads_is_the_fastest_and_is_tried_again(best: int) -> N
 
 
 def test_a_choice_that_turns_slow_is_made_anew() -> None:
-    choice = ThreadChoice([1, 2])
+    choice = threads.ThreadChoice([1, 2])
     for seconds in (2, 2, 2, 1, 1, 1, 1, 5, 1, 5, 5):
-        choice.took(seconds)
-    assert choice.now == 2
-    choice.took(5)
-    assert choice.now == 1
+        choice.record(seconds)
+    assert choice.threads == 2
+    choice.record(5)
+    assert choice.threads == 1
 
 
 def test_a_hopeless_number_of_threads_is_tried_once() -> None:
@@ -261,7 +257,7 @@ def test_a_hopeless_number_of_threads_is_tried_once() -> None:
 
 
 def test_all_threads_are_among_the_candidates() -> None:
-    assert [candidates(n) for n in (1, 2, 6)] == [[1], [1, 2], [1, 2, 4, 6]]
+    assert [threads.candidates(n) for n in (1, 2, 6)] == [[1], [1, 2], [1, 2, 4, 6]]
 
 
 @pytest.mark.parametrize("size", [1, 7, 256, 1000, 6400])
@@ -278,34 +274,20 @@ def test_the_argmax_and_logsumexp_in_c_are_torchs(size: int) -> None:
     assert 0 <= found.argmax[2] < size
 
 
-@pytest.mark.parametrize("size", [64, 1000, 6400])
-def test_the_likeliest_are_found_group_by_group(size: int) -> None:
-    scores = torch.randn(3, size)
-    best, ids = likeliest(scores, 20)
-    expected = scores.topk(20)
-    assert torch.equal(best, expected.values)
-    assert torch.equal(ids, expected.indices)
-
-
-def test_without_limits_every_token_is_drawn_as_often_as_it_is_likely() -> None:
-    scores = torch.tensor([[0.3, 0.05, 0.5, 0.15]]).log()
-    settings = SamplingSettings(temperature=1.0, top_k=None, top_p=1.0)
-    assert not settings.limited
-    generators = [torch.Generator().manual_seed(row) for row in range(4000)]
-    drawn = draw(scores.expand(4000, 4), settings, generators, [()] * 4000).ids
-    shares = torch.bincount(torch.tensor(drawn), minlength=4) / 4000
-    torch.testing.assert_close(shares, scores[0].exp(), rtol=0, atol=0.03)
-
-
-def test_limits_are_the_same_for_a_vocabulary_too_large_to_sort() -> None:
-    scores = 3 * torch.randn(2, 5000)
-    for limits in ({"top_p": 0.6}, {"top_p": 1.0, "min_p": 0.05}, {"top_p": 0.99999}):
-        settings = SamplingSettings(top_k=None, **limits)  # type: ignore[arg-type]
-        sorted_all = SamplingSettings(top_k=5000, **limits)  # type: ignore[arg-type]
-        (best, ids), (all_best, all_ids) = (keep_likely(scores, s) for s in (settings, sorted_all))
-        assert kept(best, ids) == kept(all_best, all_ids)
-
-
-def kept(best: torch.Tensor, ids: torch.Tensor) -> Sequence[list[int]]:
-    pairs = zip(best, ids, strict=True)
-    return [row_ids[row > float("-inf")].tolist() for row, row_ids in pairs]
+def test_without_its_folder_torch_computes_the_same(tmp_path: Path) -> None:
+    for package in ("model", "pipeline", "utils"):
+        shutil.copytree(ROOT / package, tmp_path / package)
+    shutil.rmtree(tmp_path / "model" / "native")
+    model = lively()
+    shape = tmp_path / "shape.json"
+    shape.write_text(model.config.model_dump_json())
+    command = [sys.executable, "-c", _WITHOUT, json.dumps(str(shape))]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    native, chosen, texts, scores = json.loads(done.stdout)
+    assert (native, chosen) == ([], "TorchRunner")
+    assert texts[0] == [naive_greedy(model, [1, 2, 3], 12)]
+    assert [len(text) for [text] in texts] == [15, 15]
+    expected = model(torch.tensor(texts[0]))["logits"][0, :-1].log_softmax(dim=-1)
+    wanted = expected.gather(1, torch.tensor(texts[0][0][1:])[:, None])[:, 0]
+    assert scores == pytest.approx(wanted.tolist(), abs=1e-4)
