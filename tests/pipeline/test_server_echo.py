@@ -218,12 +218,13 @@ def test_a_long_prompt_lets_the_others_write_between_its_pieces(
 ) -> None:
     monkeypatch.setattr(runner, "_PIECE", 2)
     done: list[str] = []
-    arrived = Event()
+    writing_on, arrived = Event(), Event()
     step, score, submit = BatchScheduler.step, scoring.score, Worker.submit
 
     def stepping(batch: BatchScheduler) -> Any:
         done.append("step")
         if len(done) == 5:
+            writing_on.set()
             arrived.wait()
         return step(batch)
 
@@ -233,6 +234,8 @@ def test_a_long_prompt_lets_the_others_write_between_its_pieces(
             yield piece
 
     def submitting(worker: Worker, new: work_queue.GenerationRequest) -> None:
+        if new.prompts:
+            writing_on.wait()
         submit(worker, new)
         if new.prompts:
             arrived.set()
@@ -240,7 +243,7 @@ def test_a_long_prompt_lets_the_others_write_between_its_pieces(
     monkeypatch.setattr(BatchScheduler, "step", stepping)
     monkeypatch.setattr(work_queue, "score", noting)
     monkeypatch.setattr(Worker, "submit", submitting)
-    body = {"model": LIVELY, "prompt": "0", "max_tokens": 250, "stream": True}
+    body = {"model": LIVELY, "prompt": "0", "max_tokens": 250, "stream": True, "temperature": 0}
     with served.connect() as writing:
         writing.sendall(served.request(body))
         assert writing.recv(12) == b"HTTP/1.1 200"
