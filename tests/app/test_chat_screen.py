@@ -16,10 +16,10 @@ from textual.widgets import Input
 from app.client.client import Model
 from app.tui.app import HatcheryApp
 from app.tui.chat.message_log import MessageLog
-from app.tui.chat.prompt import PromptArea
 from app.tui.chat.screen import ChatScreen
 from app.tui.chat.storage import ChatStore
 from app.tui.themes import LIGHT
+from app.tui.widgets.prompt_area import PromptArea
 from tests.support.fake_models import MODELS, ONE, FakeClient, FakeServerProcess
 from tests.support.pilot import NARROW, WIDE, opened, play, shown, until
 from tests.support.snapshots import NOW, check

@@ -12,9 +12,9 @@ from app.tui.chat import panels, wording
 from app.tui.chat.conversation import Block, Conversation, StreamedAnswer, Turn
 from app.tui.chat.message_log import MessageLog
 from app.tui.chat.panels import ConversationPanel, SidePanel
-from app.tui.chat.prompt import PromptArea
 from app.tui.chat.storage import SavedChat
 from app.tui.forms.field_panel import FieldPanel
+from app.tui.widgets.prompt_area import PromptArea
 from tests.support.sink_tools import Sink, Told, fault, fill_panel, lines, model, spans
 
 

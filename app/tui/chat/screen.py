@@ -13,7 +13,6 @@ from app.tui.chat.connection import ModelConnection, default_mode
 from app.tui.chat.conversation import Block, Conversation, StreamedAnswer
 from app.tui.chat.message_log import MessageLog
 from app.tui.chat.panels import ConversationPanel, SidePanel, View
-from app.tui.chat.prompt import PromptArea
 from app.tui.chat.session import Action, ChatSession
 from app.tui.chat.storage import ChatStore
 from app.tui.chat.wording import HELP, facts, hint, status
@@ -22,6 +21,7 @@ from app.tui.forms.draft import Draft
 from app.tui.forms.field_panel import FieldPanel
 from app.tui.forms.sampling import sampling_of
 from app.tui.screen import HatcheryScreen
+from app.tui.widgets.prompt_area import PromptArea
 from utils.errors import HatcheryError, UsageError
 
 _REPAINT = 1 / 30  # seconds between two looks at what has come

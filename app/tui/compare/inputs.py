@@ -13,10 +13,10 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from app.client.client import Endpoint, Sampling
-from app.tui.chat.prompt import PromptArea
 from app.tui.forms.draft import Draft
 from app.tui.forms.field_panel import FieldPanel
 from app.tui.forms.sampling import sampling_fields, sampling_of
+from app.tui.widgets.prompt_area import PromptArea
 from app.tui.widgets.text import MUTED, joined, plain
 from utils.text import safe
 
