@@ -179,13 +179,13 @@ class GgufModel:
             yield "rope_freqs.weight", _Entry(lambda: factors, tuple(factors.shape), Format.F32)
 
     def _format(self, name: str, shape: tuple[int, ...]) -> Format:
-        wanted = FORMATS[self._dtype]
-        fits = wanted != Format.Q8_0 or shape[-1] % _BLOCK == 0
-        return wanted if _is_matrix(name, shape) and fits else Format.F32
+        target = FORMATS[self._dtype]
+        fits = target != Format.Q8_0 or shape[-1] % _BLOCK == 0
+        return target if _is_matrix(name, shape) and fits else Format.F32
 
 
 def _is_matrix(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether it takes the wanted format; learned positions are added, not multiplied."""
+    """Whether it takes the target format; learned positions are added, not multiplied."""
     return len(shape) > 1 and not name.startswith("position")
 
 
@@ -200,21 +200,21 @@ def _neighbours(rows: Tensor, heads: int) -> Tensor:
     return pairs.transpose(1, 2).reshape(rows.shape)
 
 
-def _converted(name: str, tensor: Tensor, wanted: Format) -> np.ndarray[Any, Any]:
+def _converted(name: str, tensor: Tensor, target: Format) -> np.ndarray[Any, Any]:
     """`tensor` in the bytes of the file.
 
     Raises:
         RefusedError: float16 cannot hold a value.
     """
     tensor = tensor.detach().cpu()
-    if wanted == Format.Q8_0:
-        found: np.ndarray[Any, Any] = gguf.quants.quantize(tensor.float().numpy(), wanted)
+    if target == Format.Q8_0:
+        found: np.ndarray[Any, Any] = gguf.quants.quantize(tensor.float().numpy(), target)
         return found
-    if wanted == Format.F16 and tensor.abs().max() > _LARGEST_F16:
+    if target == Format.F16 and tensor.abs().max() > _LARGEST_F16:
         raise RefusedError(
             f"float16 cannot hold {name}.",
             found=f"a weight of {tensor.abs().max().item():.3g}, beyond {_LARGEST_F16:,.0f}",
             remedy="--dtype bf16 or --dtype f32",
         )
-    tensor = tensor.to(_TORCH[wanted]).contiguous()
-    return tensor.view(torch.int16).numpy() if wanted == Format.BF16 else tensor.numpy()
+    tensor = tensor.to(_TORCH[target]).contiguous()
+    return tensor.view(torch.int16).numpy() if target == Format.BF16 else tensor.numpy()

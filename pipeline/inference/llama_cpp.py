@@ -205,8 +205,8 @@ class LlamaRunner:
         if slots > self._slots:
             self._slots = max(slots, 2 * self._slots)
         if positions > self._capacity:
-            wanted = max(_rounded(positions), 2 * self._capacity)
-            self._capacity = min(_rounded(self.context), wanted)
+            capacity = max(_rounded(positions), 2 * self._capacity)
+            self._capacity = min(_rounded(self.context), capacity)
         self._free_context()
         self._context = self._new_context(self._slots, self._capacity)
         self._free_context = weakref.finalize(self, self._library.llama_free, self._context)

@@ -67,8 +67,8 @@ def dtype_for(precision: str, device: torch.device) -> torch.dtype:
     "auto" is float32 on a CPU, although bf16 is up to twice as fast there: the text is then that of
     the weights as they were saved.
     """
-    wanted = "fp32" if precision == "auto" and device.type != "cuda" else precision
-    return devices.pick_dtype(wanted, device)
+    name = "fp32" if precision == "auto" and device.type != "cuda" else precision
+    return devices.pick_dtype(name, device)
 
 
 def bytes_needed(checkpoint: Checkpoint, options: LoadOptions) -> int:

@@ -15,7 +15,7 @@ class ApiError(Exception):
     """An answer that is none: HTTP status, a sentence, a code for programs, the field at fault.
 
     `found` and `remedy` are those of a `HatcheryError`. `retry_after`, in seconds, says when to
-    come again; without it clients are told that the same request would fail again.
+    retry; without it clients learn that the same request would fail again.
     """
 
     def __init__(
@@ -77,5 +77,5 @@ def from_hatchery(error: HatcheryError, *, code: str) -> ApiError:
 
 
 def stopping() -> ApiError:
-    """What those hear who wait for something when the server ends."""
+    """The failure of every request that waits when the server ends."""
     return ApiError(503, "The server is stopping.", code="stopping")

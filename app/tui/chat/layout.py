@@ -100,10 +100,10 @@ class BlockLayout:
 
     def __init__(self, block: Block, width: int, before: "BlockLayout | None" = None) -> None:
         self.block = block
-        kept = before.wrapped if before is not None else None
-        if kept is None or (kept.text, kept.width) != (block.text, width):
-            kept = WrappedText(width, block.text)
-        self.wrapped: WrappedText = kept
+        wrapped = before.wrapped if before is not None else None
+        if wrapped is None or (wrapped.text, wrapped.width) != (block.text, width):
+            wrapped = WrappedText(width, block.text)
+        self.wrapped: WrappedText = wrapped
         self.figures = figures_line(block.turn)
         self.begins: list[int] = []
         self.spans: list[Span] = []

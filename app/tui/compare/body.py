@@ -191,7 +191,7 @@ class CompareBody(Vertical, can_focus=True):
         """Show what the checkpoint at this step of the run makes of the prompt."""
         if self.comparison.round.hidden:
             self.hatchery.note(_NOT_HIDDEN)
-        elif self.answer_workers.together:
+        elif self.answer_workers.is_running:
             self.hatchery.note("Esc stops what is being written")
         else:
             self.answer_workers.step(place, step)

@@ -1,5 +1,5 @@
 """A comparison: the models that were chosen, the round that is shown, and how its answers are
-requested. Answers are kept, so that stepping through the checkpoints of a run asks each once."""
+requested. Answers are cached, so that stepping through the checkpoints of a run asks each once."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,7 +15,7 @@ from app.tui.compare.round import Answer, Round, new_round
 from app.tui.compare.selection import LOCAL, Candidate, course
 from utils.errors import HatcheryError
 
-_KEPT = 200  # answers
+_CACHED_ANSWERS = 200  # answers
 _STEP_DELAY = 0.25  # seconds on a step before its checkpoint is asked
 
 Key: TypeAlias = tuple[tuple[str, str], str, bool, Sampling]
@@ -37,7 +37,7 @@ class Comparison:
         self.round = Round([])
         self._local: list[Candidate] = []
         self._added: list[Candidate] = []
-        self._kept: dict[Key, Answer] = {}
+        self._cache: dict[Key, Answer] = {}
 
     @property
     def there(self) -> list[Candidate]:
@@ -89,7 +89,7 @@ class Comparison:
             random=self.random,
         )
         for answer in self.round.answers:
-            self._keep(answer)
+            self._store(answer)
         return self.round
 
     def toggle_blind(self) -> None:
@@ -125,26 +125,26 @@ class Comparison:
         new = {id(a): Answer(a.candidate, state="waiting") for a in failed}
         self.round.answers = [new.get(id(a), a) for a in self.round.answers]
         for answer in new.values():
-            self._keep(answer)
+            self._store(answer)
         return list(new.values())
 
     def _clear(self) -> None:
         self.round = Round([Answer(candidate) for candidate in self.candidates], blind=self.blind)
 
     def _answer(self, candidate: Candidate) -> Answer:
-        """The kept answer to this prompt with these settings, or one to be asked."""
-        kept = self._kept.get(self._key(candidate))
-        if kept is not None and (kept.busy or kept.state == "done"):
-            return kept
+        """The cached answer to this prompt with these settings, or one to be asked."""
+        known = self._cache.get(self._key(candidate))
+        if known is not None and (known.busy or known.state == "done"):
+            return known
         answer = Answer(candidate, state="waiting")
-        self._keep(answer)
+        self._store(answer)
         return answer
 
-    def _keep(self, answer: Answer) -> None:
-        self._kept.pop(self._key(answer.candidate), None)
-        self._kept[self._key(answer.candidate)] = answer
-        while len(self._kept) > _KEPT:
-            del self._kept[next(iter(self._kept))]
+    def _store(self, answer: Answer) -> None:
+        self._cache.pop(self._key(answer.candidate), None)
+        self._cache[self._key(answer.candidate)] = answer
+        while len(self._cache) > _CACHED_ANSWERS:
+            del self._cache[next(iter(self._cache))]
 
     def _key(self, candidate: Candidate) -> Key:
         return _name(candidate), self.round.prompt, self.round.chat, self.round.sampling
@@ -166,7 +166,7 @@ class AnswerWorkers:
         self._writing: Worker[None] | None = None
 
     @property
-    def together(self) -> bool:
+    def is_running(self) -> bool:
         """Whether several that were asked together still write."""
         return self._writing is not None and self._writing.is_running
 

@@ -157,8 +157,8 @@ class AnswerPanes(Vertical):
         else:
             lines = [conclusion(found, names, best), footnote(found)]
         lines.insert(0, legend() if coloured else Content(""))
-        said = Content("\n").join([line for line in lines if line])
-        self.query_one(".summary", Static).update(said)
+        text = Content("\n").join([line for line in lines if line])
+        self.query_one(".summary", Static).update(text)
 
     def _ruler(self, candidate: Candidate, width: int) -> Content:
         course = self._course(candidate)

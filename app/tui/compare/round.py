@@ -77,7 +77,7 @@ class Round:
 
     @property
     def hidden(self) -> bool:
-        """Whether the names are kept back."""
+        """Whether the names are not shown yet."""
         return self.blind and not self.decided
 
     @property
@@ -97,9 +97,9 @@ class Round:
 
     def ask(self, candidate: Candidate) -> Request:
         """The question for one model, with the same seed for every one."""
-        said = ({"role": "user", "content": self.prompt},) if self.chat else None
+        messages = ({"role": "user", "content": self.prompt},) if self.chat else None
         text = None if self.chat else self.prompt
-        return Request(candidate.model.id, text, said, self.sampling, logprobs=True)
+        return Request(candidate.model.id, text, messages, self.sampling, logprobs=True)
 
     def ballot(self, winner: Answer | None, *, time: float) -> Vote:
         """The record of a vote; None says that no answer is better."""
@@ -117,7 +117,7 @@ class Round:
         )
 
     def decide(self, winner: Answer | None) -> None:
-        """The vote is kept: names may be told."""
+        """The vote is recorded: names may be shown."""
         self.decided, self.winner = True, winner
 
     def change(self, answers: list[Answer]) -> None:

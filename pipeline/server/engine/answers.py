@@ -76,7 +76,7 @@ class ResponseBuilder:
         return self._head | {"object": self.chunk_name, "choices": [choice]}
 
     def _with_prompt(self, piece: Piece) -> Piece:
-        """A piece as it is told: the first of a text after its prompt."""
+        """A piece as it is sent: the first of a text after its prompt."""
         if not self._echo:
             return piece
         prompt = self._echo[piece.index // self._request.n]

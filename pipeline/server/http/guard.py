@@ -109,7 +109,7 @@ def _own_name(host: str) -> bool:
 
 
 def internal(error: BaseException) -> ApiError:
-    """What is said of a mistake of ours."""
+    """The failure that an unexpected exception becomes for the client."""
     return ApiError(503, "The server made a mistake; it goes on.", code="internal",
                     found=type(error).__name__, remedy="the server's log says more")  # fmt: skip
 

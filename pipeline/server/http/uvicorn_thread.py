@@ -21,9 +21,9 @@ from pipeline.server.http.guard import Guard, is_loopback
 from pipeline.server.metrics import Metrics
 from utils.errors import HatcheryError
 
-_PATIENCE = 3.0  # seconds that everything has to end
+_STOP_SECONDS = 3.0  # for everything to end
 _FILES = 128  # that a process has open besides connections
-_WARNINGS = 100  # kept until they are told
+_WARNINGS = 100  # held until they are reported
 
 
 class Server:
@@ -64,7 +64,7 @@ class Server:
     ) -> None:
         if self._parts is not None and self._thread.is_alive():
             self._parts[0].call_soon_threadsafe(self._stop)
-        self._thread.join(_PATIENCE)
+        self._thread.join(_STOP_SECONDS)
         self._socket.close()
         gc.unfreeze()
 
@@ -158,13 +158,13 @@ class Server:
                 del self._warned[next(iter(self._warned))]
 
 
-def _allowed_files(wanted: int) -> int:
-    """Files that this process may have open, raised to `wanted` where that is allowed."""
+def _allowed_files(requested: int) -> int:
+    """Files that this process may have open, raised to `requested` where that is allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
-        return wanted
-    if soft < wanted:
-        raised = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        return requested
+    if soft < requested:
+        raised = requested if hard == resource.RLIM_INFINITY else min(requested, hard)
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
         except (ValueError, OSError):  # a limit of the system that it does not tell
