@@ -48,7 +48,7 @@ def ours(text: str, compiled: bool) -> Callable[[], tuple[float, float]]:
     from model.gpt import GPT
     from model.optimizer import build_optimizer
     from pipeline.train.trainer import Trainer
-    from utils.scheduler import multiplier
+    from utils.scheduler import lr_multiplier
 
     train, held_out, vocabulary = _tokens(text)
     windows = train.unfold(0, WINDOW + 1, 1)
@@ -71,7 +71,8 @@ def ours(text: str, compiled: bool) -> Callable[[], tuple[float, float]]:
                 weight_decay=0.0, betas=(0.8, 0.95),
             ),
             Batches(),
-            rate=lambda step: multiplier(
+            model.loss,
+            lr_multiplier=lambda step: lr_multiplier(
                 step, SPRINT_STEPS, schedule="wsd", warmup_steps=20, cooldown=0.5, min_ratio=0.0
             ),
             gradient_clip=None,
@@ -81,11 +82,11 @@ def ours(text: str, compiled: bool) -> Callable[[], tuple[float, float]]:
 
     def run() -> tuple[float, float]:
         if compiled:
-            trainer().step(0)
+            trainer().train_step(0)
         subject = trainer()
         begin = time.perf_counter()
         for step in range(SPRINT_STEPS):
-            subject.step(step)
+            subject.train_step(step)
         seconds = time.perf_counter() - begin
         inputs, targets = held_out
         batches = zip(inputs.split(256), targets.split(256), strict=True)

@@ -63,12 +63,13 @@ def _ours(words: list[str], data: "Tensor") -> Step:
         model,
         build_optimizer(model, kind="adamw", learning_rate=3e-4),
         Batches(),
-        rate=lambda step: 1.0,
+        model.loss,
+        lr_multiplier=lambda step: 1.0,
         dtype=pick_dtype("auto", model.device),
         compiled="compiled" in words,
     )
     steps = iter(range(1_000_000))
-    return lambda: (trainer.step(next(steps)), None)[1]
+    return lambda: (trainer.train_step(next(steps)), None)[1]
 
 
 def _theirs(words: list[str], data: "Tensor") -> Step:

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 ScheduleName: TypeAlias = Literal["cosine", "wsd", "constant"]
 
 
-def multiplier(
+def lr_multiplier(
     step: int,
     total_steps: int,
     *,

@@ -115,7 +115,7 @@ def training(config: Config, options: BenchOptions, shape: ModelConfig) -> Group
         f"train {windows} x {window}",
         short(dtype),
         work,
-        lambda: trainer.step(0),
+        lambda: trainer.train_step(0),
     )
     return Group([task], _reading(weight_bytes(shape, None, torch.float32), device), dtype, device)
 

@@ -71,7 +71,7 @@ def probing(config: Config, options: TrainOptions, stop: StopSignal) -> Generato
         if stop.is_set() or enough:
             break
         begin = time.perf_counter()
-        tokens = trainer.step(step).tokens  # reads the loss back, so the device has finished
+        tokens = trainer.train_step(step).tokens  # reads the loss back, so the device has finished
         times.append(time.perf_counter() - begin)
         yield step + 1
     timed = times[_WARM_UP:] or times[1:] or times or [1.0]
@@ -89,7 +89,8 @@ def throwaway_trainer(
         model,
         build_optimizer(model, kind=options.optimizer, learning_rate=0.0, matrix_learning_rate=0.0),
         batches,
-        rate=lambda step: 1.0,
+        model.loss,
+        lr_multiplier=lambda step: 1.0,
         accumulation=options.gradient_accumulation_steps,
         dtype=devices.pick_dtype(options.precision, device),
     )

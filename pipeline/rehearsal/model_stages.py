@@ -16,8 +16,7 @@ from pipeline.rehearsal.context import NotTriedError, Record, Rehearsal, Trial, 
 from pipeline.rehearsal.data_stages import encoded
 from pipeline.rehearsal.verdicts import Concern, judged, losses, memory
 from pipeline.runs import folders, inventory
-from pipeline.train.session import compiling_pays
-from pipeline.train.setup import Setup, open_inputs
+from pipeline.train.setup import Setup, compiling_pays, open_inputs
 from utils.artefacts import read_manifest
 from utils.errors import HatcheryError, RefusedError, UsageError
 from utils.hardware import machine
@@ -145,7 +144,7 @@ def _compiled(setup: Setup, device: Any) -> bool:
     if setup.options.compile != "auto":
         return setup.options.compile == "on"
     dtype = devices.pick_dtype(setup.options.precision, device)
-    return compiling_pays(setup, device, devices.measured_matmul_ceiling(device, dtype))
+    return compiling_pays(setup, device.type, devices.measured_matmul_ceiling(device, dtype))
 
 
 def _figures(rehearsal: Rehearsal, setup: Setup, steps: Sequence[Metric]) -> list[str]:

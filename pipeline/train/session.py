@@ -1,84 +1,82 @@
-"""A training run in progress: model, optimizer and step count, and what is done between steps."""
+"""A training run in progress: the steps, and what is done between them (metrics, validations,
+samples, checkpoints).
+
+A session is given what it learns from, what it is measured on and the loss; where these come from,
+the stage knows.
+"""
 
 import math
 import time
 from collections.abc import Generator, Iterator
-from typing import Any, Literal
+from threading import Event as StopSignal
+from typing import Literal
 
 import torch
+from torch import Tensor
 
 from model import device as devices
-from model.checkpoint import load_training_state, load_weights, save_checkpoint
+from model.checkpoint import save_checkpoint
 from model.config import flops_per_token
 from model.generation.sampling import SamplingSettings
 from model.gpt import GPT
 from model.huggingface.weights import state_to_hf
-from model.language_model import create_model, generate
+from model.language_model import generate
 from model.optimizer import build_optimizer, load_optimizer_state, optimizer_state
 from model.tensors import total_bytes
-from pipeline.dataloader import train_val_loaders
-from pipeline.events import Event, Finished, Metric, Sample, Saved, Warned
+from pipeline.events import Event, Finished, Metric, Progress, Sample, Saved, Warned
 from pipeline.options.config import Config
 from pipeline.runs import folders
 from pipeline.tokenizer.tokenizer import StreamDecoder, Tokenizer
-from pipeline.train.setup import MOST_VALIDATION_BATCHES, Setup, validation_interval
-from pipeline.train.trainer import StepResult, Trainer
-from utils.artefacts import Source
+from pipeline.tokens.batches import Loader
+from pipeline.train.setup import (
+    MOST_VALIDATION_BATCHES,
+    Setup,
+    compiling_pays,
+    validation_interval,
+)
+from pipeline.train.state import RunState
+from pipeline.train.trainer import Loss, NonFiniteError, StepResult, Trainer
 from utils.files import DiskFullError, write_json
-from utils.hardware import has_compiler
 from utils.logging_utils import DualLogger
 from utils.metrics import MetricsTracker
-from utils.scheduler import multiplier
+from utils.scheduler import lr_multiplier
 from utils.units import human_bytes
 
-_MOST_FAILED_SAVES = 3
+_MOST_FAILED_SAVES = 3  # in a row
 _SAVE_REQUEST_INTERVAL = 1.0  # seconds between looks for one
-_WORTH_COMPILING_STEPS = 300
-_WORTH_COMPILING_SECONDS = 900.0
-_USUAL_MFU = 0.4
-
-
-def compiling_pays(setup: Setup, device: torch.device, ceiling: float) -> bool:
-    """Whether the run is long beside the half minute to minute that compiling takes.
-
-    `ceiling` is `model.device.measured_matmul_ceiling` of the device.
-    """
-    if device.type != "cpu":
-        return device.type == "cuda" and setup.total_steps >= _WORTH_COMPILING_STEPS
-    options, window = setup.options, setup.data.train.window
-    tokens = options.batch_size * options.gradient_accumulation_steps * window
-    flops = flops_per_token(setup.model, window) * tokens * setup.total_steps
-    seconds = flops / (_USUAL_MFU * ceiling)
-    return seconds >= _WORTH_COMPILING_SECONDS and has_compiler()
+_PROGRESS_INTERVAL = 0.1  # seconds
+_SAMPLE_TOKENS = 60
 
 
 class Session:
-    """What a run is made of, and the bookkeeping after each step.
+    """A run from its state to its end; `run` does it all.
 
-    `step` counts finished optimizer steps. `given_up` is set by early stopping. Loading verifies
-    every byte of the checkpoint; see `model.checkpoint` for what it raises.
+    `batches` are micro-batches by number, `loss` the mean loss of one of them, and `validation`
+    are batches of held-out text. `step` counts finished optimizer steps.
     """
 
-    def __init__(self, config: Config, setup: Setup) -> None:
+    def __init__(
+        self,
+        config: Config,
+        setup: Setup,
+        state: RunState,
+        batches: Loader,
+        validation: Loader,
+        loss: Loss,
+    ) -> None:
         self._setup, self._options = setup, setup.options
-        self._device = devices.pick_device(self._options.device)
+        self._model, self._state = state.model, state.counters
+        self._device = state.model.device
         self._dtype = devices.pick_dtype(self._options.precision, self._device)
         self._ceiling = devices.measured_matmul_ceiling(self._device, self._dtype)
-        self._state: dict[str, Any] = {"step": 0, "tokens": 0, "seconds": 0.0, "stale": 0}
-        self._saved_step = -1
+        self._batches, self._validation = batches, validation
+        resumes_itself = setup.resume_from is not None and setup.parent is None
+        self._saved_step = self.step if resumes_itself else -1
         self._failed_saves = 0
-        self._looked = 0.0
-        self.given_up = False
+        self._request_checked = 0.0
+        self._stopped_early = False
         self._tracker = MetricsTracker()
-        self._model = self._load_model()
-        self._train, self._val, self._info = train_val_loaders(
-            setup.data,
-            self._options.batch_size,
-            verbose=False,
-            seed=self._options.seed,
-            device=self._device,
-        )
-        self._trainer = self._make_trainer()
+        self._trainer = self._make_trainer(loss, state.optimizer)
         self._logger = DualLogger(
             config.paths.logs_dir, setup.folder.name, tensorboard=self._options.tensorboard
         )
@@ -92,29 +90,7 @@ class Session:
         """Close the metric files."""
         self._logger.close()
 
-    def _load_model(self) -> GPT:
-        checkpoint = self._setup.resume_from
-        if checkpoint is not None:
-            self._tensors, self._state = load_training_state(checkpoint)
-            self._saved_step = self.step if self._setup.parent is None else -1
-        threads = self._options.threads or self._state.get("threads")
-        if threads:
-            torch.set_num_threads(threads)
-        if checkpoint is not None:
-            model = load_weights(checkpoint, self._device)
-        elif self._setup.initial is not None:
-            assert self._setup.initial.path is not None
-            torch.manual_seed(self._options.seed)
-            model = load_weights(
-                self._setup.initial.path, self._device, torch.float32, config=self._setup.model
-            )
-        else:
-            torch.manual_seed(self._options.seed)
-            model = create_model(self._setup.model).to(self._device)
-        model.gradient_checkpointing = self._options.gradient_checkpointing
-        return model.train()
-
-    def _make_trainer(self) -> Trainer:
+    def _make_trainer(self, loss: Loss, saved: dict[str, Tensor] | None) -> Trainer:
         options, total = self._options, self._setup.total_steps
         optimizer = build_optimizer(
             self._model,
@@ -128,8 +104,9 @@ class Session:
         trainer = Trainer(
             self._model,
             optimizer,
-            self._train,
-            rate=lambda step: multiplier(
+            self._batches,
+            loss,
+            lr_multiplier=lambda step: lr_multiplier(
                 step,
                 total,
                 schedule=options.schedule,
@@ -143,10 +120,9 @@ class Session:
             seed=options.seed,
             compiled=self._compiled(),
         )
-        if self._setup.resume_from is not None:
-            load_optimizer_state(optimizer, self._model, self._tensors)
+        if saved is not None:
+            load_optimizer_state(optimizer, self._model, saved)
             trainer.load_scaler_state(self._state.get("scaler", {}))
-            del self._tensors
         return trainer
 
     def _compiled(self) -> bool:
@@ -154,25 +130,59 @@ class Session:
         if self._options.compile != "auto":
             return self._options.compile == "on"
         if "compiled" not in self._state:
-            self._state["compiled"] = compiling_pays(self._setup, self._device, self._ceiling)
+            self._state["compiled"] = compiling_pays(self._setup, self._device.type, self._ceiling)
         return bool(self._state["compiled"])
 
-    def opening(self) -> Iterator[Event]:
-        """Notes before the first step of this process."""
-        if self._device.type == "cpu" and torch.get_num_threads() != self._state.get(
-            "threads", torch.get_num_threads()
-        ):
-            yield Warned(
-                f"This run used {self._state['threads']} threads and now has "
-                f"{torch.get_num_threads()}: its numbers may differ in the last bits."
-            )
-        self._state["threads"] = torch.get_num_threads()
-        self._tracker.mark(time.monotonic(), self._state["tokens"])
+    def run(self, stop: StopSignal) -> Iterator[Event]:
+        """Train to the end, or until `stop` is set or early stopping ends it; what happens, and
+        `Finished` once all is saved.
 
-    def advance(self, *, last: bool) -> Iterator[Event]:
+        Raises:
+            NonFiniteError: loss or gradients broke down; the batch is written into the run folder.
+            DiskFullError: three checkpoints in a row could not be saved, or the last one.
+        """
+        total = self._setup.total_steps
+        if self.step >= total:
+            yield Warned(
+                f"This run has done {self.step:,} steps already, of {total:,} asked for.",
+                remedy="--max-steps or --epochs with a larger value lets it go on.",
+            )
+            yield Finished({"steps": self.step}, str(self._setup.folder), skipped=True)
+            return
+        yield from self._check_threads()
+        self._tracker.mark(time.monotonic(), self._state["tokens"])
+        try:
+            yield from self._train(total, stop)
+        except NonFiniteError as error:
+            self._dump_batch(error.step)
+            raise
+        yield from self._finish(stopped=stop.is_set())
+
+    def _check_threads(self) -> Iterator[Event]:
+        now = torch.get_num_threads()
+        before = self._state.get("threads", now)
+        if self._device.type == "cpu" and now != before:
+            yield Warned(
+                f"This run used {before} threads and now has {now}: its numbers may differ in the "
+                "last bits."
+            )
+        self._state["threads"] = now
+
+    def _train(self, total: int, stop: StopSignal) -> Iterator[Event]:
+        shown = 0.0
+        while self.step < total and not self._stopped_early:
+            yield from self._train_step(last=self.step + 1 == total)
+            now = time.monotonic()
+            if now - shown >= _PROGRESS_INTERVAL or self.step == total:
+                shown = now
+                yield Progress(self.step, total, "steps", figures=self._progress_figures())
+            if stop.is_set():
+                return
+
+    def _train_step(self, *, last: bool) -> Iterator[Event]:
         """One optimizer step, and whatever is due after it."""
         options, total = self._options, self._setup.total_steps
-        result = self._trainer.step(self.step)
+        result = self._trainer.train_step(self.step)
         self._state["step"] += 1
         self._state["tokens"] += result.tokens
         self._tracker.mark(time.monotonic(), self._state["tokens"])
@@ -180,11 +190,11 @@ class Session:
         if result.skipped:
             yield Warned(f"fp16 overflowed at step {self.step}: its update was left out.")
         if self.step % options.log_every == 0 or last:
-            yield self._metric("train", self._values(result))
+            yield self._metric("train", self._train_metrics(result))
         eval_every = validation_interval(options, self._setup.steps_per_epoch, total)
         improved = False
         if self.step % eval_every == 0 or last:
-            improved = yield from self._evaluate()
+            improved = yield from self._validate()
         if self.step % (options.sample_every or eval_every) == 0 or last:
             prompt = options.sample_prompt
             yield write_sample(self._model, self._setup.tokenizer, prompt, self.step)
@@ -193,21 +203,22 @@ class Session:
         elif self._save_requested():
             yield from self._save(requested=True)
 
-    def _values(self, result: StepResult) -> dict[str, float]:
+    def _train_metrics(self, result: StepResult) -> dict[str, float]:
+        """What is logged of an optimizer step, for the events, TensorBoard and the raw metrics."""
         options = self._options
         values = {
             "loss": result.loss,
             "grad_norm": result.grad_norm,
-            "learning_rate": options.learning_rate * result.rate,
+            "learning_rate": options.learning_rate * result.lr_multiplier,
             "tokens": self._state["tokens"],
             "memory": devices.peak_memory(self._device),
         }
         if options.optimizer == "muon":
-            values["matrix_learning_rate"] = options.matrix_learning_rate * result.rate
+            values["matrix_learning_rate"] = options.matrix_learning_rate * result.lr_multiplier
         speed = self._tracker.tokens_per_second()
         if speed is not None:
             values["tokens_per_second"] = speed
-            flops = flops_per_token(self._setup.model, self._setup.data.train.window)
+            flops = flops_per_token(self._setup.model, self._setup.window)
             values["mfu"] = flops * speed / self._ceiling
         return values
 
@@ -216,11 +227,11 @@ class Session:
         self._logger.log(self.step, values, metric.time)
         return metric
 
-    def _evaluate(self) -> Generator[Event, None, bool]:
+    def _validate(self) -> Generator[Event, None, bool]:
         """Score the validation set; returns whether it is the best so far."""
         limit = self._options.eval_batches or MOST_VALIDATION_BATCHES
-        loss = self._trainer.evaluate(self._val.first(limit)).loss
-        bits = loss / math.log(2) / self._info.val_bytes_per_token
+        loss = self._trainer.evaluate(self._validation.first(limit)).loss
+        bits = loss / math.log(2) / self._validation.windows.bytes_per_token
         self._state["val_loss"] = loss if math.isfinite(loss) else None
         yield self._metric("validation", {"val_loss": loss, "bits_per_byte": bits})
         self._tracker.restart(time.monotonic(), self._state["tokens"])
@@ -231,7 +242,7 @@ class Session:
         self._state["stale"] += 1
         patience = self._options.early_stopping
         if patience is not None and self._state["stale"] >= patience:
-            self.given_up = True
+            self._stopped_early = True
             stale = self._state["stale"]
             yield Warned(f"Stopping early: {stale} validations in a row {self._not_better()}.")
         return False
@@ -246,9 +257,9 @@ class Session:
     def _save_requested(self) -> bool:
         """Whether somebody who watches has asked for a checkpoint; looked for once a second."""
         now = time.monotonic()
-        if now - self._looked < _SAVE_REQUEST_INTERVAL:
+        if now - self._request_checked < _SAVE_REQUEST_INTERVAL:
             return False
-        self._looked = now
+        self._request_checked = now
         return folders.take_save_request(self._setup.folder)
 
     def _save(self, *, requested: bool = False, final: bool = False) -> Iterator[Event]:
@@ -274,10 +285,7 @@ class Session:
                 state=self._state | {"fingerprints": setup.fingerprints},
                 command="train",
                 options=setup.options.model_dump(mode="json"),
-                inputs=[
-                    Source(str(setup.data.folder), setup.data.fingerprint),
-                    *filter(None, [setup.origin]),
-                ],
+                inputs=setup.sources,
             )
         except DiskFullError as error:
             self._failed_saves += not requested
@@ -304,7 +312,7 @@ class Session:
             remedy=error.remedy,
         )
 
-    def closing(self, *, stopped: bool) -> Iterator[Event]:
+    def _finish(self, *, stopped: bool) -> Iterator[Event]:
         """Save what is not saved yet, and say how it ended.
 
         Raises:
@@ -312,7 +320,7 @@ class Session:
         """
         if self._saved_step != self.step:
             yield from self._save(final=True)
-        finished = self.step >= self._setup.total_steps or self.given_up
+        finished = self.step >= self._setup.total_steps or self._stopped_early
         summary = {
             "steps": self.step,
             "tokens": self._state["tokens"],
@@ -321,19 +329,19 @@ class Session:
         best = {k: self._state[k] for k in ("best_loss", "best_step") if k in self._state}
         yield Finished(summary | best, str(self._setup.folder), stopped=stopped and not finished)
 
-    def dump_batch(self, step: int) -> None:
+    def _dump_batch(self, step: int) -> None:
         """Write the texts of a step's windows to bad_batch_step_N.json in the run folder."""
         accumulation = self._options.gradient_accumulation_steps
         windows = []
         for micro in range(step * accumulation, (step + 1) * accumulation):
-            inputs, _ = self._train.batch(micro)
-            for index, ids in zip(self._train.indices(micro), inputs.tolist(), strict=True):
+            inputs, _ = self._batches.batch(micro)
+            for index, ids in zip(self._batches.indices(micro), inputs.tolist(), strict=True):
                 text = self._setup.tokenizer.decode(ids)
                 windows.append({"window": int(index), "token_ids": ids, "text": text})
         name = f"bad_batch_step_{step:06d}.json"
         write_json(self._setup.folder / name, {"step": step, "windows": windows})
 
-    def figures(self) -> dict[str, str]:
+    def _progress_figures(self) -> dict[str, str]:
         """What a progress line shows."""
         loss, speed = self._tracker.smooth("loss"), self._tracker.tokens_per_second()
         val = self._state.get("val_loss")
@@ -344,9 +352,6 @@ class Session:
             "memory": human_bytes(devices.peak_memory(self._device)),
         }
         return {name: value for name, value in shown.items() if value is not None}
-
-
-_TOKENS = 60
 
 
 def write_sample(model: GPT, tokenizer: Tokenizer, prompt: str, step: int) -> Sample:
@@ -360,7 +365,7 @@ def write_sample(model: GPT, tokenizer: Tokenizer, prompt: str, step: int) -> Sa
     ids += tokenizer.encode(prompt) if prompt or not ids else []
     ends = frozenset(() if tokenizer.eos_id in (None, start) else (tokenizer.eos_id,))
     settings = SamplingSettings(
-        max_new_tokens=_TOKENS, seed=step, stop_ids=ends, vocabulary=tokenizer.vocab_size
+        max_new_tokens=_SAMPLE_TOKENS, seed=step, stop_ids=ends, vocabulary=tokenizer.vocab_size
     )
     model.eval()
     new = generate(model, [ids], settings)[0][len(ids) :]

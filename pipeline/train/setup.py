@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from model.config import ModelConfig
+from model.config import ModelConfig, flops_per_token
 from pipeline.options.config import Config, TrainOptions, Typed, typed_in
 from pipeline.runs import folders
 from pipeline.runs.record import RunRecord, read_record
@@ -26,6 +26,7 @@ from utils import VERSION
 from utils.artefacts import Source
 from utils.errors import RefusedError, UsageError
 from utils.files import write_json
+from utils.hardware import has_compiler
 
 # What a resumed run cannot change: which batch comes at which step, and what the optimizer's
 # saved state means.
@@ -38,6 +39,9 @@ _FIXED = frozenset(
 MOST_VALIDATION_BATCHES = 200
 """Batches of a validation at most, where --eval-batches does not say."""
 
+_WORTH_COMPILING_STEPS = 300  # on a GPU
+_WORTH_COMPILING_SECONDS = 900.0  # of the whole run on a CPU
+_USUAL_MFU = 0.4
 _BELONGS = {"data": "on other data", "tokenizer": "with another tokenizer"}
 
 
@@ -58,6 +62,17 @@ class Setup:
     notes: list[str]
     initial: Initial | None = None
     origin: Source | None = None
+
+    @property
+    def window(self) -> int:
+        """Training context, tokens."""
+        return self.data.train.window
+
+    @property
+    def sources(self) -> list[Source]:
+        """What its checkpoints are made from: the tokens, and the first weights if given."""
+        data = Source(str(self.data.folder), self.data.fingerprint)
+        return [data, *filter(None, [self.origin])]
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -265,6 +280,20 @@ def length(options: TrainOptions, windows: int) -> tuple[float, int]:
 def validation_interval(options: TrainOptions, steps_per_epoch: float, total_steps: int) -> int:
     """Steps between validations: by default ten in an epoch, or in a run shorter than one."""
     return options.eval_every or max(1, math.ceil(min(steps_per_epoch, total_steps) / 10))
+
+
+def compiling_pays(setup: Setup, device_type: str, ceiling: float) -> bool:
+    """Whether the run is long compared to the half minute to minute that compiling takes.
+
+    `ceiling` is `model.device.measured_matmul_ceiling` of the device.
+    """
+    if device_type != "cpu":
+        return device_type == "cuda" and setup.total_steps >= _WORTH_COMPILING_STEPS
+    options, window = setup.options, setup.window
+    tokens = options.batch_size * options.gradient_accumulation_steps * window
+    flops = flops_per_token(setup.model, window) * tokens * setup.total_steps
+    seconds = flops / (_USUAL_MFU * ceiling)
+    return seconds >= _WORTH_COMPILING_SECONDS and has_compiler()
 
 
 def write_record(setup: Setup) -> None:

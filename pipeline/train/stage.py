@@ -4,7 +4,6 @@ Everything the run says goes to the face and to the run's own events.jsonl. Save
 between optimizer steps; a stop request finishes the step, saves and leaves.
 """
 
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -13,17 +12,16 @@ from threading import Event as StopSignal
 from model import device as devices
 from model.config import parameter_count
 from model.huggingface.folding import folded_config
-from pipeline.events import Event, Finished, Progress, Started, Warned, to_json
+from pipeline.dataloader import train_val_loaders
+from pipeline.events import Event, Progress, Started, Warned, to_json
 from pipeline.options.config import Config, TrainOptions, Typed
 from pipeline.runs import folders, pretrained
 from pipeline.train.session import Session
 from pipeline.train.setup import Setup, prepare_run, write_record
-from pipeline.train.trainer import NonFiniteError
+from pipeline.train.state import load_state
 from utils.errors import HatcheryError, OutOfMemoryError, RefusedError, is_out_of_memory
 from utils.files import AppendLog, DiskFullError, FolderLock
 from utils.units import human_count
-
-_PROGRESS_INTERVAL = 0.1
 
 
 def run(config: Config, options: TrainOptions, stop: StopSignal, typed: Typed) -> Iterator[Event]:
@@ -55,42 +53,26 @@ def _train(config: Config, setup: Setup, stop: StopSignal) -> Iterator[Event]:
     yield Started("train", title, setup.total_steps, "steps", run=run)
     yield from _announcements(setup)
     try:
-        with closing(Session(config, setup)) as session:
-            yield from _run_session(session, setup, stop)
+        with closing(_session(config, setup)) as session:
+            yield from session.run(stop)
     except Exception as error:
         if isinstance(error, HatcheryError) or not is_out_of_memory(error):
             raise
         raise _out_of_memory(error, setup) from error
 
 
-def _run_session(session: Session, setup: Setup, stop: StopSignal) -> Iterator[Event]:
-    total = setup.total_steps
-    if session.step >= total:
-        yield Warned(
-            f"This run has done {session.step:,} steps already, of {total:,} asked for.",
-            remedy="--max-steps or --epochs with a larger value lets it go on.",
-        )
-        yield Finished({"steps": session.step}, str(setup.folder), skipped=True)
-        return
-    yield from session.opening()
-    try:
-        yield from _steps(session, total, stop)
-    except NonFiniteError as error:
-        session.dump_batch(error.step)
-        raise
-    yield from session.closing(stopped=stop.is_set())
-
-
-def _steps(session: Session, total: int, stop: StopSignal) -> Iterator[Event]:
-    shown = 0.0
-    for _ in range(session.step, total):
-        yield from session.advance(last=session.step + 1 == total)
-        now = time.monotonic()
-        if now - shown >= _PROGRESS_INTERVAL or session.step == total:
-            shown = now
-            yield Progress(session.step, total, "steps", figures=session.figures())
-        if stop.is_set() or session.given_up:
-            break
+def _session(config: Config, setup: Setup) -> Session:
+    """A session that learns to predict the next token of a token set."""
+    device = devices.pick_device(setup.options.device)
+    state = load_state(setup, device)  # before the tokens, which take what memory it leaves
+    batches, validation, _ = train_val_loaders(
+        setup.data,
+        setup.options.batch_size,
+        verbose=False,
+        seed=setup.options.seed,
+        device=device,
+    )
+    return Session(config, setup, state, batches, validation, state.model.loss)
 
 
 def _without_room(error: DiskFullError, run: Path) -> DiskFullError:

@@ -8,7 +8,7 @@ instant and resumed from a checkpoint repeats every later loss and gradient norm
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -28,6 +28,10 @@ class Batches(Protocol):
     def batch(self, number: int) -> tuple[Tensor, Tensor]: ...
 
 
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""The mean loss in nats of a micro-batch's inputs and targets, a scalar with a gradient."""
+
+
 class NonFiniteError(HatcheryError):
     """A loss or gradient norm is NaN or infinite; the weights are still those before the step."""
 
@@ -43,14 +47,15 @@ class NonFiniteError(HatcheryError):
 
 @dataclass(frozen=True)
 class StepResult:
-    """Mean loss in nats, gradient norm before clipping, share of the peak rate, tokens seen.
+    """Mean loss in nats, gradient norm before clipping, share of the peak learning rate, tokens
+    seen.
 
     `skipped` is set when fp16 overflowed and the update was left out.
     """
 
     loss: float
     grad_norm: float
-    rate: float
+    lr_multiplier: float
     tokens: int
     skipped: bool = False
 
@@ -66,8 +71,9 @@ class Evaluation:
 class Trainer:
     """One model in training.
 
-    rate: share of the peak learning rate for a 0-based step. dtype: what matrix products are
-    computed in. gradient_clip: largest global norm, None for no clipping.
+    loss: of one micro-batch, computed with `model`. lr_multiplier: share of the peak learning rate
+    for a 0-based step. dtype: what matrix products are computed in. gradient_clip: largest global
+    norm, None for no clipping.
     """
 
     def __init__(
@@ -75,8 +81,9 @@ class Trainer:
         model: GPT,
         optimizer: ModelOptimizer,
         batches: Batches,
+        loss: Loss,
         *,
-        rate: Callable[[int], float],
+        lr_multiplier: Callable[[int], float],
         accumulation: int = 1,
         gradient_clip: float | None = 1.0,
         dtype: torch.dtype = torch.float32,
@@ -86,7 +93,7 @@ class Trainer:
         self.model = model
         self.optimizer = optimizer
         self._batches = batches
-        self._rate = rate
+        self._lr_multiplier = lr_multiplier
         self._accumulation = accumulation
         self._clip = math.inf if gradient_clip is None else gradient_clip
         self._dtype = dtype
@@ -94,13 +101,13 @@ class Trainer:
         self._device = model.device
         self._parameters = list(model.parameters())
         # Only the function is compiled: wrapping the module would rename every weight.
-        self._loss = torch.compile(model.loss, dynamic=False) if compiled else model.loss
+        self._loss = torch.compile(loss, dynamic=False) if compiled else loss
         self._scaler = torch.amp.GradScaler(
             self._device.type, enabled=dtype == torch.float16, init_scale=2.0**13
         )
         self._skipped = 0
 
-    def step(self, step: int) -> StepResult:
+    def train_step(self, step: int) -> StepResult:
         """Run 0-based optimizer step `step`.
 
         Raises:
@@ -117,11 +124,11 @@ class Trainer:
             torch.autograd.backward(self._scaler.scale(loss))
             total += loss.detach()
             tokens += targets.numel()
-        rate = self._rate(step)
-        loss_value, norm, skipped = self._update(step, total, rate)
-        return StepResult(loss_value, norm, rate, tokens, skipped)
+        multiplier = self._lr_multiplier(step)
+        loss_value, norm, skipped = self._update(step, total, multiplier)
+        return StepResult(loss_value, norm, multiplier, tokens, skipped)
 
-    def _update(self, step: int, total: Tensor, rate: float) -> tuple[float, float, bool]:
+    def _update(self, step: int, total: Tensor, multiplier: float) -> tuple[float, float, bool]:
         for part in self.optimizer.parts:
             self._scaler.unscale_(part)
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._clip)
@@ -132,7 +139,7 @@ class Trainer:
         if not finite and (not overflow or self._skipped > _MOST_SKIPPED):
             self.optimizer.zero_grad()
             raise NonFiniteError(step, loss_value, norm_value)
-        self.optimizer.set_multiplier(rate)
+        self.optimizer.set_multiplier(multiplier)
         if not overflow:  # or only the part whose gradients overflowed would be left out
             for part in self.optimizer.parts:
                 self._scaler.step(part)

@@ -29,8 +29,8 @@ def trainer(**changes: Any) -> Trainer:
     torch.manual_seed(0)
     model = GPT(CONFIG)
     optimizer = build_optimizer(model, kind="muon", learning_rate=1e-2)
-    settings = {"rate": lambda step: 1.0, "seed": 3} | changes
-    return Trainer(model, optimizer, CountedBatches(), **settings)
+    settings = {"lr_multiplier": lambda step: 1.0, "seed": 3} | changes
+    return Trainer(model, optimizer, CountedBatches(), model.loss, **settings)
 
 
 def weights(subject: Trainer) -> list[torch.Tensor]:
@@ -40,9 +40,9 @@ def weights(subject: Trainer) -> list[torch.Tensor]:
 def test_a_step_does_not_depend_on_what_the_random_generator_did_before() -> None:
     first, second = trainer(), trainer()
     torch.rand(100)
-    results = [first.step(5)]
+    results = [first.train_step(5)]
     torch.rand(7)
-    results.append(second.step(5))
+    results.append(second.train_step(5))
     assert results[0] == results[1]
     assert all(map(torch.equal, weights(first), weights(second)))
 
@@ -72,8 +72,8 @@ def test_evaluation_counts_only_what_is_to_be_scored() -> None:
 
 
 def test_the_norm_is_that_before_clipping_and_the_update_is_clipped() -> None:
-    free = trainer(gradient_clip=None).step(0)
-    tight = trainer(gradient_clip=1e-3).step(0)
+    free = trainer(gradient_clip=None).train_step(0)
+    tight = trainer(gradient_clip=1e-3).train_step(0)
     assert tight.grad_norm == pytest.approx(free.grad_norm)
     assert free.grad_norm > 1e-3
 
@@ -85,10 +85,10 @@ def test_an_fp16_overflow_leaves_every_weight_and_is_given_up_when_it_does_not_e
     honest = subject._loss
     monkeypatch.setattr(subject, "_loss", lambda x, y: honest(x, y) + _Overflow.apply(honest(x, y)))
     before = weights(subject)
-    assert subject.step(0).skipped
+    assert subject.train_step(0).skipped
     assert all(map(torch.equal, before, weights(subject)))
     with pytest.raises(NonFiniteError):
-        list(map(subject.step, range(1, 40)))
+        list(map(subject.train_step, range(1, 40)))
     assert all(map(torch.equal, before, weights(subject)))
 
 

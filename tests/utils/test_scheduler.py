@@ -5,13 +5,13 @@ from itertools import pairwise
 
 import pytest
 
-from utils.scheduler import ScheduleName, multiplier
+from utils.scheduler import ScheduleName, lr_multiplier
 
 
 def curve(schedule: ScheduleName, total: int = 100, **changes: float) -> list[float]:
     settings = {"warmup_steps": 10, "cooldown": 0.4, "min_ratio": 0.1} | changes
     return [
-        multiplier(
+        lr_multiplier(
             step,
             total,
             schedule=schedule,
@@ -54,5 +54,5 @@ def test_the_shortest_runs_still_have_positive_rates(schedule: ScheduleName, tot
 
 
 def test_beyond_the_end_the_rate_stays_at_the_minimum() -> None:
-    rate = multiplier(500, 100, schedule="cosine", warmup_steps=10, cooldown=0.4, min_ratio=0.1)
+    rate = lr_multiplier(500, 100, schedule="cosine", warmup_steps=10, cooldown=0.4, min_ratio=0.1)
     assert rate == pytest.approx(0.1)
