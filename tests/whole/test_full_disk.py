@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from app.jobs import lifecycle
-from app.jobs.folder import EventReader
+from app.jobs.history import EventReader
 from pipeline.events import Failed, Finished
 from tests.conftest import ROOT
 
