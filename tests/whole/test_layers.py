@@ -27,8 +27,6 @@ CRUMBS = {
     "app/environment.py": "runs before any package that we need is there; only main.py has it",
     "app/tui/forms/suggestions.py": "the one part of a form that reads folders",
     "app/web/command.py": "what is typed, parsed and explained without loading aiohttp",
-    "model/layers/activations.py": "a layer family in a file, like attention and rope",
-    "model/layers/norm.py": "a layer family in a file, like attention and rope",
     "model/native/threads.py": "how many threads pay, measured; no subject of the decoder",
     "pipeline/export/hf.py": "one target of export in a file",
     "pipeline/export/modelfile.py": "one target of export in a file",
