@@ -3,7 +3,8 @@
 A folder is built beside its target under a hidden name, one unit of work at a time; the manifest
 is written last, and only then does the folder take its final name. So a manifest's existence
 means done, an interrupted build goes on with the units that are missing, and the previous
-artefact stays whole until its successor is.
+artefact stays whole until its successor is. A kill at any instant leaves either the old artefact
+or a folder whose manifest says that it is complete.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,21 @@ import msgspec
 
 from utils import VERSION
 from utils.errors import HatcheryError, RefusedError
-from utils.files import TEMPORARY, AppendLog, FolderLock, Written, hash_file, write_file, write_json
-from utils.publishing import JOURNAL, PLAN, beside, publish
-from utils.publishing import MANIFEST as MANIFEST
-from utils.publishing import recover as recover
+from utils.files import (
+    TEMPORARY,
+    AppendLog,
+    FolderLock,
+    Written,
+    hash_file,
+    sync_folder,
+    write_file,
+    write_json,
+)
 
-_SMALL_FILE = 64 * 1024 * 1024
+MANIFEST = "manifest.json"
+JOURNAL = "journal.jsonl"
+PLAN = "plan"
+_SMALL_FILE = 64 * 1024 * 1024  # bytes
 
 
 class MadeBy(msgspec.Struct, frozen=True):
@@ -148,7 +158,7 @@ def build_folder(
     """
     recover(target)
     _refuse_foreign(target, kind)
-    building = beside(target, "building")
+    building = sibling(target, "building")
     plan = digest([kind, command, dict(options), [msgspec.to_builtins(i) for i in inputs]])
     with FolderLock(building):
         units = _unfinished_units(building, plan)
@@ -171,6 +181,47 @@ def build_folder(
             leftover.unlink()
         write_json(building / MANIFEST, msgspec.to_builtins(manifest))
         publish(building, target)
+
+
+def sibling(target: Path, role: str) -> Path:
+    """The hidden folder next to `target` where it is built, or waits to be removed."""
+    return target.with_name(f".{target.name}.{role}")
+
+
+def publish(building: Path, target: Path) -> None:
+    """Give the finished folder its name; the caller holds the lock of `building`."""
+    old = sibling(target, "old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.replace(old)
+    building.replace(target)
+    _remove_plan(target)
+    sync_folder(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove_plan(target: Path) -> None:
+    for name in (JOURNAL, ".lock", PLAN):  # the plan goes last: it tells that this is to do
+        (target / name).unlink(missing_ok=True)
+
+
+def recover(target: Path) -> None:
+    """Finish or undo a publication that was cut short by a kill; a living one is left alone."""
+    building, old = sibling(target, "building"), sibling(target, "old")
+    if (target / PLAN).is_file() and (target / MANIFEST).is_file():
+        _remove_plan(target)
+    if (building / MANIFEST).is_file():
+        with suppress(RefusedError), FolderLock(building):  # refused: its builder is at work
+            if (building / MANIFEST).is_file():
+                publish(building, target)
+            else:  # published by its builder while we took the lock, which made the folder again
+                shutil.rmtree(building)
+    elif old.exists():
+        if not target.exists():
+            with suppress(FileNotFoundError):  # another reader was faster
+                old.replace(target)
+        else:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _refuse_foreign(target: Path, kind: str) -> None:

@@ -119,13 +119,13 @@ def _web_links(text: str) -> Iterator[Edit]:
 
 
 WIKI_RULES = (
-    rule("comments", "<!--", _comments),
+    rule("comments", "<", _comments),
     rule("references", "<ref", r"<ref\b[^<>\n]{0,500}/>|<ref\b[^<>\n]{0,500}>[^<\n]{0,5000}</ref>"),
     rule("tags", "<", rf"(?i)</?(?:{_TAGS})(?:\s[^<>\n]{{0,500}})?/?>"),
     rule("templates", "{{", r"\{\{[^{}\n]{0,5000}\}\}"),
     rule("media_links", "[[", r"\[\[(?:File|Image|Category|Media):[^\[\]\n]{0,1000}\]\]"),
     rule("links", "[[", r"\[\[(?:[^\[\]|\n]{0,300}\|)?([^\[\]|\n]{0,500})\]\]", r"\1"),
-    rule("web_links", "[http", _web_links),
+    rule("web_links", "[", _web_links),
     rule("tables", "|", r"(?m)^(?:\{\||\|[-}+]|\|\|?|!)(?=[ \w|\-\n]|$)[^\n]{0,2000}$"),
     rule("magic_words", "__", r"__[A-Z]{3,24}__"),
     rule(

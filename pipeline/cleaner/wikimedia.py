@@ -111,7 +111,7 @@ class Walk:
                 if text:
                     self._place(text, depth, listed=part.type == "list_item")
                 if part.has_parts:
-                    inside = depth + 1 if part.type == "list" else depth
+                    inside = min(depth + 1, _DEEPEST) if part.type == "list" else depth
                     stack.append((iter(as_parts(part.has_parts)), inside, len(headings)))
                     break
             else:
@@ -159,7 +159,7 @@ class Walk:
             self._out += self._headings
             self._headings.clear()
         if listed:
-            self._items.append(list_item(text, depth))
+            self._items.append(f"{'  ' * (depth - 1)}- {text}")
         else:
             self._out.append(text)
 
@@ -167,11 +167,6 @@ class Walk:
         if self._items:
             self._out.append("\n".join(self._items))
             self._items.clear()
-
-
-def list_item(text: str, depth: int) -> str:
-    """An item of a list `depth` lists deep, as it stands in the article."""
-    return f"{'  ' * (min(depth, _DEEPEST) - 1)}- {text}"
 
 
 def _is_abstract(part: Part) -> bool:

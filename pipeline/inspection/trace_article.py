@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.cleaner.records import Part, Record, as_parts
 from pipeline.cleaner.rules import WIKI
-from pipeline.cleaner.wikimedia import Walk, list_item, plain
+from pipeline.cleaner.wikimedia import Walk, plain
 from pipeline.inspection.trace import Mark, Trace, traced
 
 # Fields beside the article's own text, and the name under which they are left out.
@@ -117,7 +117,7 @@ class _Noted(Walk):
         super()._place(text, depth, listed=listed)
         del self._noted_headings[len(self._headings) :]
         kept = self._removed.get(rule, [0])[0] == before
-        shown = list_item(text, depth) if listed else text
+        shown = f"{'  ' * (depth - 1)}- {text}" if listed else text
         self.noted.append(Block(shown, "" if kept else rule, listed))
 
 

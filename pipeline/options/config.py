@@ -149,7 +149,7 @@ class PlanOptions(Options):
 
 
 class RehearseOptions(Options):
-    """Try every stage on a sliver of your own data; takes the options of train as well."""
+    """Try every stage on a sample of your own data; takes the options of train as well."""
 
     common_fields = ("documents", "steps")
     source: str | None = Field(None, description="Named source; default: what cleanup would take")

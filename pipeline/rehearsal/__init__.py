@@ -1,1 +1,1 @@
-"""Every stage tried on a sliver of the real data."""
+"""Every stage tried on a sample of the real data."""

@@ -1,7 +1,7 @@
-"""What the steps of a rehearsal share: its room, what each step found or made, and how a real
-stage is run in it.
+"""What the steps of a rehearsal share: its workspace, what each step found or made, and how a
+real stage is run in it.
 
-Everything is written into the room; what the user has is only read.
+Everything is written into the workspace; what the user has is only read.
 """
 
 import os
@@ -18,7 +18,7 @@ from pipeline.cleaner.stage import source_name
 from pipeline.events import Event, Finished, Progress, StageVerdict
 from pipeline.nested import inner_events, revised
 from pipeline.options.config import Config, RehearseOptions, Settings
-from pipeline.rehearsal.sample import Sliver, take_sliver
+from pipeline.rehearsal.sample import TextSample, take_sample
 from pipeline.rehearsal.verdicts import Concern, disk
 from pipeline.sources.documents import cleaned_files
 from pipeline.sources.raw import Input, as_input
@@ -63,18 +63,18 @@ class Record:
 class Rehearsal:
     """One rehearsal: the user's settings, and what is there for the next step.
 
-    `documents`, `tokenizer` and `tokens` are in the room, and so is what was `trained` with the
-    settings `training`. `sliver` is what they were made
-    of, None for a stand-in; `basis` says so where it is not the beginning of the user's chain.
-    `asked_ids` is the size of a vocabulary that the sliver may not fill, `whole_tokens` the tokens
-    of all the text, `still_to_write` the bytes that all stages up to here would add to the disk.
+    `documents`, `tokenizer` and `tokens` are in the workspace, and so is what was `trained` with
+    the settings `training`. `sample` is what they were made of, None for a stand-in; `basis` says
+    so where it is not the beginning of the user's chain. `asked_ids` is the size of a vocabulary
+    that the sample may not fill, `whole_tokens` the tokens of all the text, `still_to_write` the
+    bytes that all stages up to here would add to the disk.
     """
 
     config: Config
     options: RehearseOptions
     folder: Path
     stop: StopSignal
-    sliver: Sliver | None = None
+    sample: TextSample | None = None
     documents: Path | None = None
     tokenizer: Path | None = None
     tokens: Path | None = None
@@ -126,18 +126,18 @@ class Rehearsal:
 
     @property
     def partial(self) -> bool:
-        """Whether what is worked on is a sliver of much more of the user's text, or stands in."""
-        return self.standing_in or (self.sliver is not None and self.sliver.partial)
+        """Whether what is worked on is a sample of much more of the user's text, or stands in."""
+        return self.standing_in or (self.sample is not None and self.sample.partial)
 
-    def room_on_disk(self, target: Path, size: float) -> Concern | None:
+    def fits_on_disk(self, target: Path, size: float) -> Concern | None:
         """Whether `size` bytes at `target` would still fit beside what the stages before need."""
         if not target.exists():
             self.still_to_write += size
         free = shutil.disk_usage(existing_parent(target)).free
         return disk(self.still_to_write, free, target)
 
-    def in_room(self, **sections: dict[str, Any]) -> Config:
-        """The user's settings with every path in the room and `sections` changed."""
+    def in_workspace(self, **sections: dict[str, Any]) -> Config:
+        """The user's settings with every path in the workspace and `sections` changed."""
         paths = {f"{name}_dir": self.folder / name for name in ("data", "checkpoints", "logs")}
         paths["tokenizers_dir"] = self.folder / "tokenizers"
         config = revised(self.config, paths=revised(self.config.paths, **paths))
@@ -168,20 +168,20 @@ class Rehearsal:
             raise StoppedError
         return Record(finished, kept)
 
-    def take(self, inputs: list[Input], name: str) -> Sliver:
-        """A sliver of `inputs` in the room, large enough for the window."""
+    def take(self, inputs: list[Input], name: str) -> TextSample:
+        """A sample of `inputs` in the workspace, large enough for the window."""
         window = max(self.config.prepare.window, self.config.train.window or 0)
-        sliver = take_sliver(
+        sample = take_sample(
             inputs, self.folder / name, self.options.documents, _WINDOWS * window, self.stop
         )
         if self.stop.is_set():
             raise StoppedError
-        if sliver.problem is not None and not sliver.files:
-            raise sliver.problem
-        return sliver
+        if sample.problem is not None and not sample.files:
+            raise sample.problem
+        return sample
 
     def some_documents(self) -> Generator[Event, None, Path]:
-        """Clean documents in the room: of this rehearsal, else the user's, else a stand-in.
+        """Clean documents in the workspace: of this rehearsal, else the user's, else a stand-in.
 
         Raises:
             NotTriedError: none of them is to be had, or the user's tokens come after them.
@@ -191,7 +191,7 @@ class Rehearsal:
         if self.documents is None and (places := self.users_documents):
             files = cleaned_files(places)
             inputs = [_clean_input(file, number) for number, file in enumerate(files)]
-            self.sliver = self.take(inputs, "documents")
+            self.sample = self.take(inputs, "documents")
             self.documents = self.folder / "documents"
             self.basis = f"from your clean documents in {places[0]}"
         if self.documents is None:
@@ -199,19 +199,19 @@ class Rehearsal:
         return self.documents
 
     def stand_in(self) -> Generator[Event, None, Path]:
-        """A sliver of Python's library, so that later stages can be tried with the real shapes."""
+        """A sample of Python's library, so that later stages can be tried with the real shapes."""
         from pipeline.sources.python_library import (
             library_inputs,  # only where nothing else is there
         )
 
         try:
-            sliver = self.take(library_inputs(), "stand_in")
+            sample = self.take(library_inputs(), "stand_in")
         except HatcheryError as error:
             raise NotTriedError(f"nothing could stand in for your text: {error.problem}") from error
         output = self.folder / "stand_in_cleaned"
-        cleanup = {"source": "files", "input": sliver.files, "output": output, "test": False}
-        record = yield from self.follow("cleanup", self.in_room(cleanup=cleanup))
-        self.sliver, self.standing_in = None, True
+        cleanup = {"source": "files", "input": sample.files, "output": output, "test": False}
+        record = yield from self.follow("cleanup", self.in_workspace(cleanup=cleanup))
+        self.sample, self.standing_in = None, True
         self.basis, self.whole_tokens = "on Python's library in place of your text", None
         return record.path
 

@@ -17,7 +17,7 @@ from pipeline.rehearsal.context import (
     Trial,
     refuse_unwritable,
 )
-from pipeline.rehearsal.sample import Sliver
+from pipeline.rehearsal.sample import TextSample
 from pipeline.rehearsal.verdicts import (
     Concern,
     enough_tokens,
@@ -38,7 +38,7 @@ from utils.units import human_bytes, human_count, human_seconds
 
 
 def clean(rehearsal: Rehearsal) -> Trial:
-    """Clean a sliver of the raw files.
+    """Clean a sample of the raw files.
 
     Raises:
         NotTriedError: there is no raw text, but something made from it.
@@ -51,39 +51,39 @@ def clean(rehearsal: Rehearsal) -> Trial:
     target = config.cleanup.output or config.cleaned_dir(source.name, test=config.cleanup.test)
     refuse_unwritable(target)
     inputs = raw_inputs(source, config, rehearsal.given)
-    sliver = rehearsal.take(inputs, "raw")
+    sample = rehearsal.take(inputs, "raw")
     name = "files" if source.embedded else source.name  # which takes no files
-    changes = {"source": name, "input": sliver.files, "output": rehearsal.folder / "cleaned"}
-    record = yield from rehearsal.follow("cleanup", rehearsal.in_room(cleanup=changes))
-    rehearsal.documents, rehearsal.sliver = record.path, sliver
-    if sliver.problem is not None:  # cleanup would end there; the rest is tried without that file
-        raise sliver.problem
+    changes = {"source": name, "input": sample.files, "output": rehearsal.folder / "cleaned"}
+    record = yield from rehearsal.follow("cleanup", rehearsal.in_workspace(cleanup=changes))
+    rehearsal.documents, rehearsal.sample = record.path, sample
+    if sample.problem is not None:  # cleanup would end there; the rest is tried without that file
+        raise sample.problem
     facts = record.finished.summary
     figures = [
         f"{facts['kept']:,} of {facts['read']:,} documents kept",
-        f"from {len(sliver.files):,} of {sliver.of_files:,} files",
+        f"from {len(sample.files):,} of {sample.of_files:,} files",
     ]
-    if sliver.partial and not config.cleanup.test:
-        seconds = _cleaning_time(rehearsal, sliver, inputs)
-        figures.append(f"all {human_bytes(sliver.of_bytes)} in about {human_seconds(seconds)}")
+    if sample.partial and not config.cleanup.test:
+        seconds = _cleaning_time(rehearsal, sample, inputs)
+        figures.append(f"all {human_bytes(sample.of_bytes)} in about {human_seconds(seconds)}")
     damaged = [event.where.rpartition(":")[0] for event in record.of(Rejected)]
     written = sum(file.stat().st_size for file in record.path.glob("cleaned_*"))
     concerns = [
         rejections(facts["read"], facts["rejected"], damaged),
-        rehearsal.room_on_disk(target, written * sliver.scale),
+        rehearsal.fits_on_disk(target, written * sample.scale),
     ]
     return judged("cleanup", figures, concerns)
 
 
-def _cleaning_time(rehearsal: Rehearsal, sliver: Sliver, inputs: list[Input]) -> float:
-    """Seconds to clean all `inputs`, by a second pass over the sliver in this process: much of
+def _cleaning_time(rehearsal: Rehearsal, sample: TextSample, inputs: list[Input]) -> float:
+    """Seconds to clean all `inputs`, by a second pass over the sample in this process: much of
     the first went into starting workers.
 
     Raises:
         StoppedError: the user asked to stop.
     """
     options = rehearsal.config.cleanup
-    pieces = [as_input(file, file.name) for file in sliver.files]
+    pieces = [as_input(file, file.name) for file in sample.files]
     folder = rehearsal.folder / "timed"
     unit = CleaningUnit("timed", folder, pieces, options.format, options.min_words, False)
     begin = time.perf_counter()
@@ -92,11 +92,11 @@ def _cleaning_time(rehearsal: Rehearsal, sliver: Sliver, inputs: list[Input]) ->
             raise StoppedError
     seconds = time.perf_counter() - begin
     units = len(plan_units(inputs, "timed", options))
-    return seconds * sliver.scale / min(options.workers, units, usable_cores())
+    return seconds * sample.scale / min(options.workers, units, usable_cores())
 
 
 def tokenize(rehearsal: Rehearsal) -> Trial:
-    """Measure the user's tokenizer on the sliver, or train one on it.
+    """Measure the user's tokenizer on the sample, or train one on it.
 
     Raises:
         NotTriedError: there is nothing to measure it on.
@@ -110,7 +110,7 @@ def tokenize(rehearsal: Rehearsal) -> Trial:
         refuse_unwritable(rehearsal.config.paths.tokenizers_dir)
     changes = {"load": load, "train": kind, "input": [documents], "encode": None, "decode": None}
     changes |= {"name": None} if load else {}
-    record = yield from rehearsal.follow("tokenize", rehearsal.in_room(tokenize=changes))
+    record = yield from rehearsal.follow("tokenize", rehearsal.in_workspace(tokenize=changes))
     rehearsal.tokenizer, facts = record.path, record.finished.summary
     size = facts["vocab_size"]
     made = "learned from the sliver" if kind else facts["tokenizer"]
@@ -159,7 +159,7 @@ def _as_asked(manifest: Manifest, options: Any) -> bool:
 
 
 def prepare(rehearsal: Rehearsal) -> Trial:
-    """Encode the sliver.
+    """Encode the sample.
 
     Raises:
         NotTriedError: there are no documents.
@@ -179,12 +179,12 @@ def prepare(rehearsal: Rehearsal) -> Trial:
         rehearsal.basis,
     ]
     concerns = [rejections(facts["read"], facts["rejected"], [])]
-    if rehearsal.sliver is not None:
-        scale = rehearsal.sliver.scale
+    if rehearsal.sample is not None:
+        scale = rehearsal.sample.scale
         if test:
             scale = min(scale, max(1.0, TEST_DOCUMENTS / max(facts["documents"], 1)))
         rehearsal.whole_tokens = scale * facts["tokens"]
-        if rehearsal.sliver.partial:
+        if rehearsal.sample.partial:
             seconds = yield from _encoding_seconds(rehearsal, documents)
             whole = f"{human_count(rehearsal.whole_tokens)} tokens"
             figures.append(f"all: about {whole} in {human_seconds(seconds * scale)}")
@@ -200,15 +200,15 @@ def _concerns(rehearsal: Rehearsal, facts: dict[str, Any], target: Path) -> list
     step = window * options.batch_size * options.gradient_accumulation_steps
     each = token_dtype(rehearsal.asked_ids).itemsize
     each += DOCUMENT.itemsize * facts["documents"] / facts["tokens"]
-    return [enough_tokens(whole, window, step), rehearsal.room_on_disk(target, whole * each)]
+    return [enough_tokens(whole, window, step), rehearsal.fits_on_disk(target, whole * each)]
 
 
 def encoded(rehearsal: Rehearsal, documents: Path, name: str) -> Generator[Event, None, Path]:
-    """Tokens of `documents` in the room, with a tokenizer made on the spot where none is."""
+    """Tokens of `documents` in the workspace, with a tokenizer made on the spot where none is."""
     if rehearsal.tokenizer is None:
         changes = {"load": None, "train": "bpe", "input": [documents], "name": "stand_in"}
         changes |= {"encode": None, "decode": None}
-        learned = yield from rehearsal.follow("tokenize", rehearsal.in_room(tokenize=changes))
+        learned = yield from rehearsal.follow("tokenize", rehearsal.in_workspace(tokenize=changes))
         rehearsal.tokenizer = learned.path
         rehearsal.asked_ids = rehearsal.config.tokenize.vocab_size
     record = yield from _run_prepare(rehearsal, documents, name)
@@ -224,10 +224,10 @@ def _run_prepare(
         "tokenizer": str(rehearsal.tokenizer),
         "source": rehearsal.source,
     }
-    return (yield from rehearsal.follow("prepare", rehearsal.in_room(prepare=changes)))
+    return (yield from rehearsal.follow("prepare", rehearsal.in_workspace(prepare=changes)))
 
 
 def _encoding_seconds(rehearsal: Rehearsal, documents: Path) -> Generator[Event, None, float]:
-    """Seconds to encode the sliver once the tokenizer is loaded, by a second pass."""
+    """Seconds to encode the sample once the tokenizer is loaded, by a second pass."""
     record = yield from _run_prepare(rehearsal, documents, "timed_tokens")
     return float(record.finished.summary["seconds"])

@@ -22,7 +22,7 @@ from utils.errors import HatcheryError, RefusedError, UsageError
 from utils.hardware import machine
 from utils.units import human_bytes, human_count, human_seconds
 
-_HELD_OUT = 10  # documents of a sliver at least, so that there is something to validate on
+_HELD_OUT = 10  # documents of a sample at least, so that there is something to validate on
 _EVAL_BATCHES = 4
 _NEW_TOKENS = 64
 _SAME = ("model.safetensors", "optimizer.safetensors")
@@ -60,7 +60,7 @@ def _tokens(rehearsal: Rehearsal) -> Generator[Event, None, Path]:
     if own := named or rehearsal.users_tokens:
         manifest = read_manifest(own) if own.is_dir() else None
         rehearsal.whole_tokens = manifest.facts.get("tokens") if manifest is not None else None
-        rehearsal.basis, rehearsal.sliver, rehearsal.asked_ids = f"on the tokens in {own}", None, 0
+        rehearsal.basis, rehearsal.sample, rehearsal.asked_ids = f"on the tokens in {own}", None, 0
         return own
     try:
         documents = yield from rehearsal.stand_in()
@@ -88,12 +88,12 @@ def _settings(rehearsal: Rehearsal, folder: Path) -> Config:
     if manifest is not None:
         share = min(0.4, _HELD_OUT / max(manifest.facts["documents"], 1))
         changes["val_split"] = max(options.val_split, share)
-    config = rehearsal.in_room(train=changes)
+    config = rehearsal.in_workspace(train=changes)
     return revised(config, model=_with_asked_ids(rehearsal, config))
 
 
 def _with_asked_ids(rehearsal: Rehearsal, config: Config) -> Any:
-    """The model with all ids that were asked for, where a sliver could not fill them.
+    """The model with all ids that were asked for, where a sample could not fill them.
 
     Raises:
         RefusedError: it would not have them on all the text either.
@@ -113,10 +113,10 @@ def _with_asked_ids(rehearsal: Rehearsal, config: Config) -> Any:
 
 
 def _opened(rehearsal: Rehearsal, folder: Path) -> Setup:
-    """What the run on all the text would begin with, as far as the sliver tells.
+    """What the run on all the text would begin with, as far as the sample tells.
 
     Raises:
-        NotTriedError: the sliver fills no window, though all the text would.
+        NotTriedError: the sample fills no window, though all the text would.
         UsageError, RefusedError: see `pipeline.train.setup.prepare_run`.
     """
     config, options = _settings(rehearsal, folder), rehearsal.config.train
@@ -179,7 +179,7 @@ def _concerns(
     return [
         losses([metric.values["loss"] for metric in steps]),
         memory(_peak(steps), machine().memory) if on_host else None,
-        rehearsal.room_on_disk(rehearsal.config.paths.checkpoints_dir / "run", size * kept),
+        rehearsal.fits_on_disk(rehearsal.config.paths.checkpoints_dir / "run", size * kept),
         *(Concern(warned.message, warned.remedy) for warned in record.of(Warned)),
     ]
 
@@ -245,7 +245,7 @@ def generate(rehearsal: Rehearsal) -> Trial:
         "max_length": min(options.max_length, _NEW_TOKENS),
         "seed": 1,
     }
-    record = yield from rehearsal.follow("inference", rehearsal.in_room(inference=changes))
+    record = yield from rehearsal.follow("inference", rehearsal.in_workspace(inference=changes))
     samples = record.of(Sample)
     tokens = sum(len(sample.token_ids) for sample in samples)
     speed = samples[0].statistics.get("tokens_per_second", 0.0) if samples else 0.0

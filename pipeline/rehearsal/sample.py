@@ -1,4 +1,4 @@
-"""A sliver of the user's text: which files to take from, and how much of each.
+"""A sample of the user's text: which files to take from, and how much of each.
 
 The files keep their names, so that every stage treats them as it will treat the whole. How a
 piece of each kind of file is cut out is in `pipeline.rehearsal.sample_files`.
@@ -20,12 +20,12 @@ _MOST_FILES = 12  # of each kind that holds many documents: opening more teaches
 _LEAST = 5  # documents of each kind, however small its share is
 _LOOKED_AT = 2000  # files whose first bytes are looked at
 _MOST_BROKEN = 4
-_WORTH_TELLING = 1.5  # times the sliver: below it the whole takes as long
+_WORTH_TELLING = 1.5  # times the sample: below it the whole takes as long
 _MOST_BYTES = 64 << 20
 
 
 @dataclass
-class Sliver:
+class TextSample:
     """What was taken: `files` written, of the input's `of_files` with `of_bytes` on disk.
 
     `problem` is the first file that could not be read, as cleanup would put it.
@@ -48,29 +48,29 @@ class Sliver:
         return self.scale > _WORTH_TELLING
 
 
-def take_sliver(
+def take_sample(
     inputs: Sequence[Input], folder: Path, documents: int, enough: int, stop: StopSignal
-) -> Sliver:
+) -> TextSample:
     """Write about `documents` documents of `inputs` into `folder`, and more until they have
     `enough` bytes; of every kind of file at least one, and such as look broken.
 
     Raises:
         HatcheryError: the disk is full.
     """
-    sliver = Sliver(len(inputs), sum(item.bytes for item in inputs))
+    sample = TextSample(len(inputs), sum(item.bytes for item in inputs))
     wanted = documents * max(1.0, enough / _likely_bytes(inputs, documents))
     taken = choose(inputs, math.ceil(wanted))
     taken |= dict.fromkeys([item for item in _broken(inputs) if item not in taken], 1)
     for item, count in taken.items():
-        if stop.is_set() or sliver.bytes >= _MOST_BYTES:
+        if stop.is_set() or sample.bytes >= _MOST_BYTES:
             break
         problem = _unreadable(item)
-        sliver.problem = sliver.problem or problem
+        sample.problem = sample.problem or problem
         if problem is None:
-            for path in cut_out(item, folder / _safe_name(item, len(sliver.files)), count):
-                sliver.files.append(path)
-                sliver.bytes += path.stat().st_size
-    return sliver
+            for path in cut_out(item, folder / _safe_name(item, len(sample.files)), count):
+                sample.files.append(path)
+                sample.bytes += path.stat().st_size
+    return sample
 
 
 def choose(inputs: Sequence[Input], documents: int) -> dict[Input, int]:
@@ -95,7 +95,7 @@ def _single(files: Sequence[Input]) -> bool:
 
 
 def _likely_bytes(inputs: Sequence[Input], documents: int) -> float:
-    """About how many bytes of text a sliver of `documents` holds; markup is more than text."""
+    """About how many bytes of text a sample of `documents` holds; markup is more than text."""
     mean = sum(item.bytes for item in inputs) / max(1, len(inputs))
     return documents * max(1.0, min(mean, 2000.0))
 

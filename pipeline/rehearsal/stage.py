@@ -1,12 +1,15 @@
-"""The rehearse stage: every stage on a sliver of the user's own text, before the hours it takes.
+"""The rehearse stage: every stage on a sample of the user's own text, before the hours it takes.
 
 Each step runs the real stage with the user's settings in a temporary folder and ends with a
 verdict; what comes after a step that failed is tried with other inputs where there are any.
 """
 
+import shutil
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event as StopSignal
 
@@ -17,13 +20,28 @@ from pipeline.options.config import Config, RehearseOptions
 from pipeline.rehearsal import data_stages
 from pipeline.rehearsal.context import NotTriedError, Rehearsal, StoppedError, Trial
 from pipeline.rehearsal.verdicts import failed, row
-from pipeline.rehearsal.workspace import Room, rehearsal_room
 from pipeline.sources.source_table import find_source
-from utils.errors import HatcheryError, explain_memory, is_out_of_memory
-from utils.files import disk_error
-from utils.units import human_seconds
+from utils.errors import HatcheryError, RefusedError, explain_memory, is_out_of_memory
+from utils.files import FolderLock, disk_error, existing_parent, raise_disk_error
+from utils.units import human_bytes, human_seconds
+
+_PREFIX = ".rehearsal-"  # of the temporary folder's name
 
 Step = tuple[str, Callable[[Rehearsal], Trial]]
+
+
+class Workspace:
+    """A folder to rehearse in; it outlives the rehearsal only when `kept`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.kept = False
+
+    @property
+    def described(self) -> str:
+        """Where it is and how large."""
+        size = sum(p.stat().st_size for p in self.path.rglob("*") if p.is_file())
+        return f"{self.path} ({human_bytes(size)})"
 
 
 def run(config: Config, options: RehearseOptions, stop: StopSignal) -> Iterator[Event]:
@@ -34,8 +52,8 @@ def run(config: Config, options: RehearseOptions, stop: StopSignal) -> Iterator[
         HatcheryError: nothing can be written where the data is.
     """
     find_source(Rehearsal(config, options, Path(), stop).source)
-    with rehearsal_room(config.paths.data_dir) as room:
-        rehearsal = Rehearsal(config, options, room.path, stop)
+    with rehearsal_workspace(config.paths.data_dir) as workspace:
+        rehearsal = Rehearsal(config, options, workspace.path, stop)
         title = f"Rehearse every stage on a sliver of {rehearsal.source}"
         yield Started("rehearse", title)
         verdicts: list[StageVerdict] = []
@@ -47,7 +65,7 @@ def run(config: Config, options: RehearseOptions, stop: StopSignal) -> Iterator[
         except StoppedError:
             yield Finished({"verdicts": [row(verdict) for verdict in verdicts]}, stopped=True)
             return
-        yield from _conclusion(verdicts, room)
+        yield from _conclusion(verdicts, workspace)
 
 
 def _steps() -> Sequence[Step]:
@@ -111,15 +129,52 @@ def _meaning(error: Exception) -> HatcheryError:
     )
 
 
-def _conclusion(verdicts: Sequence[StageVerdict], room: Room) -> Iterator[Event]:
+def _conclusion(verdicts: Sequence[StageVerdict], workspace: Workspace) -> Iterator[Event]:
     """The table, and where a stage failed what to do first and where to look."""
     yield Finished({"verdicts": [row(verdict) for verdict in verdicts]})
     broken = [verdict for verdict in verdicts if verdict.verdict == "fails"]
     if broken:
-        room.kept = True
+        workspace.kept = True
         yield Failed(
             f"Not ready: {', '.join(v.stage for v in broken)} would fail.",
-            found=f"what was tried is kept until the next rehearsal in {room.described}",
+            found=f"what was tried is kept until the next rehearsal in {workspace.described}",
             remedy=broken[0].remedy or f"see {broken[0].stage} above",
             commands=broken[0].commands,
         )
+
+
+@contextmanager
+def rehearsal_workspace(data_dir: Path) -> Iterator[Workspace]:
+    """A new folder on the disk of `data_dir`; those that ended rehearsals left are removed.
+
+    Raises:
+        HatcheryError: nothing can be written there.
+    """
+    place = existing_parent(data_dir)
+    for abandoned in {*data_dir.glob(f"{_PREFIX}*"), *place.glob(f"{_PREFIX}*")}:
+        _remove_unless_used(abandoned)
+    try:
+        workspace = Workspace(Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place)))
+    except OSError as error:
+        raise_disk_error(error, place)
+        raise HatcheryError(
+            f"{place.absolute()} cannot be written: {error.strerror}.",
+            found="a rehearsal needs a temporary folder where the data is, or will be",
+            remedy="check its rights, or set paths.data_dir to a folder of yours",
+        ) from error
+    with FolderLock(workspace.path):
+        try:
+            yield workspace
+        finally:
+            if not workspace.kept:
+                shutil.rmtree(workspace.path, ignore_errors=True)
+
+
+def _remove_unless_used(folder: Path) -> None:
+    """Remove what a kill, or a rehearsal that failed, has left; a living one holds its lock."""
+    with suppress(RefusedError, OSError):
+        folder.rmdir()  # killed before it was locked
+        return
+    if (folder / ".lock").is_file():
+        with suppress(HatcheryError), FolderLock(folder):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,19 +1,37 @@
-"""Finds what a tokenizer's name or path means, or which one lies beside a checkpoint."""
+"""Finds the tokenizer that a name, a path or an id of the Hugging Face hub means.
 
+Of a repository on the hub only the tokenizer's files are fetched, never code; HF_ENDPOINT names
+another hub.
+"""
+
+import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.tokenizer import chat_template
 from pipeline.tokenizer.formats import FILES, main_file, read
 from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.artefacts import Source, read_manifest, source
-from utils.errors import UsageError
+from utils.errors import NetworkError, UsageError
 
 # What people call them, the id on the hub, the folder under tokenizers/.
 KNOWN = {
     "codellama": ("codellama/CodeLlama-7b-hf", "codellama_tokenizer"),
     "gpt2": ("openai-community/gpt2", "gpt2_tokenizer"),
 }
+
+_HUB_FILES = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    chat_template.FILE,
+    "special_tokens_map.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+]
+_HUB_SECONDS = 30  # without an answer
 
 
 @dataclass(frozen=True)
@@ -83,10 +101,8 @@ def find(where: str | Path, tokenizers_dir: Path, *, refetch: bool = False) -> F
     if Path(text).exists():
         return _local(Path(text))
     if online:
-        from pipeline.tokenizer.hub import find_online  # the hub's client is not always needed
-
         repository = identity.partition("@")[0]
-        return find_online(identity, folder if text in KNOWN else repository.split("/")[1])
+        return _online(identity, folder if text in KNOWN else repository.split("/")[1])
     raise missing(text, tokenizers_dir)
 
 
@@ -153,3 +169,73 @@ def online_path(repository: str) -> str:
 def _local(path: Path) -> Found:
     name = (path.resolve().parent if path.is_file() else path.resolve()).name or "tokenizer"
     return Found(name, lambda: source(main_file(path)), lambda: read(path, name))
+
+
+def _online(identity: str, name: str) -> Found:
+    """The tokenizer of a repository `owner/name` or `owner/name@revision`; contacts nobody yet.
+
+    Its origin is the commit that the revision stands for, and that commit is what is fetched.
+    """
+    repository, _, revision = identity.partition("@")
+    commits: list[str] = []
+
+    def origin() -> Source:
+        return Source(online_path(repository), commit())
+
+    def commit() -> str:
+        if not commits:
+            commits.append(_commit(repository, revision or None))
+        return commits[0]
+
+    def open_it() -> Tokenizer:
+        return _fetch(repository, commit(), name)
+
+    return Found(name, origin, open_it)
+
+
+def _endpoint() -> str | None:
+    return os.environ.get("HF_ENDPOINT")
+
+
+def _commit(repository: str, revision: str | None) -> str:
+    from huggingface_hub import HfApi
+
+    try:
+        info = HfApi(endpoint=_endpoint()).model_info(
+            repository, revision=revision, timeout=_HUB_SECONDS
+        )
+    except Exception as error:
+        raise _unreachable(repository, error) from error
+    return str(info.sha)
+
+
+def _fetch(repository: str, commit: str, name: str) -> Tokenizer:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()  # a stage never prints
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            snapshot_download(
+                repository,
+                revision=commit,
+                allow_patterns=_HUB_FILES,
+                local_dir=folder,
+                endpoint=_endpoint(),
+                etag_timeout=_HUB_SECONDS,
+            )
+        except Exception as error:
+            raise _unreachable(repository, error) from error
+        return read(Path(folder), name)
+
+
+def _unreachable(repository: str, error: Exception) -> NetworkError:
+    """One paragraph for what the client, its HTTP library or the socket may raise."""
+    lines = str(error).strip().splitlines()
+    return NetworkError(
+        f"The tokenizer {repository} could not be fetched from {_endpoint() or 'Hugging Face'}.",
+        found=f"{type(error).__name__}: {lines[0] if lines else 'no answer'}",
+        remedy="check the name and the network, or take its files from a folder: {}; or train "
+        "your own: {}",
+        commands=[("tokenize", "--load", "FOLDER"), ("tokenize", "--train", "bpe")],
+    )

@@ -1,4 +1,4 @@
-"""The rehearsal: every stage on a sliver, a verdict for each, and nothing of the user's touched."""
+"""The rehearsal: every stage on a sample, a verdict for each, and nothing of the user's touched."""
 
 import gzip
 import hashlib
@@ -16,10 +16,10 @@ from model.config import ModelConfig, parameter_count
 from pipeline.events import Event, Failed, Finished, Progress, StageVerdict, Started
 from pipeline.rehearsal import context
 from pipeline.rehearsal import stage as rehearse
-from pipeline.rehearsal.sample import choose, take_sliver
+from pipeline.rehearsal.sample import choose, take_sample
 from pipeline.rehearsal.sample_files import spread
+from pipeline.rehearsal.stage import rehearsal_workspace
 from pipeline.rehearsal.verdicts import disk, enough_tokens, losses, memory, rejections, vocabulary
-from pipeline.rehearsal.workspace import rehearsal_room
 from pipeline.sources.raw import as_input
 from tests.conftest import WORDS
 from tests.support.stage_runner import run_stage
@@ -129,8 +129,8 @@ def test_parquet_is_taken_by_rows(workspace: Path) -> None:
     random = Random(5)
     texts = [sentences(random, 5) for _ in range(300)]
     parquet.write_table(pa.table({"text": texts}), "t.parquet", row_group_size=50)
-    sliver = take_sliver([as_input(Path("t.parquet"), "t.parquet")], Path("s"), 20, 1, _stop())
-    rows = parquet.read_table(sliver.files[0])["text"].to_pylist()
+    sample = take_sample([as_input(Path("t.parquet"), "t.parquet")], Path("s"), 20, 1, _stop())
+    rows = parquet.read_table(sample.files[0])["text"].to_pylist()
     assert 20 <= len(rows) < 40
     assert set(rows) < set(texts)
     assert rows[0] == texts[0]
@@ -144,13 +144,13 @@ def test_rows_are_taken_from_the_beginning_and_all_over_the_file(workspace: Path
     for name, length in (("small.jsonl", 40), ("large.jsonl", 9_000)):
         rows = [json.dumps({"id": i, "text": "x" * length}) for i in range(1000)]
         Path(name).write_text("\n".join(rows) + "\n")
-        sliver = take_sliver([as_input(Path(name), name)], Path("s"), 20, 1, _stop())
-        taken = [json.loads(line)["id"] for line in sliver.files[0].read_text().splitlines()]
+        sample = take_sample([as_input(Path(name), name)], Path("s"), 20, 1, _stop())
+        taken = [json.loads(line)["id"] for line in sample.files[0].read_text().splitlines()]
         assert len(taken) == 20
         assert taken[:10] == list(range(10))
         assert max(taken) == 999
         assert len([i for i in taken if 100 < i < 900]) >= 6
-        assert sliver.partial
+        assert sample.partial
 
 
 def test_each_kind_of_file_has_its_share(notes: Path) -> None:
@@ -161,12 +161,12 @@ def test_each_kind_of_file_has_its_share(notes: Path) -> None:
     assert spread(range(10), 4) == [0, 3, 6, 9]
 
 
-def test_a_name_that_leads_out_of_the_sliver_does_not(workspace: Path) -> None:
+def test_a_name_that_leads_out_of_the_sample_does_not(workspace: Path) -> None:
     Path("a").mkdir()
     Path("b.txt").write_text("a text outside of the folder")
     item = as_input(Path("b.txt"), "../../b.txt")
-    sliver = take_sliver([item], Path("a/s"), 20, 1, _stop())
-    assert sliver.files == [Path("a/s/00000/b.txt")]
+    sample = take_sample([item], Path("a/s"), 20, 1, _stop())
+    assert sample.files == [Path("a/s/00000/b.txt")]
 
 
 def test_rejected_documents_are_a_warning(workspace: Path) -> None:
@@ -263,7 +263,7 @@ def test_a_model_with_too_few_ids_fails(notes: Path) -> None:
     assert "too small for the tokenizer" in verdicts(events)["train"].detail
 
 
-def test_a_vocabulary_that_the_sliver_cannot_fill_is_trained_at_full_size(notes: Path) -> None:
+def test_a_vocabulary_that_the_sample_cannot_fill_is_trained_at_full_size(notes: Path) -> None:
     small = rehearsed(rehearse={"input": ["notes"]})
     large = rehearsed(rehearse={"input": ["notes"]}, tokenize={"vocab_size": 4_000})
     assert said(large) == dict.fromkeys(STAGES, "works") | {"tokenize": "works but"}
@@ -381,7 +381,7 @@ def test_what_a_kill_left_is_removed_but_not_what_is_in_use(workspace: Path) -> 
     (folders["killed"] / ".lock").touch()
     (folders["killed"] / "tokens").touch()
     (folders["foreign"] / "mine.txt").touch()
-    with FolderLock(folders["alive"]), rehearsal_room(Path("data")):
+    with FolderLock(folders["alive"]), rehearsal_workspace(Path("data")):
         left = {path.name for path in workspace.glob(".rehearsal-*")}
         assert {".rehearsal-alive", ".rehearsal-foreign"} <= left
         assert len(left) == 3
@@ -395,7 +395,7 @@ def test_no_room_for_a_folder_has_clear_words(
     def refuse(**_: Any) -> str:
         raise PermissionError(13, "Permission denied", ".")
 
-    monkeypatch.setattr("pipeline.rehearsal.workspace.tempfile.mkdtemp", refuse)
+    monkeypatch.setattr("pipeline.rehearsal.stage.tempfile.mkdtemp", refuse)
     with pytest.raises(HatcheryError, match="cannot be written: Permission denied") as caught:
         rehearsed(rehearse={"source": "python"})
     assert "paths.data_dir" in caught.value.remedy

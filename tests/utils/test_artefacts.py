@@ -19,12 +19,12 @@ from utils.artefacts import (
     fingerprint,
     is_current,
     read_manifest,
+    sibling,
     source,
     verify,
 )
 from utils.errors import HatcheryError, RefusedError
 from utils.files import write_file
-from utils.publishing import beside
 
 UNITS = {f"unit_{i}.bin": random.Random(i).randbytes(3000) for i in range(6)}
 ROOT = Path(__file__).parents[2]
@@ -95,7 +95,7 @@ def test_a_journal_torn_by_a_power_cut_costs_only_the_work(damage: bytes, worksp
     target = workspace / "a"
     with pytest.raises(InterruptedError):
         _interrupted(target, {})
-    with (beside(target, "building") / "journal.jsonl").open("ab") as journal:
+    with (sibling(target, "building") / "journal.jsonl").open("ab") as journal:
         journal.write(damage)
     assert _build(target, {}) == 0
     verify(target)
@@ -151,7 +151,7 @@ def test_a_kill_between_the_two_renames_is_mended_by_the_next_reader(
     role: str, workspace: Path
 ) -> None:
     _build(workspace / "a", {"x": 1})
-    (workspace / "a").rename(beside(workspace / "a", role))
+    (workspace / "a").rename(sibling(workspace / "a", role))
     assert verify(workspace / "a").made_by.options == {"x": 1}
     assert [p.name for p in workspace.iterdir()] == ["a"]
 
@@ -160,7 +160,7 @@ def test_of_two_whole_artefacts_left_by_a_kill_the_new_one_wins(workspace: Path)
     target = workspace / "a"
     _build(target, {"x": 1})
     _build(workspace / "new", {"x": 2})
-    (workspace / "new").rename(beside(target, "building"))
+    (workspace / "new").rename(sibling(target, "building"))
     assert verify(target).made_by.options == {"x": 2}
     assert [p.name for p in workspace.iterdir()] == ["a"]
 
