@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.jobs.job import Job, State
-from app.tui.board.rows import ROWS, Place, rows, what_next
+from app.tui.board.rows import ROWS, ScreenRow, rows, what_next
 from pipeline.stages import STAGES
 from pipeline.survey import MISSING, Product
 
@@ -31,7 +31,7 @@ def job(stage: str, state: State, ended: float | None = None, **more: Any) -> Jo
 
 def test_every_stage_of_the_registry_has_a_row() -> None:
     table = rows(products(), [])
-    stages = [row.stage for row in table if not isinstance(row.stage, Place)]
+    stages = [row.stage for row in table if not isinstance(row.stage, ScreenRow)]
     assert stages == [stage for stage in STAGES if not stage.tool]
 
 
@@ -41,7 +41,7 @@ def test_chat_and_compare_follow_the_training_that_they_need() -> None:
     assert names[names.index("train") + 1 :][:2] == ["chat", "compare"]
     assert table["chat"].figure == "needs a checkpoint"
     there = rows(products(**fresh("train")), [])
-    assert [row.figure for row in there if isinstance(row.stage, Place)] == ["ready", "ready"]
+    assert [row.figure for row in there if isinstance(row.stage, ScreenRow)] == ["ready", "ready"]
 
 
 def test_a_newcomer_is_led_to_a_first_model() -> None:

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from app.jobs import lifecycle
+from app.jobs import lifecycle, states
 from app.jobs.history import EventReader
 from pipeline.events import Failed, Finished
 from tests.conftest import ROOT
@@ -38,16 +38,16 @@ def test_a_chain_does_not_go_on_after_a_training_that_could_not_save(prepared: P
     first, second = (lifecycle.find(LOGS, job) for job in started.stdout.split())
     try:
         deadline = time.monotonic() + 120
-        while lifecycle.look(first.folder).state == "running" and time.monotonic() < deadline:
+        while states.look(first.folder).state == "running" and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert lifecycle.look(first.folder).exit_code == 1
+        assert states.look(first.folder).exit_code == 1
         events = EventReader(first.folder).read()
         assert isinstance(events[-1], Failed)
         assert "step 2 could not be saved" in events[-1].problem
         assert not any(isinstance(event, Finished) for event in events)
-        assert lifecycle.look(second.folder).state == "waiting"
+        assert states.look(second.folder).state == "waiting"
     finally:
-        lifecycle.kill(lifecycle.look(second.folder))
+        lifecycle.kill(states.look(second.folder))
 
 
 def test_a_training_told_to_stop_does_not_say_that_everything_is_saved(prepared: Path) -> None:
