@@ -2,7 +2,7 @@
 
 Letters in the comments: B rows of a batch, T positions, C channels of the residual stream
 (`hidden_size`), H query heads, K key and value heads, D channels per head, F width of the MLP,
-V vocabulary. The model knows tensors only: no text, no file, no next token
+V vocabulary. The model knows tensors only: no text, no file, and not how the next token is chosen
 (`model.language_model`).
 """
 
