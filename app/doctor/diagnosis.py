@@ -119,7 +119,7 @@ def _sudden_end(job: Job) -> Cause:
 
 
 def memory_used(job: Job) -> float | None:
-    """Bytes of this machine's memory that a training last said it used; None where it did not,
+    """Bytes of this machine's memory that a training last reported; None where it did not,
     or where it may have meant a GPU's."""
     if Path("/proc/driver/nvidia").exists():
         return None

@@ -39,7 +39,7 @@ def belongs_to_step(event: Event) -> bool:
 
 
 def last_progress(folder: Path) -> events.Progress | None:
-    """How far the job was when it last said so."""
+    """How far the job was when it last reported it."""
     for event in reversed(_parse(read_tail(folder / EVENTS, 65536))):
         if isinstance(event, events.Progress):
             return event
@@ -95,7 +95,7 @@ def _end_of_part(path: Path, start: int) -> int:
 
 
 def failure(folder: Path) -> events.Failed | None:
-    """What the job said when it failed."""
+    """The failure that the job ended with."""
     return last_event(folder, events.Failed)
 
 
@@ -115,7 +115,7 @@ class EventReader:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._own = _GrowingFile(folder / EVENTS)
-        self._run: RunPart | None = None
+        self._run: _RunPart | None = None
 
     def replay(self) -> tuple[list[Event], int]:
         """What is worth showing of the past, and how many notes were left out.
@@ -139,7 +139,7 @@ class EventReader:
 
     def _find_run(self) -> None:
         if self._run is None and (trained := trained_run(self._folder)) is not None:
-            self._run = RunPart(*trained)
+            self._run = _RunPart(*trained)
 
 
 class _GrowingFile:
@@ -173,7 +173,7 @@ class _GrowingFile:
         return _parse(whole)
 
 
-class RunPart:
+class _RunPart:
     """What one job has recorded in the events of a run: the steps from `offset` bytes on, until
     another training goes on with it."""
 

@@ -58,7 +58,7 @@ class StageScreen(HatcheryScreen):
         #settings { width: 1fr; height: 1fr; }
         #beside { width: 1fr; height: 1fr; }
         #hint { display: none; height: auto; max-height: 3; padding: 0 2; color: $warning; }
-        #hint.-told { display: block; }
+        #hint.-shown { display: block; }
         #bottom { height: auto; max-height: 4; padding: 0 1; margin-bottom: 1; }
         #start { width: auto; height: 1; padding: 0 1; background: $panel; text-style: bold; }
         #start:focus { background: $accent; color: $background; }
@@ -163,7 +163,7 @@ class StageScreen(HatcheryScreen):
         hint = self.query_one("#hint", Static)
         text = form.hint(self.products)
         hint.update(plain(text))
-        hint.set_class(bool(text), "-told")
+        hint.set_class(bool(text), "-shown")
         self.header.fact(form.saved)
         self.refresh_bindings()
 

@@ -236,7 +236,7 @@ class EventSummary:
     def _ended(self, event: events.Finished | events.Failed) -> None:
         self._facts["final"] = event
         counted = event.summary.get("rejected") if isinstance(event, events.Finished) else None
-        if isinstance(counted, dict):  # all of them, where only the first few were told one by one
+        if isinstance(counted, dict):  # all of them; one by one only the first few were
             numbers = {rule: n for rule, n in counted.items() if isinstance(n, int)}
             self._rejected = Counter(dict(list(numbers.items())[:_RULES]))
         if isinstance(event, events.Finished) and event.skipped and self._before.get("final"):

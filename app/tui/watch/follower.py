@@ -26,8 +26,8 @@ _JOBS_SEARCHED = 20
 
 
 class EventFile:
-    """The story of one events.jsonl. Of a large one a sample is told at once, while the whole is
-    read piece by piece behind it."""
+    """The summary of one events.jsonl. Of a large one a sample is summed up at once, while the
+    whole is read piece by piece behind it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -142,7 +142,7 @@ class Follower:
 def holder(run: Path) -> int | None:
     """The process that has the run open for writing, None where there is none.
 
-    Told from what the lock file says: trying the lock itself could make a training that starts at
+    Read from the lock file: trying the lock itself could make a training that starts at
     this moment fail. A process younger than that note is another one of the same number.
     """
     lock = run / ".lock"

@@ -72,7 +72,7 @@ class Overlays(Vertical):
 
 
 def _with_curves(checkpoints: Path, but: Path | None) -> list[Path]:
-    """The runs that have told something, newest first."""
+    """The runs that have recorded events, newest first."""
     found = [path.parent for path in checkpoints.glob(f"*/{EVENTS}")]
     found = [path for path in found if but is None or path.name != but.name]
     return sorted(found, key=lambda path: path.name, reverse=True)[:_LISTED]
