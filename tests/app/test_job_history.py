@@ -1,5 +1,7 @@
 """What belongs to a step of a training is written once, in the run, and read with the job."""
 
+import shlex
+import time
 from itertools import count
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from app.jobs import folder as job_folder
 from app.jobs import lifecycle, states
 from app.jobs.folder import Record, record_exit, trained_run, write_record
 from app.jobs.history import EventReader, last_event
+from app.jobs.job import Job
 from app.jobs.retry import run_folder
 from app.jobs.runner import JobRenderer
 from app.tui.watch.follower import Follower, job_of
@@ -186,3 +189,35 @@ def test_the_view_of_a_job_holds_its_checkpoints_and_none_of_a_later_training(
         assert follower.view().step == 6  # the curves are those of the whole run
     jobs = [states.look(folder) for folder in (second, first)]
     assert job_of(RUN, jobs) == jobs[0]
+
+
+def test_a_real_training_is_attached_to_whole_and_resumed_in_its_own_part(prepared: Path) -> None:
+    typed = shlex.split(
+        "train --name a --max-steps 3 --log-every 1 --batch-size 2 --device cpu --threads 1 "
+        "--no-tensorboard --model.hidden-size 64 --model.num-layers 1 --model.num-heads 2"
+    )
+    first = _ended(lifecycle.start(LOGS, typed, "train", None))
+    run = run_folder(first)
+    assert run is not None
+    more = ["train", "--resume", str(run), "--max-steps", "5"]
+    second = _ended(lifecycle.start(LOGS, more, "train", None))
+    steps = [_train_steps(EventReader(job.folder).read()) for job in (first, second)]
+    assert steps == [[1, 2, 3], [4, 5]]
+    assert _train_steps(_written(run / "events.jsonl")) == [1, 2, 3, 4, 5]
+    assert [_train_steps(_written(job.folder / "events.jsonl")) for job in (first, second)] == [
+        [],
+        [],
+    ]
+
+
+def _ended(job: Job) -> Job:
+    deadline = time.monotonic() + 120
+    while states.look(job.folder).state == "running" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    ended = states.look(job.folder)
+    assert ended.state == "done", job_folder.output_tail(job.folder)
+    return ended
+
+
+def _train_steps(found: list[Event]) -> list[int]:
+    return [event.step for event in _metrics(found) if event.kind == "train"]
