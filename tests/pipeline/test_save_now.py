@@ -34,7 +34,7 @@ def trained(ask_at: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> list[Ev
         if isinstance(event, Started):
             name.append(event.run)
         if isinstance(event, Metric) and event.step in ask_at:
-            folders.request_save(Path("checkpoints") / name[0])
+            folders.request_save(Path(name[0]))
         return False
 
     return run_stage("train", stop_when=ask, train=TRAIN, model=MODEL)

@@ -12,7 +12,9 @@ def finished_run(name: str, steps: int = 200, sample: str = "def main():\n    re
     loss each but no weights that could be loaded."""
     folder = Path("checkpoints") / name
     folder.mkdir(parents=True)
-    log: list[Event] = [Started("train", f"Train {name}", total=steps, unit="steps", run=name)]
+    log: list[Event] = [
+        Started("train", f"Train {name}", total=steps, unit="steps", run=str(folder))
+    ]
     for step in range(5, steps + 1, 5):
         loss = 3 + 5 * math.exp(-step / 40)
         values = {"loss": loss, "grad_norm": 0.8, "learning_rate": 6e-4, "tokens_per_second": 5e3}
