@@ -1,4 +1,4 @@
-"""Which processor, which precision, how much memory, how fast: always asked, never assumed."""
+"""The device to compute on, the precision it is fast in, its memory and its speed, as measured."""
 
 import resource
 import sys
@@ -17,7 +17,7 @@ _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.floa
 
 def pick_device(name: str) -> torch.device:
     """The device for a name such as `utils.hardware.parse_device` reads. "auto" takes the CPU only
-    where there is nothing faster; the caller says so.
+    where there is nothing faster, of which the caller warns.
 
     Raises:
         UsageError: there is no such device; says which there are.
@@ -51,11 +51,11 @@ def fast_half(device: torch.device) -> bool:
         with torch.cuda.device(device):  # it answers for the current one
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        asked = (
+        checks = (
             getattr(torch.cpu, name, None)
             for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
         )
-        return any(ask() for ask in asked if ask is not None)
+        return any(check() for check in checks if check is not None)
     return False
 
 

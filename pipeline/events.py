@@ -47,7 +47,7 @@ class Metric(_Event, frozen=True):
     """Measured values at an optimizer step; null stands for NaN or infinity.
 
     `kind` says what was measured: optimizer steps ("train") or held-out text ("validation").
-    Where nobody says it, as in files of versions that did not record it, a `val_loss` decides.
+    Where it is left out, as in files of versions that did not record it, a `val_loss` decides.
     """
 
     step: int

@@ -162,7 +162,7 @@ STAGES: tuple[Stage, ...] = (
         "plan",
         ("tokens",),
         "plan",
-        "pipeline.planning.plan:run",
+        "pipeline.planning.stage:run",
         uses_typed=True,
         also="train",
         tool=True,

@@ -14,7 +14,7 @@ class DualLogger:
     """Writes scalar metrics to `tensorboard/<run>` and `raw_metrics/<run>.jsonl` under `folder`.
 
     TensorBoard's own writer is used directly: torch's wrapper would bring torch into this layer.
-    It is loaded only when wanted, because importing it takes half a second.
+    It is loaded only when it is used, because importing it takes half a second.
     """
 
     def __init__(self, folder: Path, run: str, *, tensorboard: bool = True) -> None:

@@ -19,10 +19,10 @@ import torch
 from model import device as devices
 from model.checkpoint import describe
 from model.config import ModelConfig, parameter_count
+from pipeline.benchmark.roofline import Ceilings, row
 from pipeline.benchmark.speed_tasks import Group, generation, short, training
 from pipeline.events import Event, Finished, Progress, Started, Warned
 from pipeline.options.config import BenchOptions, Config
-from pipeline.planning.roofline import Ceilings, row
 from pipeline.runs import inventory
 from utils.errors import OutOfMemoryError, is_out_of_memory
 from utils.hardware import usable_cores

@@ -38,9 +38,9 @@ class Shape(NamedTuple):
     @property
     def keeps_scores(self) -> bool:
         """Whether attention is two matrix products, or one kernel that keeps no scores."""
-        wanted = self.model.attention
+        kernel = self.model.attention
         short = self.kind == "cpu" and self.window <= MATH_UP_TO
-        return wanted == "math" or (wanted == "auto" and short)
+        return kernel == "math" or (kernel == "auto" and short)
 
     @property
     def composed(self) -> bool:

@@ -70,7 +70,8 @@ def steps_that_fit(inputs: Inputs, tokens_per_second: float, seconds: float) -> 
 
 def optimal_size(inputs: Inputs, flops_per_second: float, seconds: float) -> Sized | Limit:
     """The largest model that sees `CHINCHILLA_RATIO` tokens per parameter in that time, at the
-    speed at which this machine trains now; what is lacking where not even the smallest one can.
+    speed at which this machine trains now; where not even the smallest one can, what there is too
+    little of.
 
     No text is read more than four times, and what does not fit into memory is left out.
     """
@@ -82,13 +83,13 @@ def optimal_size(inputs: Inputs, flops_per_second: float, seconds: float) -> Siz
         options = inputs.options.model_copy(update={"max_steps": steps, "resume": None})
         plan = once._replace(options=options).estimated()
         takes = plan.flops / flops_per_second
-        lacking: list[tuple[Limit, bool]] = [
+        limits: list[tuple[Limit, bool]] = [
             ("time", takes > seconds),
             ("text", plan.passes > MOST_PASSES),
             ("memory", not plan.fits),
         ]
-        for limit, is_lacking in lacking:
-            if is_lacking:
+        for limit, is_exceeded in limits:
+            if is_exceeded:
                 return limit if best is None else best._replace(limit=limit)
         best = Sized(depth, steps, plan.parameters, takes, "time")
     assert best is not None

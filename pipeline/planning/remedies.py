@@ -92,8 +92,8 @@ def _good(plan: Estimate) -> bool:
 
 def _better_length(inputs: Inputs, plan: Estimate) -> Iterator[Remedy]:
     """As many steps as the model wants and the text gives, or a model that these steps suit."""
-    wanted, most = CHINCHILLA_RATIO * plan.parameters, MOST_PASSES * plan.corpus.tokens
-    steps = max(1, math.floor(min(wanted, most) / plan.tokens_per_step))
+    optimal, most = CHINCHILLA_RATIO * plan.parameters, MOST_PASSES * plan.corpus.tokens
+    steps = max(1, math.floor(min(optimal, most) / plan.tokens_per_step))
     changes = {"train.max_steps": steps}
     other = _changed(inputs, changes)
     if steps > plan.steps_done and _better(other, plan):

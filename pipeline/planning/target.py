@@ -16,7 +16,7 @@ _HALF_SINCE = 8  # major compute capability with bfloat16 units: Ampere
 
 class Target(msgspec.Struct, frozen=True):
     """Where a training would run: memory of the device and disk in bytes; `fast_half` says that
-    it multiplies 16-bit matrices faster, which is what precision auto asks."""
+    it multiplies 16-bit matrices faster, which is what precision auto goes by."""
 
     kind: Kind
     name: str

@@ -1,1 +1,1 @@
-"""Run folders: what is in them and what they say."""
+"""Run folders: what is in them and what was measured."""

@@ -33,13 +33,13 @@ def delete(path: Path, checkpoints_dir: Path) -> None:
         try:
             if path.parent != checkpoints_dir:
                 _redirect(path.parent, path)
-            dead = path.with_name(f".deleted_{path.name.removeprefix('.deleted_')}")
-            if dead != path:
-                if dead.exists():
-                    _remove(dead)
-                path.replace(dead)
+            hidden = path.with_name(f".deleted_{path.name.removeprefix('.deleted_')}")
+            if hidden != path:
+                if hidden.exists():
+                    _remove(hidden)
+                path.replace(hidden)
                 sync_folder(path.parent)
-            _remove(dead)
+            _remove(hidden)
         except OSError as error:
             raise HatcheryError(
                 f"{path} could not be deleted: {error.strerror}.",
@@ -68,19 +68,19 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _redirect(run: Path, doomed: Path) -> None:
-    """Point the links of `run` that name `doomed` at what is left, or take them away."""
-    left = [folder for folder in folders.step_folders(run) if folder != doomed]
+def _redirect(run: Path, deleted: Path) -> None:
+    """Point the links of `run` that name `deleted` at what is left, or take them away."""
+    left = [folder for folder in folders.step_folders(run) if folder != deleted]
     losses = {folder: val_loss_of(folder) for folder in left}
     scored = [(loss, folder) for folder, loss in losses.items() if loss is not None]
-    heirs = {"best": min(scored)[1] if scored else None, "latest": left[-1] if left else None}
+    successors = {"best": min(scored)[1] if scored else None, "latest": left[-1] if left else None}
     for which in _LINKS:
         link = run / f"checkpoint_{which}"
-        if folders.followed(link) != doomed:
+        if folders.followed(link) != deleted:
             continue
-        heir = heirs[which]
-        if heir is not None and is_step(doomed):
-            folders.point(run, which, heir)
+        successor = successors[which]
+        if successor is not None and is_step(deleted):
+            folders.point(run, which, successor)
         else:
             link.unlink()
             sync_folder(run)

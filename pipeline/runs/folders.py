@@ -126,13 +126,13 @@ def pointed(run: Path, which: str) -> Path | None:
 def prune(run: Path, keep: int) -> list[Path]:
     """Delete all step checkpoints but the newest `keep`, the best and the latest."""
     safe = {pointed(run, "best"), pointed(run, "latest")}
-    doomed = [path for path in step_folders(run)[:-keep] if path not in safe]
-    for path in doomed:
+    outdated = [path for path in step_folders(run)[:-keep] if path not in safe]
+    for path in outdated:
         # Renamed first: a half-deleted folder must not look like a checkpoint.
-        dead = path.with_name(f".deleted_{path.name}")
-        path.replace(dead)
-        shutil.rmtree(dead)
-    return doomed
+        hidden = path.with_name(f".deleted_{path.name}")
+        path.replace(hidden)
+        shutil.rmtree(hidden)
+    return outdated
 
 
 def request_save(run: Path) -> None:

@@ -89,7 +89,7 @@ def list_runs(checkpoints_dir: Path) -> list[Run]:
 def checkpoints_in(run: Path) -> tuple[Checkpoint, ...]:
     """The checkpoints of a run folder, newest first."""
     folders.step_folders(run)  # finishes what a kill interrupted
-    entries = [entry for entry in _entries(run) if not _links_beside(entry)]
+    entries = [entry for entry in _entries(run) if not _is_alias(entry)]
     marks = {which: folders.pointed(run, which) for which in ("best", "latest")}
     return _newest_first(
         [
@@ -184,7 +184,7 @@ def _entries(folder: Path) -> list[Path]:
     return [entry for entry in found if entry.suffix != ".corrupt"]
 
 
-def _links_beside(entry: Path) -> bool:
+def _is_alias(entry: Path) -> bool:
     """Whether it is only another name of something in the same folder."""
     target = folders.followed(entry)
     return target != entry and target.resolve().parent == entry.parent.resolve()

@@ -18,10 +18,10 @@ _FROM_DATA = frozenset(("vocab_size",))
 
 @dataclass(frozen=True)
 class Facts:
-    """A run's record beside what became of its surroundings.
+    """A run's record, and what became of its data and its relatives.
 
     `changed` are settings that are not the default; `data_fault` says what became of the tokens;
-    `branches` are runs that began from one of its checkpoints. `fault` says why there is no record.
+    `branches` are runs that began from one of its checkpoints. `fault` is why there is no record.
     """
 
     created: str = ""

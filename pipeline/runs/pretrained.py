@@ -71,7 +71,7 @@ def kept(identity: str) -> Path | None:
     return Path(here) if _is_whole(Path(here)) else None
 
 
-def lacking(where: str | None) -> str | None:
+def missing_model(where: str | None) -> str | None:
     """The model of the hub that `where` names, None unless it is yet to be fetched."""
     if where is None or Path(where).expanduser().exists():
         return None
@@ -107,8 +107,8 @@ def _download(identity: str) -> Path:
         raise _unreachable(identity, error) from error
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
     _refuse_pickles(identity, sizes)
-    wanted = sum(size for name, size in sizes.items() if _is_wanted(name))
-    require_space(Path(constants.HF_HUB_CACHE), wanted)
+    needed = sum(size for name, size in sizes.items() if _is_fetched(name))
+    require_space(Path(constants.HF_HUB_CACHE), needed)
     try:
         folder = snapshot_download(
             repository,
@@ -122,7 +122,7 @@ def _download(identity: str) -> Path:
     return Path(folder)
 
 
-def _is_wanted(name: str) -> bool:
+def _is_fetched(name: str) -> bool:
     return name in _PATTERNS or bool(re.fullmatch(r"model-[^/]*\.safetensors", name))
 
 

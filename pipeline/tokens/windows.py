@@ -98,12 +98,12 @@ class Windows:
         Raises:
             IndexError: there is no such window.
         """
-        wanted = np.asarray(indices, dtype=np.int64)
-        if wanted.size and (wanted.min() < 0 or wanted.max() >= len(self)):
+        requested = np.asarray(indices, dtype=np.int64)
+        if requested.size and (requested.min() < 0 or requested.max() >= len(self)):
             raise IndexError(f"windows outside [0, {len(self)})")
-        stretch = np.searchsorted(self._first, wanted, side="right") - 1
+        stretch = np.searchsorted(self._first, requested, side="right") - 1
         begin, end = self._begin[stretch], self._end[stretch]
-        start = begin + (wanted - self._first[stretch]) * self.stride
+        start = begin + (requested - self._first[stretch]) * self.stride
         if self._moved_back:
             start = np.maximum(np.minimum(start, end - (self.window + 1)), begin)
         return Place(self._shard[stretch], start, np.minimum(end - start, self.window + 1))

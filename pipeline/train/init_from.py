@@ -1,6 +1,6 @@
 """The weights that a new training begins with, and whether settings and data fit them.
 
-Never imports torch where a folder is named: a plan asks too.
+torch is imported only where a .pt file is named, because the plan stage reads this too.
 """
 
 from dataclasses import dataclass
@@ -135,14 +135,14 @@ def _adjusted(config: Config, shape: ModelConfig, where: str, typed: Typed) -> M
     own, given = typed_in("model", typed), config.model.model_fields_set
     dials = sorted(own & {"preset", "depth"})  # they stand for every size they fill in
     for name in sorted((given if dials else own) - {*_FREE, "preset", "depth"}):
-        wanted, found = _setting(config.model, name), _setting(shape, name)
-        if wanted == found:
+        requested, found = _setting(config.model, name), _setting(shape, name)
+        if requested == found:
             continue
-        said = name if name in own else dials[0]
+        shown = name if name in own else dials[0]
         raise UsageError(
-            f"--model.{said.replace('_', '-')} {getattr(config.model, said)} contradicts the "
+            f"--model.{shown.replace('_', '-')} {getattr(config.model, shown)} contradicts the "
             f"weights of {where}.",
-            found=f"{name} {wanted}, where the weights have {found}",
+            found=f"{name} {requested}, where the weights have {found}",
             remedy="leave it out: the model's shape comes from the weights",
         )
     changes = {name: getattr(config.model, name) for name in _FREE if name in given}

@@ -1,7 +1,7 @@
 """Everything a training run needs, checked and put together before the first step.
 
 A run's folder holds its own settings in run.json: resuming takes them from there, so that a
-changed config.json cannot bend a run half-way. What the user types beside --resume wins where it
+changed config.json cannot alter a run half-way. What the user types with --resume wins where it
 leaves the past intact, and is refused where it does not.
 """
 
@@ -37,7 +37,7 @@ _FIXED = frozenset(
 
 
 MOST_VALIDATION_BATCHES = 200
-"""Batches of a validation at most, where --eval-batches does not say."""
+"""Batches of a validation at most, where --eval-batches sets no limit."""
 
 _WORTH_COMPILING_STEPS = 300  # on a GPU
 _WORTH_COMPILING_SECONDS = 900.0  # of the whole run on a CPU
@@ -142,7 +142,7 @@ def settings_to_resume(
     """The settings and the model that a run goes on with: its own, and what was typed.
 
     Raises:
-        UsageError: what was typed would bend the past.
+        UsageError: what was typed would change what the run has done already.
     """
     own = typed_in("train", typed)
     _refuse_changes(record, options, own)
@@ -198,11 +198,11 @@ def _refuse_another_model(config: Config, model: ModelConfig, typed: Typed) -> N
 
 
 def _check_belongs(run: Path, expected: dict[str, str], found: dict[str, str]) -> None:
-    for what, wanted in expected.items():
-        if found[what] != wanted:
+    for what, fingerprint in expected.items():
+        if found[what] != fingerprint:
             raise RefusedError(
                 f"{run.name} was trained {_BELONGS[what]}.",
-                found=f"fingerprint {found[what][:16]}…, where the run expects {wanted[:16]}…",
+                found=f"fingerprint {found[what][:16]}…, where the run expects {fingerprint[:16]}…",
                 remedy="give the matching --data, or start a new run without --resume",
             )
 
@@ -226,7 +226,7 @@ def _open_data(
 
 
 def _fit_model(model: ModelConfig, data: TokenSet, tokenizer: Tokenizer) -> ModelConfig:
-    """The model with the tokenizer's vocabulary and room for the window.
+    """The model with the tokenizer's vocabulary, and positions enough for the window.
 
     Raises:
         RefusedError: an explicit vocab_size is too small for the tokenizer.

@@ -1,7 +1,7 @@
-"""The train stage: runs the loop, and sees that nothing it learns is lost.
+"""The train stage: sets a run up, trains it, and records its events.
 
-Everything the run says goes to the face and to the run's own events.jsonl. Saves happen only
-between optimizer steps; a stop request finishes the step, saves and leaves.
+Every event but progress is also written to the run's own events.jsonl. Checkpoints are saved only
+between optimizer steps; a stop request finishes the step, saves and ends the run.
 """
 
 from collections.abc import Iterator
@@ -31,8 +31,9 @@ def run(config: Config, options: TrainOptions, stop: StopSignal, typed: Typed) -
         HatcheryError: see `prepare_run`; NaN, out of memory, a disk that stays full.
     """
     devices.pick_device(options.device)  # refused before anything is read or made
-    if options.resume is None and (model := pretrained.lacking(options.init_from)) is not None:
-        yield Progress(0, message=f"fetching {model}")
+    missing = pretrained.missing_model(options.init_from) if options.resume is None else None
+    if missing is not None:
+        yield Progress(0, message=f"fetching {missing}")
     setup = prepare_run(config, options, typed)
     with ExitStack() as stack:
         stack.enter_context(FolderLock(setup.folder))

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from model.config import ModelConfig, flops_per_token, matrix_parameters
-from pipeline.events import Event, Warned
-from pipeline.planning.roofline import (
+from pipeline.benchmark.roofline import (
     Ceilings,
     Work,
     decode_work,
@@ -17,6 +16,7 @@ from pipeline.planning.roofline import (
     row,
     training_work,
 )
+from pipeline.events import Event, Warned
 from tests.support.stage_runner import finished, run_stage
 from tests.support.tiny_checkpoints import lively_model, save_step
 

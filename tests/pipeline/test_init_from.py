@@ -16,7 +16,7 @@ from pipeline.events import Event, Metric
 from pipeline.options.config import NOTHING_TYPED
 from pipeline.planning.inputs import read_inputs
 from pipeline.runs import folders, inventory
-from pipeline.runs.pretrained import hub_id, lacking
+from pipeline.runs.pretrained import hub_id, missing_model
 from pipeline.runs.record import read_record
 from pipeline.tokenizer.load import load_tokenizer
 from pipeline.train.setup import open_inputs
@@ -233,11 +233,11 @@ def hub(gpt2: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 def test_a_model_of_the_hub_is_fetched_once_without_pickles_or_code(hub: Hub) -> None:
-    assert lacking("someone/mine") == "someone/mine"
+    assert missing_model("someone/mine") == "someone/mine"
     found = inventory.resolve("someone/mine", Path("checkpoints"))
     assert found.name == "someone/mine"
     assert found.path.name == COMMIT
-    assert lacking("someone/mine") is None
+    assert missing_model("someone/mine") is None
     fetched = {path.rpartition("/")[2] for path in hub.asked if "/resolve/" in path}
     assert fetched == {
         "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",

@@ -24,7 +24,7 @@ from pipeline.planning.inputs import Inputs, read_inputs
 from pipeline.planning.memory import optimizer_bytes
 from pipeline.planning.remedies import remedies
 from pipeline.planning.target import Target
-from pipeline.planning.words import lines
+from pipeline.planning.wording import lines
 from tests.support.stage_runner import finished, run_stage, typed_settings
 from utils.errors import UsageError
 from utils.hardware import multiplies_bf16

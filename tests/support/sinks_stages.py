@@ -51,7 +51,7 @@ from pipeline.inspection.tokens import Tokens
 from pipeline.inspection.trace import Mark, Use
 from pipeline.inspection.windows import Excerpt, Window
 from pipeline.planning.remedies import Remedy
-from pipeline.planning.words import Line
+from pipeline.planning.wording import Line
 from pipeline.sources.documents import Document
 from pipeline.survey import Product
 from tests.support.sink_tools import Sink, Told, each, fill_panel, lines, stack

@@ -12,7 +12,7 @@ from pipeline.options.config import NOTHING_TYPED, Config
 from pipeline.planning.estimate import Estimate
 from pipeline.planning.inputs import Inputs, read_inputs
 from pipeline.planning.remedies import Remedy, remedies
-from pipeline.planning.words import Line, lines
+from pipeline.planning.wording import Line, lines
 from utils.errors import HatcheryError
 from utils.units import human_bytes, human_count
 

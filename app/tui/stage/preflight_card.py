@@ -21,7 +21,7 @@ from app.tui.widgets.meter import meter
 from app.tui.widgets.text import MUTED, joined, plain
 from pipeline.events import Event, Failed, Finished, Progress, from_json
 from pipeline.options.config import Config
-from pipeline.planning.words import Line
+from pipeline.planning.wording import Line
 from utils.errors import HatcheryError
 from utils.text import safe
 

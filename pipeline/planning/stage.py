@@ -17,7 +17,7 @@ from pipeline.planning.deadline import optimal_size, seconds_until, steps_that_f
 from pipeline.planning.estimate import Estimate
 from pipeline.planning.inputs import Inputs, read_inputs
 from pipeline.planning.remedies import Remedy, remedies
-from pipeline.planning.words import command, lines
+from pipeline.planning.wording import command, lines
 from utils.errors import UsageError
 from utils.hardware import keep_heap
 from utils.units import human_count, human_seconds
@@ -25,14 +25,14 @@ from utils.units import human_count, human_seconds
 if TYPE_CHECKING:
     from pipeline.planning.probe import Probe
 
-_WANTED = f"{CHINCHILLA_RATIO} tokens per parameter"
-_LACKING = {
-    "time": f"by then not even the smallest model sees {_WANTED}",
-    "text": f"this text is too small for {_WANTED} of even the smallest model",
+_COMPUTE_OPTIMAL = f"{CHINCHILLA_RATIO} tokens per parameter"
+_TOO_LITTLE = {
+    "time": f"by then not even the smallest model sees {_COMPUTE_OPTIMAL}",
+    "text": f"this text is too small for {_COMPUTE_OPTIMAL} of even the smallest model",
     "memory": "not even the smallest model fits into memory",
 }
 _LIMITS = {
-    "time": f"the largest that sees {_WANTED} by then",
+    "time": f"the largest that sees {_COMPUTE_OPTIMAL} by then",
     "text": "the largest that this text feeds",
     "memory": "the largest that fits into memory",
 }
@@ -117,16 +117,16 @@ def _until(settings: Settings, inputs: Inputs, plan: Estimate, seconds: float) -
     steps = steps_that_fit(inputs, plan.tokens_per_second, seconds)
     if steps:
         these = command(settings, {"train.max_steps": steps})
-        said = {"in_time": f"{steps:,} steps of this model in {given}: {these}"}
+        summary = {"in_time": f"{steps:,} steps of this model in {given}: {these}"}
     else:
-        said = {"in_time": f"not even one step of this model in {given}"}
+        summary = {"in_time": f"not even one step of this model in {given}"}
     if inputs.options.resume is not None:
-        return said
+        return summary
     sized = optimal_size(inputs, plan.flops / plan.seconds, seconds)
     if isinstance(sized, str):
-        return said | {"best_size": f"none: {_LACKING[sized]}"}
+        return summary | {"best_size": f"none: {_TOO_LITTLE[sized]}"}
     changes = {"model.depth": sized.depth, "train.max_steps": sized.steps}
-    return said | {
+    return summary | {
         "best_size": f"{human_count(sized.parameters)} parameters, {_LIMITS[sized.limit]}, about "
         f"{human_seconds(sized.seconds)}: {command(settings, changes)}"
     }

@@ -57,12 +57,12 @@ def _length(plan: Estimate) -> Line:
 def verdict(plan: Estimate) -> str:
     """What tokens per parameter and passes over the text let expect."""
     ratio = f"{plan.tokens_per_parameter:.2g} tokens per parameter"
-    wanted = human_count(CHINCHILLA_RATIO * plan.parameters)
+    optimal = human_count(CHINCHILLA_RATIO * plan.parameters)
     match plan.verdict:
         case "overfitting":
             return f"expect overfitting: it reads the text {plan.passes:.2g} times"
         case "undertrained":
-            return f"undertrained: {ratio}, Chinchilla would want {wanted} tokens"
+            return f"undertrained: {ratio}, Chinchilla would want {optimal} tokens"
         case "small":
             return f"a larger model would learn more: {ratio}"
         case "balanced":
@@ -83,8 +83,8 @@ def parts(memory: Memory) -> str:
     unit, bytes_each, digits = (
         ("GiB", 1 << 30, 1) if memory.total >= 10 << 30 else ("MiB", 1 << 20, 0)
     )
-    words = [f"{_NAMES.get(name, name)} {size / bytes_each:,.{digits}f}" for size, name in shown]
-    return f"{' · '.join(words)} {unit}"
+    named = [f"{_NAMES.get(name, name)} {size / bytes_each:,.{digits}f}" for size, name in shown]
+    return f"{' · '.join(named)} {unit}"
 
 
 def _disk(plan: Estimate) -> Line:
