@@ -18,7 +18,7 @@ def revised(section: Section, **update: Any) -> Section:
     return section.model_copy(update=update)
 
 
-def inner_events(command: str, settings: Settings, stop: StopSignal) -> Iterator[Event]:
+def nested_events(command: str, settings: Settings, stop: StopSignal) -> Iterator[Event]:
     """The events of the stage `command` with its section of the settings.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Any
 from model.config import ModelConfig, parameter_count
 from pipeline import stages
 from pipeline.events import Event, Finished, Progress, Saved, Started, Warned
-from pipeline.nested import inner_events, revised
+from pipeline.nested import nested_events, revised
 from pipeline.options.config import Config, QuickstartOptions, Settings, Typed, typed_in
 from pipeline.runs import folders
 from pipeline.runs.record import read_record
@@ -43,7 +43,7 @@ TRAINING: dict[str, Any] = {
 
 @dataclass
 class _Outcome:
-    """How an inner stage ended."""
+    """How an nested stage ended."""
 
     finished: Finished | None = None
 
@@ -64,7 +64,7 @@ def run(
     config = _settings(config, options)
     outcome = _Outcome()
     for command in ("cleanup", "tokenize", "prepare"):
-        outcome = yield from _inner(command, Settings(config, typed), stop)
+        outcome = yield from _nested(command, Settings(config, typed), stop)
         if outcome.stopped:
             yield Finished(stopped=True)
             return
@@ -72,7 +72,7 @@ def run(
     if stop.is_set():
         yield Finished(stopped=True)
         return
-    outcome = yield from _inner("train", Settings(config, typed), stop)
+    outcome = yield from _nested("train", Settings(config, typed), stop)
     if outcome.stopped or stop.is_set():
         yield Finished(stopped=True)
         return
@@ -80,20 +80,20 @@ def run(
     assert outcome.finished.path is not None
     folder = outcome.finished.path
     for prompt in PROMPTS:
-        yield from _inner("inference", Settings(_asking(config, folder, prompt)), stop)
-    yield Finished(_farewell(folder), folder)
+        yield from _nested("inference", Settings(_sampling(config, folder, prompt)), stop)
+    yield Finished(_next_commands(folder), folder)
 
 
-def _inner(command: str, settings: Settings, stop: StopSignal) -> Generator[Event, None, _Outcome]:
-    """Run another stage as part of this one; its end becomes a `Saved` event, told once."""
-    makes, outcome, told = stages.find(command).makes, _Outcome(), False
-    for event in inner_events(command, settings, stop):
+def _nested(command: str, settings: Settings, stop: StopSignal) -> Generator[Event, None, _Outcome]:
+    """Run another stage as part of this one; its end becomes a `Saved` event, reported once."""
+    makes, outcome, reported = stages.find(command).makes, _Outcome(), False
+    for event in nested_events(command, settings, stop):
         if not isinstance(event, Finished):
-            told = told or (isinstance(event, Saved) and event.kind == makes)
+            reported = reported or (isinstance(event, Saved) and event.kind == makes)
             yield event
             continue
         outcome.finished = event
-        if event.path is not None and not event.stopped and not told:
+        if event.path is not None and not event.stopped and not reported:
             yield Saved(makes, event.path, {"unchanged": True} if event.skipped else {})
     return outcome
 
@@ -201,14 +201,14 @@ def _can_go_on(config: Config, name: str) -> bool:
     return tokens is not None and read_record(run).fingerprints["data"] == tokens.fingerprint
 
 
-def _asking(config: Config, folder: str, prompt: str) -> Config:
+def _sampling(config: Config, folder: str, prompt: str) -> Config:
     inference = revised(
         config.inference, checkpoint=[folder], prompt=prompt, seed=1, samples=1, temperature=0.6
     )
     return revised(config, inference=inference)
 
 
-def _farewell(folder: str) -> dict[str, Any]:
+def _next_commands(folder: str) -> dict[str, Any]:
     return {
         "talk to it": f"python main.py inference --checkpoint {folder}",
         "train longer": "python main.py quickstart --minutes 20 --name second",

@@ -123,12 +123,12 @@ def resolve(schema: type[Model], layers: Sequence[Layer]) -> Model:
 def _require_text(values: Any, origin: str, path: str = "") -> None:
     """Refuse strings that were bytes outside UTF-8 (lone surrogates), which no file could hold."""
     if isinstance(values, dict):
-        for name, inner in values.items():
+        for name, nested in values.items():
             _require_text(name, origin, path)
-            _require_text(inner, origin, f"{path}.{name}".removeprefix("."))
+            _require_text(nested, origin, f"{path}.{name}".removeprefix("."))
     elif isinstance(values, list | tuple):
-        for inner in values:
-            _require_text(inner, origin, path)
+        for nested in values:
+            _require_text(nested, origin, path)
     elif isinstance(values, str | Path) and any("\ud800" <= c <= "\udfff" for c in str(values)):
         raise UsageError(
             f"{path}, from {origin}: the text is not valid UTF-8.",
@@ -203,10 +203,10 @@ def valid_names(schema: type[BaseModel], sections: Sequence[str]) -> list[str]:
     """Names of the fields in the nested section of `schema`."""
     for section in sections:
         field = schema.model_fields.get(section)
-        inner = nested_model(field.annotation) if field else None
-        if inner is None:
+        nested = nested_model(field.annotation) if field else None
+        if nested is None:
             return []
-        schema = inner
+        schema = nested
     return list(schema.model_fields)
 
 

@@ -103,5 +103,5 @@ def _too_deep(path: Path) -> UsageError:
 def _deeper_than(value: Any, levels: int) -> bool:
     if not isinstance(value, dict | list):
         return False
-    inner = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(_deeper_than(item, levels - 1) for item in inner)
+    nested = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_deeper_than(item, levels - 1) for item in nested)

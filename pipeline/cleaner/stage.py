@@ -62,24 +62,25 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
     if current is not None and not options.force:
         yield _finished(target, current, skipped=True)
         return
-    work = _Work(plan_units(inputs, name, options))
+    cleaning = _CleaningRun(plan_units(inputs, name, options))
     try:
         with build_folder(
             target, kind="cleaned", command="cleanup", options=settings, inputs=sources
         ) as builder:
             yield Started(
-                stage="cleanup", title=f"Clean {name}", total=work.total_bytes, unit="bytes"
+                stage="cleanup", title=f"Clean {name}", total=cleaning.total_bytes, unit="bytes"
             )
-            yield from work.run(builder, options.workers, stop)
+            yield from cleaning.run(builder, options.workers, stop)
     except _StoppedError:
         yield Finished(
-            summary={"units_done": len(work.finished), "units": len(work.units)}, stopped=True
+            summary={"units_done": len(cleaning.finished), "units": len(cleaning.units)},
+            stopped=True,
         )
         return
     manifest = read_manifest(target)
     assert manifest is not None
     yield Saved(kind="cleaned", path=str(target), facts=_summary(manifest))
-    if work.counts.rejected.get("truncated_gzip") or work.counts.rejected.get("unreadable"):
+    if cleaning.counts.rejected.get("truncated_gzip") or cleaning.counts.rejected.get("unreadable"):
         yield Warned(
             message="Some input files are cut or damaged; what could be read of them was.",
             remedy=f"Look into {target}/rejected_*.jsonl, fetch those files again and rerun.",
@@ -125,7 +126,7 @@ def _stem(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", stem)[:150] or "text"
 
 
-class _Work:
+class _CleaningRun:
     """The units of one run and how far they are."""
 
     def __init__(self, units: list[CleaningUnit]) -> None:

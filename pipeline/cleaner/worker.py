@@ -84,7 +84,7 @@ class CleaningUnit(msgspec.Struct, frozen=True):
         """
         good, bad = self.outputs
         with durable_file(self.folder / good) as kept, durable_file(self.folder / bad) as rejected:
-            work = _Cleaning(self, _Out(kept), _Out(rejected))
+            work = _Cleaning(self, _LineWriter(kept), _LineWriter(rejected))
             yield from work.clean()
         counts = work.counts
         assert counts.read == counts.kept + sum(counts.rejected.values())
@@ -133,7 +133,7 @@ class UnitReport(msgspec.Struct, frozen=True):
     damage: list[Rejection]
 
 
-class _Out:
+class _LineWriter:
     """Lines gathered into writes of a megabyte."""
 
     def __init__(self, file: DurableFile) -> None:
@@ -154,7 +154,7 @@ class _Out:
 class _Cleaning:
     """A unit being cleaned."""
 
-    def __init__(self, unit: CleaningUnit, kept: _Out, rejected: _Out) -> None:
+    def __init__(self, unit: CleaningUnit, kept: _LineWriter, rejected: _LineWriter) -> None:
         self.unit = unit
         self.counts = CleaningCounts()
         self.damage: list[Rejection] = []

@@ -24,7 +24,7 @@ from pipeline.options.config import Config, ExportOptions
 from pipeline.runs import inventory
 from pipeline.runs.inventory import Checkpoint
 from pipeline.runs.pretrained import declared_ends
-from pipeline.tokenizer.load import tokenizer_beside, tokenizer_of
+from pipeline.tokenizer.load import sibling_tokenizer, tokenizer_of
 from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.artefacts import FolderBuilder, Source, build_folder, is_current, source, verify
 from utils.errors import UsageError
@@ -105,7 +105,7 @@ def _found(config: Config, options: ExportOptions) -> _Export:
     chosen = inventory.newest(directory) if where is None else inventory.resolve(where, directory)
     tokenizer = tokenizer_of(chosen.path, options.tokenizer, config.paths.tokenizers_dir)
     origin = [source(chosen.path)]
-    if tokenizer_beside(chosen.path) is None:
+    if sibling_tokenizer(chosen.path) is None:
         origin.append(Source(str(options.tokenizer), tokenizer.fingerprint))
     else:
         tokenizer.name = f"of {chosen.label}"

@@ -12,8 +12,8 @@ import numpy as np
 from pipeline.cleaner.records import RejectedError, decode
 from pipeline.cleaner.steps import RawDocument, Rejection
 from pipeline.cleaner.worker import clean_item, cleaning_steps, read_document
-from pipeline.inspection.pages import HeldPage, Page, Place, open_page
-from pipeline.inspection.trace import Mark, Places, Trace, traced
+from pipeline.inspection.pages import FilePosition, HeldPage, Page, open_page
+from pipeline.inspection.trace import Mark, Offsets, Trace, traced
 from pipeline.inspection.trace_article import traced_article
 from pipeline.options.config import Config
 from pipeline.sources.lines import Damage
@@ -26,14 +26,14 @@ _HELD_AT_ONCE = 4  # files
 _SEARCHED = 20_000  # documents looked through for a title at a time
 
 
-class Spot(NamedTuple):
+class DocumentPosition(NamedTuple):
     """A document: the number of its file, from 0, and where it lies in it."""
 
     file: int
-    place: Place
+    place: FilePosition
 
 
-class Look(NamedTuple):
+class InspectedDocument(NamedTuple):
     """A raw document, what cleaning makes of it (also where it is `rejected`, which says why),
     and which spans went by which rule; `origin` is where each character of `text` came from."""
 
@@ -41,7 +41,7 @@ class Look(NamedTuple):
     raw: str
     text: str
     marks: list[Mark]
-    origin: Places
+    origin: Offsets
     rejected: str
 
 
@@ -76,63 +76,63 @@ class Corpus:
             self._pages[file] = open_page(self.files[file])
         return self._pages[file]
 
-    def at(self, number: int, go_on: Callable[[], bool] = lambda: True) -> Spot | None:
+    def at(self, number: int, go_on: Callable[[], bool] = lambda: True) -> DocumentPosition | None:
         """Document `number` of all, from 0; None where there are fewer, or `go_on` said no."""
         for file in range(len(self.files)):
             found = self._page(file).at(number, go_on)
-            if isinstance(found, Place):
-                return Spot(file, found)
+            if isinstance(found, FilePosition):
+                return DocumentPosition(file, found)
             number -= found
             if not go_on():
                 return None
         return None
 
-    def after(self, spot: Spot) -> Spot | None:
+    def after(self, position: DocumentPosition) -> DocumentPosition | None:
         """The next document, None behind the last."""
-        place: Place | None = spot.place
-        for file in range(spot.file, len(self.files)):
+        place: FilePosition | None = position.place
+        for file in range(position.file, len(self.files)):
             if place := self._page(file).after(place):
-                return Spot(file, place)
+                return DocumentPosition(file, place)
         return None
 
-    def before(self, spot: Spot) -> Spot | None:
+    def before(self, position: DocumentPosition) -> DocumentPosition | None:
         """The document before, None before the first."""
-        place: Place | None = spot.place
-        for file in range(spot.file, -1, -1):
+        place: FilePosition | None = position.place
+        for file in range(position.file, -1, -1):
             if place := self._page(file).before(place):
-                return Spot(file, place)
+                return DocumentPosition(file, place)
         return None
 
-    def anywhere(self, random: Random) -> Spot | None:
+    def anywhere(self, random: Random) -> DocumentPosition | None:
         """Some document; larger files come up more often."""
         weights = [source.bytes for source in self.files]
         if not sum(weights):
             return None
         [file] = random.choices(range(len(weights)), weights)
         place = self._page(file).anywhere(random)
-        return Spot(file, place) if place else None
+        return DocumentPosition(file, place) if place else None
 
     def titled(
-        self, words: str, spot: Spot, go_on: Callable[[], bool] = lambda: True
-    ) -> tuple[Spot, bool]:
-        """The next document behind `spot` whose title holds `words`, and True; or the last of
+        self, words: str, position: DocumentPosition, go_on: Callable[[], bool] = lambda: True
+    ) -> tuple[DocumentPosition, bool]:
+        """The next document behind `position` whose title holds `words`, and True; or the last of
         the 20,000 documents looked through in vain, and False."""
         for _ in range(_SEARCHED):
-            following = self.after(spot) if go_on() else None
+            following = self.after(position) if go_on() else None
             if following is None:
                 break
-            spot = following
-            if words.casefold() in self.title(spot).casefold():
-                return spot, True
-        return spot, False
+            position = following
+            if words.casefold() in self.title(position).casefold():
+                return position, True
+        return position, False
 
-    def item(self, spot: Spot) -> Item | Damage:
-        """What lies at `spot`."""
-        return self._page(spot.file).item(spot.place)
+    def item(self, position: DocumentPosition) -> Item | Damage:
+        """What lies at `position`."""
+        return self._page(position.file).item(position.place)
 
-    def title(self, spot: Spot) -> str:
+    def title(self, position: DocumentPosition) -> str:
         """The title of a document, or its file's name."""
-        item, name = self.item(spot), self.files[spot.file].name
+        item, name = self.item(position), self.files[position.file].name
         if isinstance(item, Damage):
             return name
         if not item.is_row:
@@ -145,22 +145,22 @@ class Corpus:
             return str(_row(item).get("name") or _row(item).get("title") or name)
         return record.name or record.title or name
 
-    def where(self, spot: Spot) -> str:
+    def where(self, position: DocumentPosition) -> str:
         """File and offset, as in `rejected_*.jsonl`."""
-        return f"{self.files[spot.file].name}:{spot.place.offset}"
+        return f"{self.files[position.file].name}:{position.place.offset}"
 
-    def find(self, where: str, detail: str = "") -> Spot | None:
+    def find(self, where: str, detail: str = "") -> DocumentPosition | None:
         """The document at FILE:OFFSET; of several there, the one that `detail` names."""
         name, _, offset = where.rpartition(":")
         for file, source in enumerate(self.files):
             if source.name == name and offset.isdigit():
                 place = self._page(file).near(int(offset), detail)
-                return Spot(file, place) if place else None
+                return DocumentPosition(file, place) if place else None
         return None
 
-    def look(self, spot: Spot, min_words: int) -> Look:
-        """The document at `spot` beside what cleaning makes of it."""
-        item, source = self.item(spot), self.files[spot.file]
+    def look(self, position: DocumentPosition, min_words: int) -> InspectedDocument:
+        """The document at `position` beside what cleaning makes of it."""
+        item, source = self.item(position), self.files[position.file]
         trace, rejected = _traced(item, source), ""
         text, origin = trace.text, trace.origin
         cleaned = clean_item(item, source, cleaning_steps(min_words, {}))
@@ -170,7 +170,9 @@ class Corpus:
             text = cleaned.text
         if text != trace.text:  # cleaning looks again only at lines that changed: one in thousands
             origin = np.linspace(0, len(trace.raw), len(text), dtype=np.int64)
-        return Look(self.title(spot), trace.raw, text, trace.marks, origin, rejected)
+        return InspectedDocument(
+            self.title(position), trace.raw, text, trace.marks, origin, rejected
+        )
 
 
 def _row(item: Item) -> dict[str, Any]:

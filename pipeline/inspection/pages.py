@@ -21,7 +21,7 @@ _ASKED_EVERY = 4096  # lines between questions whether to go on
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FilePosition:
     """A document in its file: its number from 0 where known, and its offset in uncompressed
     bytes."""
 
@@ -32,27 +32,27 @@ class Place:
 class Page(Protocol):
     """Documents of a file, found by number, by neighbour, by offset or by chance."""
 
-    def at(self, index: int, go_on: Callable[[], bool]) -> Place | int:
+    def at(self, index: int, go_on: Callable[[], bool]) -> FilePosition | int:
         """Document `index`; where there are fewer, or `go_on` says no, how many were passed."""
         ...
 
-    def after(self, place: Place | None) -> Place | None:
+    def after(self, place: FilePosition | None) -> FilePosition | None:
         """The document behind `place`, or the first; None behind the last."""
         ...
 
-    def before(self, place: Place | None) -> Place | None:
+    def before(self, place: FilePosition | None) -> FilePosition | None:
         """The document before `place`, or the last; None before the first."""
         ...
 
-    def anywhere(self, random: Random) -> Place | None:
+    def anywhere(self, random: Random) -> FilePosition | None:
         """Some document."""
         ...
 
-    def near(self, offset: int, detail: str) -> Place | None:
+    def near(self, offset: int, detail: str) -> FilePosition | None:
         """The document at `offset`; of several there, the one whose title is in `detail`."""
         ...
 
-    def item(self, place: Place) -> Item | Damage:
+    def item(self, place: FilePosition) -> Item | Damage:
         """What lies there."""
         ...
 
@@ -75,28 +75,28 @@ class HeldPage:
             if size > MOST_HELD:
                 break
 
-    def _place(self, index: int) -> Place | None:
+    def _place(self, index: int) -> FilePosition | None:
         inside = 0 <= index < len(self._items)
-        return Place(index, self._items[index].offset) if inside else None
+        return FilePosition(index, self._items[index].offset) if inside else None
 
-    def at(self, index: int, go_on: Callable[[], bool]) -> Place | int:
+    def at(self, index: int, go_on: Callable[[], bool]) -> FilePosition | int:
         return self._place(index) or len(self._items)
 
-    def after(self, place: Place | None) -> Place | None:
+    def after(self, place: FilePosition | None) -> FilePosition | None:
         return self._place(0 if place is None else (place.index or 0) + 1)
 
-    def before(self, place: Place | None) -> Place | None:
+    def before(self, place: FilePosition | None) -> FilePosition | None:
         return self._place((len(self._items) if place is None else place.index or 0) - 1)
 
-    def anywhere(self, random: Random) -> Place | None:
+    def anywhere(self, random: Random) -> FilePosition | None:
         return self._place(random.randrange(len(self._items))) if self._items else None
 
-    def near(self, offset: int, detail: str) -> Place | None:
+    def near(self, offset: int, detail: str) -> FilePosition | None:
         there = [n for n, item in enumerate(self._items) if item.offset == offset]
         named = [n for n in there if (title := _title(self._items[n])) and title in detail]
         return self._place((named or there or [-1])[0])
 
-    def item(self, place: Place) -> Item | Damage:
+    def item(self, place: FilePosition) -> Item | Damage:
         return self._items[place.index or 0]
 
 
@@ -111,7 +111,7 @@ class RowsPage:
         self._path = path
         self._offsets = array("q", [0])  # of the lines passed so far, and of the next
 
-    def at(self, index: int, go_on: Callable[[], bool]) -> Place | int:
+    def at(self, index: int, go_on: Callable[[], bool]) -> FilePosition | int:
         with self._path.open("rb") as handle:
             handle.seek(self._offsets[-1])
             while len(self._offsets) < index + 2 and _skip_line(handle):
@@ -119,9 +119,9 @@ class RowsPage:
                 if len(self._offsets) % _ASKED_EVERY == 0 and not go_on():
                     break
         passed = len(self._offsets) - 1
-        return Place(index, self._offsets[index]) if index < passed else passed
+        return FilePosition(index, self._offsets[index]) if index < passed else passed
 
-    def after(self, place: Place | None) -> Place | None:
+    def after(self, place: FilePosition | None) -> FilePosition | None:
         with self._path.open("rb") as handle:
             index = -1 if place is None else place.index
             if place is not None:
@@ -134,9 +134,9 @@ class RowsPage:
                 if not line:
                     return None
                 if not line.isspace():
-                    return Place(index, offset)
+                    return FilePosition(index, offset)
 
-    def before(self, place: Place | None) -> Place | None:
+    def before(self, place: FilePosition | None) -> FilePosition | None:
         with self._path.open("rb") as handle:
             end = handle.seek(0, 2) if place is None else place.offset
             index = None if place is None else place.index
@@ -145,19 +145,19 @@ class RowsPage:
                 index = None if index is None else index - 1
                 handle.seek(end)
                 if not handle.readline(_PIECE).isspace():
-                    return Place(index, end)
+                    return FilePosition(index, end)
         return None
 
-    def anywhere(self, random: Random) -> Place | None:
+    def anywhere(self, random: Random) -> FilePosition | None:
         with self._path.open("rb") as handle:
             size = handle.seek(0, 2)
             begin = _line_begin(handle, random.randrange(size)) if size else 0
-        return self.after(Place(None, begin)) or self.after(None)
+        return self.after(FilePosition(None, begin)) or self.after(None)
 
-    def near(self, offset: int, detail: str) -> Place | None:
-        return Place(None, offset)
+    def near(self, offset: int, detail: str) -> FilePosition | None:
+        return FilePosition(None, offset)
 
-    def item(self, place: Place) -> Item | Damage:
+    def item(self, place: FilePosition) -> Item | Damage:
         with self._path.open("rb") as handle:
             handle.seek(place.offset)
             line = handle.readline(MAX_LINE + 1)

@@ -28,7 +28,7 @@ class Tokens(NamedTuple):
         return self.text_bytes / self.tokens if self.tokens else 0.0
 
 
-class Shelf:
+class TokenizerCache:
     """The tokenizers of a folder, each read once."""
 
     def __init__(self, tokenizers_dir: Path) -> None:

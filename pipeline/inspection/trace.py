@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pipeline.cleaner.rule_engine import PASSES, Edit, RemovalObserver, Rule, RuleSet, nfc, one_pass
 
-Places = npt.NDArray[np.int64]
+Offsets = npt.NDArray[np.int64]
 
 _EXCERPT = 60  # characters
 _GAP = re.compile(r"([ \n])")  # nothing composes across one
@@ -44,7 +44,7 @@ class Trace(NamedTuple):
     raw: str
     text: str
     marks: list[Mark]
-    origin: Places
+    origin: Offsets
 
 
 def traced(raw: str, rules: RuleSet) -> Trace:
@@ -93,8 +93,8 @@ class _Recorder(RemovalObserver):
         edits = _composed(before) if rule is None else rule.edits(before)
         pieces = [p for edit in edits for p in _reduced(before, *edit)]
         texts: list[str] = []
-        starts: list[Places] = []
-        ends: list[Places] = []
+        starts: list[Offsets] = []
+        ends: list[Offsets] = []
         done = 0
         for begin, end, became in pieces:
             low, high = self._raw(begin, end)

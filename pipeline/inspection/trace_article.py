@@ -13,8 +13,8 @@ from pipeline.cleaner.rules import WIKI
 from pipeline.cleaner.wikimedia import Walk, plain
 from pipeline.inspection.trace import Mark, Trace, traced
 
-# Fields beside the article's own text, and the name under which they are left out.
-_BESIDE = {
+# Fields others the article's own text, and the name under which they are left out.
+_OTHER_FIELDS = {
     "description": "description",
     "infobox": "infobox",
     "infoboxes": "infobox",
@@ -22,7 +22,7 @@ _BESIDE = {
     "references": "reference",
     "image": "image",
 }
-_OWN = ("name", "title", "abstract", "sections", "article_sections")
+_ARTICLE_FIELDS = ("name", "title", "abstract", "sections", "article_sections")
 _LONGEST = 20_000  # characters of one field shown
 _DEEPEST = 50  # levels shown by indentation
 
@@ -40,16 +40,18 @@ def traced_article(record: Record, row: dict[str, Any]) -> Trace:
     title = plain(record.name or record.title)
     walk = _Noted(as_parts(record.sections or record.article_sections), record.abstract or "")
     blocks = walk.blocks()
-    beside = [
+    others = [
         Block(text, rule)
-        for field, rule in _BESIDE.items()
+        for field, rule in _OTHER_FIELDS.items()
         if (text := _shown(row.get(field))[:_LONGEST])
     ]
-    rest = ", ".join(sorted(k for k, v in row.items() if v and k not in {*_BESIDE, *_OWN}))
+    rest = ", ".join(
+        sorted(k for k, v in row.items() if v and k not in {*_OTHER_FIELDS, *_ARTICLE_FIELDS})
+    )
     if rest:
-        beside.append(Block(f"({rest})", "metadata"))
+        others.append(Block(f"({rest})", "metadata"))
     first = [Block(title)] if title else []
-    return _composed([*first, *walk.noted, *beside], [title, *blocks] if title else blocks)
+    return _composed([*first, *walk.noted, *others], [title, *blocks] if title else blocks)
 
 
 def _composed(shown: list[Block], kept: list[str]) -> Trace:
@@ -74,12 +76,12 @@ def _composed(shown: list[Block], kept: list[str]) -> Trace:
         raw.append(block.text)
         at += len(block.text)
     where[cursor:] = at
-    inner = traced(text, WIKI)
-    for mark in inner.marks:
+    nested = traced(text, WIKI)
+    for mark in nested.marks:
         start = int(where[mark.start])
         end = int(where[mark.end - 1]) + 1 if mark.end > mark.start else start
         marks.append(Mark(start, end, mark.rule, mark.became))
-    return Trace("".join(raw), inner.text, sorted(marks), where[inner.origin])
+    return Trace("".join(raw), nested.text, sorted(marks), where[nested.origin])
 
 
 class _Noted(Walk):
@@ -132,7 +134,7 @@ def _part_text(part: Part) -> str:
         if line:
             lines.append("  " * min(depth, _DEEPEST) + line)
         inside = as_parts(here.has_parts)
-        stack += [(inner, depth + bool(line)) for inner in reversed(inside)]
+        stack += [(nested, depth + bool(line)) for nested in reversed(inside)]
     return "\n".join(lines)
 
 
@@ -145,7 +147,7 @@ def _shown(value: Any) -> str:
         if isinstance(here, str) and here:
             lines.append("  " * min(depth, _DEEPEST) + here)
         elif isinstance(here, list):
-            stack += [(inner, depth) for inner in reversed(here)]
+            stack += [(nested, depth) for nested in reversed(here)]
         elif isinstance(here, dict):
             words = (here.get(key) for key in ("name", "value"))
             line = ": ".join(word for word in words if isinstance(word, str) and word)

@@ -133,17 +133,17 @@ class RunWindows:
         reads up to 512 MiB of them."""
         shard = [record.name for record in self.data.metadata.shards].index(window.shard)
         table = _table(self.data, shard)
-        wanted = {int(table["hash"][excerpt.row]): excerpt.row for excerpt in window.excerpts}
+        requested = {int(table["hash"][excerpt.row]): excerpt.row for excerpt in window.excerpts}
         found: dict[int, Document] = {}
         read_bytes = 0
         for name in self.data.metadata.shards[shard].inputs:
             try:
                 for document in read_cleaned(Path(name)):
                     read_bytes += len(document.text)
-                    row = wanted.get(split_hash(document.id))
+                    row = requested.get(split_hash(document.id))
                     if row is not None:
                         found[row] = document
-                    if len(found) == len(wanted) or read_bytes > _SEARCHED or not go_on():
+                    if len(found) == len(requested) or read_bytes > _SEARCHED or not go_on():
                         return found
             except (HatcheryError, OSError):
                 continue  # cleaned anew, moved or removed since

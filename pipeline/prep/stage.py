@@ -108,12 +108,12 @@ class _Build:
         self._describe(builder, records, sum(shard.read for shard in done), rejected)
 
     def _same_shards(self) -> Manifest | None:
-        """The target's manifest if its shards are the ones wanted, only seen by other windows."""
+        """The target's manifest if only the windows differ from what is requested."""
         old = read_manifest(self.target)
         if old is None or self._options.force or not _intact(self.target, old):
             return None
-        wanted = [self.plan[key] for key in _LAYOUT]
-        same = [old.made_by.options.get(key) for key in _LAYOUT] == wanted
+        requested = [self.plan[key] for key in _LAYOUT]
+        same = [old.made_by.options.get(key) for key in _LAYOUT] == requested
         return old if same and old.inputs == self.inputs else None
 
     def _encode(

@@ -53,7 +53,7 @@ class EncodingUnit(msgspec.Struct, frozen=True):
             HatcheryError: a damaged input file, an id outside the vocabulary, or a full disk.
         """
         tokenizer, exact = _opened(self.tokenizer, self.tokenizers_dir, self.fingerprint)
-        filling, upto, part = _Filling(tokenizer.vocab_size), self.skip, self.part
+        open_shard, upto, part = _OpenShard(tokenizer.vocab_size), self.skip, self.part
         for chunk in _chunks(islice(_records(self.files), self.skip, self.limit), self.batch):
             tokens = text_bytes = 0
             encoded = tokenizer.encode_documents([document.text for _, document in chunk])
@@ -65,22 +65,22 @@ class EncodingUnit(msgspec.Struct, frozen=True):
                     rule = "not_exact"
                 if (
                     not rule
-                    and filling.shard.tokens
-                    and filling.shard.tokens + size > self.shard_tokens
+                    and open_shard.shard.tokens
+                    and open_shard.shard.tokens + size > self.shard_tokens
                 ):
-                    yield _finish(self, filling, part, upto, last=False)
-                    filling, part = _Filling(tokenizer.vocab_size), part + 1
+                    yield _finish(self, open_shard, part, upto, last=False)
+                    open_shard, part = _OpenShard(tokenizer.vocab_size), part + 1
                 upto += 1
-                filling.read += 1
-                filling.inputs[file] = None
+                open_shard.read += 1
+                open_shard.inputs[file] = None
                 if rule:
-                    filling.rejected[rule] = filling.rejected.get(rule, 0) + 1
+                    open_shard.rejected[rule] = open_shard.rejected.get(rule, 0) + 1
                     yield Rejected(rule=rule, where=file, detail=document.id)
                     continue
-                filling.shard.add(ids, document.id, len(data))
+                open_shard.shard.add(ids, document.id, len(data))
                 tokens, text_bytes = tokens + size, text_bytes + len(data)
             yield Advance(self.group, len(chunk), tokens, text_bytes)
-        yield _finish(self, filling, part, upto, last=True)
+        yield _finish(self, open_shard, part, upto, last=True)
 
 
 class Advance(msgspec.Struct, frozen=True):
@@ -115,7 +115,7 @@ class ShardDone(msgspec.Struct, frozen=True):
 Message: TypeAlias = Advance | Rejected | ShardDone
 
 
-class _Filling:
+class _OpenShard:
     """The shard being filled, and what was read for it."""
 
     def __init__(self, vocab_size: int) -> None:
@@ -177,10 +177,10 @@ class _RoundTrip:
 
 
 def _finish(
-    unit: EncodingUnit, filling: _Filling, part: int, upto: int, *, last: bool
+    unit: EncodingUnit, open_shard: _OpenShard, part: int, upto: int, *, last: bool
 ) -> ShardDone:
-    shard, rejected = filling.shard, filling.rejected
-    assert filling.read == shard.documents + sum(rejected.values()), "a document was lost"
+    shard, rejected = open_shard.shard, open_shard.rejected
+    assert open_shard.read == shard.documents + sum(rejected.values()), "a document was lost"
     name = f"{unit.group:05d}_{part:03d}"
     files = shard.write(Path(unit.folder), name, by_hash=unit.by_hash) if shard.tokens else {}
     return ShardDone(
@@ -191,9 +191,9 @@ def _finish(
         documents=shard.documents,
         text_bytes=shard.text_bytes,
         largest_id=shard.largest_id,
-        read=filling.read,
+        read=open_shard.read,
         rejected=rejected,
-        inputs=list(filling.inputs),
+        inputs=list(open_shard.inputs),
         upto=upto,
         last=last,
     )

@@ -16,7 +16,7 @@ import msgspec
 
 from pipeline.cleaner.stage import source_name
 from pipeline.events import Event, Finished, Progress, StageVerdict
-from pipeline.nested import inner_events, revised
+from pipeline.nested import nested_events, revised
 from pipeline.options.config import Config, RehearseOptions, Settings
 from pipeline.rehearsal.sample import TextSample, take_sample
 from pipeline.rehearsal.verdicts import Concern, disk
@@ -156,7 +156,7 @@ class Rehearsal:
         """
         kept: list[Event] = []
         finished: Finished | None = None
-        for event in inner_events(command or name, Settings(config), self.stop):
+        for event in nested_events(command or name, Settings(config), self.stop):
             if isinstance(event, Progress):
                 message = f"{name}: {event.message}".rstrip(": ")
                 yield msgspec.structs.replace(event, message=message)

@@ -58,8 +58,8 @@ def take_sample(
         HatcheryError: the disk is full.
     """
     sample = TextSample(len(inputs), sum(item.bytes for item in inputs))
-    wanted = documents * max(1.0, enough / _likely_bytes(inputs, documents))
-    taken = choose(inputs, math.ceil(wanted))
+    requested = documents * max(1.0, enough / _likely_bytes(inputs, documents))
+    taken = choose(inputs, math.ceil(requested))
     taken |= dict.fromkeys([item for item in _broken(inputs) if item not in taken], 1)
     for item, count in taken.items():
         if stop.is_set() or sample.bytes >= _MOST_BYTES:

@@ -64,13 +64,13 @@ def failed(stage: str, error: HatcheryError) -> StageVerdict:
 
 def row(verdict: StageVerdict) -> dict[str, str]:
     """A line of the final table."""
-    said = [verdict.detail]
-    said += [f"Found: {verdict.found}"] if verdict.found else []
-    said += [f"Next: {verdict.remedy}"] if verdict.remedy else []
+    sentences = [verdict.detail]
+    sentences += [f"Found: {verdict.found}"] if verdict.found else []
+    sentences += [f"Next: {verdict.remedy}"] if verdict.remedy else []
     return {
         "stage": verdict.stage,
         "verdict": f"{MARKS[verdict.verdict]} {verdict.verdict}",
-        "detail": " ".join(said),
+        "detail": " ".join(sentences),
     }
 
 

@@ -121,16 +121,16 @@ def _from_hub(
             source.repository, recursive=True, revision=revision, repo_type="dataset"
         )
         sizes = {entry.path: entry.size for entry in tree if isinstance(entry, RepoFile)}
-        wanted = sorted(
+        requested = sorted(
             name for name in sizes if any(fnmatch.fnmatch(name, p) for p in source.patterns)
         )[: options.max_files]
-        if not wanted:
+        if not requested:
             raise UsageError(
                 f"{source.repository} holds no {' or '.join(source.patterns)} at {revision}.",
                 found=", ".join(sorted(sizes)[:5]) or "no files",
                 remedy="choose another --revision",
             )
-        missing = [name for name in wanted if name not in builder.units]
+        missing = [name for name in requested if name not in builder.units]
         packed = sum(sizes[name] for name in missing if name.endswith(".zip"))
         require_space(builder.path, sum(sizes[n] for n in missing) + packed * _UNPACKED)
         arrived = 0
@@ -142,7 +142,7 @@ def _from_hub(
                     total=sum(sizes[n] for n in missing),
                     unit="bytes",
                     message=name,
-                    figures={"files": f"{wanted.index(name)}/{len(wanted)}"},
+                    figures={"files": f"{requested.index(name)}/{len(requested)}"},
                 )
             arrived += sizes[name]
             if name.endswith(".zip"):

@@ -73,16 +73,16 @@ def read_pieces(path: Path, size: int = PIECE, *, titled: bool = False) -> Itera
     the size. With `titled` (WikiText) a piece begins at each ` = Title = ` line instead, and is
     cut by size only when an article exceeds 32 sizes.
     """
-    wanted = size * 32 if titled else size
+    limit = size * 32 if titled else size
     number, offset = 0, 0
     held: list[bytes] = []
     held_size = 0
     with open_raw(path) as handle:
         try:
-            while line := handle.readline(wanted):
+            while line := handle.readline(limit):
                 starts = titled and is_wikitext_title(line) and any(map(bytes.strip, held))
                 blank_after = bool(held) and not held[-1].strip()
-                full = held_size >= wanted and (blank_after or held_size + len(line) > 2 * wanted)
+                full = held_size >= limit and (blank_after or held_size + len(line) > 2 * limit)
                 if held and (starts or full):
                     piece, held = _cut(held)
                     number += 1

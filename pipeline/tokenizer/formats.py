@@ -57,7 +57,7 @@ def read(path: Path, name: str) -> Tokenizer:
         else:
             spec = read_json(file)
             if not isinstance(spec.get("model"), dict):  # "model" is also a word of GPT-2
-                spec = _byte_level(spec, _merges_beside(file))
+                spec = _byte_level(spec, _sibling_merges(file))
         settings = _settings(file.parent)
         roles = _roles(spec, settings) or roles
         listed = map(_content, settings.get("additional_special_tokens", []))
@@ -103,7 +103,7 @@ def _content(token: Any) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def _merges_beside(vocab: Path) -> list[list[str]]:
+def _sibling_merges(vocab: Path) -> list[list[str]]:
     names = dict(_PAIRS)
     path = vocab.with_name(names.get(vocab.name, "merges.txt"))
     if not path.is_file():

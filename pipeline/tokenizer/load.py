@@ -65,7 +65,7 @@ def tokenizer_of(path: Path, named: str | None, tokenizers_dir: Path) -> Tokeniz
         UsageError: neither is there.
         RefusedError: it is damaged.
     """
-    where = tokenizer_beside(path) or named
+    where = sibling_tokenizer(path) or named
     if where is None:
         raise UsageError(
             f"{path} holds no tokenizer.",
@@ -74,7 +74,7 @@ def tokenizer_of(path: Path, named: str | None, tokenizers_dir: Path) -> Tokeniz
     return load_tokenizer(where, tokenizers_dir)
 
 
-def tokenizer_beside(path: Path) -> Path | None:
+def sibling_tokenizer(path: Path) -> Path | None:
     """The folder that holds the tokenizer of a checkpoint folder or `.pt` file, None where there
     is none."""
     folders = (path,) if path.is_dir() else (path.parent, path.parent.parent)

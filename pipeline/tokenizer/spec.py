@@ -47,7 +47,7 @@ def parts(step: Any) -> list[dict[str, Any]]:
         return []
     for key in ("normalizers", "pretokenizers", "decoders"):
         if step.get("type") == "Sequence" and key in step:
-            return [inner for part in step[key] for inner in parts(part)]
+            return [nested for part in step[key] for nested in parts(part)]
     return [step]
 
 

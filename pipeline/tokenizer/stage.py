@@ -80,7 +80,7 @@ def _train(config: Config, options: TokenizeOptions, stop: StopSignal) -> Making
         settings["vocab_size"] = options.vocab_size
     if not options.force and (done := is_current(target, "tokenize", settings, inputs)):
         return Outcome(read(target, target.name), target, done.facts, fresh=False)
-    feed = training.Feed(files, options.train_mib << 20, stop)
+    feed = training.TrainingTexts(files, options.train_mib << 20, stop)
     spec = yield from training.learn(options.train, options.vocab_size, feed, stop)
     tokenizer = Tokenizer(spec, target.name, training.ROLES)
     if options.train == "bpe" and tokenizer.vocab_size < options.vocab_size:

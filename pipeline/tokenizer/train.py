@@ -29,7 +29,7 @@ class StoppedError(Exception):
     """The user asked for an end while a vocabulary was being learned."""
 
 
-class Feed:
+class TrainingTexts:
     """The texts to learn from, counted as they are read.
 
     When the files are larger than `sample` bytes, documents are kept by a hash of their text, so
@@ -57,7 +57,7 @@ class Feed:
 
 
 def learn(
-    kind: Literal["bpe", "char"], vocab_size: int, feed: Feed, stop: StopSignal
+    kind: Literal["bpe", "char"], vocab_size: int, feed: TrainingTexts, stop: StopSignal
 ) -> Generator[Progress, None, Spec]:
     """Learn a vocabulary in a thread, yielding progress; the generator returns the `Spec`.
 
@@ -99,7 +99,7 @@ def learn(
     return result[0]
 
 
-def _progress(feed: Feed) -> Progress:
+def _progress(feed: TrainingTexts) -> Progress:
     reading = feed.files_done < len(feed._files)
     return Progress(
         done=feed.files_done,
@@ -110,7 +110,7 @@ def _progress(feed: Feed) -> Progress:
     )
 
 
-def _bpe(feed: Feed, vocab_size: int) -> Spec:
+def _bpe(feed: TrainingTexts, vocab_size: int) -> Spec:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     engine = Tokenizer(models.BPE())
@@ -128,7 +128,7 @@ def _bpe(feed: Feed, vocab_size: int) -> Spec:
     return spec | {"post_processor": _BOS_FIRST}
 
 
-def _char(feed: Feed) -> Spec:
+def _char(feed: TrainingTexts) -> Spec:
     """Ids 3 to 258 are the bytes of characters never seen, then one id per character, sorted.
 
     The 65 characters of Tiny Shakespeare so make 3 + 256 + 65 = 324 ids.

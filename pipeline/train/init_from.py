@@ -11,7 +11,7 @@ from model.huggingface.config import read_model_config
 from pipeline.options.config import Config, TrainOptions, Typed, typed_in
 from pipeline.runs import inventory
 from pipeline.runs.pretrained import KNOWN, hub_id, kept
-from pipeline.tokenizer.load import load_tokenizer, online_path, tokenizer_beside
+from pipeline.tokenizer.load import load_tokenizer, online_path, sibling_tokenizer
 from pipeline.tokenizer.tokenizer import Tokenizer
 from pipeline.tokens.token_set import TokenSet
 from utils.artefacts import Source, source
@@ -59,7 +59,7 @@ class Initial:
     def _check_tokenizer(
         self, config: Config, options: TrainOptions, data: TokenSet, tokenizer: Tokenizer
     ) -> None:
-        folder = None if self.path is None else tokenizer_beside(self.path)
+        folder = None if self.path is None else sibling_tokenizer(self.path)
         if folder is not None:
             own = load_tokenizer(folder, config.paths.tokenizers_dir)
             if own.fingerprint != tokenizer.fingerprint:

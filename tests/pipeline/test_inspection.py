@@ -19,7 +19,7 @@ from pipeline.dataloader import create_simple_train_val_dataloaders
 from pipeline.inspection import trace_article
 from pipeline.inspection.documents import Corpus, raw_files
 from pipeline.inspection.rejected import read_rejected
-from pipeline.inspection.tokens import Shelf
+from pipeline.inspection.tokens import TokenizerCache
 from pipeline.inspection.trace import Trace, traced, uses
 from pipeline.inspection.trace_article import traced_article
 from pipeline.inspection.windows import RunWindows
@@ -192,16 +192,16 @@ def rows(workspace: Path) -> Corpus:
 
 def test_documents_are_counted_through_all_files(rows: Corpus) -> None:
     spots = [rows.at(number) for number in range(7)]
-    titles = [rows.title(spot) for spot in spots if spot]
+    titles = [rows.title(position) for position in spots if position]
     assert titles == ["one", "two", "three", "four", "five", "c.txt"]
     assert spots[6] is None
 
 
 def test_next_and_previous_cross_files_in_both_directions(rows: Corpus) -> None:
-    spot = rows.at(0)
-    assert spot is not None
-    assert rows.before(spot) is None
-    forward = [spot]
+    position = rows.at(0)
+    assert position is not None
+    assert rows.before(position) is None
+    forward = [position]
     while following := rows.after(forward[-1]):
         forward.append(following)
     backward = [forward[-1]]
@@ -213,18 +213,18 @@ def test_next_and_previous_cross_files_in_both_directions(rows: Corpus) -> None:
 
 def test_a_random_document_is_a_whole_one(rows: Corpus) -> None:
     random = Random(1)
-    found = {rows.title(spot) for _ in range(60) if (spot := rows.anywhere(random))}
+    found = {rows.title(position) for _ in range(60) if (position := rows.anywhere(random))}
     assert found == {"one", "two", "three", "four", "five", "c.txt"}
 
 
 def test_a_search_goes_on_behind_the_document_it_is_at(rows: Corpus) -> None:
-    spot = rows.at(0)
-    assert spot is not None
-    found, hit = rows.titled("F", spot)
+    position = rows.at(0)
+    assert position is not None
+    found, hit = rows.titled("F", position)
     assert (rows.title(found), hit) == ("four", True)
     found, hit = rows.titled("f", found)
     assert (rows.title(found), hit) == ("five", True)
-    assert rows.titled("nowhere", spot)[1] is False
+    assert rows.titled("nowhere", position)[1] is False
 
 
 def test_what_cleaning_rejects_is_shown_with_the_reason(workspace: Path) -> None:
@@ -244,11 +244,11 @@ def test_a_file_of_a_terabyte_opens_at_once(workspace: Path) -> None:
     file.write_text(line * 3)
     os.truncate(file, 1 << 40)  # the rest is a hole that would take hours to read
     corpus = Corpus([as_input(file, file.name)])
-    spot = corpus.at(1)
-    assert spot is not None
-    assert corpus.look(spot, 20).title == "egg"
-    assert corpus.where(spot) == f"huge.jsonl:{len(line)}"
-    back = corpus.before(spot)
+    position = corpus.at(1)
+    assert position is not None
+    assert corpus.look(position, 20).title == "egg"
+    assert corpus.where(position) == f"huge.jsonl:{len(line)}"
+    back = corpus.before(position)
     assert back is not None
     assert back.place.offset == 0
     assert corpus.find(f"huge.jsonl:{2 * len(line)}") is not None
@@ -278,9 +278,9 @@ def test_rejects_are_counted_by_reason_and_found_in_the_raw_text(workspace: Path
     reasons = read_rejected(config.cleaned_dir("files"))
     assert [(reason.name, reason.documents) for reason in reasons] == [("stub", 2), ("not_json", 1)]
     corpus = Corpus(raw_files(config))
-    spot = corpus.find(reasons[0].examples[1].where)
-    assert spot is not None
-    assert corpus.look(spot, 20).raw == "small"
+    position = corpus.find(reasons[0].examples[1].where)
+    assert position is not None
+    assert corpus.look(position, 20).raw == "small"
 
 
 def test_torn_and_foreign_lines_among_rejects_are_passed_over(workspace: Path) -> None:
@@ -293,9 +293,9 @@ def test_torn_and_foreign_lines_among_rejects_are_passed_over(workspace: Path) -
 
 
 def test_tokens_are_shown_piece_by_piece_and_counted(prepared: Path) -> None:
-    shelf = Shelf(Path("tokenizers"))
-    assert shelf.names() == ["chars"]
-    found = shelf.tokens("chars", "the hen ")
+    tokenizers = TokenizerCache(Path("tokenizers"))
+    assert tokenizers.names() == ["chars"]
+    found = tokenizers.tokens("chars", "the hen ")
     assert "".join(text for text, _ in found.pieces) == "the hen "
     assert (found.tokens, found.bytes_per_token) == (8, 1.0)
 
@@ -304,14 +304,17 @@ def test_half_a_character_is_shown_as_its_bytes(workspace: Path) -> None:
     from tests.support.token_sets import save_tokenizer
 
     save_tokenizer("bytes")
-    found = Shelf(Path("tokenizers")).tokens("bytes", "é</s>")
+    found = TokenizerCache(Path("tokenizers")).tokens("bytes", "é</s>")
     assert [text for text, _ in found.pieces][:2] == ["<c3>", "<a9>"]
     assert found.tokens == 6  # a control token never comes from text
 
 
 def test_a_folder_that_holds_no_tokenizer_says_so(workspace: Path) -> None:
     Path("tokenizers/broken").mkdir(parents=True)
-    assert "does not hold a tokenizer" in Shelf(Path("tokenizers")).tokens("broken", "a").fault
+    assert (
+        "does not hold a tokenizer"
+        in TokenizerCache(Path("tokenizers")).tokens("broken", "a").fault
+    )
 
 
 # Windows.

@@ -13,7 +13,7 @@ from pipeline.options.config import Config, TokenizeOptions
 from pipeline.tokenizer.fast_encoder import GPT2_SPLIT
 from pipeline.tokenizer.load import load_tokenizer
 from pipeline.tokenizer.stage import run
-from pipeline.tokenizer.train import Feed, StoppedError
+from pipeline.tokenizer.train import StoppedError, TrainingTexts
 from tests.support.hub_server import COMMIT, Hub, serving
 from tests.support.tokenizer_makers import PROSE, train
 from utils.errors import HatcheryError, UsageError
@@ -165,7 +165,7 @@ def test_a_sample_is_spread_over_the_corpus_and_stays_under_its_limit(tmp_path: 
     file.write_text("\n".join(texts))
     rows = tmp_path / "cleaned_a.jsonl"
     rows.write_text("".join(json.dumps({"id": "", "title": "", "text": t}) + "\n" for t in texts))
-    feed = Feed([rows], rows.stat().st_size // 4, threading.Event())
+    feed = TrainingTexts([rows], rows.stat().st_size // 4, threading.Event())
     kept = [int(text.split()[1]) for text in feed]
     assert 50 < len(kept) < 150
     assert min(kept) < 40
@@ -173,7 +173,7 @@ def test_a_sample_is_spread_over_the_corpus_and_stays_under_its_limit(tmp_path: 
     stop = threading.Event()
     stop.set()
     with pytest.raises(StoppedError):
-        list(Feed([rows], 1 << 30, stop))
+        list(TrainingTexts([rows], 1 << 30, stop))
 
 
 def test_load_converts_a_local_folder_once(config: Config, shared_data: Path) -> None:

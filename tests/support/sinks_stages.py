@@ -45,7 +45,7 @@ from app.tui.widgets.text import block, joined, plain
 from app.tui.widgets.virtual_list import RowList
 from pipeline.cleaner.steps import Rejection
 from pipeline.events import Finished, Progress, Sample
-from pipeline.inspection.documents import Look
+from pipeline.inspection.documents import InspectedDocument
 from pipeline.inspection.rejected import Reason
 from pipeline.inspection.tokens import Tokens
 from pipeline.inspection.trace import Mark, Use
@@ -177,7 +177,7 @@ def document(shown: DocumentsView, texts: Sequence[str]) -> None:
     raw, half = "\n".join(texts), len(texts[0])
     uses = [Use(f"{n} {text}", 1, 1, text) for n, text in enumerate(texts)]
     marks = [Mark(0, half, uses[0].rule)]
-    look = Look(texts[0], raw, raw, marks, np.arange(len(raw)), "")
+    look = InspectedDocument(texts[0], raw, raw, marks, np.arange(len(raw)), "")
     shown.show(look, uses, texts[-1])
 
 

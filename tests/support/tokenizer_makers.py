@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.events import Progress
 from pipeline.tokenizer.tokenizer import Tokenizer
-from pipeline.tokenizer.train import ROLES, Feed, learn
+from pipeline.tokenizer.train import ROLES, TrainingTexts, learn
 
 PROSE = [
     "It's a fine day; the 1234567 birds sing.\n\n    Indented, naïve – 北京 🙂.\n",
@@ -22,7 +22,7 @@ def train(kind: Any, texts: list[str], folder: Path, vocab_size: int = 400) -> T
     rows = [{"id": str(i), "title": "", "text": text} for i, text in enumerate(texts)]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     stop = threading.Event()
-    steps = learn(kind, vocab_size, Feed([file], 1 << 30, stop), stop)
+    steps = learn(kind, vocab_size, TrainingTexts([file], 1 << 30, stop), stop)
     try:
         while True:
             assert isinstance(next(steps), Progress)

@@ -12,7 +12,7 @@ from app.tui.data.wording import clean_text, hues, parts, raw_text, uses_lines
 from app.tui.widgets.text import MUTED, joined, plain
 
 if TYPE_CHECKING:
-    from pipeline.inspection.documents import Look
+    from pipeline.inspection.documents import InspectedDocument
     from pipeline.inspection.trace import Use
 
 KEYS: list[BindingType] = [
@@ -53,7 +53,7 @@ class DocumentsView(View):
 
     def __init__(self) -> None:
         super().__init__(id="documents")
-        self._look: Look | None = None
+        self._look: InspectedDocument | None = None
         self._uses: list[Use] = []
         self._part = 0
 
@@ -83,7 +83,7 @@ class DocumentsView(View):
     def focus_text(self) -> None:
         self.query_one("#raw").focus()
 
-    def show(self, look: "Look", uses: "list[Use]", where: str) -> None:
+    def show(self, look: "InspectedDocument", uses: "list[Use]", where: str) -> None:
         """Show a document; `where` says which."""
         self._look, self._uses, self._part = look, uses, 0
         before, after = len(look.raw), len(look.text)

@@ -12,9 +12,9 @@ from utils.errors import HatcheryError
 
 if TYPE_CHECKING:
     from pipeline.cleaner.steps import Rejection
-    from pipeline.inspection.documents import Corpus, Look, Spot
+    from pipeline.inspection.documents import Corpus, DocumentPosition, InspectedDocument
     from pipeline.inspection.rejected import Reason
-    from pipeline.inspection.tokens import Shelf, Tokens
+    from pipeline.inspection.tokens import TokenizerCache, Tokens
     from pipeline.inspection.trace import Use
     from pipeline.inspection.windows import RunWindows, Window
     from pipeline.sources.documents import Document
@@ -25,7 +25,7 @@ Move: TypeAlias = Literal["number", "by", "random", "title", "where"]
 class OpenDocument(NamedTuple):
     """A document to show: `where` says which it is, `note` what else the user should know."""
 
-    look: "Look"
+    look: "InspectedDocument"
     uses: "list[Use]"
     where: str
     note: str = ""
@@ -49,9 +49,9 @@ class DataSession:
     def __init__(self, config: Config, random: Random) -> None:
         self._config, self._random, self._lock = config, random, Lock()
         self._corpus: Corpus | None = None
-        self._spot: Spot | None = None
+        self._position: DocumentPosition | None = None
         self._number: int | None = 0
-        self._shelf: Shelf | None = None
+        self._tokenizers: TokenizerCache | None = None
         self._windows: dict[Path, RunWindows] = {}
 
     # Documents.
@@ -76,15 +76,17 @@ class DataSession:
 
         with self._lock:
             corpus = self._opened()
-            spot, number, note = self._moved(corpus, move, value, go_on)
+            position, number, note = self._moved(corpus, move, value, go_on)
             if not go_on():
                 return None
-            if spot is None:
+            if position is None:
                 raise HatcheryError("There is no such document.", found=note)
-            self._spot, self._number = spot, number
-            look = corpus.look(spot, self._config.cleanup.min_words)
+            self._position, self._number = position, number
+            look = corpus.look(position, self._config.cleanup.min_words)
             where = f"document {number + 1:,} · " if number is not None else ""
-            where += f"file {spot.file + 1:,} of {len(corpus.files):,} · {corpus.where(spot)}"
+            where += (
+                f"file {position.file + 1:,} of {len(corpus.files):,} · {corpus.where(position)}"
+            )
             return OpenDocument(look, uses(look.raw, look.marks), where, note)
 
     def _moved(
@@ -93,9 +95,9 @@ class DataSession:
         move: Move,
         value: "int | str | Rejection",
         go_on: Callable[[], bool],
-    ) -> "tuple[Spot | None, int | None, str]":
+    ) -> "tuple[DocumentPosition | None, int | None, str]":
         """The document asked for, its number where it is known, and a note."""
-        here = self._spot or corpus.at(0, go_on)
+        here = self._position or corpus.at(0, go_on)
         if here is None:
             return None, 0, "the raw files of this source hold none"
         if move == "number":
@@ -143,10 +145,10 @@ class DataSession:
 
         with self._lock:
             corpus = self._opened()
-            spot = corpus.find(example.where, example.detail)
-            if spot is None:
+            position = corpus.find(example.where, example.detail)
+            if position is None:
                 raise HatcheryError(f"{example.where} is not among the raw files any more.")
-            item = corpus.item(spot)
+            item = corpus.item(position)
         if isinstance(item, Damage):
             return f"({item.reason}: {item.detail})"
         raw = item.content
@@ -156,11 +158,11 @@ class DataSession:
 
     def tokens(self, text: str) -> "list[Tokens]":
         """`text` as each tokenizer there is sees it."""
-        from pipeline.inspection.tokens import Shelf
+        from pipeline.inspection.tokens import TokenizerCache
 
         with self._lock:
-            self._shelf = self._shelf or Shelf(self._config.paths.tokenizers_dir)
-            return [self._shelf.tokens(name, text) for name in self._shelf.names()]
+            self._tokenizers = self._tokenizers or TokenizerCache(self._config.paths.tokenizers_dir)
+            return [self._tokenizers.tokens(name, text) for name in self._tokenizers.names()]
 
     # Windows.
 

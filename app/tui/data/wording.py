@@ -10,7 +10,7 @@ from app.tui.widgets.text import MUTED, block, joined, plain
 from utils.units import human_count
 
 if TYPE_CHECKING:  # NumPy and the cleaner, 0.2 s, are loaded where they work
-    from pipeline.inspection.documents import Look
+    from pipeline.inspection.documents import InspectedDocument
     from pipeline.inspection.tokens import Tokens
     from pipeline.inspection.trace import Mark, Use
     from pipeline.inspection.windows import Window
@@ -39,7 +39,9 @@ def parts(raw: str) -> list[tuple[int, int]]:
     return [*found, (begin, len(raw))]
 
 
-def raw_text(look: "Look", span: tuple[int, int], colours: Mapping[str, str]) -> Content:
+def raw_text(
+    look: "InspectedDocument", span: tuple[int, int], colours: Mapping[str, str]
+) -> Content:
     """A part of the raw text; what was removed is struck through in its rule's colour, blanks in
     it made visible."""
     pieces = []
@@ -71,7 +73,7 @@ def _painted(
         at = last
 
 
-def clean_text(look: "Look", span: tuple[int, int]) -> Content:
+def clean_text(look: "InspectedDocument", span: tuple[int, int]) -> Content:
     """What became of a part of the raw text."""
     begin, end = (int(n) for n in look.origin.searchsorted(span))
     end = len(look.text) if span[1] >= len(look.raw) else end
