@@ -1,11 +1,13 @@
 """The board's words: what is there, what is missing, and the one thing to do next."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.jobs.job import Job, State
+from app.tui import navigation
 from app.tui.board.rows import ROWS, ScreenRow, rows, what_next
 from pipeline.stages import STAGES
 from pipeline.survey import MISSING, Product
@@ -96,3 +98,15 @@ def test_a_failure_counts_until_the_stage_has_worked_since() -> None:
 def test_only_the_newest_job_of_a_stage_counts() -> None:
     jobs = [job("cleanup", "done", ended=400.0), job("cleanup", "failed", ended=200.0)]
     assert {row.state for row in rows(products(), jobs)} == {"fresh", "missing"}
+
+
+def test_every_screen_that_is_opened_by_name_is_known_to_the_navigation() -> None:
+    root = Path(navigation.__file__).parent
+    found = {
+        name
+        for path in root.rglob("*.py")
+        for name in re.findall(r'hatchery\.open\(\s*"(\w+)"', path.read_text())
+    }
+    assert {"job", "run", "stage", "doctor", "data", "votes"} <= found
+    for name in found | {row.command for row in ROWS if isinstance(row, ScreenRow)}:
+        assert callable(getattr(navigation.Navigation, f"open_{name}"))
