@@ -20,6 +20,7 @@ from utils.hardware import usable_cores
 MessageT = TypeVar("MessageT")
 _MessageT_co = TypeVar("_MessageT_co", covariant=True)
 
+_NAMED = 3  # files of a unit
 _LOOK = 0.1  # seconds between looks at the stop signal
 _GRACE = 5.0  # seconds a worker may take to notice that its pipe is closed
 
@@ -38,6 +39,12 @@ class WorkUnit(Protocol[_MessageT_co]):
 
 class UnitDone:
     """Sent by a worker when a unit has yielded everything."""
+
+
+def summarized(names: Sequence[str]) -> str:
+    """The first of the names of a unit's files, for messages."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more files" if more > 0 else "")
 
 
 def run_units(

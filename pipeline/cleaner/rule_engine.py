@@ -21,6 +21,7 @@ Edit: TypeAlias = tuple[int, int, str]
 """Where a text is changed, [begin, end), and what is there then."""
 
 PASSES = 8
+"""After the first, until a text must be stable."""
 
 # Looking for thirty strings one after the other costs more than everything else. So each byte is
 # mapped to the groups of triggers it may begin and those it may continue, and two neighbours with
@@ -46,7 +47,7 @@ class UnstableMarkupError(ValueError):
 
 
 class RemovalObserver(dict[str, list[int]]):
-    """`Removed` that is told of every change while it happens."""
+    """`Removed` that also receives every change as it is made."""
 
     def changed(self, rule: "Rule | None", before: str) -> None:
         """`rule`, or where it is None the composition to NFC, has changed the text `before`."""
@@ -97,7 +98,7 @@ class Rule:
         return cleaned
 
     def edits(self, text: str) -> Iterator[Edit]:
-        """Every place of `text` that the rule changes, in order."""
+        """Every span of `text` that the rule changes, in order."""
         if isinstance(self.pattern, str):
             pattern, new = re.compile(re.escape(self.pattern)), self.replacement
         elif isinstance(self.pattern, re.Pattern):
@@ -135,6 +136,7 @@ def rule(
     """A rule of a regular expression or a scan, whose triggers are separated by `~`."""
     found = tuple(triggers.split("~"))
     pair = 0
+    # Two line ends are in nearly every text: as a pair they would only raise false alarms.
     searched = isinstance(pattern, str) and name != "blank_lines"
     if searched and all(len(trigger.encode()) > 1 for trigger in found):
         pair = _GROUPS.get(name, 1)
@@ -163,17 +165,17 @@ class RuleSet:
 
 
 class NextMatch:
-    """Where a pattern matches next, asked for ever later places of a text: it is read once."""
+    """The next match of a pattern at increasing positions; the text is searched once in all."""
 
     def __init__(self, pattern: str, text: str) -> None:
-        self._pattern, self._text, self._place = re.compile(pattern), text, -1
+        self._pattern, self._text, self._match = re.compile(pattern), text, -1
 
     def at(self, start: int) -> int:
         """The first match at or behind `start`, the length of the text where there is none."""
-        if self._place < start:
+        if self._match < start:
             found = self._pattern.search(self._text, start)
-            self._place = found.start() if found else len(self._text)
-        return self._place
+            self._match = found.start() if found else len(self._text)
+        return self._match
 
 
 def clean(text: str, rules: RuleSet, removed: Removed) -> str:

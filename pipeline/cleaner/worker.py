@@ -28,6 +28,7 @@ from pipeline.cleaner.wikimedia import SelectArticle
 from pipeline.sources.documents import Document
 from pipeline.sources.lines import MAX_LINE, Damage
 from pipeline.sources.raw import Input, Item, read_items
+from pipeline.workers import summarized
 from utils.files import DurableFile, Written, durable_file
 
 TEST_ARTICLES = 50_000
@@ -65,8 +66,7 @@ class CleaningUnit(msgspec.Struct, frozen=True):
     max_line: int = MAX_LINE
 
     def __str__(self) -> str:
-        names = ", ".join(source.name for source in self.inputs[:3])
-        return names + (f" and {len(self.inputs) - 3} more files" if len(self.inputs) > 3 else "")
+        return summarized([source.name for source in self.inputs])
 
     @property
     def bytes(self) -> int:

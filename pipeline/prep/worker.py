@@ -15,6 +15,7 @@ from pipeline.sources.documents import Document, read_cleaned
 from pipeline.tokenizer.load import load_tokenizer
 from pipeline.tokenizer.tokenizer import Tokenizer
 from pipeline.tokens.shards import Shard
+from pipeline.workers import summarized
 from utils.errors import RefusedError
 from utils.files import Written
 
@@ -40,9 +41,7 @@ class EncodingUnit(msgspec.Struct, frozen=True):
     limit: int | None = None
 
     def __str__(self) -> str:
-        names = ", ".join(Path(file).name for file in self.files[:3])
-        more = len(self.files) - 3
-        return f"{names} and {more} more files" if more > 0 else names
+        return summarized([Path(file).name for file in self.files])
 
     def run(self) -> "Iterator[Message]":
         """Encode the files; a shard ends before the document that would overfill it.

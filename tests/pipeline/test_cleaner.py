@@ -19,6 +19,7 @@ from pyarrow import parquet as pq
 
 from pipeline import workers
 from pipeline.cleaner import stage, worker
+from pipeline.cleaner.steps import RawDocument, Rejection
 from pipeline.events import Event, Finished, Progress, Rejected
 from pipeline.options.config import CleanupOptions, Config
 from pipeline.sources.documents import Document, cleaned_files, read_cleaned
@@ -348,3 +349,45 @@ def test_documents_survive_their_own_format(workspace: Path) -> None:
     write(workspace / "a.jsonl", msgspec.json.encode({"id": 3, "text": text}))
     clean(workspace / "a.jsonl", source="files")
     assert documents("data/cleaned_articles/files") == [Document("3", "", text)]
+
+
+def test_a_step_may_change_or_reject_and_what_it_rejects_goes_no_further(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    class NoShouting:
+        def apply(self, document: RawDocument) -> RawDocument | Rejection:
+            if document.text.isupper():
+                return Rejection("shouting", detail=document.title)
+            return msgspec.structs.replace(document, text=document.text.replace("fox", "hen"))
+
+    class Last:
+        def apply(self, document: RawDocument) -> RawDocument | Rejection:
+            seen.append(document.text)
+            return document
+
+    original = worker.cleaning_steps
+    monkeypatch.setattr(
+        worker, "cleaning_steps", lambda *given: [*original(*given), NoShouting(), Last()]
+    )
+    rows = [{"text": WORDS}, {"text": WORDS.upper(), "title": "LOUD"}, {"text": "short"}]
+    write(workspace / "a.jsonl", b"\n".join(map(msgspec.json.encode, rows)))
+    facts = summary(clean(workspace / "a.jsonl", source="files"))
+    assert (facts["read"], facts["kept"]) == (3, 1)
+    assert facts["rejected"] == {"shouting": 1, "stub": 1}
+    assert seen == [WORDS.replace("fox", "hen")]
+    assert [d.text for d in documents("data/cleaned_articles/files")] == seen
+    rejected = Path("data/cleaned_articles/files/rejected_a.jsonl").read_bytes().splitlines()
+    where = f"a.jsonl:{len(msgspec.json.encode(rows[0])) + 1}"
+    assert json.loads(rejected[0]) == {
+        "reason": "shouting",
+        "where": where,
+        "detail": "LOUD",
+    }
+
+
+def test_a_unit_names_its_first_files(workspace: Path) -> None:
+    inputs = [as_input(write(workspace / f"{n}.txt", b"x"), f"{n}.txt") for n in range(5)]
+    unit = worker.CleaningUnit("a", workspace, inputs, "jsonl", 5, False)
+    assert str(unit) == "0.txt, 1.txt, 2.txt and 2 more files"
