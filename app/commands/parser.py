@@ -5,7 +5,7 @@ is built: `--help` answers before pydantic, Rich's progress or a stage is loaded
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cyclopts import App, CycloptsError, Group, UnusedCliTokensError
 
@@ -34,16 +34,15 @@ def parse_stage(arguments: Sequence[str]) -> "Invocation":
     Raises:
         UsageError: no such stage or flag, or a value that is not valid.
     """
-    outcome: Any = parse(command_tree(arguments), arguments) if arguments else None
-    if outcome is None or isinstance(outcome, int):  # nothing typed; --help, `jobs` and `web`
+    outcome = parse(command_tree(arguments), arguments) if arguments else None
+    if not isinstance(outcome, tuple):  # --help, `jobs` and `web` are no stages
         raise UsageError(
             "There is no stage to start.",
             found=f"the arguments {' '.join(arguments)}" if arguments else "no command",
             remedy="{}",
             commands=[("jobs", "start", "--", "train", "--test")],
         )
-    understood: Invocation = outcome
-    return understood
+    return cast("Invocation", outcome)
 
 
 def parse(app: App, arguments: Sequence[str], *parents: str) -> Any:
