@@ -12,10 +12,11 @@ from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.css.query import NoMatches
-from textual.dom import DOMNode
+from textual.dom import DOMNode, NoScreen
 from textual.screen import Screen
 
 from app.tui import shutdown, themes
+from app.tui.core import INTERVALS, Intervals
 from app.tui.navigation import Navigation
 from pipeline.stages import STAGES
 from utils.text import safe
@@ -37,8 +38,8 @@ class HatcheryApp(Navigation):
         Binding("ctrl+q", "quit", "Leave", show=False, id="leave", priority=True),
     ]
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, intervals: Intervals = INTERVALS) -> None:
+        super().__init__(intervals)
         self.register_theme(themes.DARK)
         self.register_theme(themes.LIGHT)
         light = themes.kept_theme() == themes.LIGHT.name
@@ -84,7 +85,7 @@ class HatcheryApp(Navigation):
 
     def _handle_exception(self, error: Exception) -> None:
         """Leave with what happened; Textual's own report would show foreign text as it is."""
-        if isinstance(error, NoMatches) and self._late(error):
+        if isinstance(error, NoMatches | NoScreen) and self._late(error):
             return
         first = self._exception is None
         super()._handle_exception(error)
@@ -95,13 +96,13 @@ class HatcheryApp(Navigation):
             self._last_words = f"{failed.problem}\n{failed.found}\n{failed.remedy}"
         self._exit_renderables = [Segments([Segment(safe(self._last_words))])]
 
-    def _late(self, error: NoMatches) -> bool:
+    def _late(self, error: NoMatches | NoScreen) -> bool:
         """Whether the parts of a screen were looked for that has been closed meanwhile; a person
         who is faster than the machine causes that on any screen.
 
         A message that was on its way when its screen was closed is still handled, and any
-        `query_one` in its handler then finds nothing. Asking `is_attached` in each of some eighty
-        handlers would be the same thing said eighty times, and forgotten in the next one.
+        `query_one` or `screen` in its handler then finds nothing. Asking `is_attached` in each of
+        some eighty handlers would be the same thing said eighty times, and forgotten in the next.
         """
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
         searched = frame.f_locals.get("self")

@@ -4,7 +4,7 @@ All work happens in jobs, which are processes of their own; the app only reads w
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from textual import on, work
 from textual.app import App
@@ -24,7 +24,19 @@ if TYPE_CHECKING:
     from app.client.server_process import ServerProcess
     from pipeline.options.config import Config
 
-_JOBS_EVERY, _SYSTEM_EVERY, _SURVEY_EVERY = 0.5, 2.0, 5.0  # seconds
+
+class Intervals(NamedTuple):
+    """Seconds between two looks at what changes outside of the app."""
+
+    jobs: float = 0.5
+    system: float = 2.0
+    artefacts: float = 5.0
+    log: float = 0.1  # of the run that is watched
+    silent_log: float = 0.4  # the longest, while nothing is added to it
+    holder: float = 2.0  # the process that writes a run which no job of this workspace does
+
+
+INTERVALS = Intervals()
 
 
 class JobsRead(Message):
@@ -55,8 +67,9 @@ class AppCore(App[None]):
     """Screens read `config`, `jobs`, `products`, `reading`, `drafts` and `serving`, and subscribe
     to the signals that tell when these changed."""
 
-    def __init__(self) -> None:
+    def __init__(self, intervals: Intervals = INTERVALS) -> None:
         super().__init__()
+        self.intervals = intervals
         self._config: Config | None = None
         self.config_fault: HatcheryError | None = None
         self.jobs: list[Job] = []
@@ -85,9 +98,9 @@ class AppCore(App[None]):
     def look_around(self) -> None:
         """Read jobs, machine and artefacts now, and again and again."""
         for seconds, look in (
-            (_JOBS_EVERY, self._read_jobs),
-            (_SYSTEM_EVERY, self._read_system),
-            (_SURVEY_EVERY, self.survey),
+            (self.intervals.jobs, self._read_jobs),
+            (self.intervals.system, self._read_system),
+            (self.intervals.artefacts, self.survey),
         ):
             look()
             self.set_interval(seconds, look)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.dom import NoScreen
 from textual.pilot import Pilot
 
 from app.jobs import lifecycle
@@ -16,6 +17,7 @@ from app.jobs.folder import Record, record_exit, write_record
 from app.jobs.processes import process_start
 from app.tui.app import HatcheryApp
 from app.tui.stage.screen import StageScreen
+from app.tui.watch.panels import RunPanels
 from app.tui.watch.screen import WatchScreen
 from app.tui.widgets.curve_chart import CurveChart
 from pipeline import events
@@ -283,5 +285,23 @@ def test_a_folder_deleted_while_watched_keeps_what_was_seen(workspace: Path) -> 
             await until(pilot, lambda: not app.jobs)
             await says(pilot, app, "died")
             assert screen.is_current
+
+    play(scene)
+
+
+def test_what_was_to_be_drawn_when_the_screen_was_closed_is_dropped(workspace: Path) -> None:
+    tell(job_folder(), [started(), *training(1, 20)])
+
+    async def scene() -> None:
+        async with opened() as (app, pilot):
+            screen = await watched(pilot, app)
+            await says(pilot, app, "5,912")
+            panels = screen.query_one(RunPanels)
+            await pilot.press("escape")
+            await until(pilot, lambda: not panels.is_attached)
+            with pytest.raises(NoScreen) as late:
+                panels.show(*panels._shown)
+            app._handle_exception(late.value)
+            assert app._exception is None
 
     play(scene)

@@ -8,9 +8,11 @@ from typing import Any
 from textual.pilot import Pilot
 
 from app.tui.app import HatcheryApp
+from app.tui.core import Intervals
 
 WIDE, NARROW = (120, 40), (80, 24)
-_PATIENCE = 20.0  # seconds that a condition may take on a busy machine
+_PATIENCE = 60.0  # seconds that a condition may take on a busy machine
+_SHORT = Intervals(jobs=0.2, artefacts=0.5, log=0.02, silent_log=0.05, holder=0.1)
 
 
 def play(act: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -23,7 +25,7 @@ async def opened(
     size: tuple[int, int] = WIDE,
 ) -> AsyncIterator[tuple[HatcheryApp, Pilot[None]]]:
     """The app in the working directory, after its first look around."""
-    app = HatcheryApp()
+    app = HatcheryApp(_SHORT)
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: bool(app.products) and app.reading is not None)
         await pilot.pause()

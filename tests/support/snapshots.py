@@ -39,7 +39,7 @@ MACHINE = Reading(
 _HARDWARE = Machine(
     MACHINE.cores, 32 << 30, 25 << 30, MACHINE.disk_free, MACHINE.disk_total, "Linux", "3.11"
 )
-_SETTLED, _PATIENCE = 2.0, 20.0  # seconds
+_SETTLED, _PATIENCE = 2.0, 60.0  # seconds
 _FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 _CLIPS = re.compile(r'<clipPath id="[\w-]*line-\d+">.*?</clipPath>\s*', re.DOTALL)
 _CLIPPED = re.compile(r' clip-path="url\(#[\w-]*line-\d+\)"')

@@ -31,7 +31,6 @@ from utils.errors import HatcheryError
 from utils.units import human_count, human_seconds
 
 BENCHMARKS = Path("benchmark_results")
-_EVERY = 5.0  # seconds between looks
 _TEXTS = ("run", "tokenizer", "data", "course")
 
 
@@ -102,7 +101,7 @@ class ResultsScreen(HatcheryScreen):
 
     def on_mount(self) -> None:
         self._list.focus()
-        self.set_interval(_EVERY, self._look)
+        self.set_interval(self.hatchery.intervals.artefacts, self._look)
         self._look()
 
     def on_resize(self) -> None:

@@ -24,8 +24,6 @@ from pipeline.runs.lineage import Facts, facts_of
 from utils.errors import HatcheryError
 from utils.units import human_bytes
 
-_EVERY = 5.0  # seconds between looks
-
 
 class Runs(OptionList):
     """The tree; Enter is in the footer, since it is the way in."""
@@ -94,7 +92,7 @@ class RunsScreen(HatcheryScreen):
     def on_mount(self) -> None:
         self._list.focus()
         self.hatchery.surveyed.subscribe(self, lambda _: self._look())
-        self.set_interval(_EVERY, self._look)
+        self.set_interval(self.hatchery.intervals.artefacts, self._look)
         self._look()
 
     def on_screen_resume(self) -> None:

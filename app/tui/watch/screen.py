@@ -26,8 +26,6 @@ from app.tui.widgets.text import joined
 from pipeline.runs import folders
 from utils.errors import HatcheryError
 
-_LOOK_EVERY, _AT_REST = 0.1, 0.4  # seconds; looks at what is silent become rarer
-_HOLDER_EVERY = 2.0
 _CHANGING = ("log_axis", "save", "stop", "kill", "resume", "doctor", "leave")
 _CHART_ACTIONS = ("log_axis", "smoothing", "overlay", "chart", "batch")
 
@@ -127,16 +125,16 @@ class WatchScreen(HatcheryScreen):
 
     @work(thread=True, group="follow", exclusive=True, exit_on_error=False)
     def _follow(self) -> None:
-        worker, follower = get_current_worker(), self._follower
+        worker, follower, every = get_current_worker(), self._follower, self.hatchery.intervals
         assert follower is not None
-        changed, held_by, checked, pause = True, None, -_HOLDER_EVERY, _LOOK_EVERY
+        changed, held_by, checked, pause = True, None, -every.holder, every.log
         while not worker.is_cancelled:
             with self._reading:
                 if self._seeking:
                     self._seek(follower)
                 news = follower.read()
                 changed = news or changed
-                if self._job is None and time.monotonic() - checked >= _HOLDER_EVERY:
+                if self._job is None and time.monotonic() - checked >= every.holder:
                     checked, before = time.monotonic(), held_by
                     held_by = holder(follower.run) if follower.run else None
                     changed = changed or held_by != before
@@ -144,7 +142,7 @@ class WatchScreen(HatcheryScreen):
                     self._shown.clear()
                     changed, self._posted = False, time.monotonic()
                     self.post_message(SnapshotReady(follower.view(), follower.run, held_by))
-            pause = _LOOK_EVERY if news else min(_AT_REST, 1.2 * pause)
+            pause = every.log if news else min(every.silent_log, 1.2 * pause)
             time.sleep(pause)
 
     def _seek(self, follower: Follower) -> None:
