@@ -1,12 +1,39 @@
 """The panel with the curves of a run: which of them, on which axis, how smooth."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
-from app.tui.watch.event_summary import Snapshot
-from app.tui.watch.wording import CHARTS, SMOOTHING, Shown, series_of
+from app.charts.chart import Look, Number, Series
+from app.charts.curve import Point
+from app.tui.watch.event_summary import Curves, Snapshot
 from app.tui.widgets.curve_chart import CurveChart
 from app.tui.widgets.text import MUTED, plain
+from pipeline.runs import folders
+from utils.units import human_bytes, human_count
+
+
+class ChartSpec(NamedTuple):
+    """A chart that can be chosen: its curves by metric, and how to write their values."""
+
+    title: str
+    metrics: tuple[str, ...]
+    number: Number
+
+
+_CHARTS = (
+    ChartSpec("loss", ("loss", "val_loss"), "{:.4g}".format),
+    ChartSpec("learning rate", ("learning_rate",), "{:.2g}".format),
+    ChartSpec("gradient norm", ("grad_norm",), "{:.3g}".format),
+    ChartSpec("tokens per second", ("tokens_per_second",), human_count),
+    ChartSpec("memory", ("memory",), human_bytes),
+    ChartSpec("model FLOPs utilization", ("mfu",), "{:.1%}".format),
+)
+_SMOOTHING = {"off": 0.0, "light": 0.8, "strong": 0.95}
+
+_IN_WORDS = {"loss": "training", "val_loss": "validation"}
 
 
 class RunChart(Vertical):
@@ -34,7 +61,7 @@ class RunChart(Vertical):
 
     def smooth(self) -> None:
         """The next degree of smoothing."""
-        names = list(SMOOTHING)
+        names = list(_SMOOTHING)
         self._smoothing = names[(names.index(self._smoothing) + 1) % len(names)]
         self.show(self._view)
 
@@ -46,9 +73,9 @@ class RunChart(Vertical):
     def show(self, view: Snapshot) -> None:
         """Draw the curves of a view."""
         self._view = view
-        charts = [c for c in CHARTS if any(metric in view.curves for metric in c.metrics)]
-        shown: Shown = (charts or CHARTS)[self._number % len(charts or CHARTS)]
-        series, colours = series_of(view, shown)
+        charts = [c for c in _CHARTS if any(metric in view.curves for metric in c.metrics)]
+        shown: ChartSpec = (charts or _CHARTS)[self._number % len(charts or _CHARTS)]
+        series, colours = _series_of(view, shown)
         self.border_title = plain(f"{shown.title.capitalize()} (t: next)")
         axis = "log axis" if self._log_axis else "linear axis"
         self.border_subtitle = plain(f"{axis} · smoothing {self._smoothing}", MUTED)
@@ -56,7 +83,39 @@ class RunChart(Vertical):
             series,
             colours=colours,
             log=self._log_axis,
-            smoothing=SMOOTHING[self._smoothing],
+            smoothing=_SMOOTHING[self._smoothing],
             until=view.total if view.unit == "steps" else None,
             number=shown.number,
         )
+
+
+def _series_of(view: Snapshot, shown: ChartSpec) -> tuple[list[Series], list[int]]:
+    """The curves of a chart with those of the overlaid runs, and a colour number for each."""
+    series = [
+        Series(
+            _IN_WORDS.get(metric, shown.title),
+            view.curves.get(metric, []),
+            "marks" if metric == "val_loss" else "line",
+        )
+        for metric in shown.metrics
+    ]
+    colours = list(range(len(series)))
+    for number, (name, curves) in enumerate(view.overlays.items(), start=2):
+        overlaid = _overlaid(name, curves, shown)
+        series += overlaid
+        colours += [number] * len(overlaid)
+    return series, colours
+
+
+def _overlaid(name: str, curves: Curves, shown: ChartSpec) -> list[Series]:
+    """Another run: its curve dotted, and its validations as marks without a name of their own."""
+    called = folders.short_name(name)
+    found: list[Series] = []
+    for metric in shown.metrics:
+        points: Sequence[Point] = curves.get(metric, [])
+        validation = metric == "val_loss"
+        if not validation and any(metric in curves for metric in shown.metrics[1:]):
+            called = f"◇ {called}"
+        look: Look = "marks" if validation else "dotted"
+        found.append(Series("" if validation else called, points, look, "◇"))
+    return found

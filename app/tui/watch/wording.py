@@ -1,20 +1,16 @@
 """The words and figures of a watched job or run, as Content. Knows no widgets and no clock."""
 
 import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
 from textual.content import Content
 
-from app.charts.chart import Look, Number, Series
-from app.charts.curve import Point
 from app.jobs.job import ACTIVE, FAILED, Job
-from app.tui.watch.event_summary import Curves, Snapshot
+from app.tui.watch.event_summary import Snapshot
 from app.tui.widgets.meter import columns
 from app.tui.widgets.text import MUTED, block, joined, mark, plain
 from pipeline.events import Failed, Finished
-from pipeline.runs import folders
-from utils.units import human_bytes, human_count, human_seconds
+from utils.units import human_bytes, human_seconds
 
 _BAR = 24
 _SHARE = 6  # columns of the share behind the bar
@@ -22,25 +18,6 @@ _SUMMARY_LINES = 8
 _LABEL, _FIGURE = 9, 10
 
 
-class Shown(NamedTuple):
-    """A chart that can be chosen: its curves by metric, and how to write their values."""
-
-    title: str
-    metrics: tuple[str, ...]
-    number: Number
-
-
-CHARTS = (
-    Shown("loss", ("loss", "val_loss"), "{:.4g}".format),
-    Shown("learning rate", ("learning_rate",), "{:.2g}".format),
-    Shown("gradient norm", ("grad_norm",), "{:.3g}".format),
-    Shown("tokens per second", ("tokens_per_second",), human_count),
-    Shown("memory", ("memory",), human_bytes),
-    Shown("model FLOPs utilization", ("mfu",), "{:.1%}".format),
-)
-SMOOTHING = {"off": 0.0, "light": 0.8, "strong": 0.95}
-
-_IN_WORDS = {"loss": "training", "val_loss": "validation"}
 _FIGURES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("loss", "loss", "{:.3f}".format),
     ("val loss", "val_loss", "{:.3f}".format),
@@ -164,38 +141,6 @@ def _trend(view: Snapshot, name: str) -> Content:
     if before is None or value is None or before == value:
         return plain("")
     return plain("▼", "$success") if value < before else plain("▲", "$warning")
-
-
-def series_of(view: Snapshot, shown: Shown) -> tuple[list[Series], list[int]]:
-    """The curves of a chart with those of the overlaid runs, and a colour number for each."""
-    series = [
-        Series(
-            _IN_WORDS.get(metric, shown.title),
-            view.curves.get(metric, []),
-            "marks" if metric == "val_loss" else "line",
-        )
-        for metric in shown.metrics
-    ]
-    colours = list(range(len(series)))
-    for number, (name, curves) in enumerate(view.overlays.items(), start=2):
-        overlaid = _overlaid(name, curves, shown)
-        series += overlaid
-        colours += [number] * len(overlaid)
-    return series, colours
-
-
-def _overlaid(name: str, curves: Curves, shown: Shown) -> list[Series]:
-    """Another run: its curve dotted, and its validations as marks without a name of their own."""
-    called = folders.short_name(name)
-    found: list[Series] = []
-    for metric in shown.metrics:
-        points: Sequence[Point] = curves.get(metric, [])
-        validation = metric == "val_loss"
-        if not validation and any(metric in curves for metric in shown.metrics[1:]):
-            called = f"◇ {called}"
-        look: Look = "marks" if validation else "dotted"
-        found.append(Series("" if validation else called, points, look, "◇"))
-    return found
 
 
 def notes(view: Snapshot) -> Content:
