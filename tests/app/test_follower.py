@@ -7,8 +7,7 @@ import pytest
 
 from app.jobs.job import Job
 from app.tui.watch.event_summary import EventSummary
-from app.tui.watch.follower import EventFile, Follower, job_of
-from app.tui.watch.tail import LineTail, LogTail, glance
+from app.tui.watch.follower import EventFile, Follower, LineTail, LogTail, glance, job_of
 from pipeline import events
 from pipeline.events import Event, to_json
 from utils.files import write_file
@@ -86,7 +85,7 @@ def test_a_large_file_is_shown_at_once_and_then_completely(
     for name, value in {"_LARGE": 1 << 20, "_SLICE": 1 << 18}.items():
         monkeypatch.setattr(f"app.tui.watch.follower.{name}", value)
     for name, value in {"_BLOCKS": 20, "_NEWEST": 1 << 14}.items():
-        monkeypatch.setattr(f"app.tui.watch.tail.{name}", value)
+        monkeypatch.setattr(f"app.tui.watch.follower.{name}", value)
     monkeypatch.setattr("pipeline.event_search._PIECE", 1 << 16)
     told: list[Event] = [started(total=20_000)]
     for step in range(1, 20_001):
@@ -118,7 +117,7 @@ def test_a_glance_finds_every_validation_whatever_its_line_looks_like(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {"_BLOCKS": 2, "_BLOCK": 256, "_NEWEST": 1 << 10}.items():
-        monkeypatch.setattr(f"app.tui.watch.tail.{name}", value)
+        monkeypatch.setattr(f"app.tui.watch.follower.{name}", value)
     ways = [
         '{"event":"metric","time":1.0,"step":%d,"values":{"val_loss":1.0}}',
         '{"event":"metric","time":1.0,"step":%d,"values":{"accuracy":0.5,"val_loss":1.0}}',
@@ -136,9 +135,9 @@ def test_a_glance_finds_every_validation_whatever_its_line_looks_like(
 def test_too_many_validations_are_thinned_and_saves_beside_them_take_no_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.tui.watch.tail._MOST_VALIDATIONS", 10)
-    monkeypatch.setattr("app.tui.watch.tail._BLOCKS", 1)
-    monkeypatch.setattr("app.tui.watch.tail._NEWEST", 1 << 10)
+    monkeypatch.setattr("app.tui.watch.follower._MOST_VALIDATIONS", 10)
+    monkeypatch.setattr("app.tui.watch.follower._BLOCKS", 1)
+    monkeypatch.setattr("app.tui.watch.follower._NEWEST", 1 << 10)
     told: list[Event] = []
     for step in range(100):
         told += [metric(step, val_loss=1.0), events.Saved("checkpoint", "x", {"val_loss": 1.0})]
