@@ -92,7 +92,7 @@ def _validation_windows(checkpoint: Path, most: int) -> Tensor | None:
         return None  # no run, or without its record; or the tokens were deleted or made anew
     count = min(len(data.val), max(1, most // data.val.window))
     chosen = [index * len(data.val) // count for index in range(count)]
-    whole = [i for i in chosen if data.val.places([i]).length[0] == data.val.window + 1]
+    whole = [i for i in chosen if data.val.spans([i]).length[0] == data.val.window + 1]
     return torch.from_numpy(data.val.gather(whole).astype("int64")) if whole else None
 
 

@@ -87,14 +87,14 @@ class RunWindows:
     def ids(self, index: int, *, validation: bool = False) -> list[int]:
         """The tokens of a window: inputs all but the last, targets all but the first."""
         windows = self._windows(validation)
-        length = int(windows.places([index]).length[0])
+        length = int(windows.spans([index]).length[0])
         return [int(i) for i in windows.gather([index])[0][:length]]
 
     def window(self, index: int, *, validation: bool = False) -> Window:
         """A window with the documents in it."""
         windows = self._windows(validation)
         shard, parts = windows.documents_in(index)
-        start = int(windows.places([index]).start[0])
+        start = int(windows.spans([index]).start[0])
         ids = self.ids(index, validation=validation)
         record = self.data.metadata.shards[shard]
         table = _table(self.data, shard)

@@ -18,7 +18,7 @@ _MOST_STEPS = 1 << 40
 Limit: TypeAlias = Literal["time", "text", "memory"]
 
 
-class Sized(NamedTuple):
+class OptimalSize(NamedTuple):
     """A model by its depth, trained for `steps`; `limit` says what keeps it from being larger."""
 
     depth: int
@@ -68,14 +68,14 @@ def steps_that_fit(inputs: Inputs, tokens_per_second: float, seconds: float) -> 
     return below
 
 
-def optimal_size(inputs: Inputs, flops_per_second: float, seconds: float) -> Sized | Limit:
+def optimal_size(inputs: Inputs, flops_per_second: float, seconds: float) -> OptimalSize | Limit:
     """The largest model that sees `CHINCHILLA_RATIO` tokens per parameter in that time, at the
     speed at which this machine trains now; where not even the smallest one can, what there is too
     little of.
 
     No text is read more than four times, and what does not fit into memory is left out.
     """
-    best: Sized | None = None
+    best: OptimalSize | None = None
     for depth in range(1, _DEEPEST + 1):
         once = inputs._replace(model=_of_depth(depth, inputs), steps_done=0)
         short = once.estimated()
@@ -91,7 +91,7 @@ def optimal_size(inputs: Inputs, flops_per_second: float, seconds: float) -> Siz
         for limit, is_exceeded in limits:
             if is_exceeded:
                 return limit if best is None else best._replace(limit=limit)
-        best = Sized(depth, steps, plan.parameters, takes, "time")
+        best = OptimalSize(depth, steps, plan.parameters, takes, "time")
     assert best is not None
     return best
 

@@ -13,14 +13,13 @@ import numpy.typing as npt
 import torch
 
 from pipeline.tokens.order import Indices, batch_positions
-from pipeline.tokens.windows import Place, Windows
+from pipeline.tokens.windows import Spans, Windows
 
 Batch: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 """Inputs and targets, int64 (batch, window)."""
 
 IGNORE = -100
 """A target that is not to be scored; the default `ignore_index` of `cross_entropy`."""
-
 
 _BLOCK = 64  # steps whose window indices are computed together
 
@@ -111,11 +110,11 @@ class HostBatches:
         self._windows, self._device = windows, device
 
     def __call__(self, indices: Indices) -> Batch:
-        place = _places(self._windows, indices)
-        tokens = self._windows.gather_at(place)
+        spans = _spans(self._windows, indices)
+        tokens = self._windows.gather_at(spans)
         inputs = torch.from_numpy(tokens[:, :-1].astype(np.int64))
         targets = torch.from_numpy(tokens[:, 1:].astype(np.int64))
-        _hide(targets, place, self._windows.window)
+        _hide(targets, spans, self._windows.window)
         if self._device.type == "cuda":
             inputs, targets = inputs.pin_memory(), targets.pin_memory()
         ahead = self._device.type == "cuda"  # from pinned memory; elsewhere there is none
@@ -126,7 +125,7 @@ class HostBatches:
 
 
 class DeviceBatches:
-    """Gathers on the device from `flat`: only the places of the windows cross the bus.
+    """Gathers on the device from `flat`: only the positions of the windows cross the bus.
 
     `flat` is what `upload` returned; ids lie there in the signed type of the same width, which
     every device can index, and the sign is masked off after widening.
@@ -146,32 +145,32 @@ class DeviceBatches:
         ]
 
     def __call__(self, indices: Indices) -> Batch:
-        place, size = _places(self._windows, indices), self._windows.window + 1
+        spans, size = _spans(self._windows, indices), self._windows.window + 1
         device = self._flat[0].device
         tokens = torch.zeros(len(indices), size, dtype=torch.int64, device=device)
-        whole = place.length == size
-        for shard in np.unique(place.shard[whole]):
-            rows = np.flatnonzero(whole & (place.shard == shard))
-            starts = torch.from_numpy(place.start[rows]).to(device, non_blocking=True)
+        whole = spans.length == size
+        for shard in np.unique(spans.shard[whole]):
+            rows = np.flatnonzero(whole & (spans.shard == shard))
+            starts = torch.from_numpy(spans.start[rows]).to(device, non_blocking=True)
             taken = self._flat[shard].unfold(0, size, 1)[starts].to(torch.int64) & self._mask
             tokens[torch.from_numpy(rows).to(device, non_blocking=True)] = taken
         for row in np.flatnonzero(~whole):
-            start, length = int(place.start[row]), int(place.length[row])
-            short = self._flat[place.shard[row]][start : start + length]
+            start, length = int(spans.start[row]), int(spans.length[row])
+            short = self._flat[spans.shard[row]][start : start + length]
             tokens[row, :length] = short.to(torch.int64) & self._mask
         # A copy even of a single row: hiding targets must not reach the inputs.
         inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].clone()
-        _hide(targets, place, self._windows.window)
+        _hide(targets, spans, self._windows.window)
         return inputs, targets
 
 
-def _places(windows: Windows, indices: Indices) -> Place:
-    """Places of `indices`; -1 stands for a row without a window, of length 0."""
-    place = windows.places(np.maximum(indices, 0))
-    return place._replace(length=np.where(indices < 0, 0, place.length))
+def _spans(windows: Windows, indices: Indices) -> Spans:
+    """Spans of `indices`; -1 stands for a row without a window, of length 0."""
+    spans = windows.spans(np.maximum(indices, 0))
+    return spans._replace(length=np.where(indices < 0, 0, spans.length))
 
 
-def _hide(targets: torch.Tensor, place: Place, window: int) -> None:
+def _hide(targets: torch.Tensor, spans: Spans, window: int) -> None:
     """Mark targets that are not tokens: in short windows, those past the end."""
-    for row in np.flatnonzero(place.length <= window):
-        targets[row, max(int(place.length[row]) - 1, 0) :] = IGNORE
+    for row in np.flatnonzero(spans.length <= window):
+        targets[row, max(int(spans.length[row]) - 1, 0) :] = IGNORE

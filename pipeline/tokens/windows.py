@@ -28,7 +28,7 @@ class Stretch(NamedTuple):
     end: int
 
 
-class Place(NamedTuple):
+class Spans(NamedTuple):
     """Where windows lie, each an array (n,): shard, first token in it, tokens (at most T + 1)."""
 
     shard: Indices
@@ -92,7 +92,7 @@ class Windows:
         """Tokens that are predicted at least once: all but the first of each stretch."""
         return self.tokens - len(self.stretches)
 
-    def places(self, indices: npt.ArrayLike) -> Place:
+    def spans(self, indices: npt.ArrayLike) -> Spans:
         """Where the windows `indices` (n,) lie.
 
         Raises:
@@ -106,28 +106,28 @@ class Windows:
         start = begin + (requested - self._first[stretch]) * self.stride
         if self._moved_back:
             start = np.maximum(np.minimum(start, end - (self.window + 1)), begin)
-        return Place(self._shard[stretch], start, np.minimum(end - start, self.window + 1))
+        return Spans(self._shard[stretch], start, np.minimum(end - start, self.window + 1))
 
     def gather(self, indices: npt.ArrayLike) -> npt.NDArray[Any]:
         """Tokens (n, window + 1) of the windows `indices` (n,), in the type of the shards."""
-        return self.gather_at(self.places(indices))
+        return self.gather_at(self.spans(indices))
 
-    def gather_at(self, place: Place) -> npt.NDArray[Any]:
-        """Tokens (n, window + 1) at `place`: one indexing operation per shard, no loop."""
+    def gather_at(self, spans: Spans) -> npt.NDArray[Any]:
+        """Tokens (n, window + 1) at `spans`: one indexing operation per shard, no loop."""
         size = self.window + 1
-        whole = place.length == size
+        whole = spans.length == size
         out = np.zeros((len(whole), size), dtype=self.shards[0].dtype)
-        for shard in np.unique(place.shard[whole]):
-            rows = np.flatnonzero(whole & (place.shard == shard))
-            out[rows] = _strided(self.shards[shard], size)[place.start[rows]]
+        for shard in np.unique(spans.shard[whole]):
+            rows = np.flatnonzero(whole & (spans.shard == shard))
+            out[rows] = _strided(self.shards[shard], size)[spans.start[rows]]
         for row in np.flatnonzero(~whole):  # at most one per stretch
-            start, length = place.start[row], place.length[row]
-            out[row, :length] = self.shards[place.shard[row]][start : start + length]
+            start, length = spans.start[row], spans.length[row]
+            out[row, :length] = self.shards[spans.shard[row]][start : start + length]
         return out
 
     def documents_in(self, index: int) -> tuple[int, list[Part]]:
         """The shard of window `index`, and the documents (by row in its table) it consists of."""
-        shard, start, length = (int(values[0]) for values in self.places([index]))
+        shard, start, length = (int(values[0]) for values in self.spans([index]))
         starts = self._starts[shard]
         first = int(np.searchsorted(starts, start, side="right")) - 1
         last = int(np.searchsorted(starts, start + length, side="left"))

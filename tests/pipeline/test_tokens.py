@@ -20,9 +20,9 @@ def trained_ids(windows: Windows) -> set[int]:
 
 def scored(windows: Windows) -> list[int]:
     """Every target, as often as it is scored."""
-    place = windows.places(np.arange(len(windows)))
-    rows = windows.gather_at(place)
-    return [i for row, n in zip(rows, place.length, strict=True) for i in row[1:n].tolist()]
+    spans = windows.spans(np.arange(len(windows)))
+    rows = windows.gather_at(spans)
+    return [i for row, n in zip(rows, spans.length, strict=True) for i in row[1:n].tolist()]
 
 
 @pytest.mark.parametrize("split", ["document", "tail"])
@@ -54,7 +54,7 @@ def test_no_training_token_is_wasted(tmp_path: Path, window: int, stride: int) -
     train = open_tokens(folder, window=window, stride=stride, val_split=0.2).train
     assert len(trained_ids(train)) == train.tokens
     assert len(set(scored(train))) == train.tokens - 2
-    assert (train.places(np.arange(len(train))).length == window + 1).all()
+    assert (train.spans(np.arange(len(train))).length == window + 1).all()
 
 
 def test_a_document_keeps_its_side_whatever_lies_beside_it(tmp_path: Path) -> None:
