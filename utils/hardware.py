@@ -19,7 +19,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 DEVICE_NAMES = "auto, cpu, cuda, cuda:N, mps"
-_DEVICE = re.compile(r"(auto|cpu|cuda|mps)|(cuda):(\d{1,4})")
+_DEVICE = re.compile(r"(auto|cpu|cuda|mps)|(cuda):([0-9]{1,4})")
 
 
 class DeviceName(NamedTuple):

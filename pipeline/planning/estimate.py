@@ -14,7 +14,7 @@ from pipeline.planning.activations import Shape
 from pipeline.planning.memory import Memory, optimizer_bytes, peak_memory
 from pipeline.planning.target import Target, in_half
 from pipeline.tokens.token_set import GPU_SHARE, RAM_SHARE
-from pipeline.train.setup import MOST_VALIDATION_BATCHES, length, validation_interval
+from pipeline.train.setup import MOST_VALIDATION_BATCHES, run_length, validation_interval
 
 Verdict: TypeAlias = Literal["balanced", "overfitting", "undertrained", "small"]
 
@@ -110,7 +110,7 @@ def estimate(
 
     `tokens_per_second` is the speed of training once measured, None when it is not known.
     """
-    steps_per_epoch, steps = length(options, corpus.windows)
+    steps_per_epoch, steps = run_length(options, corpus.windows)
     half = in_half(options.precision, target)
     shape = Shape(model, options.batch_size, corpus.window, half, target.kind)
     accumulation = options.gradient_accumulation_steps

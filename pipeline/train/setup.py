@@ -35,13 +35,12 @@ _FIXED = frozenset(
      "init_from")
 )  # fmt: skip
 
-
 MOST_VALIDATION_BATCHES = 200
 """Batches of a validation at most, where --eval-batches sets no limit."""
 
 _WORTH_COMPILING_STEPS = 300  # on a GPU
 _WORTH_COMPILING_SECONDS = 900.0  # of the whole run on a CPU
-_USUAL_MFU = 0.4
+_USUAL_MFU = 0.4  # share of the matrix-product ceiling that training reaches
 _BELONGS = {"data": "on other data", "tokenizer": "with another tokenizer"}
 
 
@@ -264,14 +263,14 @@ def _setup(
     parent: Path | None = None,
     notes: list[str] | None = None,
 ) -> Setup:
-    steps_per_epoch, total = length(options, len(data.train))
+    steps_per_epoch, total = run_length(options, len(data.train))
     return Setup(
         folder, options, model, data, tokenizer, total, steps_per_epoch,
         resume_from, parent, notes or [],
     )  # fmt: skip
 
 
-def length(options: TrainOptions, windows: int) -> tuple[float, int]:
+def run_length(options: TrainOptions, windows: int) -> tuple[float, int]:
     """Optimizer steps of an epoch over `windows` training windows, and of the whole run."""
     per_epoch = windows / (options.batch_size * options.gradient_accumulation_steps)
     return per_epoch, options.max_steps or max(1, math.ceil(options.epochs * per_epoch))
