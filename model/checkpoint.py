@@ -22,6 +22,8 @@ from model.huggingface.config import (
     read_json_object,
     read_model_config,
 )
+from model.huggingface.generation_config import FILE as GENERATION
+from model.huggingface.generation_config import GenerationConfig, as_json
 from model.huggingface.weights import refuse_mismatch, state_from_hf, state_to_hf
 from model.language_model import LanguageModel
 from model.quantization.layers import Form
@@ -46,6 +48,7 @@ def save_checkpoint(
     bos_token_id: int | None,
     eos_token_id: int | None,
     pad_token_id: int | None,
+    generation: GenerationConfig | None = None,
     optimizer_state: Mapping[str, Tensor] | None,
     state: Mapping[str, Any],
     command: str,
@@ -55,6 +58,8 @@ def save_checkpoint(
     """Write a checkpoint all or nothing; an older one at `folder` stays until this one is whole.
 
     `state` is JSON: step, position in the data, scores; floats come back bit for bit.
+    `generation` is what the weights that training began with declared: its ends come first, and
+    its file is kept.
 
     Raises:
         DiskFullError: too little room, found before the first byte or while writing.
@@ -62,14 +67,17 @@ def save_checkpoint(
         ValueError: `state` holds NaN, infinity or something that is not JSON.
     """
     weights = state_to_hf(model)
+    generation = (generation or GenerationConfig()).with_end(eos_token_id)
     described = config_to_hf(
         model.config,
         bos_token_id=bos_token_id,
-        eos_token_id=eos_token_id,
+        eos_token_id=as_json(generation.ends),
         pad_token_id=pad_token_id,
         dtype=str(model.dtype).removeprefix("torch."),
     )
     small = {CONFIG: _json(described), STATE: _json(state)}
+    if generation.content is not None:
+        small[GENERATION] = _json(generation.content)
     for name, content in tokenizer_files.items():
         small[name] = content if isinstance(content, bytes) else content.read_bytes()
     needed = total_bytes(weights) + total_bytes(optimizer_state or {})

@@ -71,11 +71,23 @@ def config_from_hf(found: Mapping[str, Any], *, where: str = "config.json") -> M
     return parse_model_config(families[kind].read(found, where), where=where)
 
 
+def is_of_others(path: Path) -> bool:
+    """Whether weights come from elsewhere: what we trained has our own description, which an export
+    of weights of others does not write.
+
+    Raises:
+        UsageError: its config.json cannot be read.
+    """
+    return path.is_dir() and not isinstance(
+        read_json_object(path / "config.json").get("hatchery"), dict
+    )
+
+
 def config_to_hf(
     config: ModelConfig,
     *,
     bos_token_id: int | None = None,
-    eos_token_id: int | None = None,
+    eos_token_id: int | list[int] | None = None,
     pad_token_id: int | None = None,
     dtype: str = "float32",
 ) -> dict[str, Any]:

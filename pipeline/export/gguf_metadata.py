@@ -9,8 +9,14 @@ import gguf
 
 from model.config import ModelConfig
 from pipeline.export.gguf_tokenizer import Vocabulary
+from pipeline.runs.text_bounds import TextBounds
 from pipeline.tokenizer.tokenizer import Tokenizer
 
+_ADD_ENDS = (
+    gguf.GGUFWriter.add_eos_token_id,
+    gguf.GGUFWriter.add_eot_token_id,
+    gguf.GGUFWriter.add_eom_token_id,
+)
 _FILE_TYPES = {
     "f32": gguf.LlamaFileType.ALL_F32,
     "f16": gguf.LlamaFileType.MOSTLY_F16,
@@ -58,10 +64,13 @@ def describe_squared_relu(writer: gguf.GGUFWriter, layers: int) -> None:
 
 
 def describe_tokenizer(
-    writer: gguf.GGUFWriter, tokenizer: Tokenizer | None, words: Vocabulary | None
+    writer: gguf.GGUFWriter,
+    tokenizer: Tokenizer | None,
+    words: Vocabulary | None,
+    bounds: TextBounds | None,
 ) -> None:
     """Add the vocabulary and what tokens are for; without one the file is for a reader of ids."""
-    if words is None or tokenizer is None:
+    if words is None or tokenizer is None or bounds is None:
         writer.add_tokenizer_model("no_vocab")
         return
     writer.add_tokenizer_model(words.model)
@@ -73,18 +82,26 @@ def describe_tokenizer(
         writer.add_remove_extra_whitespaces(False)
     if words.merges is not None:
         writer.add_token_merges(words.merges)
-    assert tokenizer.eos_id is not None
-    # A text of ours begins with BOS, or with EOS where there is none.
-    writer.add_bos_token_id(tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id)
-    writer.add_eos_token_id(tokenizer.eos_id)
+    start = [tokenizer.bos_id] if tokenizer.bos_id is not None else []
+    for bos in bounds.before or start:
+        writer.add_bos_token_id(bos)
+    for end, add in zip(ends_in_gguf(tokenizer, bounds), _ADD_ENDS, strict=False):
+        add(writer, end)
     if tokenizer.unk_id is not None:
         writer.add_unk_token_id(tokenizer.unk_id)
     if tokenizer.pad_id is not None:
         writer.add_pad_token_id(tokenizer.pad_id)
-    writer.add_add_bos_token(True)
+    writer.add_add_bos_token(bool(bounds.before))
     writer.add_add_eos_token(False)
     writer.add_add_space_prefix(words.space_prefix)
     writer.add_chat_template(tokenizer.chat_template)
+
+
+def ends_in_gguf(tokenizer: Tokenizer, bounds: TextBounds) -> list[int]:
+    """The ids that a file names as ends of a text, the tokenizer's EOS first: llama.cpp stops at
+    its EOS, its end of a turn and its end of a message."""
+    own = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
+    return [*own, *(i for i in bounds.ends if i not in own)][: len(_ADD_ENDS)]
 
 
 def metadata_bytes(words: Vocabulary) -> int:

@@ -22,6 +22,7 @@ from model.huggingface.weights import state_to_hf
 from model.layers.rope import inverse_wavelengths
 from pipeline.export.gguf_metadata import describe_model, describe_squared_relu, describe_tokenizer
 from pipeline.export.gguf_tokenizer import Vocabulary
+from pipeline.runs.text_bounds import TextBounds
 from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.errors import RefusedError
 
@@ -106,8 +107,10 @@ class GgufModel:
         words: Vocabulary | None,
         name: str,
         dtype: str,
+        bounds: TextBounds | None = None,
     ) -> None:
         self._config, self._tokenizer, self._words = model.config, tokenizer, words
+        self._bounds = bounds
         self._name, self._dtype = name, dtype
         self._arch = _ARCHITECTURES[str(architecture(model.config))]
         self._entries = dict(self._tensors(model))
@@ -138,7 +141,7 @@ class GgufModel:
             describe_model(writer, self._config, self._name, self._dtype)
             if self._arch == gguf.MODEL_ARCH.APERTUS:
                 describe_squared_relu(writer, self._config.num_layers)
-            describe_tokenizer(writer, self._tokenizer, self._words)
+            describe_tokenizer(writer, self._tokenizer, self._words, self._bounds)
             for name, entry in self._entries.items():
                 quantized = entry.format == Format.Q8_0
                 writer.add_tensor_info(

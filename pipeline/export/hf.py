@@ -9,7 +9,9 @@ from torch import Tensor
 
 from model.checkpoint import CONFIG, WEIGHTS
 from model.gpt import GPT
-from model.huggingface.config import config_to_hf
+from model.huggingface.config import config_to_hf, is_of_others, read_json_object
+from model.huggingface.generation_config import FILE as GENERATION
+from model.huggingface.generation_config import as_json, read_generation_config
 from model.huggingface.weights import state_to_hf
 from model.tensors import write_tensors
 from pipeline.options.config import InferenceOptions
@@ -18,16 +20,20 @@ from utils.artefacts import FolderBuilder
 from utils.files import write_json
 
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 class HfModel:
-    """What the folder will hold; `write` writes it. `ends` are ids that end a text."""
+    """What the folder will hold; `write` writes it. `origin` is the folder or file of the weights:
+    what it says of the texts that they write is said here too."""
 
-    def __init__(
-        self, model: GPT, tokenizer: Tokenizer, dtype: torch.dtype, ends: frozenset[int]
-    ) -> None:
+    def __init__(self, model: GPT, tokenizer: Tokenizer, dtype: torch.dtype, origin: Path) -> None:
         self._model, self._tokenizer, self._dtype = model, tokenizer, dtype
-        self._ends = sorted(ends | {i for i in (tokenizer.eos_id,) if i is not None})
+        self._of_others = is_of_others(origin)
+        self._declared = read_json_object(origin / CONFIG) if self._of_others else {}
+        self._generation = read_generation_config(origin)
+        if not self._generation.ends:
+            self._generation = self._generation.with_end(tokenizer.eos_id)
         self._weights: Mapping[str, Tensor] = state_to_hf(model)
 
     @property
@@ -39,35 +45,38 @@ class HfModel:
         """Write every file as a unit of `builder`."""
         for name, data in self._tokenizer.files().items():
             builder.write(name, data)
-        for name, value in ((CONFIG, self._config()), ("generation_config.json", self._sampling())):
+        config = self._config()
+        for name, value in ((CONFIG, config), (GENERATION, self._sampling(config))):
             builder.commit(name, {name: write_json(builder.path / name, value)})
         path: Path = builder.path / WEIGHTS
         builder.commit(WEIGHTS, {WEIGHTS: write_tensors(path, self._weights, self._dtype)})
 
     def _config(self) -> dict[str, Any]:
+        ends = self._generation.ends
         described = config_to_hf(
             self._model.config,
             bos_token_id=self._tokenizer.bos_id,
-            eos_token_id=self._tokenizer.eos_id,
+            eos_token_id=as_json(ends),
             pad_token_id=self._tokenizer.pad_id,
             dtype=str(self._dtype).removeprefix("torch."),
         )
-        return described | {"eos_token_id": self._eos()}
+        if self._of_others:
+            del described["hatchery"]  # it says that we trained them: `is_of_others`
+            described |= {name: self._declared.get(name) for name in _IDS}
+        return described
 
-    def _sampling(self) -> dict[str, Any]:
+    def _sampling(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The defaults that came with the weights; ours, where we trained them and none came."""
+        if self._generation.content is not None:
+            return self._generation.content
+        ids = {name: config[name] for name in _IDS}
+        if self._of_others:
+            return ids
         ours = InferenceOptions()
-        return {
-            "bos_token_id": self._tokenizer.bos_id,
-            "eos_token_id": self._eos(),
-            "pad_token_id": self._tokenizer.pad_id,
+        return ids | {
             "do_sample": True,
             "temperature": ours.temperature,
             "top_k": ours.top_k,
             "top_p": ours.top_p,
             "max_new_tokens": ours.max_length,
         }
-
-    def _eos(self) -> int | list[int] | None:
-        if not self._ends:
-            return None
-        return self._ends[0] if len(self._ends) == 1 else self._ends

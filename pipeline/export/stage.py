@@ -15,19 +15,21 @@ import torch
 from model.checkpoint import load_config, load_weights
 from model.config import ModelConfig
 from model.gpt import GPT
+from model.huggingface.config import is_of_others
 from model.huggingface.families import architecture
 from model.huggingface.folding import fold_into_weights, folded_config
+from model.huggingface.generation_config import read_generation_config
 from pipeline.events import Event, Finished, Progress, Saved, Started, Warned
 from pipeline.export.hf import DTYPES, HfModel
 from pipeline.export.modelfile import has_default_template, modelfile
 from pipeline.options.config import Config, ExportOptions
 from pipeline.runs import inventory
 from pipeline.runs.inventory import Checkpoint
-from pipeline.runs.pretrained import declared_ends
+from pipeline.runs.text_bounds import TextBounds, text_bounds
 from pipeline.tokenizer.load import sibling_tokenizer, tokenizer_of
 from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.artefacts import FolderBuilder, Source, build_folder, is_current, source, verify
-from utils.errors import UsageError
+from utils.errors import RefusedError, UsageError
 from utils.files import raise_disk_error, require_space
 from utils.units import human_bytes
 
@@ -126,7 +128,7 @@ def _write_hf(
     export: _Export, model: GPT, stored: torch.dtype, builder: FolderBuilder, stop: StopSignal
 ) -> Iterator[Event]:
     dtype = DTYPES.get(export.options.dtype, stored)
-    folder = HfModel(model, export.tokenizer, dtype, declared_ends(export.checkpoint.path))
+    folder = HfModel(model, export.tokenizer, dtype, export.checkpoint.path)
     require_space(export.target, folder.bytes + _SMALL_FILES)
     yield Progress(0, folder.bytes, "bytes", "writing")
     if stop.is_set():
@@ -144,14 +146,16 @@ def _write_gguf(
     export: _Export, model: GPT, stored: torch.dtype, builder: FolderBuilder, stop: StopSignal
 ) -> Iterator[Event]:
     from pipeline.export import gguf_model  # 200 ms
-    from pipeline.export.gguf_metadata import metadata_bytes
+    from pipeline.export.gguf_metadata import ends_in_gguf, metadata_bytes
     from pipeline.export.gguf_tokenizer import vocabulary
 
     gguf_model.refuse_unknown(model.config)
+    origin = export.checkpoint.path
+    bounds = _bounds_in_gguf(origin, export.tokenizer)
     words = vocabulary(export.tokenizer, model.config.vocab_size)
-    yield from _notes(export, words.model)
+    yield from _notes(export, words.model, bounds, ends_in_gguf(export.tokenizer, bounds))
     dtype = _own_format(stored) if export.options.dtype == "auto" else export.options.dtype
-    file = gguf_model.GgufModel(model, export.tokenizer, words, export.name, dtype)
+    file = gguf_model.GgufModel(model, export.tokenizer, words, export.name, dtype, bounds)
     require_space(export.target, file.bytes + metadata_bytes(words) + _SMALL_FILES)
     if file.left_wide:
         yield Warned(
@@ -172,7 +176,10 @@ def _write_gguf(
         raise
     builder.adopt(file_name)
     context = model.config.max_position_embeddings
-    builder.write("Modelfile", modelfile(file_name, export.tokenizer, context))
+    sampling = read_generation_config(origin).content or ({} if is_of_others(origin) else None)
+    builder.write(
+        "Modelfile", modelfile(file_name, export.tokenizer, context, bounds.ends, sampling)
+    )
     builder.facts |= {
         "format": "gguf",
         "architecture": architecture(model.config),
@@ -183,17 +190,34 @@ def _write_gguf(
     }
 
 
-def _notes(export: _Export, kind: str) -> Iterator[Warned]:
+def _bounds_in_gguf(origin: Path, tokenizer: Tokenizer) -> TextBounds:
+    """Where texts begin and end.
+
+    Raises:
+        RefusedError: several tokens stand before every text, of which a file names one.
+    """
+    bounds = text_bounds(origin, tokenizer)
+    if len(bounds.before) > 1:
+        names = ", ".join(map(tokenizer.piece, bounds.before))
+        raise RefusedError(
+            f"No GGUF file can hold the tokenizer {tokenizer.name}.",
+            found=f"it puts {names} before every text, and llama.cpp one token",
+            remedy="export --to hf keeps it",
+        )
+    return bounds
+
+
+def _notes(export: _Export, kind: str, bounds: TextBounds, named: list[int]) -> Iterator[Warned]:
+    """What a GGUF file does not hold; `named` are the ends that it does."""
     if kind == "llama":
         yield Warned(
             "In a prompt llama.cpp reads the character U+2581 as a space; here it stays itself."
         )
-    ends = declared_ends(export.checkpoint.path) - {export.tokenizer.eos_id}
-    if ends:
-        names = ", ".join(repr(export.tokenizer.piece(i)) for i in sorted(ends))
+    if more := [i for i in bounds.ends if i not in named]:
+        names = ", ".join(repr(export.tokenizer.piece(i)) for i in more)
         yield Warned(
-            f"A GGUF file names one end of a text: {names} are ends by config.json too.",
-            remedy=f"llama.cpp knows the usual names itself; else stop at them: --stop {names}",
+            f"A GGUF file names {len(named)} ends of a text: {names} are ends of this model too.",
+            remedy="The Modelfile stops at them; in llama.cpp itself they have to be given.",
         )
     if not has_default_template(export.tokenizer):
         yield Warned(

@@ -17,7 +17,7 @@ from pipeline.inference.quantized_loading import load_quantized_measured
 from pipeline.inference.writer import Writer
 from pipeline.options.config import LoadOptions
 from pipeline.runs.inventory import Checkpoint
-from pipeline.runs.pretrained import declared_ends
+from pipeline.runs.text_bounds import text_bounds
 from pipeline.tokenizer.load import tokenizer_of
 from utils.errors import HatcheryError, OutOfMemoryError, UsageError, is_out_of_memory
 from utils.hardware import machine, release_heap
@@ -42,7 +42,7 @@ def load_writer(path: Path, name: str, options: LoadOptions, tokenizers_dir: Pat
         if isinstance(error, HatcheryError) or not is_out_of_memory(error):
             raise
         raise _out_of_memory(path, name, options, error) from error
-    return Writer(name, runner, tokenizer, declared_ends(path), notes)
+    return Writer(name, runner, tokenizer, text_bounds(path, tokenizer), notes)
 
 
 def device_for(options: LoadOptions) -> torch.device:

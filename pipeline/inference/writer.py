@@ -13,6 +13,7 @@ from model.generation.sampling import NewToken, SamplingSettings
 from pipeline.events import Delta, Event, Sample, Warned
 from pipeline.inference.stop_strings import Continuation
 from pipeline.options.config import InferenceOptions
+from pipeline.runs.text_bounds import TextBounds, bounds_in_training
 from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.errors import HatcheryError, RefusedError, UsageError
 
@@ -20,9 +21,9 @@ from utils.errors import HatcheryError, RefusedError, UsageError
 class Writer:
     """A model, its tokenizer and the name it goes by in events.
 
-    `ends` are the ids that end a text, `start` is the one that begins a document (None: there is
-    none), `context` the tokens that the model sees at once, `notes` sentences on what its loading
-    found.
+    `bounds` are what stands before its texts and what ends them, by default those that our own
+    training teaches; `context` are the tokens that the model sees at once, `notes` sentences on
+    what its loading found.
 
     Raises:
         RefusedError: the tokenizer has more ids than the model.
@@ -33,13 +34,13 @@ class Writer:
         name: str,
         runner: ModelRunner,
         tokenizer: Tokenizer,
-        ends: frozenset[int] = frozenset(),
+        bounds: TextBounds | None = None,
         notes: Sequence[str] = (),
     ) -> None:
         self.name, self.runner, self.tokenizer, self.notes = name, runner, tokenizer, notes
-        self.ends = ends if tokenizer.eos_id is None else ends | {tokenizer.eos_id}
+        self._bounds = bounds or bounds_in_training(tokenizer)
+        self.ends = frozenset(self._bounds.ends)
         self.context = runner.context
-        self.start = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
         self._sliding_warned = False
         if tokenizer.vocab_size > runner.vocabulary:
             raise RefusedError(
@@ -99,7 +100,7 @@ class Writer:
         Raises:
             UsageError: see `write`.
         """
-        ids = [*([] if self.start is None else [self.start]), *self.tokenizer.encode(prompt)]
+        ids = [*self.before(prompt), *self.tokenizer.encode(prompt)]
         if not ids:
             raise UsageError(
                 f"{self.name} cannot begin a new document.",
@@ -107,6 +108,13 @@ class Writer:
                 remedy="give a prompt that is not empty",
             )
         return ids
+
+    def before(self, prompt: str) -> tuple[int, ...]:
+        """The ids before a text that nobody typed. An empty one begins with the token that begins
+        or else ends texts, whatever the tokenizer's own rule: a model has to read something."""
+        if prompt or self._bounds.before:
+            return self._bounds.before
+        return bounds_in_training(self.tokenizer).before
 
     def _notes(self, whole: int, kept: int, requested: int) -> Iterator[Warned]:
         if kept < whole:

@@ -157,12 +157,3 @@ def _unreachable(identity: str, error: Exception) -> NetworkError:
         remedy="check the name and the network, or give a folder with its config.json, "
         "model.safetensors and tokenizer files",
     )
-
-
-def declared_ends(path: Path) -> frozenset[int]:
-    """The ids that end a text by the config.json of a Hugging Face folder."""
-    if not path.is_dir():
-        return frozenset()
-    declared = read_json_object(path / _CONFIG).get("eos_token_id")
-    ids = declared if isinstance(declared, list) else [declared]
-    return frozenset(i for i in ids if isinstance(i, int))

@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.tokenizer.chat_template import template_of
 from pipeline.tokenizer.sentencepiece import convert
-from pipeline.tokenizer.spec import Spec, read_json
+from pipeline.tokenizer.spec import Spec, prefixing, read_json
 from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.artefacts import MANIFEST, read_manifest, verify
 from utils.errors import HatcheryError, RefusedError, UsageError
@@ -52,15 +52,19 @@ def read(path: Path, name: str) -> Tokenizer:
         verify(path, [file.name])
     roles: dict[str, str] = {}
     try:
-        if file.name.endswith(".model"):
+        is_sentencepiece, has_own_rule = file.name.endswith(".model"), False
+        if is_sentencepiece:
             spec, roles = convert(file.read_bytes())
         else:
             spec = read_json(file)
-            if not isinstance(spec.get("model"), dict):  # "model" is also a word of GPT-2
+            has_own_rule = isinstance(spec.get("model"), dict)  # "model" is also a word of GPT-2
+            if not has_own_rule:
                 spec = _byte_level(spec, _sibling_merges(file))
         settings = _settings(file.parent)
         roles = _roles(spec, settings) or roles
-        listed = map(_content, settings.get("additional_special_tokens", []))
+        if not has_own_rule:
+            _prefix_bos(spec, settings, roles, usual=is_sentencepiece)
+        listed = map(_content, settings.get("additional_special_tokens") or [])
         more = [text for text in listed if text]
         return Tokenizer(spec, name, roles, template_of(file.parent), more)
     except HatcheryError:
@@ -79,7 +83,7 @@ def _settings(folder: Path) -> dict[str, Any]:
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         if (folder / name).is_file():
             known = read_json(folder / name)
-            settings |= {key: value for key, value in known.items() if value is not None}
+            settings |= known
     return settings
 
 
@@ -89,12 +93,28 @@ def _roles(spec: Spec, settings: dict[str, Any]) -> dict[str, str]:
     special = {t["content"] for t in spec.get("added_tokens") or [] if t["special"]}
     roles: dict[str, str] = {}
     for role, usual in _ROLE_NAMES.items():
-        text = _content(settings.get(f"{role}_token"))
+        declared = settings.get(f"{role}_token", "")
+        text = _content(declared)
+        if declared is None:
+            continue  # declared as none, which is more than not declared
         if text is not None and text in exist:
             roles[role] = text
         elif role != "pad" and (known := [name for name in usual if name in special]):
             roles[role] = known[0]
     return roles
+
+
+def _prefix_bos(
+    spec: Spec, settings: dict[str, Any], roles: dict[str, str], *, usual: bool
+) -> None:
+    """Let the post-processor put BOS before texts where `add_bos_token` says so, `usual` where
+    nothing does. A tokenizer.json has a post-processor of its own, which decides as it does in
+    transformers."""
+    bos = roles.get("bos")
+    if bos is None or not settings.get("add_bos_token", usual):
+        return
+    ids = spec["model"]["vocab"] | {t["content"]: t["id"] for t in spec.get("added_tokens") or []}
+    spec["post_processor"] = prefixing(bos, ids[bos])
 
 
 def _content(token: Any) -> str | None:

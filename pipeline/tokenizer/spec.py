@@ -168,6 +168,45 @@ def takes_prefix_off(spec: Spec) -> bool:
     return False
 
 
+def text_prefix(spec: Spec) -> list[int]:
+    """The ids that the post-processor puts before a text."""
+    return _before_text(spec.get("post_processor") or {})
+
+
+def prefixing(token: str, i: int) -> dict[str, Any]:
+    """A post-processor that puts the token `i` before a text."""
+    first, second = (
+        [
+            {"SpecialToken": {"id": token, "type_id": number}},
+            {"Sequence": {"id": text, "type_id": number}},
+        ]
+        for number, text in enumerate("AB")
+    )
+    return {
+        "type": "TemplateProcessing",
+        "single": first,
+        "pair": first + second,
+        "special_tokens": {token: {"id": token, "ids": [i], "tokens": [token]}},
+    }
+
+
+def _before_text(step: dict[str, Any]) -> list[int]:
+    if step.get("type") == "Sequence":
+        # Each puts its own around what the ones before it made.
+        inner = [_before_text(part) for part in step["processors"]]
+        return [i for ids in reversed(inner) for i in ids]
+    if step.get("type") in ("BertProcessing", "RobertaProcessing"):
+        return [int(step["cls"][1])]
+    if step.get("type") != "TemplateProcessing":
+        return []
+    ids: list[int] = []
+    for part in step["single"]:
+        if "SpecialToken" not in part:
+            break
+        ids += map(int, step["special_tokens"][part["SpecialToken"]["id"]]["ids"])
+    return ids
+
+
 def fingerprint(spec: Spec, bos: int | None, eos: int | None) -> str:
     """SHA-256 over everything that determines ids: vocabulary, merges, normalizer,
     pre-tokenizer, added tokens and the ids around a document."""

@@ -31,6 +31,8 @@ class Tokenizer:
 
     `spec` is a parsed tokenizer.json; `roles` maps bos, eos, pad and unk to the text of the
     tokens that play them, `controls` are further control tokens. Where no pad is named, eos is.
+    `prefix` are the ids that it puts before a text by its own rule, which our training does not
+    ask: see `around`.
 
     Raises:
         UsageError: a kind that cannot give every text back.
@@ -57,6 +59,7 @@ class Tokenizer:
         self.eos_id = by_text.get(roles.get("eos", ""))
         self.unk_id = by_text.get(roles.get("unk", ""))
         self.pad_id = by_text.get(roles.get("pad", ""), self.eos_id)
+        self.prefix = specs.text_prefix(self.spec)
         self._prefix = b" " if specs.takes_prefix_off(self.spec) else b""
 
     @property
@@ -160,12 +163,17 @@ class Tokenizer:
         """The Hugging Face layout: file names and contents, the same bytes every time."""
         names = {"bos": self.bos_id, "eos": self.eos_id, "pad": self.pad_id, "unk": self.unk_id}
         tokens = {f"{k}_token": self.piece(i) for k, i in names.items() if i is not None}
-        settings = tokens | {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "clean_up_tokenization_spaces": False,
-            "model_max_length": 10**30,
-            "chat_template": self.chat_template,
-        }
+        undeclared = {"bos_token": None, "eos_token": None}  # none: not to be guessed
+        settings = (
+            undeclared
+            | tokens
+            | {
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "clean_up_tokenization_spaces": False,
+                "model_max_length": 10**30,
+                "chat_template": self.chat_template,
+            }
+        )
         values = {"tokenizer.json": self.spec, "tokenizer_config.json": settings}
         return {
             name: (json.dumps(value, ensure_ascii=False) + "\n").encode()

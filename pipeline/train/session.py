@@ -71,6 +71,7 @@ class Session:
         self._ceiling = devices.measured_matmul_ceiling(self._device, self._dtype)
         self._batches, self._validation = batches, validation
         resumes_itself = setup.resume_from is not None and setup.parent is None
+        self._generation = setup.generation
         self._saved_step = self.step if resumes_itself else -1
         self._failed_saves = 0
         self._request_checked = 0.0
@@ -281,6 +282,7 @@ class Session:
                 bos_token_id=setup.tokenizer.bos_id,
                 eos_token_id=setup.tokenizer.eos_id,
                 pad_token_id=setup.tokenizer.pad_id,
+                generation=self._generation,
                 optimizer_state=optimizer_state(self._trainer.optimizer, self._model),
                 state=self._state | {"fingerprints": setup.fingerprints},
                 command="train",

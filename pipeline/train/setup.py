@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 
 from model.config import ModelConfig, flops_per_token
+from model.huggingface.generation_config import GenerationConfig, read_generation_config
 from pipeline.options.config import Config, TrainOptions, Typed, typed_in
 from pipeline.runs import folders
 from pipeline.runs.record import RunRecord, read_record
@@ -66,6 +67,13 @@ class Setup:
     def window(self) -> int:
         """Training context, tokens."""
         return self.data.train.window
+
+    @property
+    def generation(self) -> GenerationConfig:
+        """What the weights that it begins with, or goes on from, declare of their texts."""
+        began = None if self.initial is None else self.initial.path
+        path = self.resume_from or began
+        return GenerationConfig() if path is None else read_generation_config(path)
 
     @property
     def sources(self) -> list[Source]:

@@ -28,8 +28,6 @@ CRUMBS = {
     "app/tui/forms/suggestions.py": "the one part of a form that reads folders",
     "app/web/command.py": "what is typed, parsed and explained without loading aiohttp",
     "model/native/threads.py": "how many threads pay, measured; no subject of the decoder",
-    "pipeline/export/hf.py": "one target of export in a file",
-    "pipeline/export/modelfile.py": "one target of export in a file",
     "pipeline/server/http/page.py": "serves page.html, as each route has a file",
     "utils/logging_utils.py": "TensorBoard, which training can do without",
     "utils/metrics.py": "arithmetic without torch or files",

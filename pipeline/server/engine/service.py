@@ -300,7 +300,7 @@ def _tokens_that_fit(
 def _prompt(sent: str | list[int], request: CompletionRequest, loaded: LoadedModel) -> Prompt:
     writer = loaded.queue.writer
     if isinstance(sent, str):
-        prompt = Prompt(writer.prompt_ids(sent), added=int(writer.start is not None))
+        prompt = Prompt(writer.prompt_ids(sent), added=len(writer.before(sent)))
     else:
         _check_ids(sent, writer.tokenizer.vocab_size)
         prompt = Prompt(sent)
