@@ -2,14 +2,17 @@
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
@@ -61,11 +64,11 @@ def test_a_click_leads_from_the_board_to_a_run_without_the_internet(workspace: P
 @asynccontextmanager
 async def guarded() -> AsyncIterator[tuple[TestClient, str]]:
     """A client of the server's routes, and the token."""
-    socket = listen("127.0.0.1", 0)
-    server = Server(socket)
+    listening = listen("127.0.0.1", 0)
+    server = Server(listening)
     async with TestClient(TestServer(server.application())) as client:
         yield client, URL(server.url).query["token"]
-    socket.close()
+    listening.close()
 
 
 async def answers(path: str, token: str | None = None, **headers: str) -> int:
@@ -158,3 +161,30 @@ def test_a_taken_port_is_named_with_the_next_one(workspace: Path) -> None:
 )
 def test_a_name_that_a_foreign_server_could_answer_for_is_unknown(host: str, known: bool) -> None:
     assert known_name(host) == known
+
+
+def test_an_answer_is_sent_at_once() -> None:
+    found: list[int] = []
+
+    @web.middleware
+    async def look(request: web.Request, handler: Any) -> web.StreamResponse:
+        assert request.transport is not None
+        connected = request.transport.get_extra_info("socket")
+        found.append(connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        return await handler(request)
+
+    async def ask() -> None:
+        listening = listen("127.0.0.1", 0)
+        server = Server(listening)
+        app = server.application()
+        app.middlewares.insert(0, look)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.SockSite(runner, listening).start()
+        async with ClientSession() as client, client.get(server.url, allow_redirects=False):
+            pass
+        await runner.cleanup()
+
+    asyncio.run(ask())
+    assert found
+    assert found[0] != 0

@@ -1,5 +1,6 @@
 """The server answers the official client of the OpenAI protocol."""
 
+import socket
 from collections.abc import Iterator
 from threading import Event
 
@@ -9,6 +10,7 @@ from openai import APIStatusError, BadRequestError, OpenAI
 from pipeline.events import Sample
 from pipeline.inference.loading import load_writer
 from pipeline.options.config import InferenceOptions, LoadOptions
+from pipeline.server.http.deadlines import Connection
 from pipeline.tokenizer.formats import read
 from tests.support.server_runner import COUNTING, NEW, OLD, TOKEN, Served, make_runs, serving, until
 
@@ -225,3 +227,19 @@ def test_the_page_runs_nothing_but_its_own_script(served: Served) -> None:
     assert status == 200
     assert "default-src 'none'" in headers["content-security-policy"]
     assert "'unsafe-" not in headers["content-security-policy"]
+
+
+def test_an_answer_is_sent_at_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without TCP_NODELAY each request on a connection that stays open costs 44 ms."""
+    found: list[int] = []
+    whole = Connection.on_response_complete
+
+    def look(self: Connection) -> None:
+        connected = self.transport.get_extra_info("socket")
+        found.append(connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        whole(self)
+
+    monkeypatch.setattr(Connection, "on_response_complete", look)
+    assert served.ask("/health")[0] == 200
+    until(lambda: bool(found))
+    assert found[0] != 0
