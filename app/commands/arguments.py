@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from pydantic.fields import FieldInfo
 
-from app.commands.flags import section_model
+from app.commands.flags import section_model, short_flag
 from pipeline.options.config import Config
 from pipeline.stages import Stage
 
@@ -55,9 +55,11 @@ def _is_flag(word: str) -> bool:
 
 def _meaning(stage: Stage, word: str) -> tuple[str, bool]:
     """The dotted path of a flag's setting, and whether a value follows."""
-    name = word[2:].partition("=")[0].replace("-", "_")
-    section, dot, own = name.rpartition(".")
     known = {s: section_model(s).model_fields for s in filter(None, (stage.section, stage.also))}
+    flag = word.partition("=")[0]
+    named = {short_flag(field): name for fields in known.values() for name, field in fields.items()}
+    name = named.get(flag, flag[2:].replace("-", "_"))
+    section, dot, own = name.rpartition(".")
     if not dot:
         homes = [s for s, fields in known.items() if name in fields or _positive(name) in fields]
         section, own = (homes[0] if homes else ""), name
@@ -65,8 +67,8 @@ def _meaning(stage: Stage, word: str) -> tuple[str, bool]:
     if own not in fields and _positive(own) in fields:
         return f"{section}.{_positive(own)}", False
     field = fields.get(own)
-    flag = own == "json" if field is None else field.annotation is bool
-    return f"{section}.{own}", not flag
+    is_switch = own == "json" if field is None else field.annotation is bool
+    return f"{section}.{own}", not is_switch
 
 
 def _positive(name: str) -> str:

@@ -75,6 +75,14 @@ def stage_command(stage: Stage, arguments: Sequence[str]) -> Callable[..., Invoc
     return command
 
 
+def short_flag(field: FieldInfo) -> str | None:
+    """The flag that a field has beside the one of its name, such as one for a single of several
+    values."""
+    extra = field.json_schema_extra
+    found = extra.get("flag") if isinstance(extra, dict) else None
+    return found if isinstance(found, str) else None
+
+
 def section_model(section: str) -> type[BaseModel]:
     """The options model of a section of config.json."""
     model = nested_model(Config.model_fields[section].annotation)
@@ -86,6 +94,7 @@ def _parameter(path: Sequence[str], field: FieldInfo, *flags: str) -> inspect.Pa
     """The flag of one field; None as default only means "not typed", since typed ones arrive."""
     extra = field.json_schema_extra
     positional = isinstance(extra, dict) and bool(extra.get("positional"))
+    flags = (*flags, *filter(None, [short_flag(field)]))
     default = field.get_default(call_default_factory=True)
     annotation, as_json = _typed(field.annotation)
     described = Parameter(

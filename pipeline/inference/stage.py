@@ -3,6 +3,7 @@
 `InferenceSession` holds them in memory, so that a face can send it prompt after prompt.
 """
 
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from threading import Event as StopSignal
@@ -17,6 +18,8 @@ from pipeline.runs import inventory
 from pipeline.runs.inventory import Checkpoint
 from utils.errors import UsageError
 from utils.units import human_bytes
+
+_ESCAPE = re.compile(r"\\([nrt])")
 
 
 def run(config: Config, options: InferenceOptions, stop: StopSignal) -> Iterator[Event]:
@@ -71,6 +74,12 @@ class InferenceSession:
 
     def load(self, stop: StopSignal) -> Iterator[Event]:
         """Read every checkpoint that is not in memory yet; `stop` ends it between two."""
+        for text in self._options.stop or ():
+            if escape := _ESCAPE.search(text):
+                yield Warned(
+                    f"--stop {text!r} stops at a backslash and the letter {escape[1]}.",
+                    remedy=f"A line break or tab is typed as $'{escape[0]}'.",
+                )
         needed, free = self._memory()
         if needed > free:
             yield Warned(

@@ -1,12 +1,23 @@
 """Settings of the stages that use a trained model; see `pipeline.options.config`."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from model.generation.settings import DEFAULT_LENGTH, SamplingSettings
 from pipeline.options.data import Count, Device, Fraction, Options, Precision, Seed
+
+
+def _site(origin: str) -> str:
+    parts = urlsplit(origin)
+    if origin == "*" or (parts.hostname and origin == f"{parts.scheme}://{parts.netloc}"):
+        return origin
+    raise ValueError("an origin is SCHEME://HOST[:PORT] without a path, or *")
+
+
+Origin: TypeAlias = Annotated[str, AfterValidator(_site)]
 
 
 class LoadOptions(Options):
@@ -68,7 +79,10 @@ class InferenceOptions(LoadOptions):
         le=10,
         description="Above 1 makes tokens that were there before less likely",
     )
-    stop: list[str] | None = Field(None, description="Texts that end a continuation, left out")
+    stop: list[str] | None = Field(
+        None,
+        description="Texts that end a continuation, left out; a line break is typed as $'\\n'",
+    )
     seed: Seed | None = Field(None, description="Same seed, same text; default: a new one")
 
 
@@ -89,6 +103,12 @@ class ServeOptions(LoadOptions):
         description="What clients send as API key; default: HATCHERY_TOKEN, else a new one",
     )
     open: bool = Field(False, description="Ask for no token; on this machine's own address only")
+    allowed_origins: list[Origin] | None = Field(
+        None,
+        description="Sites whose pages may use the server, such as http://localhost:3000; *: all, "
+        "which needs a token; default: its own page",
+        json_schema_extra={"flag": "--allow-origin"},
+    )
     rows: Count = Field(16, description="Texts written at once per model")
     queue: Count = Field(64, description="Requests that may wait; more are told to come back")
     models: Count = Field(4, description="Models kept in memory; the least used makes room")

@@ -169,10 +169,17 @@ def _run_called(name: str, checkpoints_dir: Path) -> Run:
     for run in known:
         if folders.is_called(run.name, name):
             return run
+    if known:
+        found = f"in {checkpoints_dir}: {', '.join(run.name for run in known[:8])}"
+    else:
+        found = f"no runs in {checkpoints_dir.absolute()}"
     raise UsageError(
         f"There is no checkpoint or run {name}.",
-        found=f"in {checkpoints_dir}: {', '.join(run.name for run in known[:8]) or 'no runs'}",
-        remedy="give one of these, a folder or a .pt file" if known else _TRAIN,
+        found=found,
+        remedy="give one of these, a folder or a .pt file"
+        if known
+        else f"if your runs are elsewhere, change to the folder with {checkpoints_dir}/ or give "
+        f"--paths.checkpoints-dir; else {_TRAIN}",
         commands=() if known else _TRAINING,
     )
 

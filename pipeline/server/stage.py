@@ -65,6 +65,12 @@ def choose_token(options: ServeOptions, of_environment: str | None) -> tuple[str
                 found=f"--host {options.host} --open",
                 remedy="leave --open away and give --token",
             )
+        if "*" in (options.allowed_origins or ()):
+            raise UsageError(
+                "Every page in a browser of this machine could use the server.",
+                found="--open and --allow-origin '*'",
+                remedy="leave --open away, or name the sites that may use it",
+            )
         return None, False
     token = options.token or of_environment
     if token is not None and (len(token) < _MIN_TOKEN_LENGTH or not token.isascii()):

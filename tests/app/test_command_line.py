@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.commands.arguments import overlaid, without
 from app.tui.forms.command_line import TypedArguments, arguments, parsed_changes, shell_line
 from app.tui.stage import stage_flow
 from app.tui.stage.stage_form import StageForm
@@ -183,3 +184,21 @@ def test_the_output_of_a_stage_and_what_happens_to_what_is_there(workspace: Path
         "first", "goes on where it stopped"
     )
     assert stage_flow.output(find("plan"), Config()) is None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--allow-origin", "http://a"],
+        ["--allow-origin=http://a"],
+        ["--allowed-origins", "http://a"],
+        ["--serve.allowed-origins", "http://a"],
+    ],
+)
+def test_a_flag_for_a_single_value_means_the_setting_of_all_of_them(
+    words: list[str], workspace: Path
+) -> None:
+    stage = find("serve")
+    assert parsed_changes(stage, words)[0]["serve.allowed_origins"] == ["http://a"]
+    assert without(stage, [*words, "--port", "1"], "allowed_origins") == ["--port", "1"]
+    assert overlaid(stage, words, ["--allow-origin", "http://b"]) == ["--allow-origin", "http://b"]

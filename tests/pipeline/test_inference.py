@@ -403,3 +403,22 @@ def test_a_prompt_that_is_not_text_is_a_usage_error(house: Path) -> None:
     done = command("--prompt", os.fsdecode(b"caf\xe9"))
     assert done.returncode == 2
     assert b"not valid UTF-8" in done.stderr
+
+
+@pytest.mark.parametrize("text", [r"\n", r"\t", r"a\nb", r"\r", r"\n\n"])
+def test_a_stop_that_looks_like_a_line_break_and_is_none_is_told(house: Path, text: str) -> None:
+    told = [e for e in infer(stop=[text]) if isinstance(e, Warned) and "backslash" in e.message]
+    assert len(told) == 1
+    assert "$'" in told[0].remedy
+
+
+@pytest.mark.parametrize("text", ["\n", "n", "\\", "User:", "/n"])
+def test_any_other_stop_is_not_talked_about(house: Path, text: str) -> None:
+    assert not [e for e in infer(stop=[text]) if isinstance(e, Warned) and "backslash" in e.message]
+
+
+def test_where_runs_were_looked_for_is_told_in_full(workspace: Path) -> None:
+    with pytest.raises(UsageError) as told:
+        infer(checkpoint=["first"])
+    assert told.value.found == f"no runs in {workspace / 'checkpoints'}"
+    assert "--paths.checkpoints-dir" in told.value.remedy

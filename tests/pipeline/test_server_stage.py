@@ -211,3 +211,19 @@ def test_a_stage_can_be_stopped_as_soon_as_it_listens(workspace: Path) -> None:
     )
     assert isinstance(events[-1], Finished)
     assert events[-1].stopped
+
+
+@pytest.mark.parametrize(
+    "origin", ["localhost:3000", "http://a/b", "http://", "", "http://a/", "javascript:x"]
+)
+def test_what_is_no_origin_is_refused(origin: str) -> None:
+    with pytest.raises(ValueError, match="an origin is"):
+        options(allowed_origins=[origin])
+
+
+def test_all_sites_may_ask_only_with_a_token() -> None:
+    for origin in ("*", "http://localhost:3000", "https://a.example", "http://[::1]:80", "app://a"):
+        assert options(allowed_origins=[origin]).allowed_origins == [origin]
+    assert choose_token(options(allowed_origins=["*"]), "environment") == ("environment", False)
+    with pytest.raises(UsageError, match="Every page"):
+        choose_token(options(allowed_origins=["*"], open=True), None)

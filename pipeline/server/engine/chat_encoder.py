@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import jinja2
@@ -19,6 +20,7 @@ from pipeline.server.errors import bad_request
 from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.errors import UsageError
 
+NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
 _GUARDS = range(0xF0000, 0x10FFFE)  # private use: a template has no business with them
 _LONGEST_MARK = 40  # characters of a text that begins a turn
 
@@ -51,19 +53,29 @@ class ChatEncoder:
             ) from error
         self.stop_ids, self.stop_texts = self._ends()
 
-    def encode(self, messages: Sequence[Message]) -> list[int]:
-        """Ids of the conversation, up to where the next answer begins.
+    def encode(
+        self,
+        messages: Sequence[Message],
+        arguments: Mapping[str, Any] = NO_ARGUMENTS,
+        *,
+        answer: bool = True,
+    ) -> list[int]:
+        """Ids of the conversation, up to where the next answer begins; without `answer` up to its
+        end. `arguments` are those of the template beside what every one is given.
 
         Raises:
-            ApiError: the template does not take these messages.
+            ApiError: the template does not take these messages; an argument has the name of what
+                every template is given, or spells a control token.
         """
+        self._check(arguments)
         guards = _unused([self._source, *(message.content for message in messages)])
         turns = [
             {"role": message.role, "content": self._guarded(message.content, *guards)}
             for message in messages
         ]
         ids: list[int] = []
-        for text, control in self._split(self._render(turns)):
+        rendered = self._render(turns, arguments, answer=answer)
+        for text, control in self._split(rendered):
             ids += self._tokenizer.encode(self._unguarded(text, *guards)) if text else []
             ids += [] if control is None else [control]
         return ids
@@ -90,11 +102,26 @@ class ChatEncoder:
             at = match.end()
         yield rendered[at:], None
 
-    def _render(self, turns: Sequence[Mapping[str, str]], *, prompt: bool = True) -> str:
+    def _check(self, arguments: Mapping[str, Any]) -> None:
+        taken = arguments.keys() & {"messages", "add_generation_prompt", *self._tokens}
+        if taken:
+            raise bad_request(f"chat_template_kwargs cannot set {min(taken)}.",
+                              "chat_template_kwargs")  # fmt: skip
+        if self._control.search(" ".join(_texts_in(arguments))):
+            raise bad_request("chat_template_kwargs holds a control token of the model.",
+                              "chat_template_kwargs")  # fmt: skip
+
+    def _render(
+        self,
+        turns: Sequence[Mapping[str, str]],
+        arguments: Mapping[str, Any] = NO_ARGUMENTS,
+        *,
+        answer: bool = True,
+    ) -> str:
+        given = dict(arguments) | self._tokens
+        given |= {"messages": turns, "add_generation_prompt": answer}
         try:
-            return self._template.render(
-                messages=turns, add_generation_prompt=prompt, **self._tokens
-            )
+            return self._template.render(given)
         except Exception as error:  # a template is a program that came with the model
             raise bad_request(
                 "The model's chat template does not take these messages.",
@@ -113,7 +140,7 @@ class ChatEncoder:
             {"role": "user", "content": next_question},
         ]
         try:
-            rendered = self._render(turns, prompt=False)
+            rendered = self._render(turns, answer=False)
         except Exception:  # it takes no such conversation: its models end by themselves
             return frozenset(), ()
         between = rendered.partition(answer)[2].partition(next_question)[0]
@@ -122,6 +149,16 @@ class ChatEncoder:
         mark = parts[-1][0].strip()
         distinct = bool(re.search(r"[^\w\s]", mark)) and len(mark) <= _LONGEST_MARK
         return frozenset(first), (f"\n{mark}",) if distinct else ()
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """Every text in a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | Mapping):
+        inner = value if isinstance(value, list) else [*value.keys(), *value.values()]
+        for part in inner:
+            yield from _texts_in(part)
 
 
 def _unused(texts: Sequence[str]) -> tuple[str, str]:

@@ -1,39 +1,22 @@
-"""Requests of the OpenAI protocol: which fields there are, what they mean, what is refused.
+"""Requests of the OpenAI protocol: which fields there are and what they mean.
 
-Fields that nobody knows are passed over, as the protocol's clients expect; those that would
-change the text and are not done here are refused by name, and so are misspelt ones.
+No field is passed over that would change the text: `fields` has those that are refused by name and
+those that are harmless.
 """
 
-import difflib
 import re
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import from_json
 
 from model.generation.sampling import SamplingSettings
+from pipeline.server.engine.fields import refuse_other_fields
 from pipeline.server.errors import bad_request
 
 _SEED_RANGE = 2**63
 _MOST_STOPS, _MOST_MESSAGES, _MOST_BIASES = 16, 1000, 300
 _ID = re.compile("0|[1-9][0-9]{0,8}")
-_UNKNOWN_CHECKED = 32  # unknown fields: a request may have any number of them
-_UNSUPPORTED: dict[str, tuple[Any, ...]] = {  # and the values that ask for nothing
-    "suffix": ("",),
-    "best_of": (1,),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "functions": ([],),
-    "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
-    "modalities": (["text"],),
-    "audio": (),
-    "prediction": (),
-    "web_search_options": (),
-    "guided_json": (),
-    "guided_regex": (),
-    "guided_grammar": (),
-}
 
 
 class StreamOptions(BaseModel):
@@ -50,7 +33,7 @@ class ApiRequest(BaseModel):
     model: str | None = Field(None, max_length=1000)
     max_tokens: int | None = Field(None, ge=0)
     temperature: float = Field(1.0, ge=0, le=100)
-    top_p: float = Field(1.0, gt=0, le=1)
+    top_p: float = Field(1.0, ge=0, le=1)
     top_k: int = Field(0, ge=-1)
     min_p: float = Field(0.0, ge=0, le=1)
     repetition_penalty: float = Field(1.0, gt=0, le=10)
@@ -60,6 +43,8 @@ class ApiRequest(BaseModel):
         {}, max_length=_MOST_BIASES
     )
     stop: list[str] = Field([], max_length=_MOST_STOPS)
+    stop_token_ids: list[Annotated[int, Field(ge=0)]] = Field([], max_length=_MOST_BIASES)
+    ignore_eos: bool = False
     seed: int | None = Field(None, ge=-_SEED_RANGE, lt=_SEED_RANGE)
     n: int = Field(1, ge=1)
     stream: bool = False
@@ -88,15 +73,16 @@ class ApiRequest(BaseModel):
         seed = None if self.seed is None else (self.seed + index) % _SEED_RANGE
         return SamplingSettings(
             temperature=self.temperature,
-            top_k=max(0, self.top_k),  # -1: all of them, as other servers have it
-            top_p=self.top_p if self.top_p < 1 else None,
+            # -1: all of them, as other servers have it. A top_p of 0 leaves the likeliest one.
+            top_k=max(0, self.top_k) if self.top_p else 1,
+            top_p=self.top_p if 0 < self.top_p < 1 else None,
             min_p=self.min_p or None,
             repetition_penalty=self.repetition_penalty,
             presence_penalty=self.presence_penalty,
             frequency_penalty=self.frequency_penalty,
             logit_bias=tuple(self.logit_bias.items()),
             seed=seed,
-            stop_ids=stop_ids,
+            stop_ids=(frozenset() if self.ignore_eos else stop_ids) | {*self.stop_token_ids},
             vocabulary=vocabulary,
             alternatives=self.alternatives or 0,
         )
@@ -107,6 +93,7 @@ class CompletionRequest(ApiRequest):
 
     prompt: list[str | list[int]] = Field([""], min_length=1)
     echo: bool = False
+    add_special_tokens: bool = True  # whether what begins a text may stand before one
     logprobs: int | None = Field(None, ge=0, le=20)
 
     @field_validator("prompt", mode="before")
@@ -143,6 +130,19 @@ class Message(BaseModel):
     role: Literal["system", "user", "assistant"]
     content: str
 
+    @model_validator(mode="before")
+    @classmethod
+    def _whole(cls, value: Any) -> Any:
+        """An answer that was none may have no content; one that calls tools is not understood."""
+        if not isinstance(value, dict):
+            return value
+        for name in ("tool_calls", "function_call", "tool_call_id", "prefix", "reasoning_content"):
+            if value.get(name):
+                raise ValueError(f"{name} is not supported here")
+        if value.get("role") == "assistant" and value.get("content") is None:
+            return value | {"content": ""}
+        return value
+
     @field_validator("role", mode="before")
     @classmethod
     def _role(cls, value: Any) -> Any:
@@ -165,6 +165,8 @@ class ChatRequest(ApiRequest):
 
     messages: list[Message] = Field(min_length=1, max_length=_MOST_MESSAGES)
     max_completion_tokens: int | None = Field(None, ge=0)
+    add_generation_prompt: bool = True
+    chat_template_kwargs: dict[str, Any] = {}
     logprobs: bool = False
     top_logprobs: int | None = Field(None, ge=0, le=20)
 
@@ -180,6 +182,10 @@ class ModelRequest(BaseModel):
     model: str = Field(max_length=1000)
 
 
+_PATHS: dict[type[BaseModel], str] = {
+    CompletionRequest: "/v1/completions",
+    ChatRequest: "/v1/chat/completions",
+}
 R = TypeVar("R", bound=BaseModel)
 
 
@@ -196,7 +202,10 @@ def parse(kind: type[R], body: bytes) -> R:
     if not isinstance(value, dict):
         raise bad_request("The body is not a JSON object.", code="invalid_json")
     given = {name: item for name, item in value.items() if item is not None}
-    _refuse_unsupported(given, kind)
+    if kind in _PATHS:
+        others = {other: path for other, path in _PATHS.items() if other is not kind}
+        elsewhere = {name: path for other, path in others.items() for name in other.model_fields}
+        refuse_other_fields(given, kind.model_fields.keys(), elsewhere)
     try:
         return kind.model_validate(given)
     except ValidationError as error:
@@ -204,17 +213,3 @@ def parse(kind: type[R], body: bytes) -> R:
         param = ".".join(map(str, first["loc"]))
         reason = first["msg"].removeprefix("Value error, ")
         raise bad_request(f"{param}: {reason}.", param) from None
-
-
-def _refuse_unsupported(given: dict[str, Any], kind: type[BaseModel]) -> None:
-    for name, harmless in _UNSUPPORTED.items():
-        if name in given and given[name] not in harmless:
-            if name == "best_of" and given[name] == given.get("n", 1):
-                continue
-            raise bad_request(f"{name} is not supported.", name, code="unsupported_parameter")
-    fields = kind.model_fields
-    unknown = sorted(given.keys() - fields.keys() - _UNSUPPORTED.keys())
-    for name in unknown[:_UNKNOWN_CHECKED]:
-        if near := difflib.get_close_matches(name[:64], fields, 1, 0.85):
-            raise bad_request(f"{name} is unknown: did you mean {near[0]}?", name[:64],
-                              code="unknown_parameter")  # fmt: skip

@@ -122,6 +122,7 @@ class ActiveRequest:
         self._prompt_tokens = 0
         self._unfinished = 0
         self._is_waiting = True
+        self._note = ""
         seconds = service.options.request_seconds
         late = _expired(seconds, "ask for fewer tokens")
         self._deadline = self._loop.call_later(seconds, self.fail, late)
@@ -145,13 +146,14 @@ class ActiveRequest:
 
     async def _begin(self) -> None:
         request = self.request
-        limit = _token_limit(request, self._service.options)
+        wanted, limit = _token_limit(request, self._service.options)
         self._loaded = loaded = await self._service.models.acquire(request.model)
         writer = loaded.queue.writer
         encoded = await self._loop.run_in_executor(self._service.encoding, _encode, request, loaded)
         ends, stop = writer.ends, list(request.stop)
         if isinstance(request, ChatRequest):
-            ends, stop = ends | loaded.chat.stop_ids, [*stop, *loaded.chat.stop_texts]
+            ends = ends | loaded.chat.stop_ids
+            stop += [] if request.ignore_eos else loaded.chat.stop_texts
         self.response = response_builder(request, loaded.served.id, writer.tokenizer)
         self._generation = generation = GenerationRequest(
             loaded.queue, time.monotonic, on_begin=self._leave_waiting
@@ -162,6 +164,8 @@ class ActiveRequest:
                 generation.prompts, generation.alternatives = encoded, request.alternatives or 0
         for number, prompt in enumerate(encoded):
             room = _tokens_that_fit(prompt.ids, limit, writer.context, request)
+            if wanted is not None and room < wanted:
+                self._note = f"{room} new tokens at most, where {wanted} were asked for"
             for index in range(request.n):
                 settings = request.settings(index, ends, writer.tokenizer.vocab_size)
                 settings = replace(settings, max_new_tokens=room)
@@ -208,14 +212,15 @@ class ActiveRequest:
             self._loaded = None
 
     @property
-    def usage(self) -> dict[str, int]:
-        """Tokens read and written; a prompt counts once however many texts continue it."""
+    def usage(self) -> dict[str, Any]:
+        """Tokens read and written; a prompt counts once however many texts continue it. A note says
+        where a text may not be as long as was asked for."""
         new = self._generation.new_tokens if self._generation else 0
         return {
             "prompt_tokens": self._prompt_tokens,
             "completion_tokens": new,
             "total_tokens": self._prompt_tokens + new,
-        }
+        } | ({"note": self._note} if self._note else {})
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -241,23 +246,22 @@ def _expired(seconds: float, remedy: str) -> ApiError:
                     code="request_timeout", remedy=remedy)  # fmt: skip
 
 
-def _token_limit(request: CompletionRequest | ChatRequest, options: ServeOptions) -> int:
-    """New tokens of each text at most, before the model and its context are known.
+def _token_limit(
+    request: CompletionRequest | ChatRequest, options: ServeOptions
+) -> tuple[int | None, int]:
+    """New tokens of each text as asked for, and at most, before the model's context is known.
 
     Raises:
-        ApiError: 400, more tokens or more texts than this server writes for one request.
+        ApiError: 400, more texts than this server writes for one request.
     """
-    name, requested = "max_tokens", request.max_tokens
+    wanted = request.max_tokens
     if isinstance(request, ChatRequest) and request.max_completion_tokens is not None:
-        name, requested = "max_completion_tokens", request.max_completion_tokens
-    if requested is not None and requested > options.max_tokens:
-        raise bad_request(f"{name} may be {options.max_tokens} at most.", name,
-                          found=str(requested)[:40])  # fmt: skip
+        wanted = request.max_completion_tokens
     texts = request.n * (len(request.prompt) if isinstance(request, CompletionRequest) else 1)
     if texts > options.max_n:
         raise bad_request(f"At most {options.max_n} texts are written for one request.", "n",
                           found=f"{texts}")  # fmt: skip
-    return options.max_tokens if requested is None else requested
+    return wanted, options.max_tokens if wanted is None else min(wanted, options.max_tokens)
 
 
 def _encode(request: CompletionRequest | ChatRequest, loaded: LoadedModel) -> list[Prompt]:
@@ -272,7 +276,8 @@ def _encode(request: CompletionRequest | ChatRequest, loaded: LoadedModel) -> li
     """
     try:
         if isinstance(request, ChatRequest):
-            return [Prompt(loaded.chat.encode(request.messages))]
+            arguments, answer = request.chat_template_kwargs, request.add_generation_prompt
+            return [Prompt(loaded.chat.encode(request.messages, arguments, answer=answer))]
         return [_prompt(prompt, request, loaded) for prompt in request.prompt]
     except HatcheryError as error:
         raise from_hatchery(error, code="invalid_prompt") from error
@@ -301,6 +306,8 @@ def _prompt(sent: str | list[int], request: CompletionRequest, loaded: LoadedMod
     writer = loaded.queue.writer
     if isinstance(sent, str):
         prompt = Prompt(writer.prompt_ids(sent), added=len(writer.before(sent)))
+        if sent and not request.add_special_tokens:
+            prompt = Prompt(prompt.ids[prompt.added :])
     else:
         _check_ids(sent, writer.tokenizer.vocab_size)
         prompt = Prompt(sent)

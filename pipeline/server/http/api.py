@@ -17,10 +17,11 @@ from pipeline.server.engine.protocol import ChatRequest, CompletionRequest, Mode
 from pipeline.server.engine.service import ActiveRequest, Service
 from pipeline.server.engine.work_queue import Piece
 from pipeline.server.errors import ApiError
-from pipeline.server.http.guard import internal, read_body
+from pipeline.server.http.guard import DISCONNECTED, internal, read_body
 from pipeline.server.http.page import page
 
 _T = TypeVar("_T")
+_READ = ["GET", "HEAD"]
 _STREAMED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -29,9 +30,11 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(title="Hatchery", openapi_url=None, redirect_slashes=False)
     app.add_exception_handler(ApiError, _on_error)
     app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_exception)
 
-    @app.get("/v1/models")
+    @app.api_route("/v1/models", methods=_READ)
+    @app.api_route("/v1/models/", methods=_READ)
     async def models() -> Response:
         listed = await asyncio.to_thread(service.models.served_models)
         facts = {
@@ -41,7 +44,7 @@ def create_app(service: Service) -> FastAPI:
         rows = [_model_object(served, service) for served in listed]
         return _json({"object": "list", "data": rows, "hatchery": facts})
 
-    @app.get("/v1/models/{name:path}")
+    @app.api_route("/v1/models/{name:path}", methods=_READ)
     async def model(name: str) -> Response:
         served = await asyncio.to_thread(service.models.find, name)
         return _json(_model_object(served, service))
@@ -69,15 +72,15 @@ def create_app(service: Service) -> FastAPI:
         request = parse(ChatRequest, await read_body(http, service.options.max_body))
         return await _respond(service, request, http)
 
-    @app.get("/health")
+    @app.api_route("/health", methods=_READ)
     async def health() -> Response:
         return _json({"status": "ok"})
 
-    @app.get("/metrics")
+    @app.api_route("/metrics", methods=_READ)
     async def metrics() -> Response:
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
-    @app.get("/")
+    @app.api_route("/", methods=_READ)
     async def for_people() -> Response:
         return await asyncio.to_thread(page)
 
@@ -230,6 +233,11 @@ async def _on_http(http: HttpRequest, error: Exception) -> Response:
     answer = await _on_error(http, found)
     answer.headers.update(error.headers or {})
     return answer
+
+
+async def _on_disconnect(_: HttpRequest, __: Exception) -> Response:
+    """Nobody is there to read it: it is only counted."""
+    return Response(status_code=DISCONNECTED)
 
 
 async def _on_exception(http: HttpRequest, error: Exception) -> Response:

@@ -111,6 +111,7 @@ class Server:
             self.metrics,
             token=self._token,
             loopback=is_loopback(options.host),
+            origins=options.allowed_origins or (),
             on_exception=self._note_exception,
         )
         server = uvicorn.Server(
