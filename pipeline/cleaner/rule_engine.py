@@ -89,7 +89,7 @@ class Rule:
             cleaned, spans = self.pattern.subn(self.replacement, text)
         else:
             edits = list(self.pattern(text))
-            cleaned, spans = _edited(text, edits), len(edits)
+            cleaned, spans = _edited(text, edits) if edits else text, len(edits)
         if not spans or cleaned == text:
             return text
         count(removed, self.name, spans, len(text) - len(cleaned))
@@ -167,8 +167,8 @@ class RuleSet:
 class NextMatch:
     """The next match of a pattern at increasing positions; the text is searched once in all."""
 
-    def __init__(self, pattern: str, text: str) -> None:
-        self._pattern, self._text, self._match = re.compile(pattern), text, -1
+    def __init__(self, pattern: re.Pattern[str], text: str) -> None:
+        self._pattern, self._text, self._match = pattern, text, -1
 
     def at(self, start: int) -> int:
         """The first match at or behind `start`, the length of the text where there is none."""

@@ -33,6 +33,9 @@ VERSION = 1
 _LONGEST_COMMENT = 5000  # characters, as all of these
 _LONGEST_ADDRESS = 1000
 _LONGEST_LABEL = 500
+_COMMENT_END = re.compile(r"[>\n]")
+_WEB_LINK, _WEB_LINK_END = re.compile(r"\[https?://"), re.compile(r"[\]\n]")
+_SPACE = re.compile(r"\s")
 
 _C0 = "".join(map(chr, [*range(9), *range(0x0E, 0x20), 0x7F]))
 _C1 = "".join(map(chr, [*range(0x80, 0x85), *range(0x86, 0xA0)]))
@@ -94,7 +97,8 @@ def _entity(match: re.Match[str]) -> str:
 
 def _comments(text: str) -> Iterator[Edit]:
     """`<!--[^>\\n]{0,5000}-->`: every opening mark before a `>` or line end shares that end."""
-    ends, begin = NextMatch(r"[>\n]", text), text.find("<!--")
+    begin = text.find("<!--")
+    ends = NextMatch(_COMMENT_END, text)
     while begin >= 0:
         end = ends.at(begin)
         if text.startswith("-->", end - 2):
@@ -106,8 +110,8 @@ def _comments(text: str) -> Iterator[Edit]:
 
 def _web_links(text: str) -> Iterator[Edit]:
     r"""`\[https?://[^\s\]]{1,1000} ?([^\]\n]{0,500})\]`, which leaves the group."""
-    spaces, ends, done = NextMatch(r"\s", text), NextMatch(r"[\]\n]", text), 0
-    for opening in re.finditer(r"\[https?://", text):
+    spaces, ends, done = NextMatch(_SPACE, text), NextMatch(_WEB_LINK_END, text), 0
+    for opening in _WEB_LINK.finditer(text):
         begin = opening.end()
         end = ends.at(begin)
         address = min(spaces.at(begin), end, begin + _LONGEST_ADDRESS)
