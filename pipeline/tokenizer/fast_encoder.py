@@ -103,6 +103,14 @@ class Encoder:
         except TypeError:
             _explain(texts)
             raise
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # which is no Exception
+                raise
+            raise RefusedError(
+                "This tokenizer cannot cut this text.",
+                found=str(error)[:300],
+                remedy="its pattern is at fault: use another tokenizer",
+            ) from error
         for chunk, split in zip(new, pieces, strict=True):
             packed = (self._pack(next(encoded).ids) for _ in split)
             self._known[chunk] = self._escape.join(packed)

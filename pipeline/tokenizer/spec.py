@@ -168,6 +168,21 @@ def takes_prefix_off(spec: Spec) -> bool:
     return False
 
 
+def without_first_space(spec: Spec) -> Spec:
+    """The same for a text that does not begin the whole: a Metaspace step with the scheme "first"
+    puts a space in front of the whole only."""
+
+    def inner(step: Any) -> Any:
+        if isinstance(step, dict) and step.get("type") == "Sequence":
+            return step | {"pretokenizers": [inner(part) for part in step["pretokenizers"]]}
+        if isinstance(step, dict) and step.get("prepend_scheme") == "first":
+            return step | {"prepend_scheme": "never"}
+        return step
+
+    changed = inner(spec.get("pre_tokenizer"))
+    return spec if changed == spec.get("pre_tokenizer") else spec | {"pre_tokenizer": changed}
+
+
 def text_prefix(spec: Spec) -> list[int]:
     """The ids that the post-processor puts before a text."""
     return _before_text(spec.get("post_processor") or {})

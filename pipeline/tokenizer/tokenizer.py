@@ -83,6 +83,15 @@ class Tokenizer:
 
         return Encoder(self.spec, self.kind, self.token_dtype)
 
+    @cached_property
+    def _inner_encoder(self) -> "Encoder":
+        inner = specs.without_first_space(self.spec)
+        if inner == self.spec:
+            return self._encoder
+        from pipeline.tokenizer.fast_encoder import Encoder
+
+        return Encoder(inner, self.kind, self.token_dtype)
+
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, without control tokens.
 
@@ -90,6 +99,20 @@ class Tokenizer:
             UsageError: it holds a lone surrogate.
         """
         return [int(i) for i in self.encode_batch([text])[0]]
+
+    def encode_inside(self, text: str) -> list[int]:
+        """Ids of a `text` that stands behind a control token. They are others than those of
+        `encode` where only the beginning of the whole gets a space in front.
+
+        Raises:
+            UsageError: it holds a lone surrogate.
+        """
+        return [int(i) for i in self._inner_encoder.encode([text])[0]]
+
+    def takes_space(self, control: int) -> tuple[bool, bool]:
+        """Whether a control token takes the white space to its left and to its right."""
+        [token] = [t for t in self.spec["added_tokens"] if t["id"] == control]
+        return bool(token.get("lstrip")), bool(token.get("rstrip"))
 
     def encode_batch(self, texts: Sequence[str]) -> "list[Ids]":
         """Ids of each text in `token_dtype`, without control tokens."""

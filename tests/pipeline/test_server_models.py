@@ -12,9 +12,10 @@ import torch
 
 from model.generation.batch import BatchScheduler
 from pipeline.events import Warned
-from pipeline.server.engine import model_cache
+from pipeline.server.engine import model_cache, template_process
 from pipeline.server.engine.catalogue import Catalogue, ServedModel
 from pipeline.tokenizer import chat_template
+from pipeline.tokenizer.tokenizer import Tokenizer
 from tests.support.server_runner import COUNTING, NEW, OLD, Served, make_runs, serving, until
 from tests.support.tiny_checkpoints import byte_tokenizer, lively_model, save_step
 
@@ -247,3 +248,73 @@ def test_a_server_without_models_says_how_to_make_one(workspace: Path) -> None:
         status, answer = served.ask("/v1/completions", {"prompt": "a"})
         assert status == 404
         assert "quickstart" in answer["error"]["remedy"]
+
+
+def test_a_model_whose_files_take_for_ever_lets_the_others_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = Path(template_process.__file__).read_text().replace("SECONDS = 5.0", "SECONDS = 1.0")
+    (tmp_path / "impatient.py").write_text(limits)
+    monkeypatch.setattr(template_process, "__file__", str(tmp_path / "impatient.py"))
+    make_runs(tmp_path)
+    slow = tmp_path / "checkpoints" / "slow"
+    shutil.copytree(tmp_path / "checkpoints" / OLD / "checkpoint_step_000005", slow)
+    (slow / "manifest.json").unlink()
+    endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    (slow / "chat_template.jinja").write_text(endless)
+    message = {"role": "user", "content": "a"}
+    with serving(tmp_path) as served, ThreadPoolExecutor(6) as pool:
+        body = {"model": "slow", "messages": [message]}
+        stuck = [pool.submit(served.ask, "/v1/chat/completions", body) for _ in range(6)]
+        assert served.complete("0", model=COUNTING)["choices"][0]["text"] == "123456789012"
+        ours = {"model": COUNTING, "messages": [message], "max_tokens": 2}
+        assert served.ask("/v1/chat/completions", ours)[0] == 200
+        assert not all(future.done() for future in stuck)
+        for future in stuck:
+            status, answer = future.result()
+            assert (status, answer["error"]["code"]) == (400, "chat_template")
+            assert "seconds" in answer["error"]["found"]
+
+
+def test_a_pattern_that_the_library_gives_up_on_is_an_error_in_the_protocol_form(
+    tmp_path: Path,
+) -> None:
+    make_runs(tmp_path)
+    bad = tmp_path / "checkpoints" / "bad"
+    shutil.copytree(tmp_path / "checkpoints" / OLD / "checkpoint_step_000005", bad)
+    (bad / "manifest.json").unlink()
+    spec = json.loads((bad / "tokenizer.json").read_text())
+    split = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated",
+             "invert": False}  # fmt: skip
+    spec["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, spec["pre_tokenizer"]]}
+    if spec["pre_tokenizer"]["pretokenizers"][1] is None:
+        spec["pre_tokenizer"] = split
+    (bad / "tokenizer.json").write_text(json.dumps(spec))
+    hostile = "a" * 60 + "b"
+    with serving(tmp_path) as served:
+        body = {"model": "bad", "prompt": hostile, "max_tokens": 2}
+        chat = {"model": "bad", "messages": [{"role": "user", "content": hostile}]}
+        for path, asked in (("/v1/completions", body), ("/v1/chat/completions", chat)):
+            status, answer = served.ask(path, asked)
+            assert status == 422, answer
+            assert "cannot cut" in answer["error"]["message"]
+        assert served.complete("0", model=COUNTING)["choices"][0]["text"] == "123456789012"
+
+
+def test_whatever_a_library_raises_is_an_error_in_the_protocol_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class PanicError(BaseException):
+        """As what libraries in Rust raise: no Exception."""
+
+    def panic(self: object, text: str) -> list[int]:
+        raise PanicError("called `Option::unwrap()` on a `None` value")
+
+    make_runs(tmp_path)
+    with serving(tmp_path) as served:
+        monkeypatch.setattr(Tokenizer, "encode", panic)
+        for _ in range(3):
+            status, answer = served.ask("/v1/completions", {"model": COUNTING, "prompt": "0"})
+            assert (status, answer["error"]["code"]) == (503, "internal")
+        monkeypatch.undo()
+        assert served.complete("0", model=COUNTING)["choices"][0]["text"] == "123456789012"

@@ -5,22 +5,20 @@ content gets a pair of guard characters at both ends, and in place of every cont
 spells out its number between them, so that only the template's own are found in the result.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from types import MappingProxyType
-from typing import Any, NoReturn
-
-import jinja2
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from typing import Any
 
 from pipeline.server.engine.protocol import Message
-from pipeline.server.errors import bad_request
+from pipeline.server.engine.template_renderer import TemplateError, TemplateRenderer
+from pipeline.server.errors import ApiError, bad_request
 from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.errors import UsageError
 
 NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
+_UNSET = {"tools": None, "documents": None}  # as transformers gives them
 _GUARDS = range(0xF0000, 0x10FFFE)  # private use: a template has no business with them
 _LONGEST_MARK = 40  # characters of a text that begins a turn
 
@@ -44,9 +42,10 @@ class ChatEncoder:
         self._controls = {tokenizer.piece(i): i for i in tokenizer.controls}
         longest_first = sorted(filter(None, self._controls), key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+        self._boundary = re.compile("|".join(map(self._with_spaces, longest_first)) or "(?!)")
         try:
-            self._template = _environment().from_string(self._source)
-        except jinja2.TemplateError as error:
+            self._renderer = TemplateRenderer(self._source)
+        except TemplateError as error:
             raise UsageError(
                 f"The chat template of {tokenizer.name} cannot be read: {error}.",
                 remedy="use /v1/completions, or mend chat_template in tokenizer_config.json",
@@ -74,16 +73,25 @@ class ChatEncoder:
             for message in messages
         ]
         ids: list[int] = []
+        encode = self._tokenizer.encode
         rendered = self._render(turns, arguments, answer=answer)
         for text, control in self._split(rendered):
-            ids += self._tokenizer.encode(self._unguarded(text, *guards)) if text else []
+            ids += encode(self._unguarded(text, *guards)) if text else []
             ids += [] if control is None else [control]
+            encode = self._tokenizer.encode_inside
         return ids
+
+    def _with_spaces(self, token: str) -> str:
+        """A pattern for a control token, in a group, and the white space that it takes."""
+        left, right = self._tokenizer.takes_space(self._controls[token])
+        return r"\s*" * left + f"({re.escape(token)})" + r"\s*" * right
 
     def _guarded(self, content: str, left: str, right: str) -> str:
         """`content` with guards inside its outer white space, which a template may trim, and
         with numbers for its control tokens."""
         core = content.strip()
+        if not core:
+            return content
         begin = content.find(core)
         safe = self._control.sub(lambda m: f"{left}{self._controls[m[0]]}{right}", core)
         edge = left + right
@@ -95,10 +103,12 @@ class ChatEncoder:
         return whole.replace(left, "").replace(right, "")
 
     def _split(self, rendered: str) -> Iterator[tuple[str, int | None]]:
-        """Texts and the control token after each; none after the last."""
+        """Texts and the control token after each; none after the last. Some tokens take the white
+        space beside them."""
         at = 0
-        for match in self._control.finditer(rendered):
-            yield rendered[at : match.start()], self._controls[match[0]]
+        for match in self._boundary.finditer(rendered):
+            token = next(filter(None, match.groups()))
+            yield rendered[at : match.start()], self._controls[token]
             at = match.end()
         yield rendered[at:], None
 
@@ -118,11 +128,11 @@ class ChatEncoder:
         *,
         answer: bool = True,
     ) -> str:
-        given = dict(arguments) | self._tokens
+        given = _UNSET | dict(arguments) | self._tokens
         given |= {"messages": turns, "add_generation_prompt": answer}
         try:
-            return self._template.render(given)
-        except Exception as error:  # a template is a program that came with the model
+            return self._renderer.render(given)
+        except TemplateError as error:
             raise bad_request(
                 "The model's chat template does not take these messages.",
                 "messages",
@@ -141,7 +151,7 @@ class ChatEncoder:
         ]
         try:
             rendered = self._render(turns, answer=False)
-        except Exception:  # it takes no such conversation: its models end by themselves
+        except ApiError:  # it takes no such conversation: its models end by themselves
             return frozenset(), ()
         between = rendered.partition(answer)[2].partition(next_question)[0]
         parts = list(self._split(between))
@@ -170,21 +180,3 @@ def _unused(texts: Sequence[str]) -> tuple[str, str]:
     except ValueError:
         raise bad_request("The messages use all private characters.", "messages") from None
     return left, right
-
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    """Jinja as chat templates expect it, without a way out to Python."""
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _refuse
-    return environment
-
-
-def _to_json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-def _refuse(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)

@@ -29,13 +29,17 @@ from utils.hardware import release_heap
 from utils.units import human_bytes
 
 _RETRY_AFTER = 2  # seconds
+_ENCODERS = 2  # threads of each model
 _SUGGESTIONS = 3  # of smaller models in an error
 
 
 @dataclass(eq=False)
 class LoadedModel:
     """A model in memory. `users` counts the requests that use it, `since` is when it was loaded and
-    `used` when a request last acquired or released it. While `draining` it accepts no new ones."""
+    `used` when a request last acquired or released it. While `draining` it accepts no new ones.
+
+    Its prompts are encoded in threads of its own, `encoding`: tokenizer and chat template came with
+    the model, and where they take long, only its own requests wait."""
 
     served: ServedModel
     queue: ModelQueue
@@ -43,6 +47,9 @@ class LoadedModel:
     used: float
     users: int = 0
     draining: bool = False
+    encoding: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(_ENCODERS, "encode"), repr=False
+    )
     _chat: ChatEncoder | None = field(default=None, repr=False)
 
     @property
@@ -151,6 +158,8 @@ class ModelCache:
         for load in self._loads.values():
             load.cancel()
         self._reader.shutdown(wait=False, cancel_futures=True)
+        for loaded in self._loaded.values():
+            loaded.encoding.shutdown(wait=False, cancel_futures=True)
 
     async def _load(self, served: ServedModel) -> None:
         try:
@@ -251,6 +260,7 @@ class ModelCache:
     def _evict(self, name: str) -> None:
         loaded = self._loaded.pop(name, None)
         if loaded is not None:
+            loaded.encoding.shutdown(wait=False)
             del loaded
             gc.collect()
             release_heap()

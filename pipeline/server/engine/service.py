@@ -4,7 +4,6 @@ cancelled when no client waits any more. Knows nothing of HTTP."""
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -40,7 +39,6 @@ class Service:
         self.options, self.metrics = options, metrics
         self.models = ModelCache(catalogue, options, config.paths.tokenizers_dir, warn)
         self.worker = Worker(asyncio.get_running_loop(), metrics, warn)
-        self.encoding = ThreadPoolExecutor(2, "encode")
         self._active: set[ActiveRequest] = set()
         self._waiting = 0
         self._stopping = False
@@ -104,7 +102,6 @@ class Service:
             request.fail(stopping())
         self.worker.stop()
         self.models.close()
-        self.encoding.shutdown(wait=False, cancel_futures=True)
 
 
 class ActiveRequest:
@@ -149,7 +146,7 @@ class ActiveRequest:
         wanted, limit = _token_limit(request, self._service.options)
         self._loaded = loaded = await self._service.models.acquire(request.model)
         writer = loaded.queue.writer
-        encoded = await self._loop.run_in_executor(self._service.encoding, _encode, request, loaded)
+        encoded = await self._loop.run_in_executor(loaded.encoding, _encode, request, loaded)
         ends, stop = writer.ends, list(request.stop)
         if isinstance(request, ChatRequest):
             ends = ends | loaded.chat.stop_ids
