@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.config import ModelConfig
+from model.config import ModelConfig, parameter_count
 from model.device import dtype_on
 from model.gpt import GPT
 from model.huggingface.config import (
@@ -28,16 +28,19 @@ from model.huggingface.weights import refuse_mismatch, state_from_hf, state_to_h
 from model.language_model import LanguageModel
 from model.quantization.layers import Form
 from model.quantization.model import QuantizedGPT
-from model.tensors import read_pickled, read_tensors, total_bytes, write_tensors
+from model.tensors import read_pickled, read_tensors, tensor_count, total_bytes, write_tensors
 from utils.artefacts import MANIFEST, Source, build_folder, read_manifest, verify
-from utils.errors import RefusedError
+from utils.errors import RefusedError, UsageError
 from utils.files import require_space
+from utils.units import human_bytes
 
 WEIGHTS, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 CONFIG, STATE, INDEX = "config.json", "state.json", "model.safetensors.index.json"
+PICKLED = "pytorch_model.bin"
 _PREFIXES = ("_orig_mod.", "module.")  # left by torch.compile and DistributedDataParallel
 _MODEL_KEYS = ("model", "model_state_dict", "state_dict")
 _SMALL_FILES = 1 << 20
+_LARGEST_TABLE = 2 << 30  # bytes of rotations for all positions: those of a million take 1 GiB
 
 
 def save_checkpoint(
@@ -166,10 +169,56 @@ def load_config(folder: Path) -> ModelConfig:
 
     Raises:
         RefusedError: no checkpoint there, or config.json differs from its checksum.
-        UsageError: it describes a model that this program does not compute.
+        UsageError: it describes a model that this program does not compute, or a larger one than
+            the weights beside it can be.
     """
     _verify(folder, [CONFIG])
-    return read_model_config(folder / CONFIG)
+    config = read_model_config(folder / CONFIG)
+    stored = _stored(folder)
+    if stored is not None:
+        _refuse_absurd(folder / CONFIG, config, *stored)
+    return config
+
+
+def _stored(folder: Path) -> tuple[int, int] | None:
+    """Tensors in the files of a folder, and the bytes of these; None where no weights are there
+    that can be read, which loading them will tell."""
+    files = [folder / WEIGHTS]
+    if not files[0].is_file() and (folder / INDEX).is_file():
+        shards = read_json_object(folder / INDEX).get("weight_map", {}).values()
+        files = [folder / str(shard) for shard in sorted({*map(str, shards)})]
+    elif not files[0].is_file() and (folder / PICKLED).is_file():
+        size = (folder / PICKLED).stat().st_size
+        return size, size  # a tensor takes more than a byte
+    try:
+        return sum(map(tensor_count, files)), sum(file.stat().st_size for file in files)
+    except (RefusedError, OSError):
+        return None
+
+
+def _refuse_absurd(where: Path, config: ModelConfig, tensors: int, stored: int) -> None:
+    """Refuse sizes that weights of `stored` bytes cannot have, before anything of such a size is
+    made: no format takes less than a byte for a value, and every layer has tensors of its own.
+
+    Raises:
+        UsageError: names both sizes.
+    """
+    angles = 8 * config.max_position_embeddings * config.head_size  # cosines and sines, float32
+    if config.position == "rope" and angles > max(stored, _LARGEST_TABLE):
+        raise UsageError(
+            f"{where} describes a context that no such model has.",
+            found=f"{config.max_position_embeddings:,} tokens, whose rotations alone take "
+            f"{human_bytes(angles)}",
+            remedy="set max_position_embeddings to what the model was trained with",
+        )
+    values = parameter_count(config)
+    if values > stored or config.num_layers > tensors:
+        raise UsageError(
+            f"{where} describes a much larger model than the weights beside it are.",
+            found=f"{config.num_layers:,} layers and {values:,} values, in files of {stored:,} "
+            f"bytes with {tensors:,} tensors",
+            remedy="fetch the model again, or choose another one",
+        )
 
 
 def load_training_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -214,8 +263,8 @@ def _verify(folder: Path, names: Sequence[str]) -> None:
 
 def _folder_tensors(folder: Path) -> dict[str, Tensor]:
     if (folder / WEIGHTS).is_file() or not (folder / INDEX).is_file():
-        if not (folder / WEIGHTS).exists() and (folder / "pytorch_model.bin").is_file():
-            return read_pickled(folder / "pytorch_model.bin")
+        if not (folder / WEIGHTS).exists() and (folder / PICKLED).is_file():
+            return read_pickled(folder / PICKLED)
         _verify(folder, [WEIGHTS])
         return read_tensors(folder / WEIGHTS)
     shards = sorted(set(read_json_object(folder / INDEX).get("weight_map", {}).values()))
@@ -251,6 +300,8 @@ def _read_pt_file(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
                 remedy=f"put the config.json that it was trained with into {path.parent}",
             )
         config = read_model_config(sibling)
+    values = sum(tensor.numel() for tensor in tensors.values())
+    _refuse_absurd(path, config, len(tensors), 4 * values)
     own_names = "embedding.weight" in tensors
     return config, tensors if own_names else state_from_hf(tensors, config)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -68,6 +68,19 @@ def write_tensors(
             flat = tensors[name].detach().cpu().to(kinds[name]).contiguous().reshape(-1)
             out.write(flat.view(torch.uint8).numpy().data)
     return out.written
+
+
+def tensor_count(path: Path) -> int:
+    """How many tensors a safetensors file holds, by its header alone.
+
+    Raises:
+        RefusedError: the file is missing or is not a whole safetensors file.
+    """
+    try:
+        with safe_open(path, "pt") as opened:
+            return len(opened.keys())
+    except (OSError, SafetensorError) as error:
+        raise RefusedError(f"{path} cannot be read: {error}.") from error
 
 
 def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:

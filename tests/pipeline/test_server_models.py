@@ -16,6 +16,7 @@ from pipeline.server.engine import model_cache, template_process
 from pipeline.server.engine.catalogue import Catalogue, ServedModel
 from pipeline.tokenizer import chat_template
 from pipeline.tokenizer.tokenizer import Tokenizer
+from tests.support.models_of_others import MAKERS, change
 from tests.support.server_runner import COUNTING, NEW, OLD, Served, make_runs, serving, until
 from tests.support.tiny_checkpoints import byte_tokenizer, lively_model, save_step
 
@@ -318,3 +319,15 @@ def test_whatever_a_library_raises_is_an_error_in_the_protocol_form(
             assert (status, answer["error"]["code"]) == (503, "internal")
         monkeypatch.undo()
         assert served.complete("0", model=COUNTING)["choices"][0]["text"] == "123456789012"
+
+
+def test_absurd_sizes_are_refused_and_others_answer(tmp_path: Path) -> None:
+    make_runs(tmp_path)
+    huge = MAKERS["llama3"](tmp_path / "checkpoints" / "huge")
+    change(huge / "config.json", num_hidden_layers=10**9)
+    with serving(tmp_path) as served:
+        for _ in range(3):
+            error = refused(served, "huge", 400)
+            assert "much larger" in error["message"]
+            assert counts(served)
+        assert served.ask("/v1/models")[0] == 200
