@@ -1,10 +1,14 @@
-"""The ordered table of stages that the command line, the jobs and the app all read."""
+"""The ordered table of stages that the command line, the jobs and the app all read.
+
+Imports neither pydantic nor torch: the app draws its first frame with what stands here.
+"""
 
 import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Event as StopSignal
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from pipeline.events import Event
 
@@ -189,6 +193,24 @@ PRODUCTS = {
     "run": "a checkpoint",
 }
 """What stages make for later ones, in words."""
+
+
+State: TypeAlias = Literal["fresh", "stale", "missing", "damaged"]
+
+
+class Product(NamedTuple):
+    """What a stage has made. `title` names it, `figure` is its size in a few words, `made` is in
+    seconds since 1970, `why` says what is wrong with a stale or damaged one."""
+
+    state: State
+    title: str = ""
+    figure: str = ""
+    path: Path | None = None
+    made: float | None = None
+    why: str = ""
+
+
+MISSING = Product("missing")
 
 
 def find(command: str) -> Stage:

@@ -9,34 +9,18 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from pipeline.runs import folders, inventory
 from pipeline.runs.record import read_record
 from pipeline.sources.source_table import SOURCES
+from pipeline.stages import MISSING, Product, State
 from utils.artefacts import Manifest, Source, read_manifest
 from utils.errors import HatcheryError
 from utils.units import human_bytes, human_count
 
 if TYPE_CHECKING:  # the app's first frame need not wait 0.1 s for all settings
     from pipeline.options.config import Config
-
-State: TypeAlias = Literal["fresh", "stale", "missing", "damaged"]
-
-
-class Product(NamedTuple):
-    """What a stage has made. `title` names it, `figure` is its size in a few words, `made` is in
-    seconds since 1970, `why` says what is wrong with a stale or damaged one."""
-
-    state: State
-    title: str = ""
-    figure: str = ""
-    path: Path | None = None
-    made: float | None = None
-    why: str = ""
-
-
-MISSING = Product("missing")
 
 _NOT_FETCHED = {"embedded": "embedded in this Python", "yours": "your own files"}
 

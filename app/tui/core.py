@@ -15,8 +15,7 @@ from textual.worker import get_current_worker
 from app.jobs import lifecycle, states
 from app.jobs.job import ACTIVE, Job
 from app.tui.system import MeasuredSpeed, Reading, SystemReader
-from pipeline.stages import Stage
-from pipeline.survey import Product
+from pipeline.stages import Product, Stage
 from utils.errors import HatcheryError
 from utils.text import safe
 

@@ -9,8 +9,7 @@ import pytest
 from app.jobs.job import Job, State
 from app.tui import navigation
 from app.tui.board.rows import ROWS, ScreenRow, rows, what_next
-from pipeline.stages import STAGES
-from pipeline.survey import MISSING, Product
+from pipeline.stages import MISSING, STAGES, Product
 
 _MADE = ("cleanup", "tokenize", "prepare", "train")
 

@@ -14,7 +14,7 @@ from app.tui.board.rows import ROWS
 from app.tui.board.screen import BoardScreen
 from app.tui.screen import HelpScreen
 from pipeline.options.config import Config
-from pipeline.survey import MISSING, Product
+from pipeline.stages import MISSING, Product
 from tests.support.pilot import NARROW, WIDE, opened, play, shown, until
 from tests.support.snapshots import NOW, check
 

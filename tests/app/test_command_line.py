@@ -13,8 +13,7 @@ from app.tui.forms.command_line import TypedArguments, arguments, parsed_changes
 from app.tui.stage import stage_flow
 from app.tui.stage.stage_form import StageForm
 from pipeline.options.config import Config
-from pipeline.stages import STAGES, find
-from pipeline.survey import Product
+from pipeline.stages import STAGES, Product, find
 from utils.errors import UsageError
 
 TRAIN = find("train")

@@ -53,7 +53,7 @@ from pipeline.inspection.windows import Excerpt, Window
 from pipeline.planning.remedies import Remedy
 from pipeline.planning.wording import Line
 from pipeline.sources.documents import Document
-from pipeline.survey import Product
+from pipeline.stages import Product
 from tests.support.sink_tools import Sink, Told, each, fill_panel, lines, stack
 from utils.errors import HatcheryError
 

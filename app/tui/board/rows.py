@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from app.jobs.job import ACTIVE, FAILED, Job
-from pipeline.stages import PRODUCTS, STAGES, Stage
-from pipeline.survey import MISSING, Product
+from pipeline.stages import MISSING, PRODUCTS, STAGES, Product, Stage
 
 STEPS = tuple(stage for stage in STAGES if not stage.tool)
 

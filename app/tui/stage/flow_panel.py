@@ -11,8 +11,7 @@ from app.jobs.job import ACTIVE, Job
 from app.tui.stage.stage_flow import Input, Output, inputs, output
 from app.tui.widgets.text import MUTED, joined, mark, plain
 from pipeline.options.config import Config
-from pipeline.stages import Stage
-from pipeline.survey import Product
+from pipeline.stages import Product, Stage
 from utils.units import ago
 
 _MARGIN = 8  # cells

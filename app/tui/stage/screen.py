@@ -20,8 +20,8 @@ from app.tui.stage.flow_panel import FlowPanel
 from app.tui.stage.stage_form import StageForm
 from app.tui.widgets.text import plain
 from pipeline.options.config import Config
-from pipeline.stages import Stage, find
-from pipeline.survey import Product, survey
+from pipeline.stages import Product, Stage, find
+from pipeline.survey import survey
 from utils.errors import HatcheryError
 
 

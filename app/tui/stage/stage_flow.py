@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 from app.tui.forms.command_line import arguments
 from pipeline.options.config import Config
-from pipeline.stages import PRODUCTS, STAGES, Stage
-from pipeline.survey import MISSING, Product
+from pipeline.stages import MISSING, PRODUCTS, STAGES, Product, Stage
 from utils.artefacts import read_manifest
 from utils.errors import HatcheryError
 

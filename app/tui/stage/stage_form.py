@@ -10,8 +10,7 @@ from app.tui.forms.draft import Draft
 from app.tui.forms.field_spec import Field, fields_of
 from app.tui.stage import stage_flow
 from pipeline.options.config import Config
-from pipeline.stages import Stage
-from pipeline.survey import Product
+from pipeline.stages import Product, Stage
 from utils.config import Layer, read_layers
 from utils.errors import HatcheryError
 
