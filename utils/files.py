@@ -70,8 +70,9 @@ class DurableFile:
 
 
 @contextmanager
-def durable_file(path: Path) -> Iterator[DurableFile]:
+def durable_file(path: Path, *, private: bool = False) -> Iterator[DurableFile]:
     """Write `path` all or nothing; on an error the old content stays and the temporary file goes.
+    A `private` one nobody but its owner can read, from its first byte on.
 
     Raises:
         DiskFullError: the disk or quota is full.
@@ -79,6 +80,9 @@ def durable_file(path: Path) -> Iterator[DurableFile]:
     temporary = path.with_name(f".{path.name}{TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if private:
+            temporary.unlink(missing_ok=True)  # one that was left could be open to others
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         with temporary.open("wb") as handle:
             durable = DurableFile(handle)
             yield durable
@@ -93,9 +97,9 @@ def durable_file(path: Path) -> Iterator[DurableFile]:
         raise
 
 
-def write_file(path: Path, data: bytes | str) -> Written:
-    """Durably replace the content of `path`."""
-    with durable_file(path) as out:
+def write_file(path: Path, data: bytes | str, *, private: bool = False) -> Written:
+    """Durably replace the content of `path`; see `durable_file`."""
+    with durable_file(path, private=private) as out:
         out.write(data.encode() if isinstance(data, str) else data)
     return out.written
 

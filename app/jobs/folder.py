@@ -13,10 +13,14 @@ from typing import TypeVar
 import msgspec
 
 from utils.errors import HatcheryError
-from utils.files import write_json
+from utils.files import write_file, write_json
 
 JOB_FOLDER = "HATCHERY_JOB"
 """Environment variable that tells a process which job folder it writes to."""
+
+_KEY = "key"
+KEY_VARIABLE = "HATCHERY_TOKEN"
+"""Environment variable of the key that a server asks for."""
 
 EVENTS, OUTPUT = "events.jsonl", "output.log"
 _RECORD, _BEGAN, _RUN, _EXIT = "job.json", "began.json", "run.json", "exit.json"
@@ -113,6 +117,20 @@ def record_exit(
         ended = Exit(int(code), time.time(), killed, signal)
         with suppress(OSError, HatcheryError):
             write_json(folder / _EXIT, msgspec.to_builtins(ended))
+
+
+def write_key(folder: Path, key: str) -> Path:
+    """Write the key that a server of this job asks for, which nobody but its owner can read."""
+    write_file(folder / _KEY, f"{key}\n", private=True)
+    return folder / _KEY
+
+
+def read_key(folder: Path) -> str | None:
+    """That key, None where there is none."""
+    try:
+        return (folder / _KEY).read_text("utf-8").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def read_record(folder: Path) -> Record | None:

@@ -15,7 +15,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.jobs.folder import JOB_FOLDER, OUTPUT, Record, job_id, record_exit, write_record
+from app.jobs.folder import (
+    JOB_FOLDER,
+    KEY_VARIABLE,
+    OUTPUT,
+    Record,
+    job_id,
+    record_exit,
+    write_key,
+    write_record,
+)
 from app.jobs.job import ACTIVE, Job
 from app.jobs.processes import detach, process_start
 from app.jobs.states import all_jobs, look
@@ -37,11 +46,13 @@ def start(
     queued: bool = False,
     retry_of: str | None = None,
     cwd: Path | None = None,
+    key: str | None = None,
 ) -> Job:
     """Detach `main.py ARGUMENTS` with a new folder under `logs`/jobs and return at once.
 
     It waits until the jobs of the ids `after` are done or, when `queued`, have ended somehow. As
-    `retry_of` another job it stands in for that one.
+    `retry_of` another job it stands in for that one. A `key` that a server shall ask for, or one
+    among the arguments, is in no command line and no record: others of this machine read those.
 
     Raises:
         OSError: the folder or process cannot be made.
@@ -49,11 +60,16 @@ def start(
     folder = _new_folder(logs, stage)
     # Made under a hidden name and shown whole: without its job.json it would pass for a dead job.
     hidden = folder.with_name(f".{folder.name}")
-    argv = [*PROGRAM, *arguments]
+    words, typed = _without_key(arguments)
+    key = typed or key
+    argv = [*PROGRAM, *words]
     process = None
     try:
         hidden.mkdir(parents=True)
         environment = os.environ | {JOB_FOLDER: str(folder.absolute())}
+        if key is not None:
+            environment |= {KEY_VARIABLE: key}
+            write_key(hidden, key)
         process = detach(argv, hidden / OUTPUT, environment, cwd)
         from importlib import metadata  # 10 ms, only to start one
 
@@ -84,6 +100,22 @@ def start(
     # Whoever lives on, as the app does, must collect the child or it stays a zombie.
     threading.Thread(target=process.wait, daemon=True).start()
     return look(folder)
+
+
+def _without_key(arguments: Sequence[str]) -> tuple[list[str], str | None]:
+    """The arguments with `null` for the key of a server, and that key: null takes back one that
+    config.json says, after which a server takes that of its environment."""
+    words, key = list(arguments), None
+    for place, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        if flag not in ("--token", "--serve.token"):
+            continue
+        at = place if equals else place + 1
+        if at < len(words):
+            found = value if equals else words[at]
+            key = found if found != "null" else key
+            words[at] = f"{flag}=null" if equals else "null"
+    return words, key
 
 
 def _new_folder(logs: Path, stage: str) -> Path:

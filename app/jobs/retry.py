@@ -5,6 +5,7 @@ from pathlib import Path
 
 from app.jobs import lifecycle, states
 from app.jobs.dependencies import open_dependencies, stand_in
+from app.jobs.folder import read_key
 from app.jobs.history import last_event
 from app.jobs.job import ACTIVE, Job
 from pipeline import stages
@@ -97,7 +98,10 @@ def start_again(logs: Path, job: Job, command: Sequence[str], *, first: Sequence
         ]
     if first:
         after.append(lifecycle.start(logs, first, first[0], None, after=after, cwd=cwd).id)
-    return lifecycle.start(logs, command, command[0], name, after=after, retry_of=job.id, cwd=cwd)
+    return lifecycle.start(
+        logs, command, command[0], name,
+        after=after, retry_of=job.id, cwd=cwd, key=read_key(job.folder),
+    )  # fmt: skip
 
 
 def _refuse_active(job: Job, now: Job | None) -> None:

@@ -16,12 +16,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from msgspec.structs import replace
+
 from app.jobs.dependencies import own_record, wait_turn
-from app.jobs.folder import EVENTS, JOB_FOLDER, record_exit, record_run
+from app.jobs.folder import (
+    EVENTS,
+    JOB_FOLDER,
+    KEY_VARIABLE,
+    record_exit,
+    record_run,
+    write_key,
+)
 from app.jobs.history import belongs_to_step
 from app.jobs.processes import STOP_SIGNALS
 from app.terminal.event_renderers import EventRenderer, JsonRenderer, TerminalRenderer
-from pipeline.events import Event, Failed, Finished, Started, Warned, to_json
+from pipeline.events import Event, Failed, Finished, ServerReady, Started, Warned, to_json
 from pipeline.options.config import Settings
 from pipeline.stages import Stage
 from utils.errors import ExitCode, HatcheryError, explain_memory, is_out_of_memory
@@ -111,6 +120,9 @@ class JobRenderer(TerminalRenderer):
     def show(self, event: Event) -> None:
         if isinstance(event, Started):
             self._in_run = bool(event.run) and record_run(self._folder, Path(event.run))
+        if isinstance(event, ServerReady) and event.token is not None:
+            self._keep_key(event, event.token)
+            return
         try:
             if self._lost:
                 lost = Warned(f"{self._lost:,} events could not be recorded: disk full.")
@@ -125,6 +137,20 @@ class JobRenderer(TerminalRenderer):
             if error.errno != errno.ENOSPC:
                 raise
             self._lost += 1
+
+    def _keep_key(self, event: ServerReady, key: str) -> None:
+        """Show what a server says without its key, and where that is: others may read the log."""
+        try:
+            path = write_key(self._folder, key)
+        except (OSError, HatcheryError) as error:
+            note = Warned(f"The key of the server could not be kept: {error}.",
+                          remedy=f"Choose one: {KEY_VARIABLE}.")  # fmt: skip
+        else:
+            note = Warned(f"The key of the server is in {path}, which only you can read.",
+                          remedy=f"Give it to programs as {KEY_VARIABLE}; in a browser the address "
+                          "ends with /#token= and the key.")  # fmt: skip
+        self.show(replace(event, token=None))
+        self.show(note)
 
     def close(self) -> None:
         super().close()

@@ -6,24 +6,35 @@ connect: the host name must be one that no foreign name server answers for, and 
 """
 
 import asyncio
+import html
 import ipaddress
 import secrets
 import shlex
 import socket
 import sys
 import threading
+import time
 import webbrowser
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from string import Template
 from urllib.parse import urlsplit
 
 import textual_serve.server
 from aiohttp import web
+from textual_serve.app_service import AppService
+from textual_serve.server import to_int
+
+from utils.errors import HatcheryError
+from utils.files import write_file
 
 _PAGE = Template(Path(__file__).with_name("page.html").read_text("utf-8"))
 _MAIN = Path(__file__).parents[2] / "main.py"
-_PATIENCE = 3  # seconds that open pages have to end at Ctrl-C
+_PATIENCE = 3  # seconds that open pages have to end at Ctrl-C, and the app of a page that is gone
+_HEARTBEAT_SECONDS = 15
+_WIDTHS, _HEIGHTS = (20, 500), (6, 300)  # cells
+_REDIRECT_SECONDS = 30.0  # that the browser has to read the file which leads to the page
 _HEADERS = {
     # Nothing is loaded from elsewhere, and no other page frames this one.
     "Content-Security-Policy": "default-src 'self'; script-src 'self' 'nonce-{nonce}'; "
@@ -59,6 +70,41 @@ def known_name(host: str) -> bool:
     return True
 
 
+def bounded(width: int, height: int) -> tuple[int, int]:
+    """The size of a terminal that a page asks for, in cells, within what a screen can have: every
+    cell of it costs the app memory."""
+    (least, most), (lowest, highest) = _WIDTHS, _HEIGHTS
+    return min(max(width, least), most), min(max(height, lowest), highest)
+
+
+async def _close(page: web.WebSocketResponse) -> None:
+    await page.close()
+
+
+class PageApp(AppService):
+    """The app process of one open page."""
+
+    async def start(self, width: int, height: int) -> None:
+        """Start it in a terminal of that size, bounded."""
+        await super().start(*bounded(width, height))
+
+    async def set_terminal_size(self, width: int, height: int) -> None:
+        """Change its size, bounded."""
+        await super().set_terminal_size(*bounded(int(width), int(height)))
+
+    async def stop(self) -> None:
+        """Ask it to end; one that does not is ended."""
+        process = self._process
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                await super().stop()
+        if process is not None:
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    process.kill()
+            await process.wait()
+
+
 class Server(textual_serve.server.Server):
     """The app behind `listening`, until Ctrl-C."""
 
@@ -72,13 +118,35 @@ class Server(textual_serve.server.Server):
         self._token = secrets.token_urlsafe(24)
         self._cookie = f"hatchery_{port}"
         shown = f"[{host}]" if ":" in host else host
+        # Neither in /tmp nor hidden: browsers in a sandbox would not see it.
+        self._redirect = Path.cwd() / f"open_hatchery_{port}.html"
         self.url = f"http://{shown}:{port}/?token={self._token}"
 
     def run(self, *, browser: bool) -> None:
         """Serve until SIGINT or SIGTERM."""
         if browser:
-            threading.Thread(target=webbrowser.open, args=(self.url,), daemon=True).start()
-        web.run_app(self.application(), sock=self._socket, print=None, shutdown_timeout=1)
+            threading.Thread(target=self._open_browser, daemon=True).start()
+        try:
+            web.run_app(self.application(), sock=self._socket, print=None, shutdown_timeout=1)
+        finally:
+            self._leave_no_redirect()
+
+    def _open_browser(self) -> None:
+        """Open the page by way of a file that only its owner can read: the command line of a
+        browser, which all users of a machine can see, has no token in it."""
+        target = html.escape(self.url, quote=True)
+        page = f'<meta http-equiv="refresh" content="0; url={target}"><a href="{target}">open</a>'
+        try:
+            write_file(self._redirect, page, private=True)
+        except (OSError, HatcheryError):
+            return  # the address was printed
+        webbrowser.open(self._redirect.as_uri())
+        time.sleep(_REDIRECT_SECONDS)
+        self._leave_no_redirect()
+
+    def _leave_no_redirect(self) -> None:
+        with suppress(OSError):
+            self._redirect.unlink(missing_ok=True)
 
     def application(self) -> web.Application:
         """The routes behind the guard."""
@@ -95,7 +163,24 @@ class Server(textual_serve.server.Server):
         assert task is not None
         self._sessions.add(task)
         task.add_done_callback(self._sessions.discard)
-        return await self.handle_websocket(request)
+        page = web.WebSocketResponse(heartbeat=_HEARTBEAT_SECONDS)
+        await page.prepare(request)
+        app = PageApp(
+            self.command,
+            write_bytes=page.send_bytes,
+            write_str=page.send_str,
+            close=lambda: _close(page),
+            download_manager=self.download_manager,
+        )
+        size = [to_int(request.query.get(name, ""), 0) for name in ("width", "height")]
+        try:
+            await app.start(*size)
+            await self._process_messages(page, app)
+        except asyncio.CancelledError:
+            await page.close()
+        finally:
+            await app.stop()
+        return page
 
     async def _end_sessions(self, _: web.Application) -> None:
         for task in self._sessions:

@@ -100,7 +100,8 @@ class ServeOptions(LoadOptions):
     token: str | None = Field(
         None,
         min_length=8,
-        description="What clients send as API key; default: HATCHERY_TOKEN, else a new one",
+        description="What clients send as API key; typed here, other users of the machine can see "
+        "it; default: HATCHERY_TOKEN, else a new one",
     )
     open: bool = Field(False, description="Ask for no token; on this machine's own address only")
     allowed_origins: list[Origin] | None = Field(

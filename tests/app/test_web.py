@@ -17,7 +17,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
 from app.web.command import loopback
-from app.web.server import Server, known_name, listen
+from app.web.server import Server, bounded, known_name, listen
 from tests.support.browser import CHROMIUM, PATIENCE, page
 from tests.support.run_folders import finished_run
 
@@ -188,3 +188,87 @@ def test_an_answer_is_sent_at_once() -> None:
     asyncio.run(ask())
     assert found
     assert found[0] != 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [
+        ((80, 24), (80, 24)),
+        ((99999, 99999), (500, 300)),
+        ((10**30, 1), (500, 6)),
+        ((0, 0), (20, 6)),
+        ((-5, 40), (20, 40)),
+    ],
+)
+def test_a_page_gets_a_terminal_that_a_screen_can_have(
+    asked: tuple[int, int], given: tuple[int, int]
+) -> None:
+    assert bounded(*asked) == given
+
+
+STUBBORN = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open("began", "w").write(f"{os.getpid()} {os.environ['COLUMNS']} {os.environ['ROWS']}")
+sys.stdout.write("__GANGLION__\\n"); sys.stdout.flush()
+while True: time.sleep(1)
+"""
+
+
+def test_the_app_ends_with_its_page_however_busy_it_is(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("stubborn.py").write_text(STUBBORN)
+    monkeypatch.setattr("app.web.server._PATIENCE", 0.5)
+
+    async def open_and_leave() -> int:
+        listening = listen("127.0.0.1", 0)
+        server = Server(listening)
+        server.command = f"exec {sys.executable} stubborn.py"
+        async with TestClient(TestServer(server.application())) as client:
+            token = URL(server.url).query["token"]
+            await client.get(f"/?token={token}")
+            page = await client.ws_connect("/ws?width=99999&height=99999")
+            while not Path("began").exists() or not Path("began").read_text():
+                await asyncio.sleep(0.02)
+            pid, width, height = map(int, Path("began").read_text().split())
+            assert (width, height) == (500, 300)
+            await page.close()
+            while _is_there(pid):
+                await asyncio.sleep(0.02)
+        listening.close()
+        return pid
+
+    assert asyncio.run(open_and_leave()) > 0
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_the_browsers_command_line_has_no_token(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[str, int, str]] = []
+
+    def look(address: str) -> bool:
+        path = Path(URL(address).path)
+        opened.append((address, path.stat().st_mode & 0o777, path.read_text()))
+        return True
+
+    monkeypatch.setattr("webbrowser.open", look)
+    monkeypatch.setattr("app.web.server._REDIRECT_SECONDS", 0.0)
+    listening = listen("127.0.0.1", 0)
+    server = Server(listening)
+    server._open_browser()
+    listening.close()
+    [(address, mode, text)] = opened
+    token = URL(server.url).query["token"]
+    assert token not in address
+    assert mode == 0o600
+    assert server.url in text
+    assert not list(workspace.iterdir())

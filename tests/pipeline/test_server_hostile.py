@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.hostile import strings
-from tests.support.server_runner import COUNTING, NEW, Served, make_runs, serving
+from tests.support.server_runner import COUNTING, NEW, Served, make_runs, serving, until
 
 MAX_BODY = 100_000
 _OK = {"model": COUNTING, "max_tokens": 1}
@@ -221,3 +221,31 @@ def test_a_body_longer_than_allowed_is_refused_before_it_is_read(served: Served)
         for _ in range(4):
             connection.sendall(b"8000\r\n" + b"x" * 0x8000 + b"\r\n")
         assert connection.recv(12) == b"HTTP/1.1 413"
+
+
+def test_clients_that_hang_up_are_no_failures_of_the_server(served: Served) -> None:
+    """Before their body is whole, while they wait, and in the middle of a stream."""
+    body = {"model": COUNTING, "prompt": ["0"] * 4, "max_tokens": 240}
+    for stream in (True, False):
+        whole = served.request(body | {"stream": stream})
+        for sent in (whole[:-20], whole[: whole.index(b"\r\n\r\n") + 4], whole):
+            for wait in (False, True):
+                with served.connect() as connection:
+                    connection.sendall(sent)
+                    if wait and sent == whole and stream:
+                        connection.recv(64)
+    until(lambda: served.metric("hatchery_rows") == 0)
+    codes = _counted_codes(served)
+    until(lambda: _counted_codes(served).get("499", 0) >= 8)
+    assert "503" not in codes
+    assert "500" not in codes
+
+
+def _counted_codes(served: Served) -> dict[str, float]:
+    """How many answers were counted, by their code."""
+    found: dict[str, float] = {}
+    for line in served.raw("/metrics")[2].decode().splitlines():
+        if line.startswith("hatchery_requests_total{") and "completions" in line:
+            code = line.split('code="')[1].split('"')[0]
+            found[code] = found.get(code, 0) + float(line.rsplit(" ", 1)[1])
+    return found

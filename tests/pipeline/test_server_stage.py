@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from app.jobs import lifecycle, states
-from app.jobs.history import EventReader
+from app.jobs import lifecycle, retry, states
+from app.jobs.history import EventReader, last_event
+from app.jobs.job import ACTIVE
 from app.jobs.processes import process_start
 from pipeline.events import Event, Finished, ServerReady, Started
 from pipeline.options.config import ServeOptions
@@ -227,3 +228,70 @@ def test_all_sites_may_ask_only_with_a_token() -> None:
     assert choose_token(options(allowed_origins=["*"]), "environment") == ("environment", False)
     with pytest.raises(UsageError, match="Every page"):
         choose_token(options(allowed_origins=["*"], open=True), None)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--token", "a secret of mine"],
+        ["--token=a secret of mine"],
+        ["--serve.token", "a secret of mine"],
+        ["--serve.token=a secret of mine"],
+        [],
+    ],
+)
+def test_the_key_of_a_detached_server_is_where_only_its_owner_can_read(
+    workspace: Path, words: list[str]
+) -> None:
+    make_runs(workspace)
+    logs = workspace / "logs"
+    job = lifecycle.start(logs, ["serve", "--port", "0", "--device", "cpu", *words], "serve", "s")
+    try:
+        key = _key_that_works(job.folder)
+        if words:
+            assert key == "a secret of mine"
+        _nothing_else_holds(job.folder, key)
+        lifecycle.interrupt(job)
+        until(lambda: states.look(job.folder).state not in ACTIVE)
+        _nothing_else_holds(job.folder, key)
+        again = retry.start_again(logs, states.look(job.folder), retry.command_of(job))
+        try:
+            assert _key_that_works(again.folder) == key
+            _nothing_else_holds(again.folder, key)
+        finally:
+            lifecycle.interrupt(again)
+            until(lambda: states.look(again.folder).state not in ACTIVE)
+    finally:
+        if states.look(job.folder).state in ACTIVE:
+            lifecycle.kill(job)
+
+
+def _key_that_works(folder: Path) -> str:
+    """The key in a job's folder, with which its server answers."""
+    found: list[ServerReady] = []
+
+    def ready() -> bool:
+        event = last_event(folder, ServerReady)
+        found.extend([event] if event is not None else [])
+        return bool(found)
+
+    until(ready)
+    until((folder / "key").exists)
+    assert (folder / "key").stat().st_mode & 0o777 == 0o600
+    key = (folder / "key").read_text().strip()
+    connection = HTTPConnection(found[0].url.removeprefix("http://"), timeout=60)
+    connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {key}"})
+    assert connection.getresponse().status == 200
+    connection.close()
+    return key
+
+
+def _nothing_else_holds(folder: Path, key: str) -> None:
+    """No other file of the job and no command line."""
+    for path in folder.iterdir():
+        assert path.name == "key" or key not in path.read_text("utf-8"), path
+    record = states.look(folder).record
+    assert record is not None
+    command = Path(f"/proc/{record.pid}/cmdline")
+    if command.exists():
+        assert key.encode() not in command.read_bytes()

@@ -260,3 +260,19 @@ def test_a_folder_that_fails_to_flush_is_not_passed_over(
     monkeypatch.setattr(os, "fsync", failing)
     with pytest.raises(OSError, match="Input/output"):
         files.sync_folder(workspace)
+
+
+@pytest.mark.parametrize("left", [None, 0o644, 0o666])
+@pytest.mark.parametrize("mask", [0, 0o022, 0o077])
+def test_a_private_file_is_its_owners_alone(workspace: Path, left: int | None, mask: int) -> None:
+    target = workspace / "key"
+    if left is not None:  # by an earlier writer that was killed, and an older file
+        for path in (target, workspace / ".key.tmp"):
+            path.write_text("old")
+            path.chmod(left)
+    before = os.umask(mask)
+    try:
+        write_file(target, "secret", private=True)
+    finally:
+        os.umask(before)
+    assert (target.read_text(), target.stat().st_mode & 0o777) == ("secret", 0o600)
