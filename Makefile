@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 TEST := $(RUN) -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: demo app web quick test check bench pictures browser
+.PHONY: demo map app web quick test check bench pictures browser
 
 # The first target is what a newcomer types.
 demo: $(STAMP)
@@ -34,6 +34,10 @@ check: $(STAMP) browser
 
 bench: $(STAMP)
 	for name in cleaning training time_to_loss generation app; do $(RUN) benchmarks/$$name.py || exit 1; done
+
+# What each module is for, by its own first line.
+map:
+	@$(PYTHON) -c 'import ast, pathlib; [print(f"{path!s:44}", ast.get_docstring(ast.parse(path.read_text("utf-8"))).splitlines()[0]) for layer in ("app", "pipeline", "model", "utils") for path in sorted(pathlib.Path(layer).rglob("*.py"))]'
 
 # The pictures of the README, from a real session in a workspace where quickstart has run.
 pictures: $(STAMP)

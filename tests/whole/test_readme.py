@@ -17,3 +17,14 @@ def test_every_make_target_it_names_exists() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     for target in set(re.findall(r"`?make ([a-z]+)", README)) - {"sure"}:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_every_file_that_the_architecture_page_names_exists() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    named = set(re.findall(r"`((?:app|pipeline|model|utils|tests)/[\w/.]+)`", text))
+    assert len(named) > 40
+    assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
+def test_the_readme_is_read_in_one_sitting() -> None:
+    assert len(README.splitlines()) <= 200
