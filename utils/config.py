@@ -23,6 +23,9 @@ Model = TypeVar("Model", bound=BaseModel)
 COMMAND_LINE = "the command line"
 # Keys that set many others of their section, which therefore starts anew where they are given.
 STARTING_ANEW = ("preset", "depth")
+# Keys that ask for the same thing in two ways: the second is meant only where the first is not
+# given, so a layer that gives the second alone forgets the first of weaker layers.
+ALTERNATIVES = (("max_steps", "epochs"),)
 
 
 class Layer(NamedTuple):
@@ -75,7 +78,7 @@ def merge(layers: Iterable[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
     """All layers in one, and the origin of each dotted path.
 
     A section that names a preset or depth starts anew: what weaker layers said in it would
-    otherwise override what was just asked for.
+    otherwise override what was just asked for. Of `ALTERNATIVES` the strongest layer decides.
     """
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -91,6 +94,9 @@ def _overlay(
         below.clear()
         for forgotten in [name for name in origins if path and name.startswith(path)]:
             del origins[forgotten]
+    for first, second in ALTERNATIVES:
+        if second in above and first not in above and below.pop(first, None) is not None:
+            del origins[f"{path}{first}"]
     for key, value in above.items():
         dotted = f"{path}{key}"
         origins[dotted] = origin

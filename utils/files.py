@@ -14,6 +14,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -175,6 +176,14 @@ def require_space(path: Path, needed: int) -> None:
             found=f"{human_bytes(free)} free on that disk",
             remedy="free some room, or choose another folder in the paths section of config.json",
         )
+
+
+def unique_name(folder: Path, name: str) -> Path:
+    """`name` in `folder`, or where that is taken the first free one of NAME.2, NAME.3 ...; a
+    suffix stays at the end."""
+    stem, suffix = Path(name).stem, Path(name).suffix
+    names = chain([name], (f"{stem}.{number}{suffix}" for number in count(2)))
+    return next(folder / each for each in names if not os.path.lexists(folder / each))
 
 
 def existing_parent(path: Path) -> Path:

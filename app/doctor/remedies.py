@@ -13,7 +13,8 @@ from app.commands.flags import section_model
 from app.jobs.job import Job
 from app.jobs.retry import command_again, command_of, run_folder, stage_of
 from pipeline.events import Failed
-from pipeline.options.config import Config
+from pipeline.options.config import Config, TrainOptions
+from pipeline.runs.record import read_record, recorded_options
 from pipeline.stages import STAGES, Stage
 from utils.errors import HatcheryError
 from utils.units import human_bytes
@@ -64,6 +65,20 @@ class Case(NamedTuple):
     config: Config | None
     run: Path | None
     failed: Failed | None
+
+    @property
+    def training(self) -> TrainOptions | None:
+        """The settings that a training had: a run that goes on has its own, where not typed."""
+        if self.config is None:
+            return None
+        options, run = self.config.train, self.run
+        if run is None or options.resume is None:
+            return options
+        home = Path(self.job.record.cwd) if self.job.record else Path()
+        try:
+            return recorded_options(home / run, read_record(home / run))
+        except HatcheryError:
+            return options
 
     def again(self, *more: str) -> tuple[str, ...]:
         """The command, going on where it stopped, with `more`."""
@@ -172,8 +187,8 @@ _LESS: tuple[tuple[str, int, int, str], ...] = (
 
 
 def _memory(case: Case) -> Iterator[Remedy]:
-    if case.config is not None and case.stage.command == "train":
-        yield from _smaller_training(case, case.config)
+    if case.config is not None and case.training and case.stage.command == "train":
+        yield from _smaller_training(case, case.config, case.training)
         return
     for name, by, least, why in _LESS:
         value = getattr(_options(case), name, None)
@@ -183,23 +198,23 @@ def _memory(case: Case) -> Iterator[Remedy]:
             yield Remedy(f"Run it with {flag} {less}", f"{why}; it was {value:,}", command)
 
 
-def _smaller_training(case: Case, config: Config) -> Iterator[Remedy]:
+def _smaller_training(case: Case, config: Config, options: TrainOptions) -> Iterator[Remedy]:
     checkpointing = "--gradient-checkpointing"
     why = "it keeps less for the backward pass, and takes about a third longer"
-    if not config.train.gradient_checkpointing and case.run is not None:
+    if not options.gradient_checkpointing and case.run is not None:
         yield Remedy("Go on with gradient checkpointing", why, case.again(checkpointing))
-    batch, parts = config.train.batch_size, config.train.gradient_accumulation_steps
-    if batch > 1:
-        half, more = str(batch // 2), str(parts * (batch // (batch // 2)))
+    if smaller := options.smaller_batches():
+        batch, parts = map(str, smaller)
+        flags = ("--batch-size", batch, "--gradient-accumulation-steps", parts)
         yield Remedy(
-            f"Half the batch: {half} windows, {more} times per step",
-            "learns the same per step" + (", but in a new run" if case.run else ""),
-            case.anew("--batch-size", half, "--gradient-accumulation-steps", more),
+            f"Smaller batches: {batch} windows, {parts} times per step",
+            "learns the same per step",
+            case.again(*flags) if case.run else case.anew(*flags),
         )
-    if not config.train.gradient_checkpointing and case.run is None:
+    if not options.gradient_checkpointing and case.run is None:
         yield Remedy("Gradient checkpointing", why, case.again(checkpointing))
-    if smaller := _smaller_model(case, config):
-        yield smaller
+    if model := _smaller_model(case, config):
+        yield model
 
 
 def _smaller_model(case: Case, config: Config) -> Remedy | None:
@@ -229,10 +244,10 @@ def _smaller_model(case: Case, config: Config) -> Remedy | None:
 
 
 def _nan(case: Case) -> Iterator[Remedy]:
-    if case.config is None or case.stage.command != "train":
+    options, go_on = case.training, "Go on" if case.run else "Begin again"
+    if options is None or case.stage.command != "train":
         yield from _general(case)
         return
-    options, go_on = case.config.train, "Go on" if case.run else "Begin again"
     rates = {"--learning-rate": options.learning_rate}
     if options.optimizer == "muon":
         rates["--matrix-learning-rate"] = options.matrix_learning_rate

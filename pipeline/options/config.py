@@ -109,6 +109,13 @@ class TrainOptions(Options):
     sample_prompt: str = Field("", description="What the samples continue; empty: a new document")
     tensorboard: bool = Field(True, description="Write TensorBoard files to logs/tensorboard")
 
+    def smaller_batches(self) -> tuple[int, int] | None:
+        """The next smaller batch size with more accumulation that gives the same windows per
+        step; None where a batch is one window."""
+        batch = self.batch_size
+        by = next((n for n in range(2, batch + 1) if batch % n == 0), None)
+        return None if by is None else (batch // by, self.gradient_accumulation_steps * by)
+
 
 class QuickstartOptions(Options):
     """Raise a first model from Python's own library, every stage in one go."""

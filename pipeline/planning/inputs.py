@@ -12,10 +12,11 @@ from pipeline.options.config import Config, TrainOptions, Typed
 from pipeline.planning.estimate import Corpus, Estimate, estimate
 from pipeline.planning.target import Target, find_target
 from pipeline.runs import folders
+from pipeline.runs.damaged import is_step
 from pipeline.runs.record import read_record
 from pipeline.tokens.token_set import TokenSet
-from pipeline.train.setup import open_inputs, settings_to_resume
-from utils.errors import UsageError
+from pipeline.train.resume import place_to_resume, settings_to_resume
+from pipeline.train.setup import open_inputs
 
 
 class Inputs(NamedTuple):
@@ -52,7 +53,7 @@ def read_inputs(config: Config, typed: Typed) -> Inputs:
     options, steps_done = config.train, 0
     if options.resume is not None:
         run, steps_done = _run_to_resume(config, options)
-        options, model = settings_to_resume(config, options, read_record(run), typed)
+        options, model = settings_to_resume(config, options, run, read_record(run), typed)
         config = config.model_copy(update={"model": model})
         options = options.model_copy(update={"init_from": None})  # it has weights of its own now
     model, data, _ = open_inputs(config, options, typed, check="sizes")
@@ -73,20 +74,6 @@ def _corpus(config: Config, data: TokenSet) -> Corpus:
 
 def _run_to_resume(config: Config, options: TrainOptions) -> tuple[Path, int]:
     """The run that --resume names, and the steps it has done."""
-    assert options.resume is not None
-    folder = Path(options.resume)
-    if options.resume == "auto":
-        folder = folders.find_run(config.paths.checkpoints_dir, options.name)
-    elif not folder.exists():
-        folder = folders.find_run(config.paths.checkpoints_dir, options.resume)
-    folder = folders.followed(folder)
-    folder = folder.resolve() if folder.is_symlink() else folder
-    if (folder.parent / "run.json").is_file():
-        return folder.parent, folders.step_of(folder)
-    saved = folders.step_folders(folder)
-    if not saved:
-        raise UsageError(
-            f"{folder} has no checkpoint to go on from.",
-            remedy="give a run under checkpoints/, or --resume auto",
-        )
-    return folder, folders.step_of(saved[-1])
+    run, named = place_to_resume(config, options)
+    checkpoints = [named] if named is not None else folders.step_folders(run)
+    return run, max((folders.step_of(c) for c in checkpoints if is_step(c)), default=0)

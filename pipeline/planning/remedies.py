@@ -11,7 +11,10 @@ from utils.units import human_bytes, human_count
 
 _SIZES = ("1B", "760M", "350M", "125M", "small", "mini", "tiny")
 # What a run that goes on may still change.
-_FREE = {"train.max_steps", "train.gradient_checkpointing", "train.keep_checkpoints"}
+_FREE = {
+    *("train.max_steps", "train.gradient_checkpointing", "train.keep_checkpoints"),
+    *("train.batch_size", "train.gradient_accumulation_steps"),  # their product stays the same
+}
 
 
 class Remedy(NamedTuple):

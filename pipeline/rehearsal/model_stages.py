@@ -117,7 +117,7 @@ def _opened(rehearsal: Rehearsal, folder: Path) -> Setup:
 
     Raises:
         NotTriedError: the sample fills no window, though all the text would.
-        UsageError, RefusedError: see `pipeline.train.setup.prepare_run`.
+        UsageError, RefusedError: see `pipeline.train.setup.begin_run`.
     """
     config, options = _settings(rehearsal, folder), rehearsal.config.train
     try:

@@ -76,11 +76,10 @@ def _redirect(run: Path, deleted: Path) -> None:
     successors = {"best": min(scored)[1] if scored else None, "latest": left[-1] if left else None}
     for which in _LINKS:
         link = run / f"checkpoint_{which}"
-        if folders.followed(link) != deleted:
+        if link == deleted or folders.followed(link) != deleted:
             continue
         successor = successors[which]
         if successor is not None and is_step(deleted):
             folders.point(run, which, successor)
         else:
-            link.unlink()
-            sync_folder(run)
+            folders.remove_link(run, which)

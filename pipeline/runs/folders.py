@@ -1,9 +1,12 @@
 """Run folders: their names, the checkpoints in them, which is latest and best, which may go.
 
 `checkpoint_latest` and `checkpoint_best` are links to step folders, replaced in one rename; on a
-file system without symbolic links, files that hold the folder's name.
+file system without symbolic links, files that hold the folder's name. Programs that copy links as
+what they point to (scp -r, zip, a USB stick) leave copies of step folders, which are understood
+and become links again when the run goes on.
 """
 
+import json
 import re
 import shutil
 import time
@@ -11,15 +14,17 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
-from utils.artefacts import MANIFEST, recover, verify
-from utils.errors import RefusedError, UsageError
-from utils.files import TEMPORARY, UNSUPPORTED, sync_folder, write_file
+from utils.artefacts import MANIFEST, read_manifest, recover, verify
+from utils.errors import HatcheryError, RefusedError, UsageError
+from utils.files import TEMPORARY, sync_folder, unique_name, write_file
 
 _STEP = re.compile(r"checkpoint_step_(\d+)$")
 _DATED = r"run(_\d+){5}"
 _UNSAFE_NAME = re.compile(r"[^A-Za-z0-9._-]")
 _SAVE_REQUEST = "save_now"
-_LINKS = ("checkpoint_best", "checkpoint_latest")
+_WHICH = ("best", "latest")
+_LINKS = tuple(f"checkpoint_{which}" for which in _WHICH)
+_DELETED = ".deleted_"
 _LONGEST_NAME = 64  # bytes of a file that stands for a link
 
 
@@ -56,12 +61,13 @@ def _numbered(stem: str) -> Iterator[str]:
 
 def runs(checkpoints_dir: Path) -> list[Path]:
     """Run folders that hold a checkpoint, newest first."""
-    found = [path for path in checkpoints_dir.glob("*") if path.is_dir() and step_folders(path)]
-    return sorted(found, key=_last_written, reverse=True)
+    saved = {path: [*step_folders(path), *copies(path)] for path in checkpoints_dir.glob("*")}
+    found = [path for path in saved if path.is_dir() and saved[path]]
+    return sorted(found, key=lambda run: _last_written(saved[run]), reverse=True)
 
 
-def _last_written(run: Path) -> float:
-    return max((path.stat().st_mtime for path in step_folders(run)), default=0.0)
+def _last_written(checkpoints: list[Path]) -> float:
+    return max(path.stat().st_mtime for path in checkpoints)
 
 
 def step_folders(run: Path) -> list[Path]:
@@ -86,19 +92,68 @@ def step_of(checkpoint: Path) -> int:
 
 
 def point(run: Path, which: str, checkpoint: Path) -> None:
-    """Make checkpoint_<which> a link to `checkpoint`, in one rename."""
+    """Make checkpoint_<which> a link to `checkpoint`, in one rename; where there are no links, a
+    file with its name."""
     link = run / f"checkpoint_{which}"
     temporary = run / f".{link.name}{TEMPORARY}"
     temporary.unlink(missing_ok=True)
+    replaced = _hide(link) if _is_copy(link) else None
     try:
         temporary.symlink_to(checkpoint.name)
-    except OSError as error:
-        if error.errno not in UNSUPPORTED:
-            raise
+    except OSError:  # file systems without links answer this in many ways; others refuse files too
         write_file(link, f"{checkpoint.name}\n")
-        return
-    temporary.replace(link)
+    else:
+        temporary.replace(link)
+        sync_folder(run)
+    if replaced is not None:
+        shutil.rmtree(replaced)
+
+
+def remove_link(run: Path, which: str) -> None:
+    """Take checkpoint_<which> away, whatever form it has."""
+    link = run / f"checkpoint_{which}"
+    if _is_copy(link):
+        shutil.rmtree(_hide(link))
+    else:
+        link.unlink()
     sync_folder(run)
+
+
+def restore_links(run: Path) -> None:
+    """Make links again of what copying has made of them; a copy without its original becomes the
+    step folder that it was. The caller holds the lock of `run`.
+
+    Raises:
+        RefusedError: such a copy is damaged.
+    """
+    for which in _WHICH:
+        link = run / f"checkpoint_{which}"
+        if not _is_copy(link):
+            continue
+        original = followed(link)
+        if original == link:
+            verify(link)
+            original = step_folder(run, json.loads((link / "state.json").read_bytes())["step"])
+            if original.exists():  # of another attempt, or damaged
+                original.replace(unique_name(run, f"{original.name}.corrupt"))
+            link.replace(original)
+        point(run, which, original)
+
+
+def copies(run: Path) -> list[Path]:
+    """Links of a run that have become folders of their own."""
+    return [run / name for name in _LINKS if _is_copy(run / name)]
+
+
+def _is_copy(path: Path) -> bool:
+    """Whether a link has become a folder of ours; older layouts have folders of that name too."""
+    return path.name in _LINKS and not path.is_symlink() and (path / MANIFEST).is_file()
+
+
+def _hide(path: Path) -> Path:
+    """Rename a folder that is to be deleted: half-deleted it must not look like a checkpoint."""
+    hidden = unique_name(path.parent, f"{_DELETED}{path.name}")
+    return path.replace(hidden)
 
 
 def is_link(path: Path) -> bool:
@@ -107,13 +162,28 @@ def is_link(path: Path) -> bool:
 
 
 def followed(path: Path) -> Path:
-    """What `path` stands for where it is a link, there or not; otherwise `path` itself."""
+    """What `path` stands for where it is a link in any form, there or not; otherwise itself."""
     if path.is_symlink():
         return path.parent / path.readlink()
     if path.name in _LINKS and path.is_file() and path.stat().st_size <= _LONGEST_NAME:
         name = path.read_text(errors="replace").strip()
         return path.with_name(name) if _STEP.match(name) else path
-    return path
+    return _original(path) if _is_copy(path) else path
+
+
+def _original(copy: Path) -> Path:
+    """The step folder beside `copy` with the same content; without one, the copy itself."""
+    content = _fingerprint(copy)
+    same = (p for p in step_folders(copy.parent) if content and _fingerprint(p) == content)
+    return next(same, copy)
+
+
+def _fingerprint(checkpoint: Path) -> str:
+    try:
+        manifest = read_manifest(checkpoint)
+    except HatcheryError:
+        return ""
+    return "" if manifest is None else manifest.fingerprint
 
 
 def pointed(run: Path, which: str) -> Path | None:
@@ -124,14 +194,14 @@ def pointed(run: Path, which: str) -> Path | None:
 
 
 def prune(run: Path, keep: int) -> list[Path]:
-    """Delete all step checkpoints but the newest `keep`, the best and the latest."""
-    safe = {pointed(run, "best"), pointed(run, "latest")}
+    """Delete all step checkpoints but the newest `keep`, the best and the latest, and what a kill
+    has left of an earlier deletion."""
+    safe = {pointed(run, which) for which in _WHICH}
     outdated = [path for path in step_folders(run)[:-keep] if path not in safe]
+    for leftover in run.glob(f"{_DELETED}*"):
+        shutil.rmtree(leftover)
     for path in outdated:
-        # Renamed first: a half-deleted folder must not look like a checkpoint.
-        hidden = path.with_name(f".deleted_{path.name}")
-        path.replace(hidden)
-        shutil.rmtree(hidden)
+        shutil.rmtree(_hide(path))
     return outdated
 
 
@@ -173,8 +243,7 @@ def newest_intact(run: Path, *, skip_corrupt: bool) -> tuple[Path, list[str]]:
                     remedy="{} sets it aside and goes on from the one before it",
                     commands=[("train", "--resume", "auto", "--name", run.name)],
                 ) from error
-            aside = checkpoint.with_name(f"{checkpoint.name}.corrupt")
-            checkpoint.replace(aside)
+            aside = checkpoint.replace(unique_name(run, f"{checkpoint.name}.corrupt"))
             notes.append(f"{error.problem} It was set aside as {aside.name}.")
         else:
             return checkpoint, notes

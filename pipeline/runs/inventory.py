@@ -3,7 +3,6 @@
 Looks at names, links and small JSON files only; weights are not read and torch is not imported.
 """
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.runs import folders, pretrained
+from pipeline.runs.record import state_of
 from utils.errors import UsageError
 
 LOOSE = "(no run)"
@@ -105,7 +105,7 @@ def checkpoints_in(run: Path) -> tuple[Checkpoint, ...]:
 
 def val_loss_of(checkpoint: Path) -> float | None:
     """The recorded validation loss of a checkpoint, nats per token."""
-    return _val_loss(_state(checkpoint))
+    return _val_loss(state_of(checkpoint))
 
 
 def resolve(where: str, checkpoints_dir: Path) -> Checkpoint:
@@ -229,7 +229,7 @@ def _described(entries: Sequence[Path], run: str) -> Iterator[Checkpoint]:
             modified = path.stat().st_mtime
         except FileNotFoundError:
             continue  # deleted while we looked
-        state = _state(entry)
+        state = state_of(entry)
         stem = entry.stem if entry.is_file() else entry.name
         step = state["step"] if isinstance(state.get("step"), int) else _step(stem)
         words = re.split(r"[^a-z]", stem)
@@ -244,16 +244,6 @@ def _described(entries: Sequence[Path], run: str) -> Iterator[Checkpoint]:
             best="best" in words,
             latest="latest" in words,
         )
-
-
-def _state(folder: Path) -> dict[str, Any]:
-    """state.json of a checkpoint of ours; empty where there is none or it is damaged, which
-    loading will say."""
-    try:
-        found = json.loads((folder / "state.json").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _val_loss(state: dict[str, Any]) -> float | None:

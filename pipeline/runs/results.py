@@ -6,7 +6,6 @@ read and torch is not imported. Whatever cannot be read is absent, never an erro
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from model.config import ModelConfig, parameter_count
-from pipeline.runs.record import RunRecord, read_record
+from pipeline.runs.record import RunRecord, read_record, state_of
 from pipeline.runs.validations import Curve, Point
 from utils.artefacts import read_manifest
 from utils.errors import HatcheryError
@@ -133,13 +132,9 @@ def parameters_of(model: dict[str, Any]) -> int | None:
 
 
 def newest_state(run: Path) -> dict[str, Any]:
-    """state.json of the newest checkpoint that has one."""
+    """state.json of the newest checkpoint that has an intact one."""
     for folder in sorted(run.glob("checkpoint_step_*"), key=lambda p: (len(p.name), p.name))[::-1]:
-        try:
-            state = json.loads((folder / "state.json").read_bytes())
-        except (OSError, ValueError):
-            continue
-        if isinstance(state, dict):
+        if state := state_of(folder):
             return state
     return {}
 

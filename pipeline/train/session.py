@@ -79,7 +79,10 @@ class Session:
         self._tracker = MetricsTracker()
         self._trainer = self._make_trainer(loss, state.optimizer)
         self._logger = DualLogger(
-            config.paths.logs_dir, setup.folder.name, tensorboard=self._options.tensorboard
+            config.paths.logs_dir,
+            setup.folder.name,
+            tensorboard=self._options.tensorboard,
+            resumed_at=self.step if resumes_itself else None,
         )
         self._begin = time.monotonic()
 
@@ -143,14 +146,7 @@ class Session:
             DiskFullError: three checkpoints in a row could not be saved, or the last one.
         """
         total = self._setup.total_steps
-        if self.step >= total:
-            yield Warned(
-                f"This run has done {self.step:,} steps already, of {total:,} asked for.",
-                remedy="--max-steps or --epochs with a larger value lets it go on.",
-            )
-            yield Finished({"steps": self.step}, str(self._setup.folder), skipped=True)
-            return
-        yield from self._check_threads()
+        yield from self._check_numbers()
         self._tracker.mark(time.monotonic(), self._state["tokens"])
         try:
             yield from self._train(total, stop)
@@ -159,7 +155,8 @@ class Session:
             raise
         yield from self._finish(stopped=stop.is_set())
 
-    def _check_threads(self) -> Iterator[Event]:
+    def _check_numbers(self) -> Iterator[Event]:
+        """Say where threads or number format differ from before, as numbers then do."""
         now = torch.get_num_threads()
         before = self._state.get("threads", now)
         if self._device.type == "cpu" and now != before:
@@ -167,7 +164,18 @@ class Session:
                 f"This run used {before} threads and now has {now}: its numbers may differ in the "
                 "last bits."
             )
-        self._state["threads"] = now
+        dtype = str(self._dtype).removeprefix("torch.")
+        used = self._state.get("dtype", dtype)
+        record = self._setup.record
+        if record is not None and "dtype" not in self._state:  # of a version that did not say
+            asked = record.options.get("precision", "auto")
+            used = dtype if asked == self._options.precision else f"precision {asked}"
+        if used != dtype:
+            yield Warned(
+                f"This run computed in {used} and now does in {dtype}: it does not go on bit for "
+                "bit as it would have."
+            )
+        self._state |= {"threads": now, "dtype": dtype}
 
     def _train(self, total: int, stop: StopSignal) -> Iterator[Event]:
         shown = 0.0

@@ -4,6 +4,7 @@ Every event but progress is also written to the run's own events.jsonl. Checkpoi
 between optimizer steps; a stop request finishes the step, saves and ends the run.
 """
 
+import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -13,13 +14,21 @@ from model import device as devices
 from model.config import parameter_count
 from model.huggingface.folding import folded_config
 from pipeline.dataloader import train_val_loaders
-from pipeline.events import Event, Progress, Started, Warned, to_json
+from pipeline.events import Event, Finished, Progress, Started, Warned, to_json
 from pipeline.options.config import Config, TrainOptions, Typed
 from pipeline.runs import folders, pretrained
+from pipeline.train.resume import resume_run
 from pipeline.train.session import Session
-from pipeline.train.setup import Setup, prepare_run, write_record
+from pipeline.train.setup import Setup, begin_run, save_record
 from pipeline.train.state import load_state
-from utils.errors import HatcheryError, OutOfMemoryError, RefusedError, is_out_of_memory
+from pipeline.train.trainer import NonFiniteError
+from utils.errors import (
+    HatcheryError,
+    OutOfMemoryError,
+    RefusedError,
+    as_typed,
+    is_out_of_memory,
+)
 from utils.files import AppendLog, DiskFullError, FolderLock
 from utils.units import human_count
 
@@ -28,18 +37,20 @@ def run(config: Config, options: TrainOptions, stop: StopSignal, typed: Typed) -
     """Train a model, or go on with a run; yields what happens and returns when it is over.
 
     Raises:
-        HatcheryError: see `prepare_run`; NaN, out of memory, a disk that stays full.
+        HatcheryError: see `begin_run` and `resume_run`; NaN, out of memory, a disk that stays full.
     """
     devices.pick_device(options.device)  # refused before anything is read or made
     missing = pretrained.missing_model(options.init_from) if options.resume is None else None
     if missing is not None:
         yield Progress(0, message=f"fetching {missing}")
-    setup = prepare_run(config, options, typed)
     with ExitStack() as stack:
-        stack.enter_context(FolderLock(setup.folder))
+        setup = _prepare(config, options, typed, stack)
+        if setup.steps_done >= setup.total_steps:
+            yield from _nothing_to_do(setup)
+            return
         log = AppendLog(setup.folder / "events.jsonl")
         stack.callback(log.close)
-        write_record(setup)
+        save_record(setup)
         try:
             for event in _train(config, setup, stop):
                 if not isinstance(event, Progress):
@@ -49,6 +60,35 @@ def run(config: Config, options: TrainOptions, stop: StopSignal, typed: Typed) -
             raise _without_room(error, setup.folder) from error
 
 
+def _prepare(config: Config, options: TrainOptions, typed: Typed, stack: ExitStack) -> Setup:
+    """A new run or one to go on with, whose folder is locked until `stack` ends."""
+    if options.resume is not None:
+        setup = resume_run(config, options, typed, lambda run: stack.enter_context(FolderLock(run)))
+        if setup.parent is None:
+            return setup
+    else:
+        setup = begin_run(config, options, typed)
+    stack.enter_context(FolderLock(setup.folder))
+    return setup
+
+
+def _nothing_to_do(setup: Setup) -> Iterator[Event]:
+    """Say why a run does not go on; nothing of it is changed."""
+    done, total, run = setup.steps_done, setup.total_steps, str(setup.folder)
+    yield Started("train", f"Train {setup.folder.name}", total, "steps", run=run)
+    for note in setup.notes:
+        yield Warned(note)
+    more = as_typed(["train", "--resume", run, "--max-steps", str(done + max(total, 1))])
+    if total < done:
+        problem = f"This run has done {done:,} steps already, more than the {total:,} asked for."
+        remedy = f"--max-steps counts from its beginning; {total:,} steps more: {more}"
+    else:
+        problem = f"This run has done {done:,} steps already, of {total:,} asked for."
+        remedy = f"--max-steps or --epochs with a larger value lets it go on: {more}"
+    yield Warned(problem, remedy=remedy)
+    yield Finished({"steps": done}, run, skipped=True)
+
+
 def _train(config: Config, setup: Setup, stop: StopSignal) -> Iterator[Event]:
     title, run = f"Train {setup.folder.name}", str(setup.folder)
     yield Started("train", title, setup.total_steps, "steps", run=run)
@@ -56,6 +96,8 @@ def _train(config: Config, setup: Setup, stop: StopSignal) -> Iterator[Event]:
     try:
         with closing(_session(config, setup)) as session:
             yield from session.run(stop)
+    except NonFiniteError as error:
+        raise _after_breakdown(error, setup) from error
     except Exception as error:
         if isinstance(error, HatcheryError) or not is_out_of_memory(error):
             raise
@@ -105,13 +147,40 @@ def _announcements(setup: Setup) -> Iterator[Event]:
         )
 
 
+def _after_breakdown(error: NonFiniteError, setup: Setup) -> NonFiniteError:
+    """`error` with what can be done: only a run with a checkpoint goes on, and fp32 is no remedy
+    where it is used already."""
+    options, run = setup.options, setup.folder
+    lower = ["--learning-rate", f"{options.learning_rate / 2:g}"]
+    if options.optimizer == "muon":
+        lower += ["--matrix-learning-rate", f"{options.matrix_learning_rate / 2:g}"]
+    ways = [lower]
+    device = devices.pick_device(options.device)
+    if devices.pick_dtype(options.precision, device).itemsize < 4:
+        ways.append(["--precision", "fp32"])
+    if not folders.step_folders(run):
+        typed = " or ".join(map(shlex.join, ways))
+        return error.advising(f"there is no checkpoint yet: run the same command with {typed}")
+    places = " or ".join("{}" for _ in ways)
+    commands = [("train", "--resume", str(run), *way) for way in ways]
+    return error.advising(f"go on from the last checkpoint: {places}", commands)
+
+
 def _out_of_memory(error: Exception, setup: Setup) -> OutOfMemoryError:
-    text, batch = str(error), setup.options.batch_size
-    halved = max(1, batch // 2)
+    text, options = str(error), setup.options
+    ways = []
+    if smaller := options.smaller_batches():
+        batch, parts = smaller
+        ways.append(f"--batch-size {batch} --gradient-accumulation-steps {parts} learns the same")
+    if not options.gradient_checkpointing:
+        ways.append("--gradient-checkpointing needs less")
+    if setup.resume_from is None:
+        ways.append("so does a smaller model" if ways else "a smaller model needs less")
     return OutOfMemoryError(
-        f"Out of memory with a batch of {batch} windows of {setup.data.train.window} tokens.",
+        f"Out of memory with a batch of {options.batch_size} windows of "
+        f"{setup.data.train.window} tokens.",
         found=text.splitlines()[0] if text else type(error).__name__,
-        remedy=f"--batch-size {halved} --gradient-accumulation-steps "
-        f"{setup.options.gradient_accumulation_steps * (batch // halved)} learns the same; "
-        "--gradient-checkpointing and a smaller model need less too",
+        remedy="the same command with other settings: " + "; ".join(ways)
+        if ways
+        else "close other programs, or go on where there is more memory",
     )

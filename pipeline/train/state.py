@@ -10,6 +10,8 @@ from model.gpt import GPT
 from model.language_model import create_model
 from pipeline.train.setup import Setup
 
+_OF_THE_BEST = ("best_loss", "best_step")
+
 
 class RunState(NamedTuple):
     """A model in training and how far it is: `counters` as they stand in state.json, and the
@@ -31,6 +33,8 @@ def load_state(setup: Setup, device: torch.device) -> RunState:
     optimizer = None
     if checkpoint is not None:
         optimizer, counters = load_training_state(checkpoint)
+        if setup.parent is not None:  # its best is a checkpoint of its own, not of the parent's
+            counters = {k: v for k, v in counters.items() if k not in _OF_THE_BEST} | {"stale": 0}
     threads = options.threads or counters.get("threads")
     if threads:
         torch.set_num_threads(threads)

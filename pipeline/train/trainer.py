@@ -6,7 +6,7 @@ instant and resumed from a checkpoint repeats every later loss and gradient norm
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -35,14 +35,25 @@ Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 class NonFiniteError(HatcheryError):
     """A loss or gradient norm is NaN or infinite; the weights are still those before the step."""
 
-    def __init__(self, step: int, loss: float, norm: float) -> None:
+    def __init__(
+        self,
+        step: int,
+        loss: float,
+        norm: float,
+        remedy: str = "lower the learning rate",
+        commands: Sequence[tuple[str, ...]] = (),
+    ) -> None:
         super().__init__(
             f"Training broke down at step {step}: the loss is {loss} and the gradient norm {norm}.",
             found="the weights are untouched; the batch is written beside the run for inspection",
-            remedy="resume with a lower --learning-rate or --matrix-learning-rate, "
-            "or with --precision fp32",
+            remedy=remedy,
+            commands=commands,
         )
-        self.step = step
+        self.step, self._loss, self._norm = step, loss, norm
+
+    def advising(self, remedy: str, commands: Sequence[tuple[str, ...]] = ()) -> "NonFiniteError":
+        """The same with another remedy."""
+        return NonFiniteError(self.step, self._loss, self._norm, remedy, commands)
 
 
 @dataclass(frozen=True)

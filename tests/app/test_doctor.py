@@ -21,6 +21,7 @@ from app.jobs.retry import command_again
 from app.jobs.runner import describe
 from model.config import parameter_count
 from pipeline import events, stages
+from pipeline.runs import record as run_record
 from pipeline.train.trainer import NonFiniteError
 from utils.errors import (
     ExitCode,
@@ -190,13 +191,26 @@ def test_a_model_that_is_spelled_out_loses_layers_where_no_preset_can_shrink_it(
     assert not [command for command in commands if "preset" in command]
 
 
-def test_a_run_with_a_checkpoint_goes_on_from_it_and_half_a_batch_begins_anew(
-    workspace: Path,
-) -> None:
+def test_a_run_with_a_checkpoint_goes_on_from_it_in_smaller_batches_too(workspace: Path) -> None:
     found = _failed(OutOfMemoryError("full"), "train --resume auto", _saved())
     assert _commands(found)[0] == "train --resume checkpoints/run_x --gradient-checkpointing"
     half = next(command for command in _commands(found) if "--batch-size 8" in command)
-    assert "--resume" not in half
+    assert half.startswith("train --resume checkpoints/run_x")
+    assert half.endswith("--batch-size 8 --gradient-accumulation-steps 2")
+
+
+def test_smaller_batches_keep_the_product_that_the_run_has_and_not_that_of_the_config(
+    workspace: Path,
+) -> None:
+    saved = _saved()
+    options = {"batch_size": 6, "gradient_accumulation_steps": 3, "learning_rate": 0.2}
+    record = run_record.RunRecord(options, {}, "data", {}, "2026-01-01", "0.1.0")
+    run_record.write_record(Path("checkpoints/run_x"), record)
+    commands = _commands(_failed(OutOfMemoryError("full"), "train --resume auto", saved))
+    [smaller] = [command for command in commands if "--batch-size" in command]
+    assert smaller.endswith("--batch-size 3 --gradient-accumulation-steps 6")
+    lower = _commands(_failed(NonFiniteError(50, 1.0, 2.0), "train --resume auto", saved))[0]
+    assert "--learning-rate 0.1 " in lower
 
 
 def test_broken_numbers_are_met_with_lower_rates_from_the_last_checkpoint(workspace: Path) -> None:

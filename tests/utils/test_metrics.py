@@ -54,3 +54,27 @@ def test_metrics_are_written_for_tensorboard_and_as_json_lines(tmp_path: Path) -
     board = EventAccumulator(str(tmp_path / "tensorboard" / "run"))
     board.Reload()
     assert [(e.step, e.value) for e in board.Scalars("loss")] == [(1, 2.5), (2, 1.5)]
+
+
+@pytest.mark.parametrize("resumed_at", [0, 1, 5, 9, 50])
+def test_steps_done_again_after_a_kill_are_shown_once(tmp_path: Path, resumed_at: int) -> None:
+    first = DualLogger(tmp_path, "run")
+    for step in range(1, 11):
+        first.log(step, {"loss": 10.0 - step}, 100.0 + step)
+    first.close()
+    again = DualLogger(tmp_path, "run", resumed_at=resumed_at)
+    for step in range(resumed_at + 1, 14):
+        again.log(step, {"loss": 20.0 - step}, 200.0 + step)
+    again.close()
+    board = EventAccumulator(str(tmp_path / "tensorboard" / "run"))
+    board.Reload()
+    shown = {e.step: e.value for e in board.Scalars("loss")}
+    assert [e.step for e in board.Scalars("loss")] == list(range(1, max(10, *shown) + 1))
+    assert all(value == (10 if step <= resumed_at else 20) - step for step, value in shown.items())
+    third = DualLogger(tmp_path, "run", resumed_at=12)
+    third.log(13, {"loss": 1.0}, 300.0)
+    third.close()
+    lines = (tmp_path / "raw_metrics" / "run.jsonl").read_bytes().splitlines()
+    attempts = [json.loads(line).get("attempt", 1) for line in lines]
+    repeated = max(0, 13 - resumed_at)
+    assert attempts == [1] * 10 + [2] * repeated + [2 + (repeated > 0)]
