@@ -50,11 +50,11 @@ def test_the_config_file_has_the_promised_sections_and_keys() -> None:
 
 def test_stronger_layers_win_key_by_key() -> None:
     config = _resolve(
-        {"train": {"seed": 1, "epochs": 2, "max_steps": 3}},
+        {"train": {"seed": 1, "epochs": 2, "log_every": 3}},
         {"train": {"seed": 4, "epochs": 5}},
         {"train": {"seed": 6}},
     )
-    assert (config.train.seed, config.train.epochs, config.train.max_steps) == (6, 5.0, 3)
+    assert (config.train.seed, config.train.epochs, config.train.log_every) == (6, 5.0, 3)
     assert config.train.batch_size == Config().train.batch_size
 
 
