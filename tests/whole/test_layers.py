@@ -29,9 +29,7 @@ CRUMBS = {
     "app/web/command.py": "what is typed, parsed and explained without loading aiohttp",
     "model/native/threads.py": "how many threads pay, measured; no subject of the decoder",
     "pipeline/server/http/page.py": "serves page.html, as each route has a file",
-    "utils/logging_utils.py": "TensorBoard, which training can do without",
     "utils/metrics.py": "arithmetic without torch or files",
-    "utils/scheduler.py": "the learning-rate formulas, without torch",
 }
 """Small files with one importer, and why each is not a part of it."""
 FAMILIES = {"model/huggingface": "one adapter a family, which a table lists"}
