@@ -13,9 +13,9 @@ from textual.signal import Signal
 from textual.worker import get_current_worker
 
 from app.jobs import lifecycle, states
-from app.jobs.job import ACTIVE, Job
+from app.jobs.job import ACTIVE, FAILED, Job
 from app.tui.system import MeasuredSpeed, Reading, SystemReader
-from pipeline.stages import Product, Stage
+from pipeline.stages import STAGES, Product, Stage
 from utils.errors import HatcheryError
 from utils.text import safe
 
@@ -163,8 +163,19 @@ class AppCore(App[None]):
         ended -= {job.id for job in message.jobs if job.state in ACTIVE}
         self.jobs = message.jobs
         self.jobs_changed.publish(message.jobs)
+        for job in message.jobs:
+            if job.id in ended:
+                self._tell_end(job)
         if ended:
             self.survey()
+
+    def _tell_end(self, job: Job) -> None:
+        """A notice and the terminal's bell: whoever waits for a job may look elsewhere."""
+        title = next((stage.title for stage in STAGES if stage.command == job.stage), job.stage)
+        name = (job.record.name if job.record else None) or job.id
+        text = safe(f"{title} {name}: {job.state}", lines=False)
+        self.notify(text, severity="error" if job.state in FAILED else "information", markup=False)
+        self.bell()
 
     @work(thread=True, group="system", exclusive=True, exit_on_error=False)
     def _read_system(self) -> None:

@@ -72,7 +72,12 @@ _RUNNING = [
 @pytest.mark.parametrize("size", [WIDE, NARROW])
 @pytest.mark.parametrize(
     ("name", "products", "jobs"),
-    [("board_empty", _EMPTY, []), ("board_busy", _FULL, _RUNNING), ("board_stale", _FULL, [])],
+    [
+        ("board_empty", _EMPTY, []),
+        ("board_busy", _FULL, _RUNNING),
+        ("board_stale", _FULL, []),
+        ("board_failed", _FULL, _RUNNING[1:]),
+    ],
 )
 def test_the_board_looks_as_it_did(
     stage_set: Callable[..., None],
@@ -196,6 +201,67 @@ def test_a_job_that_ends_makes_the_board_look_again(stage_set: Callable[..., Non
             stages = app.screen.query_one("#stages", OptionList)
             await until(pilot, lambda: "511 documents" in shown(app))
             assert stages.option_count == len(ROWS)
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("stage", "state", "name", "said", "severity"),
+    [
+        ("train", "done", "exp1", "Train exp1: done", "information"),
+        ("train", "stopped", None, "Train ab12: stopped", "information"),
+        ("cleanup", "failed", None, "Clean ab12: failed", "error"),
+        ("prepare", "died", "mine", "Prepare mine: died", "error"),
+        ("another", "killed", None, "another ab12: killed", "error"),
+    ],
+)
+def test_the_end_of_a_job_is_told_once_with_a_bell(
+    stage_set: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    state: Any,
+    name: str | None,
+    said: str,
+    severity: str,
+) -> None:
+    before = [_job(stage, "running", NOW - 60, name=name)]
+    stage_set(_EMPTY, before)
+    told: list[tuple[str, str]] = []
+    bells: list[str] = []
+
+    def notify(self: HatcheryApp, text: str, *, severity: str = "information", **_: Any) -> None:
+        told.append((text, severity))
+
+    monkeypatch.setattr(HatcheryApp, "notify", notify)
+    monkeypatch.setattr(HatcheryApp, "bell", lambda self: bells.append(said))
+
+    async def scene() -> None:
+        async with opened() as (app, pilot):
+            await until(pilot, lambda: app.jobs == before)
+            assert told == []
+            after = [_job(stage, state, NOW - 60, NOW, name=name)]
+            stage_set(_EMPTY, after)
+            await until(pilot, lambda: app.jobs == after)
+            await pilot.pause(0.5)
+
+    play(scene)
+    assert told == [(said, severity)]
+    assert bells == [said]
+
+
+def test_a_notice_covers_neither_the_next_step_nor_the_keys(stage_set: Callable[..., None]) -> None:
+    stage_set(_EMPTY, [])
+
+    async def scene() -> None:
+        app = HatcheryApp()
+        async with app.run_test(size=NARROW, notifications=True) as pilot:
+            await until(pilot, lambda: "Next: press" in shown(app))
+            app.note("Look here")
+            await until(pilot, lambda: "Look here" in shown(app))
+            lines = shown(app).splitlines()
+            assert next(n for n, line in enumerate(lines) if "Look here" in line) < 8
+            assert "Next: press" in lines[-2]
+            assert "q Leave" in lines[-1]
 
     play(scene)
 

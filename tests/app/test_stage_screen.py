@@ -164,7 +164,9 @@ def test_what_is_lacking_is_told_and_c_starts_everything_in_order(
     assert [more["after"] for _, more in started] == [[], ["id1"], ["id2"]]
 
 
-def test_q_starts_after_the_jobs_that_run_now(workspace: Path, started: Started) -> None:
+def test_w_starts_after_the_jobs_that_run_now_and_q_starts_nothing(
+    workspace: Path, started: Started
+) -> None:
     async def act() -> None:
         async with opened() as (app, pilot):
             running = Job("abcd", workspace, None, "running", None, 0.0, None, None)
@@ -172,6 +174,9 @@ def test_q_starts_after_the_jobs_that_run_now(workspace: Path, started: Started)
             assert not screen.check_action("queue", ())
             app.jobs = [running]
             await pilot.press("q")
+            await pilot.pause()
+            assert not started
+            await pilot.press("w")
             await until(pilot, lambda: started)
 
     play(act)
@@ -271,5 +276,24 @@ def test_a_full_disk_is_told_when_a_job_is_started_and_the_form_stays(
             assert told == ["The disk is full: no job.\nfree some room"]
             assert app.screen is screen
             assert app.return_code is None
+
+    play(act)
+
+
+@pytest.mark.parametrize("stage", ["cleanup", "tokenize", "prepare", "inference", "export"])
+def test_up_from_start_is_the_last_setting_and_ctrl_r_starts_from_anywhere(
+    workspace: Path, started: Started, stage: str
+) -> None:
+    async def act() -> None:
+        async with opened() as (app, pilot):
+            screen = await form(app, pilot, stage)
+            await pilot.press("up")
+            lines = list(screen.query_one(FieldPanel).lines)
+            await until(pilot, lambda: lines[-1].has_focus)
+            screen.query_one("#beside VerticalScroll").focus()
+            await pilot.pause()
+            assert screen.check_action("start_here", ())
+            await pilot.press("ctrl+r")
+            await until(pilot, lambda: started)
 
     play(act)

@@ -43,11 +43,11 @@ class BoardScreen(HatcheryScreen):
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "run_stage", "Run as set", id="board.run"),
+        Binding("d", "doctor", "Why it failed", id="board.doctor"),
         Binding("j", "app.jobs", "Jobs", id="board.jobs"),
         Binding("c", "app.runs", "Runs", id="board.runs"),
         Binding("p", "app.data", "Data", id="board.peek"),
         Binding("b", "app.results", "Results", id="board.results"),
-        Binding("d", "doctor", "Why it failed", id="board.doctor"),
         Binding("s", "app.settings", "Settings", id="board.settings"),
         Binding("q", "app.quit", "Leave", id="board.leave"),
         *(Binding(str(n), f"stage({n})", show=False) for n in range(_KEYS)),

@@ -143,6 +143,11 @@ class FieldPanel(Vertical):
         """Go to the first setting."""
         next(self.lines).focus()
 
+    def focus_last(self) -> None:
+        """Go to the last setting that is shown."""
+        *_, last = self.lines
+        last.focus()
+
     def focus_path(self, path: str) -> None:
         """Go to a setting, opening the rest where it is there."""
         behind = {field.path for _, fields in self._rest for field in fields}

@@ -32,7 +32,7 @@ class StartLine(Static, can_focus=True):
         Binding("enter", "screen.start", "Start"),
         Binding("ctrl+r", "screen.start", show=False),
         Binding("down", "app.focus_next", show=False),
-        Binding("up", "app.focus_previous", show=False),
+        Binding("up", "screen.last_setting", show=False),
     ]
 
     async def on_click(self) -> None:
@@ -50,7 +50,7 @@ class StageScreen(HatcheryScreen):
         "wrong is said below the field as you type. The line at the bottom is the same as a "
         "command for a shell; y copies it.\n\n"
         "Enter on Start starts a job with these settings; config.json changes only with s. "
-        "q starts it after the jobs that run now, c makes what is missing first."
+        "w starts it after the jobs that run now, c makes what is missing first."
     )
     CSS = """
     StageScreen {
@@ -76,7 +76,7 @@ class StageScreen(HatcheryScreen):
         Binding("enter", "start", "Start", show=False),
         Binding("ctrl+r", "start_here", "Start", id="stage.start"),
         Binding("c", "chain", "With all before it", id="stage.chain"),
-        Binding("q", "queue", "Queue", id="stage.queue"),
+        Binding("w", "queue", "Wait for the others", id="stage.queue"),
         Binding("m", "more", "More", id="stage.more"),
         Binding("s,ctrl+s", "save", "Save", id="stage.save"),
         Binding("u,ctrl+z", "undo", "Undo this change", show=False, id="stage.undo"),
@@ -172,8 +172,8 @@ class StageScreen(HatcheryScreen):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if not self.is_mounted:
             return True
-        if action == "start_here":  # elsewhere Enter does it
-            return isinstance(self.focused, TextLine | ChoiceLine)
+        if action == "start_here":  # on Start, Enter does it and is what is named
+            return not isinstance(self.focused, StartLine)
         if action == "queue":
             return bool(self._active())
         if action == "chain":
@@ -211,6 +211,10 @@ class StageScreen(HatcheryScreen):
 
     def action_start_here(self) -> None:
         self.action_start()
+
+    def action_last_setting(self) -> None:
+        """From Start to the setting above it, not into the card beside the settings."""
+        self.query_one(FieldPanel).focus_last()
 
     def action_queue(self) -> None:
         if self._may_start():

@@ -1,15 +1,23 @@
 """What frames every screen: the line on top, the keys at the bottom, and what is shown where the
 window has no room."""
 
+from typing import Any
+
+from rich.cells import cell_len
 from textual.app import ComposeResult
+from textual.binding import ActiveBinding
 from textual.containers import Horizontal
 from textual.content import Content
 from textual.geometry import Size
+from textual.screen import Screen
 from textual.widgets import Footer, Static
+from textual.widgets._footer import FooterKey
 
 from app.tui.widgets.text import MUTED, joined, plain
 
 _Keys = list[tuple[str, str, str, bool]]
+_ALWAYS = ("back", "app.quit", "help", "app.help")  # actions whose keys are shown at any width
+_MARGINS, _BETWEEN = 2, 1  # columns of the footer's padding, and between two keys
 _COLUMNS, _ROWS = 60, 16  # below this a screen cannot be read
 
 
@@ -57,19 +65,56 @@ class Header(Horizontal):
 
 
 class KeyFooter(Footer):
-    """Textual's footer, which is built anew, at 1 ms a key, whenever bindings may have changed;
-    this one only if any of its keys has: opening a form says four times that they may."""
+    """The keys that work now, of which those that lead out or to help are always shown: where the
+    window is too narrow for all, the last of the others are left out.
+
+    Textual's own is built anew, at 1 ms a key, whenever bindings may have changed; this one only
+    if any of its keys has: opening a form says four times that they may."""
 
     def __init__(self) -> None:
         super().__init__(compact=True, show_command_palette=False)
         self._built: _Keys | None = None
 
+    def _fitting(self) -> list[ActiveBinding]:
+        """What fits, in its order."""
+        active = [each for each in self.screen.active_bindings.values() if each.binding.show]
+        seen = list({each.binding.action: each for each in reversed(active)}.values())[::-1]
+        room = self.app.size.width - _MARGINS
+        for each in reversed(seen[:]):
+            if sum(map(self._width, seen)) <= room:
+                break
+            if each.binding.action not in _ALWAYS:
+                seen.remove(each)
+        return seen
+
+    def _width(self, each: ActiveBinding) -> int:
+        shown = f"{self.app.get_key_display(each.binding)} {each.binding.description}"
+        return cell_len(shown) + _BETWEEN
+
+    def compose(self) -> ComposeResult:
+        for _, binding, enabled, tooltip in self._fitting():
+            yield FooterKey(
+                binding.key,
+                self.app.get_key_display(binding),
+                binding.description,
+                binding.action,
+                disabled=not enabled,
+                tooltip=tooltip,
+            ).data_bind(compact=Footer.compact)
+
     def _keys(self) -> _Keys:
         return [
             (binding.key, binding.description, binding.action, enabled)
-            for _, binding, enabled, _ in self.screen.active_bindings.values()
-            if binding.show
+            for _, binding, enabled, _ in self._fitting()
         ]
+
+    def bindings_changed(self, screen: Screen[Any]) -> None:
+        """Also before the window has the focus, which in a browser it has only after a click."""
+        if self.is_attached and screen is self.screen:
+            self.call_after_refresh(self.recompose)
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.recompose)
 
     async def recompose(self) -> None:
         """Build the keys anew where they are others than before."""
