@@ -69,7 +69,7 @@ def draw(
     row with temperature 0 takes none. `seen` are the ids of each row so far, `drawn` those after
     its prompt, which `counts_drawn` asks for.
     """
-    logits = logits[:, : settings.vocabulary]
+    whole, logits = logits, logits[:, : settings.vocabulary]
     scores = logits
     if settings.repetition_penalty != 1:
         scores = penalise_repetition(scores, seen, settings.repetition_penalty)
@@ -79,6 +79,8 @@ def draw(
     if settings.logit_bias:
         scores = add_bias(scores, settings.logit_bias)
     likeliest_ids, total = argmax_logsumexp(logits)
+    if settings.counts_padding and whole.shape[1] > logits.shape[1]:
+        total = argmax_logsumexp(whole).logsumexp
     if settings.temperature == 0:
         chosen = likeliest_ids if scores is logits else scores.argmax(dim=-1)
     else:

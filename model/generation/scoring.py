@@ -38,18 +38,24 @@ class Scores:
 
 
 def score(
-    pieces: Iterable[Tensor], ids: Sequence[int], vocabulary: int, alternatives: int
+    pieces: Iterable[Tensor],
+    ids: Sequence[int],
+    vocabulary: int,
+    alternatives: int,
+    counts_padding: bool = False,
 ) -> Iterator[Scores]:
     """Log-probabilities of the ids but the first, from `pieces`, a runner's `logits_along`.
 
-    Ids from `vocabulary` on do not count: a padded head has more than the tokenizer.
+    Ids from `vocabulary` on are never named, since a padded head has more than the tokenizer, and
+    take no probability unless `counts_padding`.
     """
     done = 1
     for piece in pieces:
         logits = piece[:, :vocabulary]
         following = ids[done : done + len(logits)]
         logits, done = logits[: len(following)], done + len(following)
-        totals = argmax_logsumexp(logits).logsumexp
+        counted = piece[: len(following)] if counts_padding else logits
+        totals = argmax_logsumexp(counted).logsumexp
         places = torch.tensor(following, device=logits.device)[:, None]
         logprobs = logits.gather(1, places)[:, 0] - totals
         best, best_ids = likeliest(logits, min(alternatives, logits.shape[1]))

@@ -28,6 +28,7 @@ class SamplingSettings:
     stop_ids: frozenset[int] = frozenset()
     slide: bool = False  # go on when the context is full, with its newer half in sight
     vocabulary: int | None = None  # only ids below this: a padded head has more than the tokenizer
+    counts_padding: bool = False  # log-probabilities over all rows of such a head, drawn or not
     alternatives: int = 0  # likeliest tokens to name beside the chosen one
     use_cache: bool = True
 
@@ -66,4 +67,5 @@ class SamplingSettings:
         """What decides how a token is drawn: rows in which it is equal are drawn together."""
         limits = (self.temperature, self.top_k, self.top_p, self.min_p)
         penalties = (self.repetition_penalty, self.presence_penalty, self.frequency_penalty)
-        return (*limits, *penalties, self.logit_bias, self.vocabulary, self.alternatives)
+        return (*limits, *penalties, self.logit_bias, self.vocabulary, self.counts_padding,
+                self.alternatives)  # fmt: skip

@@ -12,6 +12,7 @@ from model import device as devices
 from model.checkpoint import load_config, load_weights
 from model.config import parameter_count
 from model.generation.runner import ModelRunner, runner_for
+from model.huggingface.config import is_of_others
 from model.quantization.model import weight_bytes
 from pipeline.inference.quantized_loading import load_quantized_measured
 from pipeline.inference.writer import Writer
@@ -42,7 +43,8 @@ def load_writer(path: Path, name: str, options: LoadOptions, tokenizers_dir: Pat
         if isinstance(error, HatcheryError) or not is_out_of_memory(error):
             raise
         raise _out_of_memory(path, name, options, error) from error
-    return Writer(name, runner, tokenizer, text_bounds(path, tokenizer), notes)
+    bounds, foreign = text_bounds(path, tokenizer), is_of_others(path)
+    return Writer(name, runner, tokenizer, bounds, notes, counts_padding=foreign)
 
 
 def device_for(options: LoadOptions) -> torch.device:

@@ -23,7 +23,8 @@ class Writer:
 
     `bounds` are what stands before its texts and what ends them, by default those that our own
     training teaches; `context` are the tokens that the model sees at once, `notes` sentences on
-    what its loading found.
+    what its loading found. `counts_padding` says that its log-probabilities are over all rows of
+    its head, as other programs have them.
 
     Raises:
         RefusedError: the tokenizer has more ids than the model.
@@ -36,8 +37,11 @@ class Writer:
         tokenizer: Tokenizer,
         bounds: TextBounds | None = None,
         notes: Sequence[str] = (),
+        *,
+        counts_padding: bool = False,
     ) -> None:
         self.name, self.runner, self.tokenizer, self.notes = name, runner, tokenizer, notes
+        self.counts_padding = counts_padding
         self._bounds = bounds or bounds_in_training(tokenizer)
         self.ends = frozenset(self._bounds.ends)
         self.context = runner.context
@@ -140,6 +144,7 @@ class Writer:
             stop_ids=self.ends,
             slide=True,
             vocabulary=self.tokenizer.vocab_size,
+            counts_padding=self.counts_padding,
         )
 
 

@@ -17,7 +17,7 @@ from model.generation.runner import (
     native_decoder,
     runner_for,
 )
-from model.generation.sampling import SamplingSettings
+from model.generation.sampling import SamplingSettings, draw
 from model.generation.scoring import Scored, score
 from model.gpt import GPT
 from tests.model.test_sampler import FORMS, KINDS, greedy, in_form, lively, naive_greedy
@@ -132,3 +132,23 @@ def test_a_text_that_fills_the_context_is_scored_and_its_runner_goes_on() -> Non
     ids = [i % 53 for i in range(41)]
     assert len(scored(held, ids)) == 40
     assert held.forward([Chunk(0, 0, ids[:40])]).shape == (1, 53)
+
+
+@pytest.mark.parametrize("vocabulary", [20, 40, 53])
+def test_padding_counts_where_it_is_asked_for_and_is_never_named_or_drawn(vocabulary: int) -> None:
+    model = lively()
+    ids = [i % vocabulary for i in TEXT]
+    whole = own(model, ids)
+    pieces = score(
+        runner_for(model).logits_along(ids[:-1]), ids, vocabulary, 53, counts_padding=True
+    )
+    found = [one for piece in pieces for one in piece]
+    for place, one in enumerate(found):
+        assert one.logprob == pytest.approx(float(whole[place, one.id]), abs=1e-4)
+        assert {i for i, _ in one.alternatives} == {*range(vocabulary)}
+    settings = SamplingSettings(temperature=0, vocabulary=vocabulary, counts_padding=True)
+    logits = model(torch.tensor([ids]))["logits"][0, -1:].detach().float()
+    drawn = draw(logits, settings, [torch.Generator()], [ids])
+    assert drawn.ids[0] < vocabulary
+    wanted = logits.log_softmax(-1)[0, drawn.ids[0]]
+    assert drawn.logprobs[0] == pytest.approx(float(wanted), abs=1e-4)

@@ -15,6 +15,7 @@ from pipeline.options.inference import InferenceOptions
 from pipeline.runs.text_bounds import text_bounds
 from pipeline.tokenizer.formats import read
 from tests.support.models_of_others import MAKERS, change
+from tests.support.server_runner import serving
 from tests.support.stage_runner import finished, run_stage
 from tests.support.tiny_checkpoints import byte_tokenizer, lively_model, save_step
 
@@ -200,3 +201,39 @@ def test_without_a_rule_of_its_own_add_bos_token_is_the_rule(
     roles = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(roles | settings))
     assert text_bounds(folder, read(folder, "m")).before == before
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_log_probabilities_of_a_served_text_are_those_of_transformers(
+    workspace: Path, name: str
+) -> None:
+    folder = MAKERS[name](workspace / "checkpoints" / name)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    ids = tokenizer(TEXT).input_ids
+    with torch.no_grad():
+        logprobs = torch.log_softmax(model(torch.tensor([ids])).logits[0].float(), -1)
+    wanted = [float(logprobs[place, token]) for place, token in enumerate(ids[1:])]
+    with serving(workspace) as served:
+        answer = served.complete(
+            TEXT, model=name, max_tokens=0, echo=True, logprobs=0, temperature=0
+        )
+        found = answer["choices"][0]["logprobs"]["token_logprobs"]
+        own = len(tokenizer(TEXT, add_special_tokens=False).input_ids)
+        assert answer["usage"]["prompt_tokens"] == len(ids)
+        assert len(found) == own
+        if own == len(ids):  # nothing stands before it, so its first token has none
+            assert found[0] is None
+            found = found[1:]
+        assert found == pytest.approx(wanted, abs=1e-4)
+        if tokenizer.chat_template:
+            chat = [{"role": "user", "content": "Hi there"}]
+            prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"]
+            body = {"model": name, "messages": chat, "max_tokens": 8, "temperature": 0}
+            status, answer = served.ask("/v1/chat/completions", body)
+            assert (status, answer["usage"]["prompt_tokens"]) == (200, len(prompt))
+        for end in ENDS[name]:
+            body = {"model": name, "prompt": TEXT, "max_tokens": 6, "logit_bias": {str(end): 100}}
+            status, answer = served.ask("/v1/completions", body)
+            assert answer["choices"][0]["finish_reason"] == "stop", answer
+            assert answer["usage"]["completion_tokens"] == 1

@@ -165,7 +165,9 @@ class ActiveRequest:
                 self._note = f"{room} new tokens at most, where {wanted} were asked for"
             for index in range(request.n):
                 settings = request.settings(index, ends, writer.tokenizer.vocab_size)
-                settings = replace(settings, max_new_tokens=room)
+                settings = replace(
+                    settings, max_new_tokens=room, counts_padding=writer.counts_padding
+                )
                 generation.add(number * request.n + index, prompt.ids, settings, stop)
         self._unfinished = self.texts = len(generation.texts)
         self._prompt_tokens = sum(len(prompt.ids) for prompt in encoded)

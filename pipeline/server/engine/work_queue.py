@@ -135,10 +135,13 @@ class GenerationRequest:
 
     def score(self) -> Iterator[Scores]:
         """Score the prompts, a piece of one at a time."""
-        runner, vocabulary = self.queue.writer.runner, self.queue.writer.tokenizer.vocab_size
+        writer = self.queue.writer
+        runner, vocabulary = writer.runner, writer.tokenizer.vocab_size
         for prompt in self.prompts:
             if len(prompt.ids) > 1:
                 logits = runner.logits_along(prompt.ids[:-1])
-                for piece in score(logits, prompt.ids, vocabulary, self.alternatives):
+                named = self.alternatives
+                pieces = score(logits, prompt.ids, vocabulary, named, writer.counts_padding)
+                for piece in pieces:
                     prompt.scored.append(piece)
                     yield piece
