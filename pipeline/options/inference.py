@@ -41,7 +41,8 @@ class LoadOptions(Options):
         "none", description="Weights in 8 or 4 bits: less memory, faster, a little worse"
     )
     engine: Literal["torch", "llamacpp"] = Field(
-        "torch", description="What computes; llamacpp: faster on a CPU, needs the extra cpu-fast"
+        "torch",
+        description="What computes; torch is the faster also on a CPU; llamacpp needs cpu-fast",
     )
 
 
