@@ -3,6 +3,7 @@
 Reads what the job left behind (events, exit code, log) and what the machine says; changes nothing.
 """
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +16,12 @@ from app.jobs.job import ACTIVE, Job
 from app.jobs.processes import memory_kills, restarted_since
 from pipeline.events import Failed, Metric, Progress, Warned
 from utils.errors import ExitCode
+from utils.files import existing_parent
 from utils.units import human_bytes, human_count
 
 _TAIL_LINES = 12
 _FOUND_LINES = 8
+_FULL = 1 << 20  # bytes free, with which a disk counts as full
 _MUCH = 0.6  # share of the memory above which a sudden death is put down to it
 
 _EXPLAINED = {
@@ -114,8 +117,15 @@ def _stated_cause(job: Job, failed: Failed) -> Cause:
 def _sudden_end(job: Job) -> Cause:
     if job.record is not None and restarted_since(job.record.process_start):
         return Cause.RESTARTED
+    if _disk_is_full(job):
+        return Cause.DISK
     used, there = memory_used(job), _memory()
     return Cause.MEMORY if used is not None and used > _MUCH * there else Cause.KILLED
+
+
+def _disk_is_full(job: Job) -> bool:
+    """Whether the disk of its logs has no room: then it could not say how it ended."""
+    return shutil.disk_usage(existing_parent(job.folder)).free < _FULL
 
 
 def memory_used(job: Job) -> float | None:
@@ -161,6 +171,9 @@ def _of_a_sudden_end(job: Job) -> Iterator[str]:
     if job.record is None:
         yield "its folder has no job.json that can be read"
         return
+    if _disk_is_full(job):
+        yield f"the disk with {job.folder} is full: a job could not write down there how it ended"
+        yield "it may have finished: look at what it was to make"
     if job.ended is not None:
         when = time.strftime("%H:%M:%S on %d %b", time.localtime(job.ended))
         yield f"its process {job.record.pid} is gone; the last sign of it is from {when}"

@@ -23,6 +23,7 @@ KEY_VARIABLE = "HATCHERY_TOKEN"
 """Environment variable of the key that a server asks for."""
 
 EVENTS, OUTPUT = "events.jsonl", "output.log"
+_RESERVE, _RESERVED = ".reserve", 16384  # bytes: a file, and the folder's entry for it
 _RECORD, _BEGAN, _RUN, _EXIT = "job.json", "began.json", "run.json", "exit.json"
 
 
@@ -112,11 +113,20 @@ def record_run(folder: Path, run: Path) -> bool:
 def record_exit(
     folder: Path, code: int, *, killed: bool = False, signal: str | None = None
 ) -> None:
-    """Write exit.json, if there is a folder and room; without it the job is shown as died."""
+    """Write exit.json, if there is a folder, on a full disk in the room that was kept for it;
+    without it the job is shown as died."""
     if folder.is_dir():
         ended = Exit(int(code), time.time(), killed, signal)
         with suppress(OSError, HatcheryError):
+            (folder / _RESERVE).unlink(missing_ok=True)
             write_json(folder / _EXIT, msgspec.to_builtins(ended))
+
+
+def reserve_room(folder: Path) -> None:
+    """Keep room for exit.json, so that a disk that fills up meanwhile does not hide how the job
+    ended; where there is none already, nothing is kept."""
+    with suppress(OSError, HatcheryError):
+        write_file(folder / _RESERVE, bytes(_RESERVED))
 
 
 def write_key(folder: Path, key: str) -> Path:

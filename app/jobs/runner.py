@@ -25,6 +25,7 @@ from app.jobs.folder import (
     KEY_VARIABLE,
     record_exit,
     record_run,
+    reserve_room,
     write_key,
 )
 from app.jobs.history import belongs_to_step
@@ -113,6 +114,7 @@ class JobRenderer(TerminalRenderer):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self._folder = folder
+        reserve_room(folder)
         self._log = AppendLog(folder / EVENTS)
         self._lost = 0
         self._in_run = False

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from app.commands.parser import parse_stage
 from app.doctor import diagnosis
 from app.doctor.diagnosis import Diagnosis, diagnose
 from app.doctor.remedies import Cause, Remedy, startable
-from app.jobs import lifecycle, states
+from app.jobs import folder, lifecycle, states
 from app.jobs.folder import Record, record_exit, write_record
 from app.jobs.job import Job
 from app.jobs.processes import process_start
@@ -389,3 +390,36 @@ def test_why_prints_the_diagnosis_and_json_on_demand(
     why(as_json=True)
     facts = json.loads(capsys.readouterr().out)
     assert facts["remedies"][0]["first"] == ["prepare", "--source", "python"]
+
+
+@pytest.mark.parametrize("free", [0, 1, 4096, 65536, 500_000])
+def test_a_job_that_could_not_write_how_it_ended_is_put_down_to_the_full_disk(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    job = _ended(events.Progress(3), code=None)
+    assert diagnose(job).cause is Cause.KILLED
+    usage = shutil.disk_usage(workspace)._replace(free=free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    found = diagnose(job)
+    assert found.cause is Cause.DISK
+    assert any("disk" in line and "is full" in line for line in found.evidence)
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 3, 130])
+def test_room_is_kept_to_write_down_how_a_job_ended(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    _ended(code=None)
+    folder.reserve_room(FOLDER)
+    [kept] = [path for path in FOLDER.iterdir() if path.name.startswith(".")]
+    written = folder.write_json
+
+    def full_but_for_the_reserve(path: Path, value: object) -> object:
+        if kept.exists():
+            raise DiskFullError("The disk is full.")
+        return written(path, value)
+
+    monkeypatch.setattr(folder, "write_json", full_but_for_the_reserve)
+    record_exit(FOLDER, code)
+    assert states.look(FOLDER).exit_code == code
+    assert not kept.exists()
