@@ -53,7 +53,7 @@ def write_records(source: Path, target: Path, wanted: int) -> int:
     for file in expand_inputs([source]):
         if file.suffix == ".jsonl":
             lines += [item.data for item in read_lines(file) if isinstance(item, Line)]
-    lines = [line for line in lines if b'"name":' in line and records.decode(line).structured]
+    lines = [line for line in lines if b'"name":' in line and records.decode(line).has_tree]
     count = 0
     with target.open("wb") as out:
         while out.tell() < wanted:

@@ -6,7 +6,8 @@ are skipped unread. A row whose fields have unexpected types takes a slower, tol
 
 import json
 import re
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -21,6 +22,27 @@ class Part(msgspec.Struct, gc=False):
 
 
 Parts: TypeAlias = list[Part] | str | None
+
+TEXT_FIELDS = (
+    *("text", "content", "article", "article_body", "body", "full_text", "fulltext"),
+    *("document", "story", "raw_content"),
+)
+"""Fields that hold the text of a row; of several the longest does, of equals the first."""
+
+# Fields that only records of an encyclopedia have, and those that describe any row.
+_ENCYCLOPEDIC = frozenset(
+    {
+        *("is_part_of", "isPartOf", "in_language", "inLanguage", "infobox", "infoboxes"),
+        *("main_entity", "mainEntity"),
+    }
+)
+_DESCRIBING = frozenset(
+    {
+        *("abstract", "id", "identifier", "name", "title", "url", "uri", "link", "description"),
+        *("license", "path", "file", "filename", "lang", "language", "hash", "sha256"),
+    }
+)
+_LISTED = 6  # fields named in a rejection
 
 
 class Record(msgspec.Struct, gc=False):
@@ -37,16 +59,31 @@ class Record(msgspec.Struct, gc=False):
     title: str | None = None
     text: str | None = None
     content: str | None = None
+    article: Any = None
+    article_body: Any = None
+    body: Any = None
+    full_text: Any = None
+    fulltext: Any = None
+    document: Any = None
+    story: Any = None
+    raw_content: Any = None
 
     @property
-    def structured(self) -> bool:
-        """Whether this is an encyclopedia article and not a row with a text."""
-        return (
-            self.sections is not None
-            or self.article_sections is not None
-            or self.abstract is not None
-            or (self.name is not None and self.text is None and self.content is None)
-        )
+    def has_tree(self) -> bool:
+        """Whether its sections are those of an encyclopedia: nodes with types or parts."""
+        parts = self.sections or self.article_sections
+        if isinstance(parts, str):
+            return '"type"' in parts or '"has_parts"' in parts
+        return any(part.type is not None or part.has_parts is not None for part in parts or ())
+
+
+class RowText(NamedTuple):
+    """The text of a row, empty where it is an `article`; `unread` counts the characters of other
+    fields that could have been its text."""
+
+    text: str
+    article: bool = False
+    unread: int = 0
 
 
 class RejectedError(Exception):
@@ -72,7 +109,7 @@ def decode(line: bytes) -> Record:
     try:
         return _record.decode(line)
     except msgspec.ValidationError:
-        return _tolerant(_untyped(line))
+        return _tolerant(untyped(line))
     except UnicodeDecodeError as error:
         raise RejectedError("not_utf8", str(error)) from error
     except RecursionError as error:
@@ -90,6 +127,85 @@ def convert(row: Any) -> Record:
         RejectedError: not_object.
     """
     return _tolerant(row)
+
+
+def text_of(record: Record, row: Callable[[], Any], field: str | None = None) -> RowText:
+    """The text of a record; `row()` is the record undecoded, `field` the one the user named.
+
+    Raises:
+        RejectedError: no_text_field, body_not_read.
+    """
+    if field is not None:
+        return RowText(_named_text(row(), field))
+    found = {name: value for name in TEXT_FIELDS if isinstance(value := getattr(record, name), str)}
+    best = max(found, key=lambda name: len(found[name])) if found else ""
+    length = len(found[best]) if found else -1
+    if record.has_tree:
+        if length < 0 or length <= _text_size(record.sections or record.article_sections):
+            return RowText("", article=True, unread=max(length, 0))
+    elif record.article_body is not None and not isinstance(record.article_body, str):
+        size = _text_size(record.article_body)
+        if size > length:
+            raise RejectedError("body_not_read", f"article_body: {size} characters of markup")
+    if not found:
+        return _without_text(record, row())
+    others = sum(len(text) for name, text in found.items() if name != best)
+    return RowText(found[best], unread=others + len(record.abstract or ""))
+
+
+def _named_text(row: Any, field: str) -> str:
+    """The text of the field that the user named; dots lead into objects."""
+    value = row
+    for key in [field] if isinstance(row, dict) and field in row else field.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
+        return "\n\n".join(value)
+    if not isinstance(value, str):
+        raise RejectedError("no_text_field", f"no text in {field}; {_fields(row)}")
+    return value
+
+
+def _without_text(record: Record, row: Any) -> RowText:
+    """What a record is that has neither a tree nor a field known to hold text: an article of
+    which only the lead is there, an abstract, or something whose text is elsewhere."""
+    fields = row if isinstance(row, dict) else {}
+    lead = record.abstract or ""
+    encyclopedic = not _ENCYCLOPEDIC.isdisjoint(fields)
+    if not encyclopedic:
+        sizes = {f: _text_size(v) for f, v in fields.items() if f not in _DESCRIBING}
+        if max(sizes.values(), default=0) > len(lead):
+            raise RejectedError("no_text_field", _fields(row))
+        if lead:
+            return RowText(lead)
+        if record.name is None:
+            raise RejectedError("no_text_field", _fields(row))
+    return RowText("", article=True)
+
+
+def _fields(row: Any) -> str:
+    """The fields that hold most text, and how to name one."""
+    if not isinstance(row, dict):
+        return "the row has no fields"
+    sizes = {str(name): _text_size(value) for name, value in row.items()}
+    largest = sorted(sizes, key=lambda name: -sizes[name])[:_LISTED]
+    names = ", ".join(f"{name} ({sizes[name]} characters)" for name in largest)
+    return f"fields: {names or 'none'}; --text-field names the one to read"
+
+
+def _text_size(value: Any) -> int:
+    """Characters of all strings in a value, to any depth."""
+    size, stack = 0, [value]
+    while stack:
+        here = stack.pop()
+        if isinstance(here, str):
+            size += len(here)
+        elif isinstance(here, dict):
+            stack += here.values()
+        elif isinstance(here, list):
+            stack += here
+        elif isinstance(here, Part):
+            stack += (here.name, here.value, here.has_parts)
+    return size
 
 
 def as_parts(parts: Parts) -> list[Part]:
@@ -112,7 +228,12 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
-def _untyped(line: bytes) -> Any:
+def untyped(line: bytes) -> Any:
+    """A row of raw JSON as Python values.
+
+    Raises:
+        RejectedError: not_utf8, not_json, too_deep.
+    """
     try:
         return _anything.decode(line)
     except UnicodeDecodeError as error:
@@ -131,6 +252,8 @@ def _tolerant(row: Any) -> Record:
     for field in ("name", "abstract", "description", "url", "title", "text", "content"):
         if isinstance(row.get(field), str):
             setattr(record, field, row[field])
+    for field in TEXT_FIELDS[2:]:
+        setattr(record, field, row.get(field))
     for field in ("identifier", "id"):
         if isinstance(row.get(field), int | str):
             setattr(record, field, row[field])

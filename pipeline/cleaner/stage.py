@@ -49,6 +49,7 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
     """
     name = source_name(config, options)
     inputs = raw_inputs(find_source(name), config, options.input)
+    inputs = [msgspec.structs.replace(item, text_field=options.text_field or "") for item in inputs]
     target = options.output or config.cleaned_dir(name, test=options.test)
     sources = [artefacts.source(item.path) for item in inputs]
     settings: dict[str, Any] = {
@@ -58,6 +59,8 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
         "test": options.test,
         "rules": rules.VERSION,
     }
+    if options.text_field:
+        settings["text_field"] = options.text_field
     current = is_current(target, "cleanup", settings, sources)
     if current is not None and not options.force:
         yield _finished(target, current, skipped=True)
@@ -235,6 +238,15 @@ def _finished(target: Path, manifest: Manifest, *, skipped: bool = False) -> Fin
         raise HatcheryError(
             "No document survived cleaning.",
             found=f"{facts['read']} read; rejected: {reasons or 'none'}",
-            remedy=f"look into {target}/rejected_*.jsonl; --min-words 0 keeps short texts",
+            remedy=f"look into {target}/rejected_*.jsonl; {_remedy(facts['rejected'])}",
         )
     return Finished(summary=facts, path=str(target), skipped=skipped)
+
+
+def _remedy(rejected: dict[str, int]) -> str:
+    """What would keep most of what was rejected."""
+    if rejected.get("no_text_field", 0) * 2 > sum(rejected.values()):
+        return "--text-field NAME says which field holds the text"
+    if set(rejected) == {"body_not_read"}:
+        return "article_body is HTML and wikitext; fetch the structured contents instead"
+    return "--min-words 0 keeps short texts"

@@ -24,7 +24,8 @@ class RawDocument(msgspec.Struct, frozen=True):
     """A document between reading and the last step.
 
     `rules` are those of its kind of text, `record` is what an article is still to be selected
-    from, and `titled` says that the first line of the text is its title.
+    from, and `titled` says that the first line of the text is its title. `unread` counts the
+    characters of other fields that could have been the text.
     """
 
     id: str
@@ -33,6 +34,7 @@ class RawDocument(msgspec.Struct, frozen=True):
     rules: RuleSet
     record: Record | None = None
     titled: bool = False
+    unread: int = 0
 
 
 class Rejection(msgspec.Struct, frozen=True):

@@ -38,6 +38,8 @@ class SelectArticle:
         self._removed = removed
 
     def apply(self, document: RawDocument) -> RawDocument | Rejection:
+        if document.unread:
+            count(self._removed, "other_text_field", 1, document.unread)
         if document.record is None:
             return document
         try:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline.cleaner.records import RejectedError, convert, decode
+from pipeline.cleaner.records import RejectedError, convert, decode, text_of, untyped
 from pipeline.cleaner.rule_engine import Removed
 from pipeline.cleaner.rules import CODE, PLAIN, WIKI, ApplyRules
 from pipeline.cleaner.steps import (
@@ -229,12 +229,18 @@ def _read_row(item: Item, source: Input) -> RawDocument | Rejection:
     except RejectedError as error:
         return Rejection(error.reason, detail=error.detail)
     name = str(record.identifier or record.id or record.url or f"{source.name}:{item.number}")
-    if record.structured:
-        return RawDocument(name, "", "", WIKI, record)
-    text = record.text if record.text is not None else record.content
-    if text is None:
-        return Rejection("no_text_field", detail="no text, content, sections or abstract")
-    return RawDocument(name, record.title or record.name or "", text, PLAIN)
+    try:
+        found = text_of(
+            record,
+            lambda: untyped(content) if isinstance(content, bytes) else content,
+            source.text_field or None,
+        )
+    except RejectedError as error:
+        return Rejection(error.reason, detail=error.detail)
+    if found.article:
+        return RawDocument(name, "", "", WIKI, record, unread=found.unread)
+    title = record.title or record.name or ""
+    return RawDocument(name, title, found.text, PLAIN, unread=found.unread)
 
 
 def _readable(detail: str) -> str:

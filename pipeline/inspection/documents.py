@@ -57,8 +57,11 @@ def raw_files(config: Config) -> list[Input]:
             manifest = read_manifest(config.cleaned_dir(source.name, test=test))
             there = [Path(i.path) for i in manifest.inputs] if manifest else []
             if there := [path for path in there if path.exists()]:
-                return raw_inputs(source, config, there)
-    return raw_inputs(source, config, given)
+                given = there
+                break
+    field = config.cleanup.text_field or ""
+    inputs = raw_inputs(source, config, given)
+    return [msgspec.structs.replace(item, text_field=field) for item in inputs]
 
 
 class Corpus:

@@ -89,6 +89,9 @@ class CleanupOptions(Options):
     format: Literal["jsonl", "txt"] = Field(
         "jsonl", description="JSON with id, title and text per line, or plain text, one per line"
     )
+    text_field: str | None = Field(
+        None, description="Field of JSON or Parquet rows that holds the text; default: known names"
+    )
     workers: Count = Field(4, description="Processes at most, one file each")
     min_words: int = Field(20, ge=0, description="Shorter documents are rejected as stubs, words")
     force: bool = Field(False, description="Do it again even when nothing changed")

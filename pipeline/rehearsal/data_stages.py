@@ -83,7 +83,8 @@ def _cleaning_time(rehearsal: Rehearsal, sample: TextSample, inputs: list[Input]
         StoppedError: the user asked to stop.
     """
     options = rehearsal.config.cleanup
-    pieces = [as_input(file, file.name) for file in sample.files]
+    field = options.text_field or ""
+    pieces = [as_input(file, file.name, text_field=field) for file in sample.files]
     folder = rehearsal.folder / "timed"
     unit = CleaningUnit("timed", folder, pieces, options.format, options.min_words, False)
     begin = time.perf_counter()

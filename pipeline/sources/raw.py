@@ -28,18 +28,22 @@ _WHOLE = 1 << 20
 _COLUMNS = (
     *("name", "identifier", "abstract", "description", "sections", "article_sections"),
     *("id", "url", "title", "text", "content"),
+    *("article", "article_body", "body", "full_text", "fulltext", "document", "story"),
+    "raw_content",
 )
 
 Form: TypeAlias = Literal["rows", "json", "parquet", "text", "code", "topics"]
 
 
 class Input(msgspec.Struct, frozen=True):
-    """A raw file, the name its documents are known by, and how it is read."""
+    """A raw file, the name its documents are known by, and how it is read; `text_field` is the
+    field of a row that the user named as its text."""
 
     path: Path
     name: str
     form: Form
     bytes: int
+    text_field: str = ""
 
 
 class Item(NamedTuple):
@@ -56,11 +60,11 @@ class Item(NamedTuple):
     title: str = ""
 
 
-def as_input(path: Path, name: str) -> Input:
+def as_input(path: Path, name: str, text_field: str = "") -> Input:
     """How a file is read by its suffix."""
     forms: dict[str, Form] = {".jsonl": "rows", ".json": "json", ".parquet": "parquet"}
     form = forms.get(kind_of(path), "code" if kind_of(path) == ".py" else "text")
-    return Input(path, name, form, path.stat().st_size)
+    return Input(path, name, form, path.stat().st_size, text_field)
 
 
 def read_items(source: Input, max_line: int = MAX_LINE) -> Iterator[Item | Damage]:
@@ -70,7 +74,7 @@ def read_items(source: Input, max_line: int = MAX_LINE) -> Iterator[Item | Damag
     if source.form == "json":
         return _json(source.path, max_line)
     if source.form == "parquet":
-        return _parquet(source.path)
+        return _parquet(source)
     if source.form == "topics":
         return _topics(source)
     return _texts(source)
@@ -122,20 +126,28 @@ def _is_object(line: bytes) -> bool:
     return True
 
 
-def _parquet(path: Path) -> Iterator[Item | Damage]:
+def _parquet(source: Input) -> Iterator[Item | Damage]:
     import pyarrow as pa  # 0.2 s to load, and few inputs are Parquet
     from pyarrow import parquet as pq
 
     number = 0
     try:
-        with pq.ParquetFile(path) as table:
-            columns = [name for name in _COLUMNS if name in table.schema_arrow.names]
+        with pq.ParquetFile(source.path) as table:
+            columns = _columns(table.schema_arrow.names, source.text_field)
             for batch in table.iter_batches(batch_size=64, columns=columns):
                 for row in batch.to_pylist():
                     number += 1
                     yield Item(number, number, cast(dict[str, Any], row), True)
     except (pa.ArrowException, OSError) as error:
         yield Damage("unreadable", number, f"after row {number}: {error}")
+
+
+def _columns(names: list[str], text_field: str) -> list[str]:
+    """The columns to read: those known and the one named; all, where none known holds text."""
+    known = {*_COLUMNS, text_field, text_field.split(".")[0]}
+    if not text_field and {*_COLUMNS[4:6], *_COLUMNS[9:]}.isdisjoint(names):
+        return names
+    return [name for name in names if name in known]
 
 
 def _texts(source: Input) -> Iterator[Item | Damage]:
