@@ -338,7 +338,7 @@ def fingerprint(path: Path) -> str:
     size, the modification time and the first and last MiB, since hashing 50 GB of input before
     every run would cost minutes. A folder of another program is the sum of its files.
     """
-    manifest = read_manifest(path)
+    manifest = None if path.is_file() else read_manifest(path)
     if manifest is not None:
         return manifest.fingerprint
     if path.is_dir():

@@ -32,6 +32,7 @@ from utils.units import human_count
 
 _BUNDLE = 4 * 1024 * 1024
 _TICK = 0.15  # seconds between progress events
+_LONGEST_NAME = 150  # bytes, as file systems count; what is put around it fits into 255
 _ROWS = ("rows", "json", "parquet")
 
 
@@ -126,7 +127,8 @@ def plan_units(inputs: Sequence[Input], source: str, options: CleanupOptions) ->
 def _stem(name: str) -> str:
     """A file name from a document name: no suffix, no separators, nothing a shell would mind."""
     stem = re.sub(r"\.(?:jsonl|json|parquet|txt|md|py)(?:\.gz)?$", "", name, flags=re.IGNORECASE)
-    return re.sub(r"[^\w.-]+", "_", stem)[:150] or "text"
+    short = re.sub(r"[^\w.-]+", "_", stem).encode()[:_LONGEST_NAME]
+    return short.decode(errors="ignore") or "text"
 
 
 class _CleaningRun:

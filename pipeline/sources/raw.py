@@ -5,9 +5,10 @@ for a .json file, which is one value and must fit whole.
 """
 
 import importlib
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias, cast
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -106,8 +107,10 @@ def _json(path: Path, max_line: int) -> Iterator[Item | Damage]:
         yield Damage("not_utf8", 0, str(error))
     except RecursionError:
         yield Damage("too_deep", 0, "nested deeper than any article")
-    except (msgspec.DecodeError, EOFError, OSError) as error:
-        reason = "truncated_gzip" if isinstance(error, EOFError) else "not_json"
+    except (msgspec.DecodeError, EOFError, OSError, zlib.error) as error:
+        reason = "not_json" if isinstance(error, msgspec.DecodeError) else "truncated_gzip"
+        if isinstance(error, OSError) and path.suffix.lower() != ".gz":
+            reason = "unreadable"
         yield Damage(reason, 0, str(error))
     else:
         offset = 0
@@ -135,11 +138,30 @@ def _parquet(source: Input) -> Iterator[Item | Damage]:
         with pq.ParquetFile(source.path) as table:
             columns = _columns(table.schema_arrow.names, source.text_field)
             for batch in table.iter_batches(batch_size=64, columns=columns):
-                for row in batch.to_pylist():
+                for row in _batch_rows(batch):
                     number += 1
-                    yield Item(number, number, cast(dict[str, Any], row), True)
-    except (pa.ArrowException, OSError) as error:
+                    if isinstance(row, ValueError | OverflowError):
+                        reason = "not_utf8" if isinstance(row, UnicodeError) else "unreadable"
+                        yield Damage(reason, number, f"row {number}: {row}")
+                    else:
+                        yield Item(number, number, row, True)
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         yield Damage("unreadable", number, f"after row {number}: {error}")
+
+
+def _batch_rows(batch: Any) -> Iterator[dict[str, Any] | ValueError | OverflowError]:
+    """The rows of a batch; the error in place of a row with a value that Python cannot hold, such
+    as invalid UTF-8 or a time outside its years."""
+    try:
+        yield from batch.to_pylist()
+    except (ValueError, OverflowError):
+        for number in range(batch.num_rows):
+            try:
+                row = batch.slice(number, 1).to_pylist()[0]
+            except (ValueError, OverflowError) as error:
+                yield error
+            else:
+                yield row
 
 
 def _columns(names: list[str], text_field: str) -> list[str]:
