@@ -102,6 +102,7 @@ def scene(act: Callable[[ChatPilot], Awaitable[None]], **options: Any) -> None:
     play(run)
 
 
+@pytest.mark.slow
 def test_a_newcomer_writes_a_beginning_and_sees_it_go_on(workspace: Path) -> None:
     async def act(chat: ChatPilot) -> None:
         assert chat.client.loads == {MODELS[2].id: 1}
@@ -115,6 +116,7 @@ def test_a_newcomer_writes_a_beginning_and_sees_it_go_on(workspace: Path) -> Non
     scene(act)
 
 
+@pytest.mark.slow
 def test_a_model_that_was_taught_to_answer_is_talked_to(workspace: Path) -> None:
     models = [Model("base/step-1", "base"), Model("tuned/step-1", "tuned", chat=True)]
 
@@ -153,6 +155,7 @@ def test_a_named_checkpoint_answers_and_one_that_is_gone_is_said(workspace: Path
     scene(act, model=f"{ONE}/200")
 
 
+@pytest.mark.slow
 def test_several_lines_are_one_prompt_written_or_pasted(workspace: Path) -> None:
     async def act(chat: ChatPilot) -> None:
         await chat.pilot.press("a", "ctrl+j", "b", "alt+enter", "c", "shift+enter")
@@ -166,6 +169,7 @@ def test_several_lines_are_one_prompt_written_or_pasted(workspace: Path) -> None
     scene(act)
 
 
+@pytest.mark.slow
 def test_nothing_begins_a_document_but_is_no_message(workspace: Path) -> None:
     async def act(chat: ChatPilot) -> None:
         await chat.pilot.press("enter")
@@ -182,6 +186,7 @@ def test_nothing_begins_a_document_but_is_no_message(workspace: Path) -> None:
     scene(act)
 
 
+@pytest.mark.slow
 def test_the_text_of_a_file_is_sent(workspace: Path) -> None:
     Path("start.txt").write_text("The hen\nlays\n")
 
@@ -198,6 +203,7 @@ def test_the_text_of_a_file_is_sent(workspace: Path) -> None:
     scene(act)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["escape", "ctrl+c"])
 def test_the_first_key_stops_the_answer_and_the_second_leaves(key: str, workspace: Path) -> None:
     async def act(chat: ChatPilot) -> None:
@@ -219,6 +225,7 @@ def test_the_first_key_stops_the_answer_and_the_second_leaves(key: str, workspac
     scene(act)
 
 
+@pytest.mark.slow
 def test_another_answer_has_another_seed_and_both_can_be_seen(workspace: Path) -> None:
     async def act(chat: ChatPilot) -> None:
         await chat.request_for("Once")
@@ -237,6 +244,7 @@ def test_another_answer_has_another_seed_and_both_can_be_seen(workspace: Path) -
     scene(act)
 
 
+@pytest.mark.slow
 def test_an_edited_prompt_is_asked_beside_the_old_one(workspace: Path) -> None:
     async def act(chat: ChatPilot) -> None:
         await chat.request_for("Once")
@@ -254,6 +262,7 @@ def test_an_edited_prompt_is_asked_beside_the_old_one(workspace: Path) -> None:
     scene(act)
 
 
+@pytest.mark.slow
 def test_the_sampling_of_the_sidebar_is_what_is_asked_with(workspace: Path) -> None:
     Path("config.json").write_text('{"inference": {"temperature": 0.3, "stop": ["End."]}}')
 
@@ -280,6 +289,7 @@ def test_the_sampling_of_the_sidebar_is_what_is_asked_with(workspace: Path) -> N
     scene(act)
 
 
+@pytest.mark.slow
 def test_another_model_is_picked_with_the_keys_or_a_click(workspace: Path) -> None:
     async def act(chat: ChatPilot) -> None:
         await chat.pilot.press("ctrl+l")
@@ -300,6 +310,7 @@ def test_another_model_is_picked_with_the_keys_or_a_click(workspace: Path) -> No
     scene(act)
 
 
+@pytest.mark.slow
 def test_earlier_conversations_are_listed_and_go_on(workspace: Path) -> None:
     async def act(chat: ChatPilot) -> None:
         await chat.request_for("The first")
@@ -318,6 +329,7 @@ def test_earlier_conversations_are_listed_and_go_on(workspace: Path) -> None:
     scene(act)
 
 
+@pytest.mark.slow
 def test_tokens_are_coloured_on_demand_and_say_their_number(workspace: Path) -> None:
     async def act(chat: ChatPilot) -> None:
         chat.client.words[MODELS[2].id] = "likely open rare odd last"
@@ -339,6 +351,7 @@ def test_tokens_are_coloured_on_demand_and_say_their_number(workspace: Path) -> 
     scene(act)
 
 
+@pytest.mark.slow
 def test_an_answer_is_copied_and_a_transcript_saved_where_it_says(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,6 +373,7 @@ def test_an_answer_is_copied_and_a_transcript_saved_where_it_says(
     scene(act)
 
 
+@pytest.mark.slow
 def test_a_failing_answer_says_why_and_keeps_what_had_come(workspace: Path) -> None:
     async def act(chat: ChatPilot) -> None:
         remedy = "choose a smaller one"
@@ -375,6 +389,7 @@ def test_a_failing_answer_says_why_and_keeps_what_had_come(workspace: Path) -> N
     scene(act)
 
 
+@pytest.mark.slow
 def test_a_dead_server_is_explained_and_started_again_by_one_key(workspace: Path) -> None:
     async def act(chat: ChatPilot) -> None:
         serving = chat.serving
@@ -404,6 +419,7 @@ def test_a_model_that_cannot_be_loaded_is_said_and_another_can_be_chosen(workspa
     scene(act, client=fake)
 
 
+@pytest.mark.slow
 def test_hostile_texts_of_people_and_models_are_shown_harmless(workspace: Path) -> None:
     async def act(chat: ChatPilot) -> None:
         chat.client.words[MODELS[2].id] = HOSTILE
@@ -420,6 +436,7 @@ def test_hostile_texts_of_people_and_models_are_shown_harmless(workspace: Path) 
     scene(act)
 
 
+@pytest.mark.slow
 def test_a_long_answer_is_drawn_as_it_comes_and_survives_a_resize(workspace: Path) -> None:
     async def act(chat: ChatPilot) -> None:
         chat.client.words[MODELS[2].id] = " ".join(f"w{n}" for n in range(5000))
@@ -453,6 +470,7 @@ def test_in_a_small_window_the_sampling_is_one_line_that_opens(workspace: Path) 
     scene(act, size=NARROW)
 
 
+@pytest.mark.slow
 def test_a_conversation_that_is_left_goes_on_and_is_found_again(workspace: Path) -> None:
     async def act(chat: ChatPilot) -> None:
         chat.client.hold = asyncio.Event()
@@ -478,6 +496,7 @@ def test_a_conversation_that_is_left_goes_on_and_is_found_again(workspace: Path)
     scene(act)
 
 
+@pytest.mark.slow
 def test_an_answer_that_ends_out_of_sight_is_whole_and_the_next_one_is_seen(
     workspace: Path,
 ) -> None:
@@ -499,6 +518,7 @@ def test_an_answer_that_ends_out_of_sight_is_whole_and_the_next_one_is_seen(
     scene(act)
 
 
+@pytest.mark.slow
 def test_whoever_was_chosen_answers_again_until_there_is_a_newer_run(workspace: Path) -> None:
     async def act(chat: ChatPilot) -> None:
         chat.app.open_chat(f"{ONE}/200")
@@ -515,6 +535,7 @@ def test_whoever_was_chosen_answers_again_until_there_is_a_newer_run(workspace: 
     scene(act)
 
 
+@pytest.mark.slow
 def test_the_app_that_is_left_while_a_model_writes_keeps_what_had_come(workspace: Path) -> None:
     async def act(chat: ChatPilot) -> None:
         chat.client.hold = asyncio.Event()
@@ -528,6 +549,7 @@ def test_the_app_that_is_left_while_a_model_writes_keeps_what_had_come(workspace
     assert [turn.text[:4] for turn in store.load(kept.name).path] == ["Once", " run"]
 
 
+@pytest.mark.slow
 def test_tab_goes_from_the_prompt_to_the_texts_and_back(workspace: Path) -> None:
     async def act(chat: ChatPilot) -> None:
         await chat.pilot.press("tab")
@@ -542,6 +564,7 @@ def test_tab_goes_from_the_prompt_to_the_texts_and_back(workspace: Path) -> None
     scene(act)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [WIDE, NARROW])
 def test_the_screen_looks_as_it_did(
     size: tuple[int, int], workspace: Path, frozen: None, monkeypatch: pytest.MonkeyPatch
@@ -569,6 +592,7 @@ def test_the_screen_looks_as_it_did(
     assert time.time() == NOW
 
 
+@pytest.mark.slow
 def test_the_light_theme_looks_as_it_did(
     workspace: Path, frozen: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

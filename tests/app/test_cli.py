@@ -232,6 +232,7 @@ def test_foreign_text_cannot_reach_the_terminal_as_a_command(
     assert "[/red]" in shown.out + shown.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment",
     [
@@ -262,6 +263,7 @@ def test_no_locale_or_terminal_makes_it_fail(environment: dict[str, str], worksp
         assert b"\x1b" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_makes_the_stage_save_and_end_quietly(workspace: Path) -> None:
     for arguments in (
         ["--json", "--max-steps", "1000"],
@@ -321,6 +323,7 @@ def test_the_first_signal_lets_the_stage_save(number: int, code: int, workspace:
     assert Path("saved_state").is_file()
 
 
+@pytest.mark.slow
 def test_under_nohup_a_closed_terminal_changes_nothing(workspace: Path) -> None:
     command = ["nohup", *FAKE, "fake", "--max-steps", "60", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as stage:

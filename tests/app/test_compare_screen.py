@@ -74,6 +74,7 @@ async def comparing(
         yield compare
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [("3", "comma", "7"), ("3", "minus", "7"), ("a", "l", "l")])
 def test_numbers_ranges_and_all_choose_who_answers(workspace: Path, way: tuple[str, ...]) -> None:
     expected = {"comma": [3, 7], "minus": [3, 4, 5, 6, 7], "l": list(range(1, 9))}[way[1]]
@@ -103,6 +104,7 @@ def test_space_and_the_mouse_choose_and_a_wrong_number_is_told(workspace: Path) 
     play(scene)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "columns"), [(WIDE, 3), (NARROW, 2), ((200, 60), 4)])
 def test_answers_stream_side_by_side_and_the_fastest_is_marked(
     workspace: Path, size: tuple[int, int], columns: int
@@ -128,6 +130,7 @@ def test_answers_stream_side_by_side_and_the_fastest_is_marked(
     play(scene)
 
 
+@pytest.mark.slow
 def test_tab_and_clicks_reach_the_panes_of_every_page(workspace: Path) -> None:
     models = [*BEST, f"{ONE}/200", f"{ONE}/400"]
 
@@ -146,6 +149,7 @@ def test_tab_and_clicks_reach_the_panes_of_every_page(workspace: Path) -> None:
     play(scene)
 
 
+@pytest.mark.slow
 def test_a_blind_vote_hides_names_and_speeds_until_it_is_given_and_is_kept(
     workspace: Path,
 ) -> None:
@@ -177,6 +181,7 @@ def test_a_blind_vote_hides_names_and_speeds_until_it_is_given_and_is_kept(
     play(scene)
 
 
+@pytest.mark.slow
 def test_a_click_votes_and_nobody_being_better_counts_too(workspace: Path) -> None:
     async def scene() -> None:
         async with comparing(BEST) as compare:
@@ -211,6 +216,7 @@ def test_the_first_esc_stops_and_the_next_leaves(workspace: Path) -> None:
     play(scene)
 
 
+@pytest.mark.slow
 def test_a_round_that_is_left_is_found_as_it_was_and_can_still_be_voted_on(
     workspace: Path,
 ) -> None:
@@ -272,6 +278,7 @@ def test_a_round_that_is_being_written_is_not_taken_away_by_other_models(workspa
     play(scene)
 
 
+@pytest.mark.slow
 def test_settings_saved_elsewhere_hold_here_too_and_what_was_changed_here_stays(
     workspace: Path,
 ) -> None:
@@ -299,6 +306,7 @@ def test_settings_saved_elsewhere_hold_here_too_and_what_was_changed_here_stays(
     play(scene)
 
 
+@pytest.mark.slow
 def test_steps_of_a_run_are_walked_with_one_prompt(workspace: Path) -> None:
     async def scene() -> None:
         async with comparing(BEST[:1]) as compare:
@@ -315,6 +323,7 @@ def test_steps_of_a_run_are_walked_with_one_prompt(workspace: Path) -> None:
     play(scene)
 
 
+@pytest.mark.slow
 def test_a_failing_model_says_why_and_a_dead_server_is_started_by_one_key(
     workspace: Path,
 ) -> None:
@@ -337,6 +346,7 @@ def test_a_failing_model_says_why_and_a_dead_server_is_started_by_one_key(
     play(scene)
 
 
+@pytest.mark.slow
 def test_models_are_added_and_taken_out_and_answers_stay(workspace: Path) -> None:
     async def scene() -> None:
         async with comparing(BEST) as compare:
@@ -356,6 +366,7 @@ def test_models_are_added_and_taken_out_and_answers_stay(workspace: Path) -> Non
     play(scene)
 
 
+@pytest.mark.slow
 def test_too_little_memory_is_told_before_anything_is_loaded(workspace: Path) -> None:
     client = FakeClient([Model("big", bytes=1 << 60), Model("small", bytes=1)])
 
@@ -376,6 +387,7 @@ def test_too_little_memory_is_told_before_anything_is_loaded(workspace: Path) ->
     play(scene)
 
 
+@pytest.mark.slow
 def test_a_remote_model_is_added_and_its_key_is_nowhere_on_the_disk(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -408,6 +420,7 @@ def test_a_remote_model_is_added_and_its_key_is_nowhere_on_the_disk(
     assert not [path for path in written if b"sesame" in path.read_bytes()]
 
 
+@pytest.mark.slow
 def test_settings_hold_for_all_and_prompts_come_back_with_the_arrow(workspace: Path) -> None:
     async def scene() -> None:
         async with comparing(BEST) as compare:
@@ -431,6 +444,7 @@ def test_settings_hold_for_all_and_prompts_come_back_with_the_arrow(workspace: P
     play(scene)
 
 
+@pytest.mark.slow
 def test_what_a_model_writes_never_reaches_the_terminal_as_commands(workspace: Path) -> None:
     client = FakeClient([Model("a[/b]\x1b[2J"), Model("b\x9b")])
     client.words = {m.id: f" [/x] \x1b]52;c;AAAA\x07 {m.id} \u202e end" for m in client.listed}
@@ -468,6 +482,7 @@ async def _voted(compare: ComparePilot) -> None:
     await compare.sees("your choice")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [WIDE, NARROW])
 @pytest.mark.parametrize("name", ["choosing", "streaming", "voted"])
 def test_the_screen_looks_as_it_did(

@@ -52,6 +52,7 @@ def test_raw_stands_beside_clean_and_the_rules_are_named(wiki: Path, size: tuple
     play(scene)
 
 
+@pytest.mark.slow
 def test_one_leafs_jumps_and_searches(wiki: Path) -> None:
     async def scene() -> None:
         async with opened() as (app, pilot):
@@ -113,6 +114,7 @@ def test_tokens_of_every_tokenizer_stand_side_by_side(prepared: Path) -> None:
     play(scene)
 
 
+@pytest.mark.slow
 def test_the_windows_of_a_step_open_directly_and_are_walked(prepared: Path) -> None:
     folder = write_run(Path("checkpoints/run_a"), batch_size=3, window=32)
     windows = RunWindows(folder, Path("tokenizers"))

@@ -126,6 +126,7 @@ def terminal(workspace: Path) -> Iterator[Open]:
         one.close()
 
 
+@pytest.mark.slow
 def test_pick_talk_change_settings_and_quit(terminal: Open) -> None:
     t = terminal("--max-length", "8", "--seed", "3")
     runs = t.expect("Run [")
@@ -159,6 +160,7 @@ def test_pick_talk_change_settings_and_quit(terminal: Open) -> None:
     assert "Traceback" not in t.shown
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_text_and_ctrl_d_the_conversation(terminal: Open) -> None:
     t = terminal("--checkpoint", "old", "--max-length", "1000000")
     t.expect("> ")
@@ -177,6 +179,7 @@ def test_ctrl_c_ends_the_text_and_ctrl_d_the_conversation(terminal: Open) -> Non
     assert t.shown.count("on cpu") == 1
 
 
+@pytest.mark.slow
 def test_several_are_chosen_by_number_and_compared_and_exchanged(terminal: Open) -> None:
     t = terminal("--max-length", "4")
     t.expect("Run [")
@@ -203,6 +206,7 @@ def test_several_are_chosen_by_number_and_compared_and_exchanged(terminal: Open)
     assert t.ask("a").count("4 tokens in") == 1
 
 
+@pytest.mark.slow
 def test_a_pasted_text_of_several_lines_is_one_prompt(terminal: Open) -> None:
     t = terminal("--checkpoint", "old", "--max-length", "3")
     t.expect("> ")
@@ -212,6 +216,7 @@ def test_a_pasted_text_of_several_lines_is_one_prompt(terminal: Open) -> None:
     assert "prompt 14 tokens" in t.expect("\n> ")
 
 
+@pytest.mark.slow
 def test_leaving_the_picker_and_a_termination_have_their_exit_codes(terminal: Open) -> None:
     t = terminal()
     t.expect("Run [")
@@ -224,6 +229,7 @@ def test_leaving_the_picker_and_a_termination_have_their_exit_codes(terminal: Op
     assert t.end() == 143
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_loaded_is_named_and_another_chosen(terminal: Open) -> None:
     shutil.rmtree("checkpoints/run_2026_01_02_10_00/checkpoint_step_000020")
     weights = Path("checkpoints/run_2026_01_02_10_00/checkpoint_step_000010/model.safetensors")

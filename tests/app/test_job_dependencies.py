@@ -69,6 +69,7 @@ def _cli(*arguments: str) -> "subprocess.CompletedProcess[str]":
 # A chain in real processes.
 
 
+@pytest.mark.slow
 def test_a_chain_whose_middle_fails_stops_says_why_and_goes_on_after_a_retry(work: Path) -> None:
     done = _cli(
         *("chain", "--", "fake", "--name", "noisy", "--max-steps", "2"),
@@ -96,6 +97,7 @@ def test_a_chain_whose_middle_fails_stops_says_why_and_goes_on_after_a_retry(wor
     assert again.record.argv[2:] == ["fake", "--name", "noisy", "--max-steps", "1"]
 
 
+@pytest.mark.slow
 def test_a_chain_goes_on_when_its_starter_is_killed(work: Path) -> None:
     script = (
         "import sys, time; sys.path.insert(0, sys.argv.pop(1))\n"
@@ -117,6 +119,7 @@ def test_a_chain_goes_on_when_its_starter_is_killed(work: Path) -> None:
     assert late.started >= early.ended
 
 
+@pytest.mark.slow
 def test_a_waiting_job_that_is_killed_is_dead_and_its_retry_takes_its_place(work: Path) -> None:
     first = _start("stubborn", steps=100_000)
     middle = _start("noisy", first)
@@ -170,6 +173,7 @@ def test_a_step_that_is_not_valid_keeps_the_whole_chain_from_starting(work: Path
     assert states.all_jobs(LOGS) == []
 
 
+@pytest.mark.slow
 def test_a_retry_that_needs_an_earlier_stage_waits_for_it(work: Path) -> None:
     failed = _start("refuse")
     last = _start("noisy", failed)

@@ -191,6 +191,7 @@ def test_the_view_of_a_job_holds_its_checkpoints_and_none_of_a_later_training(
     assert job_of(RUN, jobs) == jobs[0]
 
 
+@pytest.mark.slow
 def test_a_real_training_is_attached_to_whole_and_resumed_in_its_own_part(prepared: Path) -> None:
     typed = shlex.split(
         "train --name a --max-steps 3 --log-every 1 --batch-size 2 --device cpu --threads 1 "

@@ -76,6 +76,7 @@ def test_a_job_runs_to_its_end_and_its_folder_tells_everything(work: Path) -> No
     assert "made/it" in (job.folder / "output.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_typo_fails_at_once_and_makes_no_job(work: Path) -> None:
     for arguments in (["fake", "--bogus"], ["fkae"], ["fake", "--max-steps", "0"], []):
         typed = _cli("start", "--", *arguments)
@@ -84,6 +85,7 @@ def test_a_typo_fails_at_once_and_makes_no_job(work: Path) -> None:
     assert states.all_jobs(LOGS) == []
 
 
+@pytest.mark.slow
 def test_a_job_survives_its_terminal_and_attach_follows_it_from_another(work: Path) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
@@ -105,6 +107,7 @@ def test_a_job_survives_its_terminal_and_attach_follows_it_from_another(work: Pa
     assert states.look(job.folder).state == "done"
 
 
+@pytest.mark.slow
 def test_stop_ends_a_job_with_its_state_saved_and_130_recorded(work: Path) -> None:
     job = _wait_for(_start("noisy"), events_written=3)
     assert job.percent is None or 0 <= job.percent <= 100
@@ -127,6 +130,7 @@ def test_a_job_stopped_while_it_still_loads_is_stopped_not_dead(work: Path) -> N
     assert states.look(job.folder).state == "stopped"
 
 
+@pytest.mark.slow
 def test_a_stubborn_job_is_named_and_only_hard_ends_it(work: Path) -> None:
     job = _wait_for(_start("stubborn", 100_000), events_written=2)
     refused = _cli("stop", job.id, "--timeout", "0.3")
@@ -168,6 +172,7 @@ def test_a_full_disk_does_not_end_a_job_and_what_is_lost_is_counted(
     assert kinds[1].message == "2 events could not be recorded: disk full."
 
 
+@pytest.mark.slow
 def test_attach_to_a_job_that_dies_says_so_with_its_last_words(work: Path) -> None:
     job = _start("die")
     attached = _cli("attach", job.id)
@@ -179,6 +184,7 @@ def test_attach_to_a_job_that_dies_says_so_with_its_last_words(work: Path) -> No
     assert json.loads(as_json.stdout.splitlines()[-1])["event"] == "failed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "code"), [("refuse", 3), ("crash", 1)])
 def test_attach_ends_with_the_exit_code_of_the_job(mode: str, code: int, work: Path) -> None:
     job = _wait_for(_start(mode))
@@ -186,6 +192,7 @@ def test_attach_ends_with_the_exit_code_of_the_job(mode: str, code: int, work: P
     assert _cli("attach").returncode == code
 
 
+@pytest.mark.slow
 def test_detaching_leaves_the_job_alone(work: Path) -> None:
     job = _wait_for(_start("noisy"), events_written=3)
     with subprocess.Popen([*FAKE, "jobs", "attach"], stderr=subprocess.PIPE) as watcher:
@@ -198,6 +205,7 @@ def test_detaching_leaves_the_job_alone(work: Path) -> None:
     assert states.look(job.folder).state == "running"
 
 
+@pytest.mark.slow
 def test_list_is_newest_first_and_json_on_demand(work: Path) -> None:
     assert "No jobs" in _cli().stderr
     first, second = _wait_for(_start("noisy", 1)), _wait_for(_start("refuse", 1))
@@ -247,6 +255,7 @@ def test_a_recycled_pid_is_never_mistaken_for_the_job(work: Path) -> None:
     assert states.look(folder).state == "elsewhere"
 
 
+@pytest.mark.slow
 def test_a_folder_deleted_while_it_is_watched_ends_the_watching(work: Path) -> None:
     job = _wait_for(_start("noisy"), events_written=3)
     with subprocess.Popen([*FAKE, "jobs", "attach"], stderr=subprocess.PIPE) as watcher:

@@ -117,6 +117,7 @@ def test_a_record_is_removed_after_a_question_and_not_while_another_waits(work: 
     play(scene)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [NARROW, WIDE])
 def test_the_list_filters_copes_with_ruins_and_shows_no_foreign_control(
     size: tuple[int, int], work: Path

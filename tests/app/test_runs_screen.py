@@ -84,6 +84,7 @@ def test_the_details_tell_settings_data_and_descent(coop: Path) -> None:
     play(scene)
 
 
+@pytest.mark.slow
 def test_keys_open_the_forms_with_the_run_filled_in(
     coop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +157,7 @@ def test_a_run_at_work_is_not_deleted(coop: Path) -> None:
     play(scene)
 
 
+@pytest.mark.slow
 def test_the_tree_is_filtered_and_folded(coop: Path) -> None:
     async def scene() -> None:
         async with opened() as (app, pilot):

@@ -146,6 +146,7 @@ def test_a_killed_app_takes_its_server_along(tmp_path: Path) -> None:
     wait_for(lambda: process_start(server) is None)
 
 
+@pytest.mark.slow
 def test_our_own_server_answers_the_client_and_goes_with_a_killed_app(workspace: Path) -> None:
     two_runs([counting_model(), counting_model(), counting_model()])
     holder, endpoint = hold(workspace, *COMMAND)

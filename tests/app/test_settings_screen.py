@@ -22,6 +22,7 @@ def config(workspace: Path) -> Path:
     return workspace / "config.json"
 
 
+@pytest.mark.slow
 def test_a_setting_is_changed_saved_and_taken_out_again(config: Path) -> None:
     async def act() -> None:
         async with opened() as (app, pilot):

@@ -128,7 +128,7 @@ SCENES: dict[str, tuple[Scene, str]] = {
 }
 
 
-@pytest.mark.parametrize("size", [WIDE, NARROW])
+@pytest.mark.parametrize("size", [pytest.param(WIDE, marks=pytest.mark.slow), NARROW])
 @pytest.mark.parametrize("name", SCENES)
 def test_a_screen_looks_as_it_did(world: Path, size: tuple[int, int], name: str) -> None:
     act, word = SCENES[name]

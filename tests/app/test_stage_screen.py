@@ -73,6 +73,7 @@ def test_enter_on_a_fresh_form_starts_the_stage_as_it_is(workspace: Path, starte
     assert (started[0][1]["name"], started[0][1]["after"]) == ("first", ())
 
 
+@pytest.mark.slow
 def test_a_typed_value_shows_in_the_command_and_is_kept_when_the_form_is_left(
     workspace: Path,
 ) -> None:
@@ -97,6 +98,7 @@ def test_a_typed_value_shows_in_the_command_and_is_kept_when_the_form_is_left(
     play(act)
 
 
+@pytest.mark.slow
 def test_a_wrong_value_is_told_below_its_field_and_start_goes_there(
     workspace: Path, started: Started
 ) -> None:
@@ -205,6 +207,7 @@ def test_a_remedy_of_the_card_becomes_a_change_and_o_rehearses_with_it(workspace
     play(act)
 
 
+@pytest.mark.slow
 def test_a_digit_says_what_it_took_over_and_a_probe_is_not_forgotten(prepared: Path) -> None:
     async def act() -> None:
         async with opened() as (app, pilot):

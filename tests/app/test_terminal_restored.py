@@ -62,6 +62,7 @@ DEATHS: dict[str, tuple[Death, int, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("death", DEATHS)
 def test_the_terminal_is_as_before_and_the_jobs_go_on(death: str, app: Terminal) -> None:
     assert app.mode != app.mode_before
@@ -97,6 +98,7 @@ def test_a_lost_connection_ends_the_app_and_not_the_job(app: Terminal) -> None:
     assert states.all_jobs(LOGS)[0].state == "running"
 
 
+@pytest.mark.slow
 def test_the_app_leaves_when_the_process_that_opened_it_is_killed(app: Terminal) -> None:
     drawing = Path(f"/proc/{the_app(app)}")
     app.process.kill()

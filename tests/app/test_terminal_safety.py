@@ -62,6 +62,7 @@ def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(120, 40), (80, 24)], ids=["120x40", "80x24"])
 def test_a_tour_of_all_screens_writes_no_foreign_control_byte(
     size: tuple[int, int], poisoned: Path, workspace: Path
@@ -78,6 +79,7 @@ def test_a_tour_of_all_screens_writes_no_foreign_control_byte(
             assert harmless in opened.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", range(_GROUPS))
 def test_every_widget_is_fed_all_strings_and_writes_no_foreign_control_byte(
     group: int, workspace: Path
@@ -93,6 +95,7 @@ def test_no_widget_is_forgotten() -> None:
     assert sinks.forgotten() == []
 
 
+@pytest.mark.slow
 def test_a_hostile_config_json_opens_the_settings_with_its_error(workspace: Path) -> None:
     Path("config.json").write_text('{"train": {"\\u001b[2J[/foo]\\ud800": 1}}')
     with terminal(str(Path(__file__).parents[2] / "main.py")) as opened:

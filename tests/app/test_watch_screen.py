@@ -92,6 +92,7 @@ def test_a_training_shows_curves_figures_and_how_long_it_will_take(
     play(scene)
 
 
+@pytest.mark.slow
 def test_keys_and_mouse_change_and_read_the_chart(workspace: Path) -> None:
     tell(Path("checkpoints") / RUN, [started(), *training(1, 200)])
     tell(Path("checkpoints") / "run_2026_01_01_01_01_exp0", [*training(1, 300, loss=4.0)])
@@ -159,6 +160,7 @@ def test_the_first_x_asks_and_the_second_ends_it(
     play(scene)
 
 
+@pytest.mark.slow
 def test_a_job_that_ends_while_watched_says_how_and_what_it_made(workspace: Path) -> None:
     folder = tell(job_folder("cleanup"), [events.Started("cleanup", "Clean python", 10, "files")])
 
@@ -176,6 +178,7 @@ def test_a_job_that_ends_while_watched_says_how_and_what_it_made(workspace: Path
     play(scene)
 
 
+@pytest.mark.slow
 def test_a_training_that_was_stopped_is_gone_on_with_by_one_key(workspace: Path) -> None:
     folder = tell(job_folder(), [started(), *training(1, 4)])
     run = Path("checkpoints", RUN)
@@ -225,6 +228,7 @@ def test_a_job_that_died_shows_the_end_of_its_log(workspace: Path) -> None:
     play(scene)
 
 
+@pytest.mark.slow
 def test_texts_grow_as_they_are_written(workspace: Path) -> None:
     folder = tell(job_folder("inference"), [events.Started("inference", "Generate", 1, "texts")])
     tell(folder, [events.Delta("", prompt="def ", source="run_a")])
@@ -240,6 +244,7 @@ def test_texts_grow_as_they_are_written(workspace: Path) -> None:
     play(scene)
 
 
+@pytest.mark.slow
 def test_foreign_text_is_shown_as_text_everywhere(workspace: Path) -> None:
     folder = job_folder("train")
     everything: list[Any] = [

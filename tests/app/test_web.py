@@ -40,6 +40,7 @@ def served() -> Iterator[str]:
     assert "Traceback" not in complaints
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 def test_a_click_leads_from_the_board_to_a_run_without_the_internet(workspace: Path) -> None:
     finished_run("run_2026_01_01_10_00_first")

@@ -206,6 +206,7 @@ def test_autocast_computes_the_head_in_half_precision_and_the_loss_in_full() -> 
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_the_model_compiles_without_a_break_and_keeps_its_loss() -> None:
     model = GPT(small(num_layers=1, qk_norm=True))
     inputs, targets = ids(2, 16), ids(2, 16)

@@ -274,6 +274,7 @@ def test_the_argmax_and_logsumexp_in_c_are_torchs(size: int) -> None:
     assert 0 <= found.argmax[2] < size
 
 
+@pytest.mark.slow
 def test_without_its_folder_torch_computes_the_same(tmp_path: Path) -> None:
     for package in ("model", "pipeline", "utils"):
         shutil.copytree(ROOT / package, tmp_path / package)

@@ -153,6 +153,7 @@ def test_sampling_does_not_touch_the_random_numbers_of_training() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
+@pytest.mark.slow
 def test_draws_follow_the_distribution() -> None:
     model = lively()
     logits = model(torch.tensor([[3]]))["logits"][0, -1]

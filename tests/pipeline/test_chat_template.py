@@ -276,6 +276,7 @@ def _spec(vocab: dict[str, int], model: dict[str, Any]) -> dict[str, Any]:
             "truncation": None, "padding": None}  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("template", "why"),
     [
@@ -303,6 +304,7 @@ def test_a_template_without_end_or_measure_costs_only_itself(
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
 
 
+@pytest.mark.slow
 def test_a_template_goes_on_after_one_rendering_that_was_ended(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

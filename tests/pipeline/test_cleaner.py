@@ -307,6 +307,7 @@ for number, event in enumerate(stage.run(Config(), options, threading.Event())):
 """
 
 
+@pytest.mark.slow
 def test_kill_9_anywhere_then_a_rerun_loses_and_doubles_nothing(workspace: Path) -> None:
     folder = many(workspace / "in", 5, 40)
     clean(folder, output=workspace / "undisturbed")
@@ -334,6 +335,7 @@ class _Dying(worker.CleaningUnit, frozen=True):
         yield from super().run()
 
 
+@pytest.mark.slow
 def test_a_dying_worker_is_reported_with_its_file(workspace: Path, monkeypatch) -> None:
     monkeypatch.setattr(workers, "usable_cores", lambda: 2)
     folder = many(workspace / "in", 3, 5)

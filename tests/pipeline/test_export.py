@@ -299,6 +299,7 @@ def test_folded_weights_are_rounded_once_to_the_format_asked_for(
     assert all(torch.equal(written[name], exact[name].to(kind)) for name in exact)
 
 
+@pytest.mark.slow
 def test_an_exported_model_is_trained_on(prepared: Path) -> None:
     tokenizer = load_tokenizer("chars", Path("tokenizers"))
     checkpoint = saved(model_of(tokenizer, **SPRINT), tokenizer)

@@ -372,6 +372,7 @@ def command(*arguments: str, **more: Any) -> subprocess.CompletedProcess[bytes]:
     )
 
 
+@pytest.mark.slow
 def test_json_prints_text_ids_and_statistics(house: Path) -> None:
     done = command("--prompt", "ab", "--temperature", "0", "--json")
     events = [json.loads(line) for line in done.stdout.splitlines()]
@@ -383,6 +384,7 @@ def test_json_prints_text_ids_and_statistics(house: Path) -> None:
     assert text["statistics"]["new_tokens"] == 5
 
 
+@pytest.mark.slow
 def test_a_piped_prompt_is_continued_on_standard_output(house: Path) -> None:
     done = command("--temperature", "0", input="ü\tb\n".encode())
     [sample] = samples(infer(prompt="ü\tb", temperature=0, max_length=5))
@@ -393,6 +395,7 @@ def test_a_piped_prompt_is_continued_on_standard_output(house: Path) -> None:
     assert sample.text[:1] in done.stdout.decode() or not sample.text.isprintable()
 
 
+@pytest.mark.slow
 def test_no_prompt_at_all_is_a_usage_error(house: Path) -> None:
     done = command(stdin=subprocess.DEVNULL)
     assert done.returncode == 2

@@ -117,6 +117,7 @@ def test_the_first_loss_is_that_of_transformers_and_the_end_opens_there_again(gp
     assert (again(ids).logits - logits).abs().max() > 1e-3
 
 
+@pytest.mark.slow
 def test_where_the_weights_came_from_is_recorded_and_the_run_resumes(gpt2: Path) -> None:
     whole = begin(gpt2, max_steps=4, name="whole")
     cut = run_stage(
@@ -138,6 +139,7 @@ def test_where_the_weights_came_from_is_recorded_and_the_run_resumes(gpt2: Path)
         run_stage("train", train={"resume": "auto", "name": "cut", "init_from": "gpt2"})
 
 
+@pytest.mark.slow
 def test_a_run_of_ours_and_a_pt_file_begin_a_training_too(prepared: Path) -> None:
     tokenizer = load_tokenizer("chars", Path("tokenizers"))
     model = lively_model(vocab_size=tokenizer.vocab_size, initializer_range=0.2)
@@ -157,6 +159,7 @@ def test_half_precision_weights_are_trained_in_float32(prepared: Path) -> None:
     assert load_weights(folders.step_folder(run, 2)).dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_dropout_is_ours_to_choose_and_shapes_are_not(prepared: Path) -> None:
     folder = gpt2_folder(prepared / "dropping", dropout=0.1)
     prepare(folder)

@@ -21,7 +21,10 @@ HOSTILE = (
     "<img src=x onerror=window.hacked=1></script><script>window.hacked=1</script>"
     "\u202egnp.exe\u2066 ${window.hacked=1} &lt;b&gt; \x1b[2J\x00 \ud83d\ude00 "
 )
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
+]
 
 
 def test_a_prompt_is_answered_in_a_stream_and_the_token_leaves_the_address(tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ def test_the_arithmetic_knows_what_this_processor_multiplies_fast() -> None:
     assert multiplies_bf16() == fast_half(torch.device("cpu"))
 
 
+@pytest.mark.slow
 def test_a_process_does_not_count_the_memory_of_the_one_that_started_it() -> None:
     script = (
         "import torch; from model.device import peak_memory\n"
@@ -138,6 +139,7 @@ HEAVY = {
 }
 
 
+@pytest.mark.slow
 def test_memory_and_disk_are_those_of_a_real_training(prepared: Path) -> None:
     Path("heavy.json").write_text(json.dumps({"dataset": {"source": "files"}} | HEAVY), "utf-8")
     plan = finished(run_stage("plan", plan={"probe": False}, **HEAVY)).summary["numbers"][0]

@@ -148,6 +148,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("workers", "kills"), [(1, [1, 12, 3, 30, 17]), (2, [5, 2])])
 def test_after_kill_9_a_rerun_writes_the_same_bytes(
     house: Path, workers: int, kills: list[int]
@@ -413,6 +414,7 @@ def test_tasks_shared_between_processes_all_come_back_in_their_own_order(
         assert [i for n, i in found if n == number] == list(range(number))
 
 
+@pytest.mark.slow
 def test_real_text_and_the_real_codellama_tokenizer_come_back(
     workspace: Path, shared_data: Path
 ) -> None:

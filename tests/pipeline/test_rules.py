@@ -111,6 +111,7 @@ _HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hostile", _HOSTILE)
 def test_megabytes_made_to_be_slow_are_cleaned_in_seconds(hostile: str) -> None:
     rules, size, beginning, repeated = _HOSTILE[hostile]
@@ -212,6 +213,7 @@ _REPEATED = [
 ]
 
 
+@pytest.mark.slow
 def test_no_repetition_makes_cleaning_slow() -> None:
     texts = f"[unit * (100_000 // len(unit)) for unit in {_REPEATED!r}]"
     for rules in ("WIKI", "PLAIN", "CODE"):

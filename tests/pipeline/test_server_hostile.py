@@ -180,6 +180,7 @@ def _all(connection: socket.socket) -> bytes:
     return found
 
 
+@pytest.mark.slow
 def test_a_request_that_arrives_byte_by_byte_is_ended(served: Served) -> None:
     for begun in (b"", b"GET /v1/mod", served.request({"prompt": "a"})[:-3]):
         with served.connect() as connection:

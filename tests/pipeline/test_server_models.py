@@ -251,6 +251,7 @@ def test_a_server_without_models_says_how_to_make_one(workspace: Path) -> None:
         assert "quickstart" in answer["error"]["remedy"]
 
 
+@pytest.mark.slow
 def test_a_model_whose_files_take_for_ever_lets_the_others_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

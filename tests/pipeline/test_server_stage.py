@@ -131,6 +131,7 @@ class Process:
         return events
 
 
+@pytest.mark.slow
 def test_an_attached_server_ends_with_its_standard_input(workspace: Path) -> None:
     make_runs(workspace)
     process = Process("--attached")
@@ -149,6 +150,7 @@ def test_an_attached_server_ends_with_its_standard_input(workspace: Path) -> Non
     assert process.child.wait(30) == 130
 
 
+@pytest.mark.slow
 def test_a_signal_ends_a_server_in_order(workspace: Path) -> None:
     process = Process("--token", TOKEN)
     assert process.first[-1]["token"] is None
@@ -168,6 +170,7 @@ def load(url: str) -> HTTPConnection:
     return connection
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stop_does_not_wait_for_a_model_that_is_being_loaded(
     workspace: Path, number: signal.Signals, code: int
@@ -185,6 +188,7 @@ def test_a_stop_does_not_wait_for_a_model_that_is_being_loaded(
     process.child.stdin.close()
 
 
+@pytest.mark.slow
 def test_a_job_that_is_stopped_while_it_loads_a_model_records_how_it_ended(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -178,6 +178,7 @@ def test_wikipedia_comes_from_the_pinned_commit_and_is_unpacked(workspace: Path)
     verify(folder)
 
 
+@pytest.mark.slow
 def test_newer_releases_are_parquet_and_an_interrupted_fetch_goes_on(workspace: Path) -> None:
     files = {f"enwiki/data/enwiki_{i:05d}.parquet": b"PAR1" * (i + 1) for i in range(3)}
     answers = hub(files, "main")

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from pipeline.survey import survey
 from tests.support.stage_runner import finished, run_stage, settings
 
@@ -41,6 +43,7 @@ def test_a_changed_input_makes_what_follows_stale(prepared: Path) -> None:
     assert "has changed since" in found["prepare"].why
 
 
+@pytest.mark.slow
 def test_a_run_shows_its_best_loss_and_whether_its_tokens_changed(prepared: Path) -> None:
     model = {"hidden_size": 32, "num_layers": 1, "num_heads": 2, "num_kv_heads": 2}
     train = {"max_steps": 4, "batch_size": 2, "name": "one", "tensorboard": False}

@@ -124,6 +124,7 @@ def test_a_gguf_file_says_the_same(foreign: Path) -> None:
     assert ("PARAMETER temperature 0.6" in lines) == (foreign.name == "qwen")
 
 
+@pytest.mark.slow
 def test_a_training_that_began_with_it_keeps_its_ends_and_defaults(foreign: Path) -> None:
     words = " ".join(f"word{i} " for i in range(900))
     Path("notes").mkdir()

@@ -152,6 +152,7 @@ def test_impossible_ids_are_refused_by_name(tokenizer: Tokenizer, wrong: int) ->
         assert str(tokenizer.vocab_size - 1) in str(error.value)
 
 
+@pytest.mark.slow
 def test_the_saved_folder_opens_everywhere_with_the_same_ids(
     tokenizer: Tokenizer, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ from tests.support.tokenizer_makers import PROSE, train
 from utils.errors import RefusedError, UsageError
 
 
+@pytest.mark.slow
 def test_code_llama_reproduces_its_test_vectors(shared_data: Path) -> None:
     folder = shared_data / "tokenizer-llama2"
     texts = (folder / "ggml-vocab-llama-spm.gguf.inp").read_bytes().decode()
@@ -32,6 +33,7 @@ def test_code_llama_reproduces_its_test_vectors(shared_data: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_a_sentencepiece_model_gives_the_ids_of_its_library(shared_data: Path) -> None:
     sentencepiece = pytest.importorskip("sentencepiece")
     path = shared_data / "tokenizer-llama2" / "tokenizer.model"

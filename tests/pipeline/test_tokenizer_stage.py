@@ -176,6 +176,7 @@ def test_a_sample_is_spread_over_the_corpus_and_stays_under_its_limit(tmp_path: 
         list(TrainingTexts([rows], 1 << 30, stop))
 
 
+@pytest.mark.slow
 def test_load_converts_a_local_folder_once(config: Config, shared_data: Path) -> None:
     where = str(shared_data / "tokenizer-codellama")
     done = last(stage(config, load=where, name="codellama_tokenizer"))

@@ -54,6 +54,7 @@ def run_folder(events: list[Event]) -> Path:
     return Path(path)
 
 
+@pytest.mark.slow
 def test_training_learns_and_leaves_a_complete_run(prepared: Path) -> None:
     events = train(max_steps=60, eval_every=20, name="exp")
     losses = [loss for _, loss, _ in curve(events)]
@@ -70,6 +71,7 @@ def test_training_learns_and_leaves_a_complete_run(prepared: Path) -> None:
     assert json.loads(raw[0])["loss"] == losses[0]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_resumes_bit_for_bit(prepared: Path) -> None:
     whole = train(name="whole")
     stopped = run_stage(
@@ -89,6 +91,7 @@ def test_a_stopped_run_resumes_bit_for_bit(prepared: Path) -> None:
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_is_refused_by_path_and_set_aside_by_auto(
     prepared: Path,
 ) -> None:
@@ -105,6 +108,7 @@ def test_a_damaged_newest_checkpoint_is_refused_by_path_and_set_aside_by_auto(
     assert [step for step, _, _ in curve(events)] == [9, 10, 11, 12]
 
 
+@pytest.mark.slow
 def test_a_finished_run_says_so_and_goes_on_when_given_more_steps(prepared: Path) -> None:
     train(name="more")
     again = run_stage("train", train={"resume": "auto", "name": "more"})
@@ -113,6 +117,7 @@ def test_a_finished_run_says_so_and_goes_on_when_given_more_steps(prepared: Path
     assert [step for step, _, _ in curve(further)] == [13, 14, 15]
 
 
+@pytest.mark.slow
 def test_more_steps_are_remembered_by_the_next_resume(prepared: Path) -> None:
     train(name="far")
     run_stage(
@@ -124,6 +129,7 @@ def test_more_steps_are_remembered_by_the_next_resume(prepared: Path) -> None:
     assert [step for step, _, _ in curve(rest)] == [15, 16, 17, 18, 19, 20]
 
 
+@pytest.mark.slow
 def test_retyping_the_whole_command_resumes_and_only_differences_are_refused(
     prepared: Path,
 ) -> None:
@@ -154,6 +160,7 @@ def test_a_run_is_called_what_it_was_started_as(folder: str, called: bool) -> No
     assert runs.is_called(folder, "first") is called
 
 
+@pytest.mark.slow
 def test_an_older_checkpoint_branches_into_a_new_run(prepared: Path) -> None:
     run = run_folder(train(name="trunk"))
     events = run_stage("train", train={"resume": str(runs.step_folder(run, 8)), "name": "twig"})
@@ -164,6 +171,7 @@ def test_an_older_checkpoint_branches_into_a_new_run(prepared: Path) -> None:
     assert runs.step_folders(run)[-1].name == "checkpoint_step_000012"
 
 
+@pytest.mark.slow
 def test_what_would_bend_the_past_is_refused_on_resume(prepared: Path) -> None:
     train(name="fixed")
     with pytest.raises(UsageError, match="cannot change --batch-size"):
@@ -219,6 +227,7 @@ def test_a_full_disk_is_survived_until_it_happens_three_times(
     assert sum(isinstance(e, Warned) and "Not saved" in e.message for e in seen) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped_at", [7, 12])
 def test_a_last_checkpoint_that_finds_no_room_fails_the_training(
     prepared: Path, monkeypatch: pytest.MonkeyPatch, stopped_at: int
@@ -271,6 +280,7 @@ def test_an_error_that_is_not_about_memory_is_passed_on_without_a_cause(
     assert error.value.__cause__ is None
 
 
+@pytest.mark.slow
 def test_old_checkpoints_go_but_best_and_latest_stay(prepared: Path) -> None:
     run = run_folder(train(eval_every=1, keep_checkpoints=2, name="keep"))
     kept = {path.name for path in runs.step_folders(run)}
@@ -293,6 +303,7 @@ def test_a_validation_fetches_no_batch_that_it_does_not_score(
     assert len(fetched) == 1 + 2  # one to learn from, two to score
 
 
+@pytest.mark.slow
 def test_early_stopping_ends_the_run_as_done(
     prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -312,6 +323,7 @@ def test_early_stopping_without_one_finite_validation_ends_the_run_as_done(
     assert warning == "Stopping early: 2 validations in a row had a loss that is not finite."
 
 
+@pytest.mark.slow
 def test_two_writers_never_share_a_run(prepared: Path) -> None:
     from utils.files import FolderLock
 
@@ -320,6 +332,7 @@ def test_two_writers_never_share_a_run(prepared: Path) -> None:
         run_stage("train", train={"resume": "auto", "max_steps": 20})
 
 
+@pytest.mark.slow
 def test_accumulated_batches_learn_what_one_large_batch_does(prepared: Path) -> None:
     large = train(max_steps=4, batch_size=8, name="large")
     small = train(max_steps=4, batch_size=4, gradient_accumulation_steps=2, name="small")
@@ -330,6 +343,7 @@ def test_accumulated_batches_learn_what_one_large_batch_does(prepared: Path) -> 
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 @pytest.mark.parametrize("schedule", ["cosine", "wsd", "constant"])
 def test_every_optimizer_and_schedule_trains(prepared: Path, optimizer: str, schedule: str) -> None:
@@ -368,6 +382,7 @@ def test_a_gpu_that_is_not_there_is_refused_by_its_name(prepared: Path) -> None:
     assert not Path("checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_model_that_only_we_compute_is_told_before_it_is_trained(prepared: Path) -> None:
     learned = {"position": "learned", "norm": "layernorm", "mlp": "gelu"}
     said: list[str] = []

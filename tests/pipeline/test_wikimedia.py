@@ -123,6 +123,7 @@ def test_lists_in_lists_do_not_swell_an_article() -> None:
     assert len(text) < 500 * 120
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @example(b'"\x80"')
 @given(

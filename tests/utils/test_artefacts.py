@@ -119,6 +119,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_after_a_kill_at_any_instant_the_target_is_whole_and_the_build_goes_on(
     workspace: Path,
 ) -> None:

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from app.jobs import states
 from app.jobs.job import ACTIVE
 from app.tui.watch.screen import WatchScreen
@@ -16,6 +18,8 @@ from tests.conftest import ROOT
 from tests.support.pilot import opened, play, until
 from tests.support.stage_runner import run_stage
 from tests.support.terminals import PATIENCE, Terminal, children, terminal
+
+pytestmark = pytest.mark.slow
 
 STEPS = 400
 SETTINGS: dict[str, dict[str, Any]] = {

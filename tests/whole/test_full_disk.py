@@ -9,10 +9,14 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from app.jobs import lifecycle, states
 from app.jobs.history import EventReader
 from pipeline.events import Failed, Finished
 from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
 
 LOGS = Path("logs")
 MAIN = [sys.executable, str(ROOT / "main.py")]

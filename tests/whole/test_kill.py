@@ -12,12 +12,15 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
 from pipeline.events import Metric, from_json
 from pipeline.runs import folders as runs
 from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("HATCHERY_KILLS", "4"))
 STEPS = 40 * KILLS

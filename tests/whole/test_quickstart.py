@@ -36,6 +36,7 @@ def made(events: list[Event]) -> dict[str, bool]:
     return {e.kind: "unchanged" in e.facts for e in told}
 
 
+@pytest.mark.slow
 def test_one_command_goes_from_a_library_to_text(small_library: Path) -> None:
     events = quickstart()
     assert made(events) == dict.fromkeys(("cleaned", "tokenizer", "tokens", "run"), False)
@@ -48,6 +49,7 @@ def test_one_command_goes_from_a_library_to_text(small_library: Path) -> None:
     assert "inference --checkpoint" in finished(events).summary["talk to it"]
 
 
+@pytest.mark.slow
 def test_a_second_run_does_nothing_again(small_library: Path) -> None:
     first = finished(quickstart()).path
     again = quickstart()
@@ -56,6 +58,7 @@ def test_a_second_run_does_nothing_again(small_library: Path) -> None:
     assert len(list(Path("checkpoints").glob("run_*"))) == 1
 
 
+@pytest.mark.slow
 def test_timing_the_machine_leaves_no_run_behind(small_library: Path) -> None:
     """Whose probes once took the name of the run that they were for."""
     planned = {"max_steps": None, "minutes": 0.001}
@@ -79,6 +82,7 @@ def test_a_stop_while_timing_the_machine_trains_nothing(small_library: Path) -> 
     assert not Path("checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on(small_library: Path) -> None:
     def third_step(event: Event) -> bool:
         return isinstance(event, Progress) and event.unit == "steps" and event.done >= 3

@@ -19,6 +19,8 @@ from pipeline.tokenizer.tokenizer import Tokenizer
 from pipeline.tokens.token_set import open_tokens
 from tests.support.stage_runner import finished, run_stage
 
+pytestmark = pytest.mark.slow
+
 LLAMA = {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1}
 GPT2 = {"preset": "gpt2", "hidden_size": 16, "num_layers": 2, "num_heads": 2}
 TRAIN: dict[str, Any] = {
