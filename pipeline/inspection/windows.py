@@ -15,6 +15,7 @@ from pipeline.options.config import TrainOptions
 from pipeline.runs import folders
 from pipeline.runs.record import read_record
 from pipeline.sources.documents import Document, read_cleaned
+from pipeline.sources.lines import check_listed
 from pipeline.tokenizer.formats import read
 from pipeline.tokenizer.load import load_tokenizer
 from pipeline.tokenizer.tokenizer import Tokenizer
@@ -22,6 +23,7 @@ from pipeline.tokens.order import Indices, batch_positions, training_order, vali
 from pipeline.tokens.shards import split_hash
 from pipeline.tokens.token_set import TokenSet, open_tokens
 from pipeline.tokens.windows import Windows
+from utils.artefacts import DamagedFileError
 from utils.errors import HatcheryError, RefusedError
 
 _SEARCHED = 512 * 1024 * 1024  # bytes of clean documents read for the titles of a window
@@ -138,6 +140,7 @@ class RunWindows:
         read_bytes = 0
         for name in self.data.metadata.shards[shard].inputs:
             try:
+                check_listed(Path(name))
                 for document in read_cleaned(Path(name)):
                     read_bytes += len(document.text)
                     row = requested.get(split_hash(document.id))
@@ -145,6 +148,8 @@ class RunWindows:
                         found[row] = document
                     if len(found) == len(requested) or read_bytes > _SEARCHED or not go_on():
                         return found
+            except DamagedFileError:
+                raise
             except (HatcheryError, OSError):
                 continue  # cleaned anew, moved or removed since
         return found

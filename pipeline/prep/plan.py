@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.options.config import Config, PrepareOptions
 from pipeline.sources.documents import cleaned_files, read_cleaned
+from pipeline.sources.lines import check_listed
 from pipeline.tokenizer.load import load_tokenizer, missing, newest, saved_folder
 from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.artefacts import Source, read_manifest, source
@@ -82,9 +83,12 @@ def in_groups(files: Sequence[Path]) -> Iterator[list[Path]]:
 
 
 def sample_limits(groups: Sequence[Sequence[Path]]) -> list[int]:
-    """How many records of each group belong to the first `TEST_DOCUMENTS` of the input."""
+    """How many records of each group belong to the first `TEST_DOCUMENTS` of the input. Their
+    files are not read to the end: they are compared with their manifest here."""
     limits, left = [], TEST_DOCUMENTS
     for files in groups:
+        for file in files if left else ():
+            check_listed(file)
         records = (document for file in files for document in read_cleaned(file))
         limits.append(sum(1 for _ in islice(records, left)))
         left -= limits[-1]

@@ -16,13 +16,21 @@ import msgspec
 from pipeline.events import Event, Finished, Progress, Rejected, Saved, Started, Warned
 from pipeline.options.config import Config, PrepareOptions
 from pipeline.prep.plan import in_groups, input_paths, lineage, open_tokenizer, sample_limits
-from pipeline.prep.worker import Advance, EncodingUnit, ShardDone
+from pipeline.prep.worker import Advance, EncodingUnit, Message, ShardDone
 from pipeline.sources.documents import cleaned_files
 from pipeline.tokens.metadata import METADATA, Metadata, ShardRecord, TokenizerRecord, read_metadata
 from pipeline.tokens.shards import SPLIT_SEED, token_dtype
 from pipeline.tokens.windows import count_windows
 from pipeline.workers import run_units
-from utils.artefacts import FolderBuilder, Manifest, Source, build_folder, is_current, read_manifest
+from utils.artefacts import (
+    DamagedFileError,
+    FolderBuilder,
+    Manifest,
+    Source,
+    build_folder,
+    is_current,
+    read_manifest,
+)
 from utils.errors import UsageError
 from utils.files import link_or_copy
 from utils.units import human_count
@@ -133,8 +141,24 @@ class _Build:
             for group in range(len(self._groups))
             if not any(shard.last for shard in done if shard.group == group)
         ]
+        try:
+            yield from self._collected(builder, done, run_units(units, self._options.workers, stop))
+        except DamagedFileError:
+            ended = {shard.group for shard in done if shard.last}
+            for shard in done:
+                if shard.group not in ended:  # made before the damage was known
+                    builder.discard(f"shard {shard.name}")
+            raise
+        if sum(shard.last for shard in done) < len(self._groups):
+            raise _StoppedError
+        yield self.progress.event()
+
+    def _collected(
+        self, builder: FolderBuilder, done: list[ShardDone], messages: Iterator[Message]
+    ) -> Iterator[Event]:
+        """Commit the shards that workers report, and add them to `done`."""
         shown = 0
-        for message in run_units(units, self._options.workers, stop):
+        for message in messages:
             if isinstance(message, Rejected):
                 shown += 1
                 if shown <= _SHOWN_REJECTS:
@@ -145,9 +169,6 @@ class _Build:
                 builder.commit(f"shard {message.name}", message.files, facts)
                 done.append(message)
             yield from self.progress.add(message)
-        if sum(shard.last for shard in done) < len(self._groups):
-            raise _StoppedError
-        yield self.progress.event()
 
     def _unit(
         self, builder: FolderBuilder, group: int, done: list[ShardDone], limits: list[int] | None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline.sources.lines import MAX_LINE, Damage, Line, read_lines, read_pieces
+from pipeline.sources.lines import MAX_LINE, Damage, Line, check_listed, read_lines, read_pieces
 from utils.artefacts import MANIFEST
 from utils.errors import HatcheryError, UsageError
 
@@ -150,6 +150,7 @@ def read_cleaned(path: Path, max_line: int = MAX_LINE) -> Iterator[Document]:
     read as it is, a long one in pieces of about 32 KiB.
 
     Raises:
+        DamagedFileError: the file differs from the manifest of its artefact; known at its end.
         HatcheryError: a damaged line; names the file and line.
     """
     kind = kind_of(path)
@@ -177,6 +178,7 @@ def read_cleaned(path: Path, max_line: int = MAX_LINE) -> Iterator[Document]:
 def _line(path: Path, item: Line | Damage) -> Line:
     if isinstance(item, Line):
         return item
+    check_listed(path)
     raise HatcheryError(
         f"{path} is damaged at byte {item.offset}: {item.reason}.",
         found=item.detail,
@@ -189,6 +191,7 @@ def _decoded(path: Path, item: Line | Damage) -> str:
     try:
         return line.data.decode()
     except UnicodeDecodeError as error:
+        check_listed(path)
         raise HatcheryError(
             f"{path}:{line.number} is not UTF-8.",
             found=f"byte {line.data[error.start]:#04x} at {line.offset + error.start}",
@@ -202,6 +205,7 @@ def _parsed(path: Path, line: Line) -> Document:
         document = _document.decode(line.data)
         document.text.encode()  # JSON may hold lone surrogates, UTF-8 cannot
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        check_listed(path)
         raise HatcheryError(
             f"{path}:{line.number} is not a clean document.",
             found=str(error),

@@ -9,12 +9,15 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import IO, BinaryIO, NamedTuple, cast
 
+from pipeline.sources.source_table import SOURCES
+from utils.artefacts import DamagedFileError, check_file, open_checked
 from utils.errors import HatcheryError
 
 MAX_LINE = 64 * 1024 * 1024
 PIECE = 32 * 1024
+_NAMED_INPUTS = 20  # in a command; of more, their folders
 
 
 class Line(NamedTuple):
@@ -34,17 +37,30 @@ class Damage(NamedTuple):
 
 
 def open_raw(path: Path) -> IO[bytes]:
-    """The uncompressed bytes of a plain or .gz file.
+    """The uncompressed bytes of a plain or .gz file, checked as `open_checked` does.
 
     Raises:
         HatcheryError: it cannot be opened.
     """
     try:
+        handle = open_checked(path)
         if path.suffix.lower() == ".gz":
-            return cast(IO[bytes], gzip.open(path))
-        return path.open("rb")
+            return cast(IO[bytes], _Unpacked(handle))
+        return handle
     except OSError as error:
         raise HatcheryError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+class _Unpacked(gzip.GzipFile):
+    """The content of a .gz file whose handle is closed with it."""
+
+    def __init__(self, handle: IO[bytes]) -> None:
+        super().__init__(fileobj=cast(BinaryIO, handle), mode="rb")
+        self._packed = handle
+
+    def close(self) -> None:
+        super().close()
+        self._packed.close()
 
 
 def read_lines(path: Path, max_line: int = MAX_LINE) -> Iterator[Line | Damage]:
@@ -62,6 +78,8 @@ def read_lines(path: Path, max_line: int = MAX_LINE) -> Iterator[Line | Damage]:
                 else:
                     yield Line(number, offset, data.rstrip(b"\r\n"))
                 offset += size
+        except DamagedFileError as error:
+            raise with_command(error) from error
         except (EOFError, OSError, zlib.error) as error:
             yield _broken(path, offset, error)
 
@@ -91,6 +109,8 @@ def read_pieces(path: Path, size: int = PIECE, *, titled: bool = False) -> Itera
                     held_size -= len(piece)
                 held.append(line)
                 held_size += len(line)
+        except DamagedFileError as error:
+            raise with_command(error) from error
         except (EOFError, OSError, zlib.error) as error:
             yield _broken(path, offset, error)
     if held:
@@ -121,7 +141,50 @@ def _cut(held: list[bytes]) -> tuple[bytes, list[bytes]]:
     return piece, []
 
 
+def check_listed(path: Path) -> None:
+    """Compare a file with the manifest of its artefact, for readers that jump or stop early;
+    `read_lines` and `read_pieces` do so at the end of the file.
+
+    Raises:
+        DamagedFileError: they differ; names the command that makes the file again.
+    """
+    try:
+        check_file(path)
+    except DamagedFileError as error:
+        raise with_command(error) from error
+
+
+def with_command(error: DamagedFileError) -> DamagedFileError:
+    """The same error with the command that makes the file again, where a stage of ours made it."""
+    made = error.manifest.made_by
+    if made.command == "cleanup":
+        given = [i.path for i in error.manifest.inputs]
+        command = ["cleanup", "--force", "--output", str(error.path.parent)]
+        for name in ("source", "format", "min_words"):
+            if name in made.options:
+                command += [f"--{name.replace('_', '-')}", str(made.options[name])]
+        command += ["--test"] * bool(made.options.get("test"))
+        embedded = {source.name for source in SOURCES if source.embedded}
+        if made.options.get("source") not in embedded:
+            folders = {str(Path(path).parent): None for path in given}
+            command += ["--input", *(given if len(given) <= _NAMED_INPUTS else folders)]
+    elif made.command == "download":
+        command = ["download", str(made.options["name"]), "--force"]
+    else:
+        return error
+    return DamagedFileError(
+        error.path,
+        error.manifest,
+        error.expected,
+        error.read,
+        "make it again: {}; if you changed it on purpose, copy it to a folder of its own and "
+        "give that with --input",
+        [tuple(command)],
+    )
+
+
 def _broken(path: Path, offset: int, error: Exception) -> Damage:
+    check_listed(path)
     if path.suffix.lower() == ".gz":
         return Damage("truncated_gzip", offset, f"the compressed data ends or breaks: {error}")
     return Damage("unreadable", offset, str(error))

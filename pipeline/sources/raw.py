@@ -18,6 +18,7 @@ from pipeline.sources.lines import (
     PIECE,
     Damage,
     Line,
+    check_listed,
     is_wikitext_title,
     open_raw,
     read_lines,
@@ -134,6 +135,7 @@ def _parquet(source: Input) -> Iterator[Item | Damage]:
     from pyarrow import parquet as pq
 
     number = 0
+    check_listed(path)
     try:
         with pq.ParquetFile(source.path) as table:
             columns = _columns(table.schema_arrow.names, source.text_field)

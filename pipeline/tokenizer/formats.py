@@ -3,16 +3,23 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline.tokenizer.chat_template import template_of
+from pipeline.tokenizer import chat_template
 from pipeline.tokenizer.sentencepiece import convert
 from pipeline.tokenizer.spec import Spec, prefixing, read_json
 from pipeline.tokenizer.tokenizer import Tokenizer
-from utils.artefacts import MANIFEST, read_manifest, verify
+from utils.artefacts import read_manifest, verify
 from utils.errors import HatcheryError, RefusedError, UsageError
 
 _PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 FILES = ("tokenizer.json", "tokenizer.model", *(vocab for vocab, _ in _PAIRS))
 """What may hold a vocabulary; the first that is there is read."""
+_BESIDE = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    chat_template.FILE,
+    *(merges for _, merges in _PAIRS),
+)
 _ROLE_NAMES = {
     "bos": ("<s>", "<bos>", "<|begin_of_text|>", "<|endoftext|>"),
     "eos": ("</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>"),
@@ -48,8 +55,9 @@ def read(path: Path, name: str) -> Tokenizer:
         RefusedError: damaged.
     """
     file = main_file(path)
-    if path.is_dir() and (path / MANIFEST).is_file() and read_manifest(path):
-        verify(path, [file.name])
+    manifest = read_manifest(path) if path.is_dir() else None
+    if manifest is not None:
+        verify(path, [file.name, *(name for name in _BESIDE if name in manifest.files)])
     roles: dict[str, str] = {}
     try:
         is_sentencepiece, has_own_rule = file.name.endswith(".model"), False
@@ -66,7 +74,7 @@ def read(path: Path, name: str) -> Tokenizer:
             _prefix_bos(spec, settings, roles, usual=is_sentencepiece)
         listed = map(_content, settings.get("additional_special_tokens") or [])
         more = [text for text in listed if text]
-        return Tokenizer(spec, name, roles, template_of(file.parent), more)
+        return Tokenizer(spec, name, roles, chat_template.template_of(file.parent), more)
     except HatcheryError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
