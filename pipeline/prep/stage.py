@@ -31,7 +31,7 @@ from utils.artefacts import (
     is_current,
     read_manifest,
 )
-from utils.errors import UsageError
+from utils.errors import UsageError, as_typed
 from utils.files import link_or_copy
 from utils.units import human_count
 
@@ -68,6 +68,8 @@ def run(config: Config, options: PrepareOptions, stop: StopSignal) -> Iterator[E
     except _StoppedError:
         yield Finished(summary=build.progress.figures(), stopped=True)
         return
+    if dropped := builder.facts["rejected"].get("not_exact"):
+        yield build.dropped(dropped)
     yield Saved(kind="tokens", path=str(build.target), facts=builder.facts)
     yield Finished(summary=builder.facts | build.progress.figures(), path=str(build.target))
 
@@ -114,6 +116,17 @@ class _Build:
                 rejected[rule] = rejected.get(rule, 0) + count
         records = [_record(shard) for shard in done if shard.tokens]
         self._describe(builder, records, sum(shard.read for shard in done), rejected)
+
+    def dropped(self, documents: int) -> Warned:
+        """What to say of documents that the tokenizer could not give back."""
+        again = ("prepare", "--source", self._name, "--tokenizer", "bpe_tokenizer")
+        return Warned(
+            message=f"{documents:,} documents are left out: {self._tokenizer.name} does not give "
+            "them back character by character (an indented first line, or text beside one of its "
+            "added tokens, is often why).",
+            remedy="to keep them, learn a tokenizer that does: "
+            f"{as_typed(('tokenize', '--train', 'bpe'))}, then {as_typed(again)}",
+        )
 
     def _same_shards(self) -> Manifest | None:
         """The target's manifest if only the windows differ from what is requested."""

@@ -15,7 +15,7 @@ from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from pipeline.tokenizer.spec import PREFIXED, SPACE, UNPREFIXED, Kind, Spec, parts
+from pipeline.tokenizer.spec import PREFIXED, PREFIXED_ONCE, SPACE, UNPREFIXED, Kind, Spec, parts
 from utils.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -47,10 +47,12 @@ class Encoder:
         self._dtype = dtype
         self._prefix, self._escape = "", b""
         plain = all(token["special"] for token in spec["added_tokens"])
-        marked = plain and kind == "byte-fallback" and not spec.get("pre_tokenizer")
-        if marked and spec.get("normalizer") in (PREFIXED, UNPREFIXED):
+        normalizer = spec.get("normalizer")
+        marked = kind == "byte-fallback" and not spec.get("pre_tokenizer")
+        whole = plain and normalizer in (PREFIXED, UNPREFIXED)
+        if marked and (whole or normalizer in (PREFIXED_ONCE, UNPREFIXED)):
             # The mark for a space would swallow a literal U+2581: that one goes byte by byte.
-            self._prefix = " " if spec["normalizer"] == PREFIXED else ""
+            self._prefix = "" if normalizer == UNPREFIXED else " "
             vocab = spec["model"]["vocab"]
             self._escape = self._pack([vocab[f"<0x{b:02X}>"] for b in SPACE.encode()])
             spec = spec | {"normalizer": UNPREFIXED}
@@ -63,6 +65,14 @@ class Encoder:
                 found=str(error),
                 remedy="fetch or train it again",
             ) from error
+        for token in spec["added_tokens"]:
+            given = self._engine.token_to_id(token["content"])
+            if not token["special"] and given != token["id"]:
+                raise RefusedError(
+                    f"This tokenizer's ids have a gap before {token['content']!r}.",
+                    found=f"id {token['id']} is declared, and the tokenizers library gives {given}",
+                    remedy="fetch the whole folder again, or use another tokenizer",
+                )
         self._engine.encode_special_tokens = True  # a literal </s> is text
         self._known: dict[str, bytes] = {}
         self._lock = Lock()

@@ -1,5 +1,6 @@
 """Reads a tokenizer's files: tokenizer.json, SentencePiece's model, GPT-2's pair of files."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from utils.artefacts import read_manifest, verify
 from utils.errors import HatcheryError, RefusedError, UsageError
 
 _PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
+_TIKTOKEN = re.compile(rb"(?:[A-Za-z0-9+/]+={0,2} \d+\r?\n){2}")
 FILES = ("tokenizer.json", "tokenizer.model", *(vocab for vocab, _ in _PAIRS))
 """What may hold a vocabulary; the first that is there is read."""
 _BESIDE = (
@@ -20,6 +22,7 @@ _BESIDE = (
     chat_template.FILE,
     *(merges for _, merges in _PAIRS),
 )
+_FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 _ROLE_NAMES = {
     "bos": ("<s>", "<bos>", "<|begin_of_text|>", "<|endoftext|>"),
     "eos": ("</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>"),
@@ -61,15 +64,19 @@ def read(path: Path, name: str) -> Tokenizer:
     roles: dict[str, str] = {}
     try:
         is_sentencepiece, has_own_rule = file.name.endswith(".model"), False
+        content = file.read_bytes() if is_sentencepiece or file.suffix == ".tiktoken" else b""
+        if content and _TIKTOKEN.match(content):
+            raise _tiktoken(file)
         if is_sentencepiece:
-            spec, roles = convert(file.read_bytes())
+            spec, roles = convert(content)
         else:
             spec = read_json(file)
             has_own_rule = isinstance(spec.get("model"), dict)  # "model" is also a word of GPT-2
             if not has_own_rule:
                 spec = _byte_level(spec, _sibling_merges(file))
         settings = _settings(file.parent)
-        roles = _roles(spec, settings) or roles
+        _add_declared(spec, file.parent, settings, merge=not has_own_rule)
+        roles = _roles(spec, settings, file.parent) or roles
         if not has_own_rule:
             _prefix_bos(spec, settings, roles, usual=is_sentencepiece)
         listed = map(_content, settings.get("additional_special_tokens") or [])
@@ -85,6 +92,16 @@ def read(path: Path, name: str) -> Tokenizer:
         ) from error
 
 
+def _tiktoken(file: Path) -> UsageError:
+    return UsageError(
+        f"{file} is a tiktoken file.",
+        found="lines of a token in base64 and its rank, without the pattern that cuts text and "
+        "without special tokens",
+        remedy="take the tokenizer.json of the same model, which holds all of it: {}",
+        commands=[("tokenize", "--load", "FOLDER_WITH_TOKENIZER_JSON")],
+    )
+
+
 def _settings(folder: Path) -> dict[str, Any]:
     """What the files beside the vocabulary say; the more specific file wins."""
     settings: dict[str, Any] = {}
@@ -95,8 +112,65 @@ def _settings(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def _roles(spec: Spec, settings: dict[str, Any]) -> dict[str, str]:
-    """The tokens that begin and end documents, as declared, else by their usual names."""
+def _add_declared(spec: Spec, folder: Path, settings: dict[str, Any], *, merge: bool) -> None:
+    """Put into `spec` the tokens that the files beside the vocabulary add to it.
+
+    They are declared as text and id in added_tokens.json, with all their flags under
+    added_tokens_decoder in tokenizer_config.json. A tokenizer.json is complete by itself, as
+    transformers writes it: there (`merge` false) only tokens that it lacks are added.
+
+    Raises:
+        RefusedError: two files disagree on the id of a token.
+    """
+    special = {_content(settings.get(f"{role}_token")) for role in (*_ROLE_NAMES, "mask")}
+    for name in ("additional_special_tokens", "extra_special_tokens"):
+        listed = settings.get(name) or []
+        tokens = listed.values() if isinstance(listed, dict) else listed
+        special |= {_content(token) for token in tokens}
+    declared: dict[str, dict[str, Any]] = {}
+    listing = folder / "added_tokens.json"
+    if listing.is_file():
+        for text, i in read_json(listing).items():
+            declared[text] = _added(text, i, special=text in special)
+    for number, token in (settings.get("added_tokens_decoder") or {}).items():
+        flags = {flag: bool(token.get(flag)) for flag in ("special", *_FLAGS) if flag in token}
+        text, i = token["content"], int(number)
+        if text in declared and declared[text]["id"] != i:
+            raise _disagreement(text, declared[text]["id"], i)
+        declared[text] = _added(text, i, special=text in special) | flags
+    added = spec["added_tokens"] = [dict(token) for token in spec.get("added_tokens") or []]
+    known = {token["content"]: token for token in added}
+    for text, token in declared.items():
+        there = known[text]["id"] if text in known else spec["model"]["vocab"].get(text)
+        if there is not None and there != token["id"]:
+            raise _disagreement(text, there, token["id"])
+        if text not in known:
+            added.append(token)
+        elif merge:
+            known[text].update(token)
+    for token in added:
+        if token["content"] in special:
+            token["special"] = True
+
+
+def _added(text: str, i: int, *, special: bool) -> dict[str, Any]:
+    return {"id": i, "content": text, "special": special} | dict.fromkeys(_FLAGS, False)
+
+
+def _disagreement(text: str, first: int, second: int) -> RefusedError:
+    return RefusedError(
+        f"The files of this tokenizer disagree on the token {text}.",
+        found=f"id {first} in one, {second} in another",
+        remedy="fetch the whole folder again, from one version",
+    )
+
+
+def _roles(spec: Spec, settings: dict[str, Any], folder: Path) -> dict[str, str]:
+    """The tokens that begin and end documents, as declared, else by their usual names.
+
+    Raises:
+        RefusedError: a BOS or EOS is declared that the vocabulary does not have.
+    """
     exist = spec["model"]["vocab"].keys() | {t["content"] for t in spec.get("added_tokens") or []}
     special = {t["content"] for t in spec.get("added_tokens") or [] if t["special"]}
     roles: dict[str, str] = {}
@@ -105,8 +179,15 @@ def _roles(spec: Spec, settings: dict[str, Any]) -> dict[str, str]:
         text = _content(declared)
         if declared is None:
             continue  # declared as none, which is more than not declared
-        if text is not None and text in exist:
+        if text and text in exist:
             roles[role] = text
+        elif text and role in ("bos", "eos"):
+            raise RefusedError(
+                f"This tokenizer declares {text} as its {role}_token and does not have it.",
+                found=f"{len(exist)} tokens in {folder}, none of that name",
+                remedy="fetch the file that adds it (added_tokens.json, tokenizer.json), or "
+                f"correct {role}_token in tokenizer_config.json",
+            )
         elif role != "pad" and (known := [name for name in usual if name in special]):
             roles[role] = known[0]
     return roles
@@ -140,7 +221,7 @@ def _sibling_merges(vocab: Path) -> list[list[str]]:
             found=f"no {path.name} in {vocab.parent}",
             remedy=f"put {path.name} there, or give a tokenizer.json",
         )
-    lines = path.read_bytes().decode().split("\n")
+    lines = path.read_bytes().decode().replace("\r\n", "\n").split("\n")
     pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
     if wrong := [line for line in pairs if len(line) != 2]:
         raise RefusedError(f"{path} is damaged.", found=f"the merge {' '.join(wrong[0])[:80]!r}")

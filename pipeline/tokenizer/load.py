@@ -27,6 +27,7 @@ _HUB_FILES = [
     "tokenizer_config.json",
     chat_template.FILE,
     "special_tokens_map.json",
+    "added_tokens.json",
     "tokenizer.model",
     "vocab.json",
     "merges.txt",

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pipeline.tokenizer.spec import PREFIXED, SPACE, UNPREFIXED, Spec
+from pipeline.tokenizer.spec import PREFIXED, PREFIXED_ONCE, SPACE, UNPREFIXED, Spec
 from utils.errors import RefusedError, UsageError
 
 _NORMAL, _UNKNOWN, _CONTROL, _USER, _BYTE = 1, 2, 3, 4, 6
@@ -42,6 +42,10 @@ def convert(data: bytes) -> tuple[Spec, dict[str, str]]:
             "This tokenizer.model is damaged.", found=str(error), remedy="fetch it again"
         ) from error
     _require_exact(pieces, trainer, normalizer)
+    pieces = [
+        piece._replace(text=piece.text.replace(SPACE, " ")) if piece.kind == _USER else piece
+        for piece in pieces
+    ]  # they are looked for in the text itself, before spaces become marks
     vocab = {piece.text: i for i, piece in enumerate(pieces)}
     by_role = {"unk": (40, 0), "bos": (41, 1), "eos": (42, 2), "pad": (43, -1)}
     roles: dict[str, str] = {}
@@ -60,6 +64,10 @@ def _spec(pieces: list[Piece], vocab: dict[str, int], prefixed: bool) -> Spec:
         for i, piece in enumerate(pieces)
         if piece.kind in (_UNKNOWN, _CONTROL, _USER)
     ]
+    normalizer = UNPREFIXED
+    if prefixed:
+        user_defined = any(piece.kind == _USER for piece in pieces)
+        normalizer = PREFIXED_ONCE if user_defined else PREFIXED
     replace: dict[str, object] = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
     decoders = [replace, {"type": "ByteFallback"}, {"type": "Fuse"}]
     if prefixed:
@@ -69,7 +77,7 @@ def _spec(pieces: list[Piece], vocab: dict[str, int], prefixed: bool) -> Spec:
         "truncation": None,
         "padding": None,
         "added_tokens": added,
-        "normalizer": PREFIXED if prefixed else UNPREFIXED,
+        "normalizer": normalizer,
         "pre_tokenizer": None,
         "post_processor": None,
         "decoder": {"type": "Sequence", "decoders": decoders},

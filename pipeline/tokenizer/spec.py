@@ -18,10 +18,14 @@ Kind: TypeAlias = Literal["byte-level", "byte-fallback"]
 
 SPACE = "\u2581"  # SentencePiece writes a space as this mark
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+_NEVER_IN_UTF8 = frozenset({0xC0, 0xC1, *range(0xF5, 0x100)})  # RFC 3629, section 1
 _REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
 _PREPEND = {"type": "Prepend", "prepend": SPACE}
-PREFIXED = {"type": "Sequence", "normalizers": [_PREPEND, _REPLACE]}
-UNPREFIXED = _REPLACE
+PREFIXED: Spec = {"type": "Sequence", "normalizers": [_PREPEND, _REPLACE]}
+UNPREFIXED: Spec = _REPLACE
+PREFIXED_ONCE: Spec = {"type": "Sequence", "normalizers": [_REPLACE, _PREPEND]}
+"""Means the same in the library, which prefixes every part between added tokens too. Here it says
+that only the beginning of a text gets the space, as in SentencePiece."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -61,7 +65,9 @@ def kind_of(spec: Spec) -> Kind:
     decoders = {part.get("type") for part in parts(spec.get("decoder"))}
     vocab = model.get("vocab")
     if model.get("type") == "BPE" and isinstance(vocab, dict):
-        if "ByteLevel" in decoders and all(mark in vocab for mark in byte_marks()):
+        if "ByteLevel" in decoders and all(
+            mark in vocab for mark, byte in byte_marks().items() if byte not in _NEVER_IN_UTF8
+        ):
             return "byte-level"
         if model.get("byte_fallback") and all(f"<0x{b:02X}>" in vocab for b in range(256)):
             return "byte-fallback"

@@ -14,10 +14,26 @@ from pipeline.tokenizer import train as training
 from pipeline.tokenizer.formats import read
 from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.artefacts import Source, is_current, read_manifest, source
-from utils.errors import UsageError
+from utils.errors import RefusedError, UsageError, as_typed
 
 _SAMPLE_BYTES = 1 << 20
 _SAMPLE_FILES = 64
+_PROBES = (
+    "The quick brown fox, 1234567 times; it's fine.",
+    "one  two   three    four",
+    "def f(x):\n    return x\n\n\n\tdone\n",
+    "naïve Ünïcødé – Ελληνικά Русский עברית العربية हिन्दी 日本語 한국어 🙂👩‍👩‍👧",
+    "".join(map(chr, range(0x21, 0x7F))),
+    "".join(chr(point) for point in (*range(0xA1, 0x180), 0x7FF, 0x800, 0xFFFD, 0x10FFFF)),
+)
+_FORMS = {
+    "a space at the beginning": " x",
+    "spaces at the beginning": "    x",
+    "a line break at the beginning": "\nx",
+    "spaces at the end": "x  ",
+    "the character U+2581": "a\u2581b",
+    "control characters": "a\x00b\x07c\r\nd\u2028e\x85f",
+}
 
 
 class Outcome(NamedTuple):
@@ -107,8 +123,36 @@ def _load(config: Config, options: TokenizeOptions) -> Making:
     yield Progress(done=0, message=f"fetching {options.load}")
     tokenizer = found.open()
     tokenizer.name = target.name
+    yield from probed(tokenizer)
     figures = yield from _measure(config, tokenizer, _files_to_measure(config, options))
     return (yield from _save(tokenizer, target, settings, inputs, figures))
+
+
+def probed(tokenizer: Tokenizer) -> Iterator[Warned]:
+    """Encode and decode a few texts; warns of the rare forms of text that do not come back.
+
+    Raises:
+        RefusedError: the engine cannot be built, or ordinary text does not come back.
+    """
+    lost = [text for text in _PROBES if tokenizer.decode(tokenizer.encode(text)) != text]
+    if lost:
+        raise RefusedError(
+            f"The tokenizer {tokenizer.name} does not give ordinary text back.",
+            found=f"{lost[0]!r} comes back as {tokenizer.decode(tokenizer.encode(lost[0]))!r}",
+            remedy="use another tokenizer, or train one: {}",
+            commands=[("tokenize", "--train", "bpe")],
+        )
+    added = [t["content"] for t in tokenizer.spec["added_tokens"] if not t["special"]]
+    forms = _FORMS | {f"text beside the token {text}": f"x {text} y{text}z" for text in added[:64]}
+    odd = [form for form, text in forms.items() if tokenizer.decode(tokenizer.encode(text)) != text]
+    if odd:
+        more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
+        yield Warned(
+            message=f"{tokenizer.name} rewrites {', '.join(odd[:3])}{more}: prepare leaves out "
+            "documents with such text.",
+            remedy="train your own where every character counts: "
+            + as_typed(("tokenize", "--train", "bpe")),
+        )
 
 
 def _use(config: Config, options: TokenizeOptions) -> Making:
