@@ -29,10 +29,11 @@ from model.language_model import LanguageModel
 from model.quantization.layers import Form
 from model.quantization.model import QuantizedGPT
 from model.tensors import read_pickled, read_tensors, tensor_count, total_bytes, write_tensors
-from utils.artefacts import MANIFEST, Source, build_folder, read_manifest, verify
+from utils.artefacts import MANIFEST, Source, build_folder, read_manifest
 from utils.errors import RefusedError, UsageError
 from utils.files import require_space
 from utils.units import human_bytes
+from utils.verification import verify
 
 WEIGHTS, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 CONFIG, STATE, INDEX = "config.json", "state.json", "model.safetensors.index.json"

@@ -28,10 +28,11 @@ from pipeline.runs.inventory import Checkpoint
 from pipeline.runs.text_bounds import TextBounds, text_bounds
 from pipeline.tokenizer.load import sibling_tokenizer, tokenizer_of
 from pipeline.tokenizer.tokenizer import Tokenizer
-from utils.artefacts import FolderBuilder, Source, build_folder, is_current, source, verify
+from utils.artefacts import FolderBuilder, Source, build_folder, is_current, source
 from utils.errors import RefusedError, UsageError
 from utils.files import raise_disk_error, require_space
 from utils.units import human_bytes
+from utils.verification import verify
 
 EXPORTS = Path("exports")
 _KIND = "model folder"

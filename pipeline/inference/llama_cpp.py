@@ -25,9 +25,10 @@ from model.huggingface.folding import fold_into_weights
 from model.layers.limits import SMALL_MODEL
 from pipeline.options.config import LoadOptions
 from pipeline.runs.inventory import safe_name
-from utils.artefacts import build_folder, is_current, source, verify
+from utils.artefacts import build_folder, is_current, source
 from utils.errors import HatcheryError, RefusedError, UsageError
 from utils.files import require_space
+from utils.verification import verify
 
 _FORMATS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 _CONTEXT_STEP = 256  # positions by which llama.cpp rounds up

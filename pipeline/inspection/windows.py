@@ -23,8 +23,8 @@ from pipeline.tokens.order import Indices, batch_positions, training_order, vali
 from pipeline.tokens.shards import split_hash
 from pipeline.tokens.token_set import TokenSet, open_tokens
 from pipeline.tokens.windows import Windows
-from utils.artefacts import DamagedFileError
 from utils.errors import HatcheryError, RefusedError
+from utils.verification import DamagedFileError
 
 _SEARCHED = 512 * 1024 * 1024  # bytes of clean documents read for the titles of a window
 

@@ -22,18 +22,11 @@ from pipeline.tokens.metadata import METADATA, Metadata, ShardRecord, TokenizerR
 from pipeline.tokens.shards import SPLIT_SEED, token_dtype
 from pipeline.tokens.windows import count_windows
 from pipeline.workers import run_units
-from utils.artefacts import (
-    DamagedFileError,
-    FolderBuilder,
-    Manifest,
-    Source,
-    build_folder,
-    is_current,
-    read_manifest,
-)
+from utils.artefacts import FolderBuilder, Manifest, Source, build_folder, is_current, read_manifest
 from utils.errors import UsageError, as_typed
 from utils.files import link_or_copy
 from utils.units import human_count
+from utils.verification import DamagedFileError
 
 _SHOWN_REJECTS = 100  # as events; all are counted
 _FRAME = 0.15  # seconds between progress events

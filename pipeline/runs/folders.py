@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
-from utils.artefacts import MANIFEST, read_manifest, recover, verify
+from utils.artefacts import MANIFEST, read_manifest, recover
 from utils.errors import HatcheryError, RefusedError, UsageError
 from utils.files import TEMPORARY, sync_folder, unique_name, write_file
+from utils.verification import verify
 
 _STEP = re.compile(r"checkpoint_step_(\d+)$")
 _DATED = r"run(_\d+){5}"

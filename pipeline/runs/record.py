@@ -15,9 +15,10 @@ from pydantic import ValidationError
 
 from pipeline.options.config import TrainOptions
 from pipeline.runs import folders
-from utils.artefacts import Manifest, Source, read_manifest, verify
+from utils.artefacts import Manifest, Source, read_manifest
 from utils.errors import HatcheryError, RefusedError
 from utils.files import hash_file, unique_name, write_file
+from utils.verification import verify
 
 RECORD, STATE, MODEL = "run.json", "state.json", "config.json"
 

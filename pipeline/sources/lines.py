@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple, cast
 
 from pipeline.sources.source_table import SOURCES
-from utils.artefacts import DamagedFileError, check_file, open_checked
 from utils.errors import HatcheryError
+from utils.verification import DamagedFileError, check_file, open_checked
 
 MAX_LINE = 64 * 1024 * 1024
 PIECE = 32 * 1024

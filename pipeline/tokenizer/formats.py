@@ -8,8 +8,9 @@ from pipeline.tokenizer import chat_template
 from pipeline.tokenizer.sentencepiece import convert
 from pipeline.tokenizer.spec import Spec, prefixing, read_json
 from pipeline.tokenizer.tokenizer import Tokenizer
-from utils.artefacts import read_manifest, verify
+from utils.artefacts import read_manifest
 from utils.errors import HatcheryError, RefusedError, UsageError
+from utils.verification import verify
 
 _PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 _TIKTOKEN = re.compile(rb"(?:[A-Za-z0-9+/]+={0,2} \d+\r?\n){2}")

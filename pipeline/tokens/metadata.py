@@ -5,8 +5,9 @@ from typing import Literal
 
 import msgspec
 
-from utils.artefacts import Manifest, verify
+from utils.artefacts import Manifest
 from utils.errors import RefusedError
+from utils.verification import verify
 
 METADATA = "metadata.json"
 

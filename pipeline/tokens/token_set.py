@@ -24,9 +24,10 @@ from pipeline.tokens.metadata import (
 )
 from pipeline.tokens.shards import DOCUMENT, token_dtype
 from pipeline.tokens.windows import Stretch, Windows
-from utils.artefacts import Manifest, read_manifest, verify
+from utils.artefacts import Manifest, read_manifest
 from utils.errors import RefusedError, UsageError
 from utils.hardware import usable_cores
+from utils.verification import verify
 
 GPU_SHARE, RAM_SHARE = 0.25, 0.5
 """Of the memory that is free, what tokens may take: the model and its optimizer come later."""

@@ -15,9 +15,10 @@ from model.config import ModelConfig
 from model.gpt import GPT
 from model.huggingface.config import config_to_hf
 from model.huggingface.weights import state_to_hf
-from utils.artefacts import Source, read_manifest, verify
+from utils.artefacts import Source, read_manifest
 from utils.errors import RefusedError
 from utils.files import DiskFullError
+from utils.verification import verify
 
 STATE = {"step": 3, "loss": 0.1 + 0.2, "best": None, "position": 2**60 + 1}
 

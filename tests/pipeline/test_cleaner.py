@@ -24,8 +24,9 @@ from pipeline.events import Event, Finished, Progress, Rejected
 from pipeline.options.config import CleanupOptions, Config
 from pipeline.sources.documents import Document, cleaned_files, read_cleaned
 from pipeline.sources.raw import as_input
-from utils.artefacts import MANIFEST, verify
+from utils.artefacts import MANIFEST
 from utils.errors import HatcheryError, RefusedError, UsageError
+from utils.verification import verify
 
 LONG = "The quick brown fox jumps over the lazy dog again and again until evening, then rests."
 WORDS = f"{LONG} It rains all day long."

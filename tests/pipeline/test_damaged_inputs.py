@@ -13,15 +13,9 @@ from pipeline.sources.documents import read_cleaned
 from pipeline.sources.raw import as_input, read_items
 from pipeline.tokenizer.formats import read
 from tests.support.token_sets import prepare, prepared, save_tokenizer, write_documents
-from utils.artefacts import (
-    DamagedFileError,
-    build_folder,
-    check_file,
-    open_checked,
-    read_manifest,
-    source,
-)
+from utils.artefacts import build_folder, read_manifest, source
 from utils.errors import ExitCode, RefusedError
+from utils.verification import DamagedFileError, check_file, open_checked
 
 
 def cleaned(folder: Path, texts: list[str], name: str = "cleaned_0.jsonl") -> Path:

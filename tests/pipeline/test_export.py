@@ -27,9 +27,9 @@ from pipeline.tokenizer.tokenizer import Tokenizer
 from tests.support.stage_runner import finished, run_stage
 from tests.support.tiny_checkpoints import lively_model
 from tests.support.tokenizer_makers import PROSE, train
-from utils.artefacts import verify
 from utils.errors import RefusedError, UsageError
 from utils.files import DiskFullError
+from utils.verification import verify
 
 CONTEXT, NEW_TOKENS = 96, 48
 GPT2 = {"position": "learned", "norm": "layernorm", "mlp": "gelu", "bias": True, "num_kv_heads": 4}

@@ -26,10 +26,10 @@ from pipeline.tokens.token_set import open_tokens
 from pipeline.workers import run_units
 from tests.conftest import ROOT
 from tests.support.token_sets import prepare, prepared, save_tokenizer, write_documents
-from utils import artefacts
 from utils.artefacts import FolderBuilder, read_manifest
 from utils.errors import HatcheryError, RefusedError, UsageError
 from utils.files import DiskFullError
+from utils.verification import verify
 
 HOSTILE = [
     "carriage\r\nreturns\rand\nnewlines",
@@ -233,7 +233,7 @@ def test_another_window_keeps_the_shards(house: Path) -> None:
     assert (shard.stat().st_ino, after.shards) == (before[0], before[1].shards)
     assert (after.window, after.stride) == (8, 2)
     assert after.windows > before[1].windows
-    artefacts.verify(Path("set"))
+    verify(Path("set"))
 
 
 @pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV])
@@ -253,7 +253,7 @@ def test_another_window_on_a_disk_without_hard_links_copies_the_shards(
     after = content(Path("set"))
     assert all(before[name] == after[name] for name in shards)
     assert metadata(Path("set")).window == 8
-    artefacts.verify(Path("set"))
+    verify(Path("set"))
 
 
 def test_documents_left_out_are_named_and_counted(house: Path) -> None:

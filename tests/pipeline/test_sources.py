@@ -17,8 +17,8 @@ from pipeline.options.config import Config, DownloadOptions
 from pipeline.sources import source_table, stage
 from pipeline.sources.python_library import library_inputs
 from pipeline.sources.source_table import SOURCES, Source, find_source
-from utils.artefacts import verify
 from utils.errors import HatcheryError, UsageError
+from utils.verification import verify
 
 RECORD = b'{"name":"A","abstract":"Text."}\n'
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pipeline.tokenizer.load import load_tokenizer
 from pipeline.tokenizer.tokenizer import StreamDecoder, Tokenizer
 from tests.support.tokenizer_makers import PROSE, train
-from utils.artefacts import verify
 from utils.errors import UsageError
+from utils.verification import verify
 
 NASTY = [
     "", " ", "  ", "\n", "\0", "a\0b", "▁", "▁▁ ▁a", " ▁", "a ▁", "\ufffd", "\ufeffx", "e\u0301",

@@ -21,10 +21,10 @@ from utils.artefacts import (
     read_manifest,
     sibling,
     source,
-    verify,
 )
 from utils.errors import HatcheryError, RefusedError
 from utils.files import write_file
+from utils.verification import verify
 
 UNITS = {f"unit_{i}.bin": random.Random(i).randbytes(3000) for i in range(6)}
 ROOT = Path(__file__).parents[2]
