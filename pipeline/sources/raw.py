@@ -135,7 +135,7 @@ def _parquet(source: Input) -> Iterator[Item | Damage]:
     from pyarrow import parquet as pq
 
     number = 0
-    check_listed(path)
+    check_listed(source.path)
     try:
         with pq.ParquetFile(source.path) as table:
             columns = _columns(table.schema_arrow.names, source.text_field)
