@@ -67,6 +67,20 @@ class Record(msgspec.Struct, gc=False):
     document: Any = None
     story: Any = None
     raw_content: Any = None
+    in_language: Any = None
+    is_part_of: Any = None
+
+    @property
+    def language(self) -> str:
+        """The code of its language, from what the record says of itself; empty where unknown."""
+        if isinstance(self.in_language, dict) and self.in_language.get("identifier"):
+            return str(self.in_language["identifier"])
+        if isinstance(self.is_part_of, dict):
+            project = str(self.is_part_of.get("identifier") or "")
+            if project.endswith("wiki"):
+                return project.removesuffix("wiki")
+        host = re.match(r"https?://([a-z-]{2,12})\.(?:m\.)?wikipedia\.org", self.url or "")
+        return host[1] if host else ""
 
     @property
     def has_tree(self) -> bool:
@@ -252,7 +266,7 @@ def _tolerant(row: Any) -> Record:
     for field in ("name", "abstract", "description", "url", "title", "text", "content"):
         if isinstance(row.get(field), str):
             setattr(record, field, row[field])
-    for field in TEXT_FIELDS[2:]:
+    for field in (*TEXT_FIELDS[2:], "in_language", "is_part_of"):
         setattr(record, field, row.get(field))
     for field in ("identifier", "id"):
         if isinstance(row.get(field), int | str):

@@ -27,8 +27,11 @@ from pipeline.cleaner.rule_engine import (
 )
 from pipeline.cleaner.steps import RawDocument, Rejection
 
-VERSION = 1
+VERSION = 2
 """Raise it when a rule changes what it does: clean documents are then stale."""
+
+ENGLISH_RULES = frozenset({"possessive_space", "hyphen_space", "glued_sentences"})
+"""Rules that are right for English alone: Dutch writes "gaat 's morgens", German "und -handel"."""
 
 _LONGEST_COMMENT = 5000  # characters, as all of these
 _LONGEST_ADDRESS = 1000
@@ -130,7 +133,7 @@ WIKI_RULES = (
     rule("media_links", "[[", r"\[\[(?:File|Image|Category|Media):[^\[\]\n]{0,1000}\]\]"),
     rule("links", "[[", r"\[\[(?:[^\[\]|\n]{0,300}\|)?([^\[\]|\n]{0,500})\]\]", r"\1"),
     rule("web_links", "[", _web_links),
-    rule("tables", "|", r"(?m)^(?:\{\||\|[-}+]|\|\|?|!)(?=[ \w|\-\n]|$)[^\n]{0,2000}$"),
+    rule("tables", "|", r"(?m)^(?:\{\||\|[-}+]|\|\|?|!)(?= |$)[^\n]{0,2000}$"),
     rule("magic_words", "__", r"__[A-Z]{3,24}__"),
     rule(
         "emphasis",
@@ -159,8 +162,8 @@ WIKI_RULES = (
     ),
     rule("open_parentheses", "(", r"\([ ;,:]{1,20}(?=[^ ;,:\n])", "("),
     rule("close_parentheses", " )~;)~,)", r"[ ;,]{1,20}\)", ")"),
-    rule("empty_parentheses", "()", r" ?\(\)"),
-    rule("empty_brackets", "[]", r" ?\[\]"),
+    rule("empty_parentheses", "()", r" \(\)|(?<![\w)\]])\(\)"),
+    rule("empty_brackets", "[]", r" \[\]|(?<![\w)\]])\[\]"),
     rule("double_spaces", "  ", r"  (?<=[^\n ]  ) *", " "),
     rule("leading_space", "\n ", r"(?m)^ ++(?!-|\s)"),
     rule("punctuation_space", " ,~ .", r" {1,9}([,.])(?=\s|$)", r"\1"),
@@ -215,6 +218,9 @@ WIKI = RuleSet(
         _BLANK_LINES,
     ),
     by_line=True,
+)
+WIKI_ANY_LANGUAGE = RuleSet(
+    tuple(rule for rule in WIKI.rules if rule.name not in ENGLISH_RULES), by_line=True
 )
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from pipeline.cleaner.records import RejectedError, convert, decode, text_of, untyped
 from pipeline.cleaner.rule_engine import Removed
-from pipeline.cleaner.rules import CODE, PLAIN, WIKI, ApplyRules
+from pipeline.cleaner.rules import CODE, PLAIN, WIKI, WIKI_ANY_LANGUAGE, ApplyRules
 from pipeline.cleaner.steps import (
     RawDocument,
     RejectDuplicates,
@@ -238,7 +238,8 @@ def _read_row(item: Item, source: Input) -> RawDocument | Rejection:
     except RejectedError as error:
         return Rejection(error.reason, detail=error.detail)
     if found.article:
-        return RawDocument(name, "", "", WIKI, record, unread=found.unread)
+        rules = WIKI if record.language == "en" else WIKI_ANY_LANGUAGE
+        return RawDocument(name, "", "", rules, record, unread=found.unread)
     title = record.title or record.name or ""
     return RawDocument(name, title, found.text, PLAIN, unread=found.unread)
 

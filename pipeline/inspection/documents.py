@@ -193,7 +193,7 @@ def _traced(item: Item | Damage, source: Input) -> Trace:
     with suppress(RejectedError):
         if isinstance(document, RawDocument):
             if document.record is not None:
-                return traced_article(document.record, _row(item))
+                return traced_article(document.record, _row(item), document.rules)
             return traced(document.text, document.rules)
     content = item.content if isinstance(item.content, bytes) else str(item.content).encode()
     return Trace(content.decode(errors="replace"), "", [], np.empty(0, np.int64))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.cleaner.records import Part, Record, as_parts
+from pipeline.cleaner.rule_engine import RuleSet
 from pipeline.cleaner.rules import WIKI
 from pipeline.cleaner.wikimedia import Walk, plain
 from pipeline.inspection.trace import Mark, Trace, traced
@@ -35,7 +36,7 @@ class Block(NamedTuple):
     item: bool = False
 
 
-def traced_article(record: Record, row: dict[str, Any]) -> Trace:
+def traced_article(record: Record, row: dict[str, Any], rules: RuleSet = WIKI) -> Trace:
     """A record in reading order, and what cleaning does to it; `row` is the same, undecoded."""
     title = plain(record.name or record.title)
     walk = _Noted(as_parts(record.sections or record.article_sections), record.abstract or "")
@@ -51,10 +52,10 @@ def traced_article(record: Record, row: dict[str, Any]) -> Trace:
     if rest:
         others.append(Block(f"({rest})", "metadata"))
     first = [Block(title)] if title else []
-    return _composed([*first, *walk.noted, *others], [title, *blocks] if title else blocks)
+    return _composed([*first, *walk.noted, *others], [title, *blocks] if title else blocks, rules)
 
 
-def _composed(shown: list[Block], kept: list[str]) -> Trace:
+def _composed(shown: list[Block], kept: list[str], rules: RuleSet) -> Trace:
     """One trace from the blocks as shown and the text of those that reach the rules."""
     text = "\n\n".join(kept)
     raw: list[str] = []
@@ -76,7 +77,7 @@ def _composed(shown: list[Block], kept: list[str]) -> Trace:
         raw.append(block.text)
         at += len(block.text)
     where[cursor:] = at
-    nested = traced(text, WIKI)
+    nested = traced(text, rules)
     for mark in nested.marks:
         start = int(where[mark.start])
         end = int(where[mark.end - 1]) + 1 if mark.end > mark.start else start

@@ -9,7 +9,8 @@ import pytest
 from pyarrow import parquet as pq
 
 from pipeline.cleaner import stage
-from pipeline.cleaner.rules import PLAIN, WIKI
+from pipeline.cleaner.rule_engine import clean
+from pipeline.cleaner.rules import PLAIN, WIKI, WIKI_ANY_LANGUAGE
 from pipeline.cleaner.steps import RawDocument, Rejection
 from pipeline.cleaner.worker import read_document
 from pipeline.options.config import CleanupOptions, Config
@@ -64,7 +65,7 @@ def test_the_longest_text_of_a_row_is_read_and_the_rest_counted(row: dict, unrea
 def test_an_article_is_known_by_its_structure(row: dict) -> None:
     document = read(row)
     assert isinstance(document, RawDocument)
-    assert document.rules is WIKI
+    assert document.rules in (WIKI, WIKI_ANY_LANGUAGE)
     assert document.record is not None
 
 
@@ -122,3 +123,41 @@ def test_columns_of_parquet_are_read_found_or_asked_for(workspace: Path) -> None
     assert kept(text_field="paper") == [BODY.strip()]
     pq.write_table(pa.Table.from_pylist([rows[0] | {"body": BODY[:200]}]), "rows.parquet")
     assert kept() == [BODY[:200].strip()]
+
+
+@pytest.mark.parametrize(
+    ("says", "english"),
+    [
+        ({"in_language": {"identifier": "en"}}, True),
+        ({"is_part_of": {"identifier": "enwiki"}}, True),
+        ({"url": "https://en.wikipedia.org/wiki/A"}, True),
+        ({"in_language": {"identifier": "nl"}, "is_part_of": {"identifier": "enwiki"}}, False),
+        ({"is_part_of": {"identifier": "dewiki"}}, False),
+        ({"url": "https://de.wikipedia.org/wiki/A"}, False),
+        ({}, False),
+    ],
+)
+def test_rules_of_english_are_for_articles_that_say_they_are_english(
+    says: dict, english: bool
+) -> None:
+    document = read({"name": "A", "sections": TREE, **says})
+    assert isinstance(document, RawDocument)
+    assert document.rules is (WIKI if english else WIKI_ANY_LANGUAGE)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "De winkel gaat 's morgens open en 's avonds dicht.",
+        "Landbouwproductie en -handel groeien.",
+        "Die Herstellung und -verarbeitung von Malz.",
+        "Ein- und -ausgabe sowie -speicherung",
+        "Hij woont in 's Gravenhage, of 's winters elders.",
+        "Calling strlen() on char name[] counts; f(x)() and a[i][] too.",
+        "!Kung people live near the |Xam.\n\n|Xam is a group.",
+        "|x| is never negative.\n\n|-3| = 3",
+        "!important wins in a style | sheet",
+    ],
+)
+def test_hyphens_possessives_and_calls_of_other_languages_stay(text: str) -> None:
+    assert clean(text, WIKI_ANY_LANGUAGE, {}) == text
