@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.tokenizer import chat_template
 from pipeline.tokenizer.sentencepiece import convert
-from pipeline.tokenizer.spec import Spec, prefixing, read_json
+from pipeline.tokenizer.spec import PREFIXED, PREFIXED_ONCE, Spec, prefixing, read_json
 from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.artefacts import read_manifest
 from utils.errors import HatcheryError, RefusedError, UsageError
@@ -77,6 +77,9 @@ def read(path: Path, name: str) -> Tokenizer:
                 spec = _byte_level(spec, _sibling_merges(file))
         settings = _settings(file.parent)
         _add_declared(spec, file.parent, settings, merge=not has_own_rule)
+        from_text = not all(token["special"] for token in spec["added_tokens"])
+        if is_sentencepiece and from_text and spec["normalizer"] == PREFIXED:
+            spec["normalizer"] = PREFIXED_ONCE  # nothing is put behind an added token
         roles = _roles(spec, settings, file.parent) or roles
         if not has_own_rule:
             _prefix_bos(spec, settings, roles, usual=is_sentencepiece)

@@ -151,6 +151,10 @@ def test_user_defined_pieces_give_the_ids_of_sentencepiece(
     ours.save(tmp_path / "saved")
     again = load_tokenizer(tmp_path / "saved", tmp_path)
     assert [ids.tolist() for ids in again.encode_batch(texts)] == found
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<tool>": ours.vocab_size}))
+    more = load_tokenizer(path, tmp_path)
+    assert more.vocab_size == ours.vocab_size + 1
+    assert more.decode(more.encode("x <tool> y<tool>é\u2581")) == "x <tool> y<tool>é\u2581"
 
 
 def test_what_a_tokenizer_rewrites_is_said_by_name(tmp_path: Path) -> None:
