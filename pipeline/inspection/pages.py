@@ -5,6 +5,7 @@ of any other file the first 64 MiB are read once and held.
 """
 
 from array import array
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,6 +164,7 @@ class RowsPage:
             line = handle.readline(MAX_LINE + 1)
         if len(line) > MAX_LINE:
             return Damage("too_long_line", place.offset, f"a line of more than {MAX_LINE} bytes")
+        line = line if place.offset else line.removeprefix(BOM_UTF8)
         return Item(place.offset, (place.index or 0) + 1, line.rstrip(b"\r\n"), True)
 
 

@@ -6,6 +6,7 @@ for a .json file, which is one value and must fit whole.
 
 import importlib
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -87,13 +88,14 @@ def _rows(path: Path, max_line: int) -> Iterator[Item | Damage]:
         if isinstance(item, Damage):
             yield item
         elif item.data and not item.data.isspace():
-            yield Item(item.offset, item.number, item.data, True)
+            data = item.data.removeprefix(BOM_UTF8) if item.number == 1 else item.data
+            yield Item(item.offset, item.number, data, True)
 
 
 def _json(path: Path, max_line: int) -> Iterator[Item | Damage]:
     """One object, an array of objects (an API answer), or JSON lines under another name."""
     first = next(read_lines(path, max_line), None)
-    if isinstance(first, Line) and first.data.startswith(b"{") and _is_object(first.data):
+    if isinstance(first, Line) and _is_object(first.data.removeprefix(BOM_UTF8)):
         yield from _rows(path, max_line)
         return
     try:
@@ -102,6 +104,7 @@ def _json(path: Path, max_line: int) -> Iterator[Item | Damage]:
         if len(data) > MAX_JSON:
             yield Damage("too_long_line", 0, f"one JSON value of more than {MAX_JSON} bytes")
             return
+        data = data.removeprefix(BOM_UTF8)
         array = data.lstrip()[:1] == b"["
         values = msgspec.json.decode(data, type=list[msgspec.Raw]) if array else [data]
     except UnicodeDecodeError as error:

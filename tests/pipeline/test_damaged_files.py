@@ -57,3 +57,21 @@ def test_a_name_as_long_as_the_file_system_takes_is_cleaned(workspace: Path, let
     options = CleanupOptions(source="files", input=[Path("in")], workers=1, min_words=5)
     *_, last = stage.run(Config(), options, Event())
     assert last.summary["kept"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.jsonl", '{"text": "one"}\n{"text": "two"}\n'),
+        ("a.jsonl.gz", '{"text": "one"}\r\n{"text": "two"}'),
+        ("a.json", '{"text": "one"}\n{"text": "two"}\n'),
+        ("a.json", '[{"text": "one"},\n {"text": "two"}]'),
+        ("a.json.gz", ' [\n{"text": "one"}, {"text": "two"}]'),
+    ],
+)
+def test_a_byte_order_mark_costs_no_record(tmp_path: Path, name: str, data: str) -> None:
+    raw = data.encode("utf-8-sig")
+    (tmp_path / name).write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
+    items = list(read_items(as_input(tmp_path / name, name)))
+    texts = [json.loads(item.content)["text"] for item in items if not isinstance(item, Damage)]
+    assert texts == ["one", "two"]
