@@ -67,7 +67,7 @@ def create_simple_train_val_dataloaders(
     world_size: int = 1,
     placement: Placement | None = None,
 ) -> tuple[Loader, Loader, Info]:
-    """The loaders of a token set: `data`, or by `config.dataset.source` and `test_mode`.
+    """The loaders of a token set: `data`, or by `config.source` and `test_mode`.
 
     `seed` orders the training windows; which documents are held out depends on `val_split` alone.
     Validation batches come in one fixed order, so that the first k are a fair sample; rows beyond
@@ -80,7 +80,7 @@ def create_simple_train_val_dataloaders(
         RefusedError: it is incomplete or damaged.
     """
     config = config or Config()
-    folder = data or config.tokens_dir(config.dataset.source, test=test_mode)
+    folder = data or config.tokens_dir(config.source, test=test_mode)
     return train_val_loaders(
         open_tokens(folder, window=window, stride=stride, val_split=val_split),
         batch_size,

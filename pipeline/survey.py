@@ -47,7 +47,7 @@ def _guarded(look: "Callable[[Config], Product]", config: "Config") -> Product:
 
 
 def _raw(config: "Config") -> Product:
-    source = config.dataset.source
+    source = config.source
     folder = config.raw_dir(source)
     where = next((known.where for known in SOURCES if known.name == source), "yours")
     if where in _NOT_FETCHED:
@@ -74,7 +74,7 @@ def _files(count: int, size: int) -> str:
 
 
 def _cleaned(config: "Config") -> Product:
-    source = config.dataset.source
+    source = config.source
     for test in (False, True):
         folder = config.cleaned_dir(source, test=test)
         if manifest := read_manifest(folder):
@@ -109,7 +109,7 @@ def _newest_tokenizer(config: "Config") -> Path | None:
 
 def _tokens_manifest(config: "Config") -> tuple[Path, Manifest] | None:
     for test in (False, True):
-        folder = config.tokens_dir(config.dataset.source, test=test)
+        folder = config.tokens_dir(config.source, test=test)
         if manifest := read_manifest(folder):
             return folder, manifest
     return None
@@ -118,12 +118,12 @@ def _tokens_manifest(config: "Config") -> tuple[Path, Manifest] | None:
 def _tokens(config: "Config") -> Product:
     found = _tokens_manifest(config)
     if found is None:
-        return Product("missing", config.dataset.source)
+        return Product("missing", config.source)
     folder, manifest = found
     tokens, windows = _number(manifest, "tokens"), _number(manifest, "windows")
     window = manifest.made_by.options.get("window", "?")
     figure = f"{human_count(tokens)} tokens, {windows:,.0f} windows of {window}"
-    return _product(folder, manifest, config.dataset.source, figure)
+    return _product(folder, manifest, config.source, figure)
 
 
 def _run(config: "Config") -> Product:

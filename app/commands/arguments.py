@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from pydantic.fields import FieldInfo
 
-from app.commands.flags import section_model, short_flag
+from app.commands.flags import names_corpus, section_model, short_flag
 from pipeline.options.config import Config
 from pipeline.stages import Stage
 
@@ -59,6 +59,8 @@ def _meaning(stage: Stage, word: str) -> tuple[str, bool]:
     flag = word.partition("=")[0]
     named = {short_flag(field): name for fields in known.values() for name, field in fields.items()}
     name = named.get(flag, flag[2:].replace("-", "_"))
+    if name == "source" and names_corpus(stage):
+        name = "dataset.source"
     section, dot, own = name.rpartition(".")
     if not dot:
         homes = [s for s, fields in known.items() if name in fields or _positive(name) in fields]

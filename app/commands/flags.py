@@ -52,8 +52,15 @@ def stage_command(stage: Stage, arguments: Sequence[str]) -> Callable[..., Invoc
         for section in filter(None, (stage.section, stage.also))
         for name, field in section_model(section).model_fields.items()
     }
+    if names_corpus(stage):
+        field = section_model("dataset").model_fields["source"]
+        parameters["dataset__source"] = _parameter(
+            ["dataset", "source"], field, "--source", "--dataset.source"
+        )
     for path, field in _dotted(arguments):
         name = "__".join(path)
+        if name in parameters and path == ["dataset", "source"]:
+            continue
         bare = [f"--{_kebab(path[1])}"] if name in parameters else []
         parameters[name] = _parameter(path, field, *bare, _flag(path))
     everywhere = (
@@ -73,6 +80,12 @@ def stage_command(stage: Stage, arguments: Sequence[str]) -> Callable[..., Invoc
     command.__annotations__ = {p.name: p.annotation for p in ordered}
     command.__doc__ = stage.purpose + "."
     return command
+
+
+def names_corpus(stage: Stage) -> bool:
+    """Whether `--source` stands for dataset.source: a stage on tokens has no setting of its own
+    for the corpus that they are of."""
+    return "tokens" in stage.needs
 
 
 def short_flag(field: FieldInfo) -> str | None:

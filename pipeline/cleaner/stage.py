@@ -16,17 +16,19 @@ from typing import Any
 
 import msgspec
 
+from pipeline import corpora
 from pipeline.cleaner import rules
 from pipeline.cleaner.worker import CleaningCounts, CleaningUnit, UnitProgress, UnitReport
 from pipeline.events import Event, Finished, Progress, Rejected, Saved, Started, Warned
 from pipeline.options.config import CleanupOptions, Config
 from pipeline.sources.raw import Input
+from pipeline.sources.source_table import Source as SourceOfText
 from pipeline.sources.source_table import find_source
-from pipeline.sources.stage import raw_inputs
+from pipeline.sources.stage import GIVEN, raw_inputs
 from pipeline.workers import run_units
 from utils import artefacts
 from utils.artefacts import FolderBuilder, Manifest, build_folder, is_current, read_manifest
-from utils.errors import HatcheryError
+from utils.errors import HatcheryError, RefusedError
 from utils.files import sync_folder
 from utils.units import human_count
 
@@ -49,7 +51,7 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
         HatcheryError: a worker died, the disk is full, or no document survived.
     """
     name = source_name(config, options)
-    inputs = raw_inputs(find_source(name), config, options.input)
+    inputs = raw_inputs(_source(name, config, options), config, options.input)
     inputs = [msgspec.structs.replace(item, text_field=options.text_field or "") for item in inputs]
     target = options.output or config.cleaned_dir(name, test=options.test)
     sources = [artefacts.source(item.path) for item in inputs]
@@ -64,17 +66,25 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
         settings["text_field"] = options.text_field
     current = is_current(target, "cleanup", settings, sources)
     if current is not None and not options.force:
+        _remember(config, options, name)
         yield _finished(target, current, skipped=True)
         return
+    if not options.force:
+        _refuse_to_replace(target, name, sources, options)
     cleaning = _CleaningRun(plan_units(inputs, name, options))
     try:
         with build_folder(
             target, kind="cleaned", command="cleanup", options=settings, inputs=sources
         ) as builder:
             yield Started(
-                stage="cleanup", title=f"Clean {name}", total=cleaning.total_bytes, unit="bytes"
+                stage="cleanup",
+                title=_title(config, options, name),
+                total=cleaning.total_bytes,
+                unit="bytes",
             )
             yield from cleaning.run(builder, options.workers, stop)
+            if options.input:
+                builder.facts[GIVEN] = _absolute(options.input)
     except _StoppedError:
         yield Finished(
             summary={"units_done": len(cleaning.finished), "units": len(cleaning.units)},
@@ -83,6 +93,7 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
         return
     manifest = read_manifest(target)
     assert manifest is not None
+    _remember(config, options, name)
     yield Saved(kind="cleaned", path=str(target), facts=_summary(manifest))
     if cleaning.counts.rejected.get("truncated_gzip") or cleaning.counts.rejected.get("unreadable"):
         yield Warned(
@@ -93,12 +104,86 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
 
 
 def source_name(config: Config, options: CleanupOptions) -> str:
-    """Which source is meant: the one typed, else the configured one where it can take `--input`,
-    else `files`."""
-    if options.source is not None:
-        return options.source
+    """The corpus to make: as typed, else the configured one where it can take `--input`, else
+    called as that input, else the one worked on last.
+
+    Raises:
+        UsageError: what was typed cannot be a name.
+    """
+    typed = options.name or options.source
+    if typed is not None:
+        return corpora.checked_name(typed)
     configured = config.dataset.source
-    return "files" if options.input and find_source(configured).embedded else configured
+    takes_input = configured is not None and not corpora.source_called(configured).embedded
+    if options.input and not takes_input:
+        return corpora.name_of(options.input)
+    return configured or config.source
+
+
+def _source(name: str, config: Config, options: CleanupOptions) -> SourceOfText:
+    """The source to read, which for a corpus of the user's own is its input.
+
+    Raises:
+        UsageError: there is no such source or corpus; names the nearest.
+    """
+    own = options.input or read_manifest(config.cleaned_dir(name)) or config.raw_dir(name).is_dir()
+    source = options.source if options.name and not options.input else name
+    return corpora.source_called(name) if own else find_source(source or name)
+
+
+def _title(config: Config, options: CleanupOptions, name: str) -> str:
+    """The first line: which corpus it makes, and how to choose another name or text."""
+    if options.name or options.source:
+        return f"Clean {name}"
+    if options.input and name != config.dataset.source:
+        return f"Clean {name} (--name calls this corpus otherwise)"
+    return config.titled("Clean")
+
+
+def _remember(config: Config, options: CleanupOptions, name: str) -> None:
+    if options.output is None:
+        corpora.remember(config.paths.data_dir, name)
+
+
+def _absolute(paths: Sequence[Path]) -> list[str]:
+    return [str(path.absolute()) for path in paths]
+
+
+def _refuse_to_replace(
+    target: Path, name: str, inputs: Sequence[artefacts.Source], options: CleanupOptions
+) -> None:
+    """Refuse to put other texts in place of a corpus that is there.
+
+    The same place given again, and texts among which all earlier ones are, may be written anew.
+
+    Raises:
+        RefusedError: documents would be lost; says which.
+    """
+    there = read_manifest(target)
+    if there is None or there.kind != "cleaned" or options.input is None:
+        return
+    given = there.facts.get(GIVEN)
+    before = {source.fingerprint for source in there.inputs}
+    kept = before <= {source.fingerprint for source in inputs}
+    paths = {source.path for source in inputs}
+    shared = given is None and any(source.path in paths for source in there.inputs)
+    if kept or shared or given == _absolute(options.input):
+        return
+    made_from = given or sorted({str(Path(source.path).parent) for source in there.inputs})
+    shown = ", ".join(map(str, made_from[:3])) + ", ..." * (len(made_from) > 3)
+    again = ("cleanup", "--input", *map(str, options.input))
+    if options.output is not None:
+        another = ("--output", str(target.with_name(f"{target.name}_2")))
+        this: tuple[str, ...] = ("--output", str(options.output))
+    else:
+        another, this = ("--name", f"{name}_2"), ("--name", name)
+    raise RefusedError(
+        f"There is a corpus {name} already, made from other texts.",
+        found=f"{there.facts.get('kept', 0):,} documents in {target}, made from {shown} on "
+        f"{there.made_by.time[:10]}",
+        remedy="call this one otherwise: {}; or replace those documents: {}",
+        commands=[(*again, *another), (*again, *this, "--force")],
+    )
 
 
 def plan_units(inputs: Sequence[Input], source: str, options: CleanupOptions) -> list[CleaningUnit]:
@@ -224,6 +309,7 @@ class _CleaningRun:
 def _summary(manifest: Manifest) -> dict[str, Any]:
     """The counts of a cleaned folder; its manifest has the removed characters too."""
     facts = dict(manifest.facts)
+    facts.pop(GIVEN, None)
     facts["removed_spans"] = {rule: spans for rule, (spans, _) in facts.pop("removed", {}).items()}
     return facts
 

@@ -12,13 +12,13 @@ import numpy as np
 from pipeline.cleaner.records import RejectedError, decode
 from pipeline.cleaner.steps import RawDocument, Rejection
 from pipeline.cleaner.worker import clean_item, cleaning_steps, read_document
+from pipeline.corpora import source_called
 from pipeline.inspection.pages import FilePosition, HeldPage, Page, open_page
 from pipeline.inspection.trace import Mark, Offsets, Trace, traced
 from pipeline.inspection.trace_article import traced_article
 from pipeline.options.config import Config
 from pipeline.sources.lines import Damage
 from pipeline.sources.raw import Input, Item
-from pipeline.sources.source_table import find_source
 from pipeline.sources.stage import raw_inputs
 from utils.artefacts import read_manifest
 
@@ -51,7 +51,7 @@ def raw_files(config: Config) -> list[Input]:
     Raises:
         UsageError: there are none; names the command that fetches them.
     """
-    source, given = find_source(config.dataset.source), config.cleanup.input
+    source, given = source_called(config.source), config.cleanup.input
     if given is None and source.where == "yours":
         for test in (False, True):
             manifest = read_manifest(config.cleaned_dir(source.name, test=test))

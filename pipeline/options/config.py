@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from pydantic import Field, field_validator
 
 from model.config import ModelConfig
+from pipeline.corpora import last_corpus, titled
 from pipeline.options.data import CleanupOptions as CleanupOptions
 from pipeline.options.data import Count, Device, Fraction, Options, Precision, Seed
 from pipeline.options.data import DatasetOptions as DatasetOptions
@@ -44,7 +45,7 @@ class TrainOptions(Options):
         description="Begin with these weights: gpt2 to gpt2-xl, a run, a folder, a .pt file or a "
         "Hugging Face id, id@revision",
     )
-    data: Path | None = Field(None, description="Token folder; default: by dataset.source")
+    data: Path | None = Field(None, description="Token folder; default: that of the corpus")
     val_split: float = Field(0.05, gt=0, lt=0.5, description="Share held out for validation")
     max_steps: Count | None = Field(
         None, description="Optimizer steps in all; default: from --epochs"
@@ -185,6 +186,20 @@ class Config(Options):
     quickstart: QuickstartOptions = QuickstartOptions()
     plan: PlanOptions = PlanOptions()
     rehearse: RehearseOptions = RehearseOptions()
+
+    @property
+    def source(self) -> str:
+        """The corpus that is meant where a stage names none: the configured one, else the one
+        worked on last."""
+        return self.dataset.source or last_corpus(self.paths.data_dir).name
+
+    def titled(self, what: str, own: str | None = None) -> str:
+        """A stage's first line: `what` it does with which corpus, `own` being the one that it was
+        told, and how to choose another where it was told none."""
+        if name := own or self.dataset.source:
+            return titled(what, name, named=True)
+        meant = last_corpus(self.paths.data_dir)
+        return titled(what, meant.name, named=False, note=meant.note)
 
     def raw_dir(self, source: str) -> Path:
         """Folder of a source as published."""

@@ -41,7 +41,9 @@ class PathOptions(Options):
 class DatasetOptions(Options):
     """Which text everything downstream works on."""
 
-    source: str = Field("python", description="Named source; `download --list` shows them")
+    source: str | None = Field(
+        None, description="Corpus to work on; default: the one worked on last"
+    )
     wikipedia_test_dir: Path = Field(
         Path("data/tokenized_datasets/wikipedia_test_dataset"), description="Small Wikipedia tokens"
     )
@@ -77,14 +79,17 @@ class DownloadOptions(Options):
 class CleanupOptions(Options):
     """Turn raw records into clean documents, one per line."""
 
-    common_fields = ("test", "source", "input")
+    common_fields = ("test", "source", "input", "name")
     test: bool = Field(False, description="Only the first 50,000 articles of each process")
-    source: str | None = Field(None, description="Named source; default: dataset.source")
+    source: str | None = Field(None, description="Corpus; default: the one worked on last")
     input: list[Path] | None = Field(
         None, description="Files, folders or globs to read; default: the source's raw folder"
     )
+    name: str | None = Field(
+        None, description="What the corpus is called; default: as the folder or file of --input"
+    )
     output: Path | None = Field(
-        None, description="Folder to write; default: data/cleaned_articles/SOURCE"
+        None, description="Folder to write; default: data/cleaned_articles/NAME"
     )
     format: Literal["jsonl", "txt"] = Field(
         "jsonl", description="JSON with id, title and text per line, or plain text, one per line"
@@ -114,7 +119,9 @@ class TokenizeOptions(Options):
     name: str | None = Field(
         None, description="Folder name under tokenizers/; default: from the kind"
     )
-    source: str | None = Field(None, description="Named source to learn from")
+    source: str | None = Field(
+        None, description="Corpus to learn from; default: the one worked on last"
+    )
     input: list[Path] | None = Field(
         None, description="Clean documents to learn from or measure; default: the cleaned source"
     )
@@ -133,7 +140,7 @@ class PrepareOptions(Options):
 
     common_fields = ("test", "tokenizer", "window")
     test: bool = Field(False, description="Only the first 10,000 articles")
-    source: str | None = Field(None, description="Named source; default: dataset.source")
+    source: str | None = Field(None, description="Corpus; default: the one worked on last")
     input: list[Path] | None = Field(
         None, description="Clean documents; default: the source's cleaned folder"
     )

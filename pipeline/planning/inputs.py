@@ -63,7 +63,7 @@ def read_inputs(config: Config, typed: Typed) -> Inputs:
 
 def _corpus(config: Config, data: TokenSet) -> Corpus:
     return Corpus(
-        name=data.metadata.source or config.dataset.source,
+        name=data.metadata.source or config.source,
         tokens=data.train.tokens,
         windows=len(data.train),
         val_windows=len(data.val),

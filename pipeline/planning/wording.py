@@ -109,6 +109,8 @@ def command(settings: Settings, changes: dict[str, Any]) -> str:
     """The `train` command with what was typed for it and these changes, by dotted names."""
     config, typed = settings
     given = {f"train.{n}": getattr(config.train, n) for n in sorted(typed_in("train", typed))}
+    if "dataset.source" in typed or config.train.data is None:
+        given["source"] = config.source
     anew = {"model.preset", "model.depth"} & changes.keys()
     if not anew:
         for name in sorted(typed_in("model", typed)):

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+from pipeline import corpora
 from pipeline.options.config import Config, PrepareOptions
 from pipeline.sources.documents import cleaned_files, read_cleaned
 from pipeline.sources.lines import check_listed
@@ -17,6 +18,23 @@ GROUP_BYTES = 16 << 20
 """Small files are encoded together up to this size, so that shards are not tiny."""
 
 
+def corpus_name(config: Config, options: PrepareOptions) -> str:
+    """The corpus whose tokens are made: as typed, else called as `--input`, else the configured
+    one, else the one worked on last.
+
+    Raises:
+        UsageError: what was typed cannot be a name.
+    """
+    if options.source is not None:
+        return corpora.checked_name(options.source)
+    if options.input:
+        cleaned = config.paths.data_dir.absolute() / "cleaned_articles"
+        first = options.input[0].absolute()
+        inside = first.relative_to(cleaned).parts if first.is_relative_to(cleaned) else ()
+        return inside[0].removesuffix("_test") if inside else corpora.name_of(options.input)
+    return config.source
+
+
 def input_paths(config: Config, options: PrepareOptions) -> list[Path]:
     """Where the clean documents are: as given, else the source's cleaned folder.
 
@@ -27,7 +45,7 @@ def input_paths(config: Config, options: PrepareOptions) -> list[Path]:
     """
     if options.input:
         return options.input
-    name = options.source or config.dataset.source
+    name = corpus_name(config, options)
     folder, small = config.cleaned_dir(name), config.cleaned_dir(name, test=True)
     if options.test and not folder.is_dir():
         folder = small

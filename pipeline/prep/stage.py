@@ -13,9 +13,17 @@ from typing import Any
 
 import msgspec
 
+from pipeline import corpora
 from pipeline.events import Event, Finished, Progress, Rejected, Saved, Started, Warned
 from pipeline.options.config import Config, PrepareOptions
-from pipeline.prep.plan import in_groups, input_paths, lineage, open_tokenizer, sample_limits
+from pipeline.prep.plan import (
+    corpus_name,
+    in_groups,
+    input_paths,
+    lineage,
+    open_tokenizer,
+    sample_limits,
+)
 from pipeline.prep.worker import Advance, EncodingUnit, Message, ShardDone
 from pipeline.sources.documents import cleaned_files
 from pipeline.tokens.metadata import METADATA, Metadata, ShardRecord, TokenizerRecord, read_metadata
@@ -47,6 +55,7 @@ def run(config: Config, options: PrepareOptions, stop: StopSignal) -> Iterator[E
     build = _Build(config, options)
     current = is_current(build.target, "prepare", build.plan, build.inputs)
     if current and not options.force and _intact(build.target, current):
+        build.remember()
         yield Finished(summary=current.facts, path=str(build.target), skipped=True)
         return
     try:
@@ -63,6 +72,7 @@ def run(config: Config, options: PrepareOptions, stop: StopSignal) -> Iterator[E
         return
     if dropped := builder.facts["rejected"].get("not_exact"):
         yield build.dropped(dropped)
+    build.remember()
     yield Saved(kind="tokens", path=str(build.target), facts=builder.facts)
     yield Finished(summary=builder.facts | build.progress.figures(), path=str(build.target))
 
@@ -72,7 +82,7 @@ class _Build:
 
     def __init__(self, config: Config, options: PrepareOptions) -> None:
         self._config, self._options = config, options
-        self._name = options.source or config.dataset.source
+        self._name = corpus_name(config, options)
         self.target = options.output or config.tokens_dir(self._name, test=options.test)
         inputs = input_paths(config, options)
         self._groups = list(in_groups(cleaned_files(inputs)))
@@ -82,6 +92,16 @@ class _Build:
         self._stride = options.stride or max(1, options.window // 2)
         self.plan: dict[str, Any] = chosen | {"source": self._name, "stride": self._stride}
         self.progress = PrepareProgress(self._groups)
+
+    def _title(self) -> str:
+        """The first line: of which corpus, and how to choose another."""
+        options = self._options
+        return self._config.titled("Prepare", self._name if options.input else options.source)
+
+    def remember(self) -> None:
+        """Note that this corpus was worked on last, unless its tokens lie elsewhere."""
+        if self._options.output is None:
+            corpora.remember(self._config.paths.data_dir, self._name)
 
     def fill(self, builder: FolderBuilder, stop: StopSignal) -> Iterator[Event]:
         """Make everything in the folder: reuse the target's shards, or encode what is missing."""
@@ -138,7 +158,7 @@ class _Build:
         self.progress.restore(done, limits)
         yield Started(
             stage="prepare",
-            title=f"Prepare {self._name}",
+            title=self._title(),
             total=self.progress.total,
             unit=self.progress.unit,
         )

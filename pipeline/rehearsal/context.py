@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from pipeline.cleaner.stage import source_name
+from pipeline.corpora import source_called
 from pipeline.events import Event, Finished, Progress, StageVerdict
 from pipeline.nested import nested_events, revised
 from pipeline.options.config import Config, RehearseOptions, Settings
@@ -22,7 +23,6 @@ from pipeline.rehearsal.sample import TextSample, take_sample
 from pipeline.rehearsal.verdicts import Concern, disk
 from pipeline.sources.documents import cleaned_files
 from pipeline.sources.raw import Input, as_input
-from pipeline.sources.source_table import find_source
 from pipeline.sources.stage import is_here
 from utils.artefacts import read_manifest
 from utils.errors import HatcheryError
@@ -101,7 +101,7 @@ class Rehearsal:
     @property
     def start(self) -> str:
         """The first of raw, cleaned and tokens that is there; raw where nothing is."""
-        if self.given or is_here(find_source(self.source), self.config):
+        if self.given or is_here(source_called(self.source), self.config):
             return "raw"
         if self.users_documents:
             return "cleaned"

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.cleaner.stage import plan_units
 from pipeline.cleaner.worker import CleaningUnit
+from pipeline.corpora import source_called
 from pipeline.events import Event, Rejected
 from pipeline.prep.plan import TEST_DOCUMENTS
 from pipeline.rehearsal.context import (
@@ -27,7 +28,6 @@ from pipeline.rehearsal.verdicts import (
     vocabulary,
 )
 from pipeline.sources.raw import Input, as_input
-from pipeline.sources.source_table import find_source
 from pipeline.sources.stage import raw_inputs
 from pipeline.tokenizer.load import missing, newest, saved_folder
 from pipeline.tokens.shards import DOCUMENT, token_dtype
@@ -44,7 +44,7 @@ def clean(rehearsal: Rehearsal) -> Trial:
         NotTriedError: there is no raw text, but something made from it.
         HatcheryError: what cleanup would end with on all of it.
     """
-    source, config = find_source(rehearsal.source), rehearsal.config
+    source, config = source_called(rehearsal.source), rehearsal.config
     if rehearsal.start != "raw":
         what = "clean documents" if rehearsal.start == "cleaned" else "tokens"
         raise NotTriedError(f"no raw text of {source.name} is here; starting from its {what}")

@@ -15,7 +15,9 @@ from threading import Event as StopSignal
 
 import msgspec
 
+from pipeline.corpora import corpora
 from pipeline.events import Event, Failed, Finished, Progress, StageVerdict, Started
+from pipeline.nested import revised
 from pipeline.options.config import Config, RehearseOptions
 from pipeline.rehearsal import data_stages
 from pipeline.rehearsal.context import NotTriedError, Rehearsal, StoppedError, Trial
@@ -51,7 +53,10 @@ def run(config: Config, options: RehearseOptions, stop: StopSignal) -> Iterator[
         UsageError: there is no such source.
         HatcheryError: nothing can be written where the data is.
     """
-    find_source(Rehearsal(config, options, Path(), stop).source)
+    source = Rehearsal(config, options, Path(), stop).source
+    config = revised(config, dataset=revised(config.dataset, source=source))  # for all of it
+    if source not in corpora(config.paths.data_dir) and not (options.input or config.cleanup.input):
+        find_source(source)
     with rehearsal_workspace(config.paths.data_dir) as workspace:
         rehearsal = Rehearsal(config, options, workspace.path, stop)
         title = f"Rehearse every stage on a sliver of {rehearsal.source}"

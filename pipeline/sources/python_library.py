@@ -35,7 +35,7 @@ def library_folder() -> Path:
             "This Python does not keep its library as source files.",
             found=f"no os.py in {folder}",
             remedy="use another Python, or text of your own: {}",
-            commands=[("cleanup", "--source", "files", "--input", "FOLDER")],
+            commands=[("cleanup", "--input", "FOLDER")],
         )
     return folder
 

@@ -15,6 +15,9 @@ from pipeline.sources.source_table import SOURCES, Source, find_source
 from utils.artefacts import read_manifest
 from utils.errors import HatcheryError, UsageError
 
+GIVEN = "given"
+"""Among the facts of clean documents: absolute paths that --input named."""
+
 
 def raw_inputs(source: Source, config: Config, given: Sequence[Path] | None) -> list[Input]:
     """The raw files of a source, or those `given` in its place, with stable names.
@@ -29,24 +32,36 @@ def raw_inputs(source: Source, config: Config, given: Sequence[Path] | None) -> 
         if given:
             raise UsageError(
                 f"The source {source.name} is embedded and takes no --input.",
-                remedy="clean your own texts with --source files --input PATH",
+                remedy="clean your own texts, which makes a corpus of them: {}",
+                commands=[("cleanup", "--input", *map(str, given))],
             )
         return library_inputs()
     if not given:
         folder = config.raw_dir(source.name)
-        if not folder.is_dir():
+        recorded = None if folder.is_dir() else _recorded_inputs(config.cleaned_dir(source.name))
+        if not folder.is_dir() and recorded is None:
             raise UsageError(
                 f"There is no raw text of {source.name} at {folder}.",
                 found="no such folder",
-                remedy="name your texts with --input PATH"
+                remedy="name your texts: {}"
                 if source.where == "yours"
                 else "{}, or put the files there, or name them with --input PATH",
-                commands=[] if source.where == "yours" else [("download", source.name)],
+                commands=[("cleanup", "--input", "FOLDER")]
+                if source.where == "yours"
+                else [("download", source.name)],
             )
-        given = [folder]
+        given = recorded or [folder]
     files = expand_inputs(given)
     common = Path(os.path.commonpath([file.absolute().parent for file in files]))
     return [as_input(file, file.absolute().relative_to(common).as_posix()) for file in files]
+
+
+def _recorded_inputs(cleaned: Path) -> list[Path] | None:
+    """What the clean documents of a corpus were made from, where all of that is still there."""
+    manifest = read_manifest(cleaned)
+    given = manifest.facts.get(GIVEN) if manifest is not None else None
+    paths = [Path(path) for path in given] if isinstance(given, list) else []
+    return paths if paths and all(path.exists() for path in paths) else None
 
 
 def is_here(source: Source, config: Config) -> bool:
@@ -84,7 +99,7 @@ def run(config: Config, options: DownloadOptions, stop: StopSignal) -> Iterator[
         raise UsageError(
             "Your own files need no download.",
             remedy="{}",
-            commands=[("cleanup", "--source", "files", "--input", "PATH")],
+            commands=[("cleanup", "--input", "PATH")],
         )
     manifest = read_manifest(folder) if folder.is_dir() else None
     if manifest is not None and not options.force:

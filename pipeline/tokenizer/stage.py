@@ -6,6 +6,7 @@ from pathlib import Path
 from threading import Event as StopSignal
 from typing import Any, NamedTuple
 
+from pipeline import corpora
 from pipeline.events import Event, Finished, Progress, Saved, Started, Warned
 from pipeline.options.config import Config, TokenizeOptions
 from pipeline.sources.documents import cleaned_files, read_cleaned
@@ -51,7 +52,7 @@ Making = Generator[Event, None, Outcome]
 def run(config: Config, options: TokenizeOptions, stop: StopSignal) -> Iterator[Event]:
     """Train or fetch a tokenizer; encode, decode and measure with it."""
     _refuse_contradictions(options)
-    yield Started(stage="tokenize", title="Tokenizer")
+    yield Started(stage="tokenize", title=_title(config, options))
     try:
         if options.train:
             made = yield from _train(config, options, stop)
@@ -69,6 +70,13 @@ def run(config: Config, options: TokenizeOptions, stop: StopSignal) -> Iterator[
         path=None if answer else str(made.path),
         skipped=not made.fresh and not answer and bool(options.train or options.load),
     )
+
+
+def _title(config: Config, options: TokenizeOptions) -> str:
+    """The first line, with the corpus where the tokenizer learns from one."""
+    if options.train is None or options.input:
+        return "Tokenizer"
+    return config.titled("Tokenizer of", options.source)
 
 
 def _refuse_contradictions(options: TokenizeOptions) -> None:
@@ -90,6 +98,8 @@ def _refuse_contradictions(options: TokenizeOptions) -> None:
 def _train(config: Config, options: TokenizeOptions, stop: StopSignal) -> Making:
     assert options.train is not None
     files, inputs = _corpus(config, options)
+    if not options.input:
+        corpora.remember(config.paths.data_dir, options.source or config.source)
     target = config.paths.tokenizers_dir / (options.name or f"{options.train}_tokenizer")
     settings: dict[str, Any] = {"train": options.train, "train_mib": options.train_mib}
     if options.train == "bpe":
@@ -191,7 +201,7 @@ def _identity(tokenizer: Tokenizer) -> dict[str, Any]:
 
 def _corpus(config: Config, options: TokenizeOptions) -> tuple[list[Path], list[Source]]:
     """Files to learn from, and the artefacts or files they are, for lineage."""
-    folder = config.cleaned_dir(options.source or config.dataset.source)
+    folder = config.cleaned_dir(corpora.checked_name(options.source or config.source))
     places = options.input or [folder]
     if not options.input and not folder.is_dir():
         raise UsageError(
@@ -208,7 +218,7 @@ def _corpus(config: Config, options: TokenizeOptions) -> tuple[list[Path], list[
 
 def _files_to_measure(config: Config, options: TokenizeOptions) -> list[Path]:
     """The input, else the cleaned source where there is one."""
-    folder = config.cleaned_dir(options.source or config.dataset.source)
+    folder = config.cleaned_dir(options.source or config.source)
     if options.input or options.source or folder.is_dir():
         return cleaned_files(options.input or [folder])
     return []

@@ -63,7 +63,7 @@ class Initial:
         if folder is not None:
             own = load_tokenizer(folder, config.paths.tokenizers_dir)
             if own.fingerprint != tokenizer.fingerprint:
-                command = ["prepare", "--source", data.metadata.source or config.dataset.source]
+                command = ["prepare", "--source", data.metadata.source or config.source]
                 command += ["--tokenizer", str(folder)]
                 command += ["--test"] if options.test else []
                 command += [] if options.data is None else ["--output", str(options.data)]

@@ -16,7 +16,7 @@ from pipeline.tokenizer.tokenizer import Tokenizer
 from pipeline.tokens.token_set import TokenSet, open_tokens
 from pipeline.train.init_from import Initial, find_initial
 from utils import VERSION
-from utils.artefacts import Source
+from utils.artefacts import Source, read_manifest
 from utils.errors import RefusedError, UsageError
 from utils.hardware import has_compiler
 
@@ -87,7 +87,14 @@ def begin_run(config: Config, options: TrainOptions, typed: Typed) -> Setup:
     model, data, tokenizer = open_inputs(config, options, typed, initial=initial)
     folder = folders.new_run(config.paths.checkpoints_dir, options.name, time.time())
     origin = None if initial is None else initial.origin()
-    setup = assemble(folder, options, model, data, tokenizer)
+    notes, prepared = [], data.metadata.window
+    if options.window is None and data.train.window < prepared:
+        options = options.model_copy(update={"window": data.train.window})  # kept on resuming
+        notes.append(
+            f"The model's context is {data.train.window} tokens: the window is that, not the "
+            f"{prepared} that the tokens were prepared with."
+        )
+    setup = assemble(folder, options, model, data, tokenizer, notes=notes)
     return replace(setup, initial=initial, origin=origin)
 
 
@@ -106,7 +113,7 @@ def open_inputs(
         UsageError, RefusedError: something is missing, contradictory or does not belong together.
     """
     initial = initial or find_initial(config, options, typed, fetch=check == "full")
-    data, tokenizer = open_data(config, options, check)
+    data, tokenizer = open_data(config, options, check, _own_context(config.model, initial))
     if initial is None:
         return _fit_model(config.model, data, tokenizer), data, tokenizer
     initial.check(config, options, data, tokenizer)
@@ -114,14 +121,18 @@ def open_inputs(
 
 
 def open_data(
-    config: Config, options: TrainOptions, check: Literal["full", "sizes"] = "full"
+    config: Config,
+    options: TrainOptions,
+    check: Literal["full", "sizes"] = "full",
+    context: int | None = None,
 ) -> tuple[TokenSet, Tokenizer]:
-    """The tokens that `options` name and their tokenizer, checked as `open_tokens` does.
+    """The tokens that `options` name and their tokenizer, checked as `open_tokens` does. Where no
+    window is chosen, one that was prepared longer than `context` tokens becomes that.
 
     Raises:
         UsageError, RefusedError: they are missing, damaged or do not belong together.
     """
-    source = config.dataset.source
+    source = config.source
     folder = options.data or config.tokens_dir(source, test=options.test)
     if options.data is None and not folder.is_dir():
         raise UsageError(
@@ -130,10 +141,27 @@ def open_data(
             remedy="make them: {}",
             commands=[("prepare", "--source", source, *["--test"] * options.test)],
         )
-    data = open_tokens(folder, window=options.window, val_split=options.val_split, check=check)
+    window = options.window
+    if window is None and context is not None and folder.is_dir():
+        window = _shorter_window(folder, context)
+    data = open_tokens(folder, window=window, val_split=options.val_split, check=check)
     tokenizer = load_tokenizer(data.metadata.tokenizer.path, config.paths.tokenizers_dir)
     data.check_tokenizer(tokenizer)
     return data, tokenizer
+
+
+def _own_context(model: ModelConfig, initial: Initial | None) -> int | None:
+    """The longest window that a new run may use: the context that its preset declares."""
+    if initial is not None or model.preset is None:
+        return None
+    return model.max_position_embeddings
+
+
+def _shorter_window(folder: Path, context: int) -> int | None:
+    """`context`, where the tokens were prepared with a longer window; else None: theirs."""
+    manifest = read_manifest(folder)
+    prepared = None if manifest is None else manifest.made_by.options.get("window")
+    return context if isinstance(prepared, int) and context < prepared else None
 
 
 def _fit_model(model: ModelConfig, data: TokenSet, tokenizer: Tokenizer) -> ModelConfig:

@@ -13,6 +13,7 @@ from threading import Event as StopSignal
 from model import device as devices
 from model.config import parameter_count
 from model.huggingface.folding import folded_config
+from pipeline import corpora
 from pipeline.dataloader import train_val_loaders
 from pipeline.events import Event, Finished, Progress, Started, Warned, to_json
 from pipeline.options.config import Config, TrainOptions, Typed
@@ -51,6 +52,8 @@ def run(config: Config, options: TrainOptions, stop: StopSignal, typed: Typed) -
         log = AppendLog(setup.folder / "events.jsonl")
         stack.callback(log.close)
         save_record(setup)
+        if setup.options.data is None:
+            corpora.remember(config.paths.data_dir, config.source)
         try:
             for event in _train(config, setup, stop):
                 if not isinstance(event, Progress):
@@ -90,7 +93,7 @@ def _nothing_to_do(setup: Setup) -> Iterator[Event]:
 
 
 def _train(config: Config, setup: Setup, stop: StopSignal) -> Iterator[Event]:
-    title, run = f"Train {setup.folder.name}", str(setup.folder)
+    title, run = _title(config, setup), str(setup.folder)
     yield Started("train", title, setup.total_steps, "steps", run=run)
     yield from _announcements(setup)
     try:
@@ -102,6 +105,14 @@ def _train(config: Config, setup: Setup, stop: StopSignal) -> Iterator[Event]:
         if isinstance(error, HatcheryError) or not is_out_of_memory(error):
             raise
         raise _out_of_memory(error, setup) from error
+
+
+def _title(config: Config, setup: Setup) -> str:
+    """The first line: which run, on which corpus, and how to choose another."""
+    what, corpus = f"Train {setup.folder.name} on", setup.data.metadata.source
+    if setup.options.data is None and setup.resume_from is None:
+        return config.titled(what)
+    return f"{what} {corpus}"
 
 
 def _session(config: Config, setup: Setup) -> Session:

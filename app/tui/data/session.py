@@ -131,7 +131,7 @@ class DataSession:
         """Why documents of the source were rejected."""
         from pipeline.inspection.rejected import read_rejected
 
-        source = self._config.dataset.source
+        source = self._config.source
         folders = [self._config.cleaned_dir(source, test=test) for test in (False, True)]
         return read_rejected(next((f for f in folders if f.is_dir()), folders[0]))
 

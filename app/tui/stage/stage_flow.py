@@ -45,7 +45,7 @@ def proposals(
     proposed: dict[str, Any] = {}
     options = getattr(config, stage.section)
     if stage.command == "download":
-        proposed = {"download.name": config.dataset.source}
+        proposed = {"download.name": config.source}
     elif stage.command == "inference":
         proposed = {"inference.prompt": ""}
     elif stage.command == "tokenize" and not (options.load or options.encode or options.decode):
@@ -94,7 +94,7 @@ def maker(kind: str) -> Stage:
 
 def output(stage: Stage, config: Config) -> Output | None:
     """Where the product goes, None for what is only shown."""
-    options, source = getattr(config, stage.section), config.dataset.source
+    options, source = getattr(config, stage.section), config.source
     source = getattr(options, "source", None) or source
     test = bool(getattr(options, "test", False))
     if stage.makes == "run":

@@ -1,0 +1,161 @@
+"""Corpora: the named bodies of text of a workspace, and which of them a command means.
+
+A corpus is a name: its clean documents lie in `data/cleaned_articles/NAME`, its tokens in
+`data/tokenized_datasets/NAME_full_dataset`. Where nothing names one, that is meant which a stage
+made or used last; `data/corpus.json` remembers it. Must not import the settings, which ask here.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline.sources.source_table import SOURCES, Source
+from utils.artefacts import MANIFEST
+from utils.errors import UsageError
+from utils.files import write_json
+
+LAST = "corpus.json"
+FALLBACK = "python"
+_CLEANED, _TOKENS = "cleaned_articles", "tokenized_datasets"
+_KNOWN = {source.name: source for source in SOURCES}
+_LONGEST = 100  # bytes of a name, which becomes part of names of files
+_SUFFIXES = r"\.(?:jsonl|ndjson|json|parquet|txt|md|py|tar|zst|gz)"
+
+
+class Meant(NamedTuple):
+    """The corpus that a command means where it names none, and a word if it is not the one
+    remembered."""
+
+    name: str
+    note: str = ""
+
+
+def last_corpus(data_dir: Path) -> Meant:
+    """The corpus worked on last, else the newest one there is, else Python's own library."""
+    remembered = _remembered(data_dir)
+    if remembered is not None and _is_there(remembered, data_dir):
+        return Meant(remembered)
+    newest = next(iter(corpora(data_dir)), FALLBACK)
+    if remembered is not None:
+        return Meant(newest, f"{remembered}, worked on last, is no longer there")
+    if (data_dir / LAST).exists():
+        return Meant(newest, f"{data_dir / LAST} is damaged")
+    return Meant(newest)
+
+
+def remember(data_dir: Path, name: str) -> None:
+    """Note durably that `name` is what is worked on; a workspace that is read-only forgets."""
+    if _remembered(data_dir) != name:
+        with suppress(OSError):
+            write_json(data_dir / LAST, {"corpus": name})
+
+
+def _remembered(data_dir: Path) -> str | None:
+    try:
+        value = json.loads((data_dir / LAST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    name = value.get("corpus") if isinstance(value, dict) else None
+    return name if isinstance(name, str) and is_name(name) else None
+
+
+def _is_there(name: str, data_dir: Path) -> bool:
+    if name in _KNOWN:
+        return True
+    places = [data_dir / _CLEANED / name, data_dir / _CLEANED / f"{name}_test"]
+    places += [data_dir / _TOKENS / f"{name}_{kind}_dataset" for kind in ("full", "test")]
+    return any((place / MANIFEST).is_file() for place in places)
+
+
+def corpora(data_dir: Path) -> list[str]:
+    """Names of all corpora with clean documents or tokens, the one made last first."""
+    made: dict[str, float] = {}
+    for folder, pattern in (
+        (_CLEANED, r"(.+?)(?:_test)?"),
+        (_TOKENS, r"(.+)_(?:full|test)_dataset"),
+    ):
+        for name, time in _artefacts(data_dir / folder, pattern):
+            made[name] = max(time, made.get(name, 0.0))
+    return sorted(made, key=lambda name: (-made[name], name))
+
+
+def _artefacts(folder: Path, pattern: str) -> Iterable[tuple[str, float]]:
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:
+        return
+    for entry in entries:
+        found = re.fullmatch(pattern, entry.name)
+        if found and is_name(found[1]):
+            with suppress(OSError):
+                yield found[1], Path(entry.path, MANIFEST).stat().st_mtime
+
+
+def is_name(name: str) -> bool:
+    """Whether a corpus may be called so: the name of one visible folder, printable and short."""
+    printable = name.isprintable() and bool(name.strip()) and not name.startswith((".", "-"))
+    return printable and "/" not in name and "\\" not in name and len(name.encode()) <= _LONGEST
+
+
+def checked_name(name: str) -> str:
+    """`name`, if a corpus may be called so.
+
+    Raises:
+        UsageError: it may not; a path is offered as --input.
+    """
+    path = Path(name)
+    there = _exists(path)
+    if not is_name(name) or (name not in _KNOWN and there and path.is_file()):
+        if there or "/" in name:
+            raise UsageError(
+                f"{name!r} is a path, where the name of a corpus belongs.",
+                found="a file or folder of that name" if there else "nothing of that name",
+                remedy="clean the texts there, which names the corpus: {}",
+                commands=[("cleanup", "--input", name)],
+            )
+        raise UsageError(
+            f"{name!r} cannot be the name of a corpus.",
+            found="it becomes the name of a folder",
+            remedy="use letters, digits, _ and -, at most 100 bytes",
+        )
+    return name
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long for a name, or a NUL in it
+        return False
+
+
+def name_of(inputs: Sequence[Path]) -> str:
+    """What a corpus read from `inputs` is called: as the first folder or file.
+
+    Never a name that means something else: of a named source, or ending as test folders do.
+    """
+    first = inputs[0]
+    while re.search(r"[*?\[]", first.name) and first.parent != first:
+        first = first.parent  # a glob is called as the folder it searches
+    name = first.resolve().name if first.name in ("", "..") else first.name
+    if _exists(first) and first.is_file():
+        name = re.sub(rf"(?:{_SUFFIXES})+$", "", name, flags=re.IGNORECASE)
+    name = re.sub(r"[^\w.-]+", "_", name).strip("._-")
+    name = name.encode()[: _LONGEST - 6].decode(errors="ignore") or "texts"
+    return f"{name}_texts" if name in _KNOWN or name.endswith("_test") else name
+
+
+def source_called(name: str) -> Source:
+    """The named source, or for any other name texts of the user's own."""
+    return _KNOWN.get(name) or Source(name, "Your own texts", "yours", "yours", "yours")
+
+
+def titled(what: str, name: str, *, named: bool, note: str = "") -> str:
+    """A stage's first line: what it does with which corpus, and how to choose another."""
+    if named:
+        return f"{what} {name}"
+    because = f"{note}; " if note else ""
+    return f"{what} {name} ({because}--source NAME chooses another corpus)"

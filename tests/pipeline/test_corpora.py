@@ -1,0 +1,137 @@
+"""Corpora: their names, which one a command means, and that none replaces another silently."""
+
+from pathlib import Path
+from threading import Event as StopSignal
+
+import pytest
+
+from app.commands.parser import parse_stage
+from pipeline.corpora import LAST, checked_name, corpora, last_corpus, name_of, remember
+from pipeline.events import Event, Finished, Started
+from pipeline.train.setup import prepare_run
+from utils.errors import RefusedError, UsageError
+
+
+def _texts(folder: Path, word: str, count: int = 3) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        (folder / f"{number}.txt").write_text(f"{word} number {number} goes on and on. " * 30)
+    return folder
+
+
+def _run(*words: str) -> list[Event]:
+    parsed = parse_stage(list(words))
+    return list(parsed.stage.events(parsed.settings, StopSignal()))
+
+
+def _kept(events: list[Event]) -> int:
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    return int(finished.summary["kept"])
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_folder_or_file_names_its_corpus(workspace: Path) -> None:
+    Path("book.v2.txt").write_text("text")
+    Path("rows.jsonl.gz").write_bytes(b"")
+    names = {
+        "my_texts/": "my_texts",
+        "a/../my texts": "my_texts",
+        "book.v2.txt": "book.v2",
+        "rows.jsonl.gz": "rows",
+        "poems/*.txt": "poems",
+        "python": "python_texts",
+        "big_test": "big_test_texts",
+        ".": workspace.name.strip("._-"),
+        "日本語": "日本語",
+    }
+    for given, name in names.items():
+        expected = f"{name}_texts" if given == "." and name.endswith("_test") else name
+        assert name_of([Path(given)]) == expected, given
+    assert checked_name(name_of([Path("x" * 300)]))
+
+
+@pytest.mark.parametrize(
+    "given", ["./mine", "mine/", "/tmp/x", "", ".", "..", "-x", "a\nb", "x" * 101]
+)
+def test_what_is_no_name_is_refused(given: str) -> None:
+    _texts(Path("mine"), "word")
+    with pytest.raises(UsageError) as refused:
+        checked_name(given)
+    if "mine" in given:
+        assert refused.value.commands == (("cleanup", "--input", given),)
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[1]", '{"corpus": 3}', '{"corpus": "../x"}', "\0"])
+def test_a_damaged_memory_falls_back_with_a_word(damage: str) -> None:
+    _run("cleanup", "--input", str(_texts(Path("mine"), "word")))
+    Path("data", LAST).write_text(damage)
+    assert last_corpus(Path("data")).name == "mine"
+    assert "damaged" in last_corpus(Path("data")).note
+
+
+def test_a_corpus_that_is_gone_falls_back_with_a_word() -> None:
+    _run("cleanup", "--input", str(_texts(Path("mine"), "word")))
+    remember(Path("data"), "gone")
+    assert last_corpus(Path("data")) == ("mine", "gone, worked on last, is no longer there")
+    assert corpora(Path("data")) == ["mine"]
+
+
+def test_the_corpus_worked_on_last_is_meant_and_the_first_line_says_so() -> None:
+    _run("cleanup", "--input", str(_texts(Path("mine"), "word")))
+    _run("cleanup", "--input", str(_texts(Path("other"), "thing")))
+    assert parse_stage(["train"]).config.source == "other"
+    assert parse_stage(["train", "--source", "mine"]).config.source == "mine"
+    assert parse_stage(["plan", "--dataset.source", "mine"]).config.source == "mine"
+    _run("tokenize", "--train", "char", "--name", "t", "--source", "mine")
+    started = _run("prepare", "--tokenizer", "t")[0]
+    assert isinstance(started, Started)
+    assert started.title == "Prepare mine (--source NAME chooses another corpus)"
+    assert Path("data/tokenized_datasets/mine_full_dataset").is_dir()
+
+
+def test_other_texts_never_replace_a_corpus_silently() -> None:
+    mine, other = _texts(Path("mine"), "word", 4), _texts(Path("x/mine"), "thing", 1)
+    _run("cleanup", "--input", str(mine))
+    with pytest.raises(RefusedError, match="corpus mine already") as refused:
+        _run("cleanup", "--input", str(other))
+    assert refused.value.found.startswith("4 documents in")
+    renamed, forced = refused.value.commands
+    assert _kept(_run(*renamed)) == 1
+    assert _kept(_run("cleanup", "--source", "mine")) == 4, "it is cleaned again by its name"
+    assert _kept(_run(*forced)) == 1
+
+
+def test_the_same_place_may_be_cleaned_again_after_a_change() -> None:
+    mine = _texts(Path("mine"), "word", 4)
+    _run("cleanup", "--input", str(mine))
+    (mine / "0.txt").unlink()
+    assert _kept(_run("cleanup", "--input", str(mine))) == 3
+
+
+def test_prepare_with_an_input_writes_over_no_other_corpus() -> None:
+    for name in ("a", "b"):
+        _texts(Path(name), name)
+    _run("tokenize", "--train", "char", "--name", "t", "--input", "a")
+    for name in ("a", "b"):
+        _run("prepare", "--tokenizer", "t", "--input", name)
+    made = sorted(path.name for path in Path("data/tokenized_datasets").glob("[ab]*"))
+    assert made == ["a_full_dataset", "b_full_dataset"]
+
+
+def test_a_preset_with_a_shorter_context_takes_its_own() -> None:
+    _run("cleanup", "--input", str(_texts(Path("mine"), "word", 40)))
+    _run("tokenize", "--train", "char", "--name", "t")
+    _run("prepare", "--tokenizer", "t", "--window", "512")
+    plan = _run("plan", "--no-probe", "--model.preset", "tiny", "--source", "mine")[-1]
+    assert isinstance(plan, Finished)
+    assert plan.summary["start_it"].endswith("train --source mine --model.preset tiny")
+    settings = parse_stage(["train", "--model.preset", "tiny"]).settings
+    setup = prepare_run(settings.config, settings.config.train, settings.typed)
+    assert setup.window == setup.options.window == setup.model.max_position_embeddings == 256
+    assert "not the 512" in setup.notes[0]
