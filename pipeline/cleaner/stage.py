@@ -84,7 +84,7 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
             )
             yield from cleaning.run(builder, options.workers, stop)
             if options.input:
-                builder.facts[GIVEN] = _absolute(options.input)
+                builder.facts[GIVEN] = _places(options.input)
     except _StoppedError:
         yield Finished(
             summary={"units_done": len(cleaning.finished), "units": len(cleaning.units)},
@@ -145,8 +145,11 @@ def _remember(config: Config, options: CleanupOptions, name: str) -> None:
         corpora.remember(config.paths.data_dir, name)
 
 
-def _absolute(paths: Sequence[Path]) -> list[str]:
-    return [str(path.absolute()) for path in paths]
+def _places(paths: Sequence[Path]) -> list[str]:
+    """`paths`, those inside the workspace relative to it, so that it can be moved."""
+    here = Path.cwd()
+    whole = [path.absolute() for path in paths]
+    return [str(p.relative_to(here) if p.is_relative_to(here) else p) for p in whole]
 
 
 def _refuse_to_replace(
@@ -167,7 +170,7 @@ def _refuse_to_replace(
     kept = before <= {source.fingerprint for source in inputs}
     paths = {source.path for source in inputs}
     shared = given is None and any(source.path in paths for source in there.inputs)
-    if kept or shared or given == _absolute(options.input):
+    if kept or shared or given == _places(options.input):
         return
     made_from = given or sorted({str(Path(source.path).parent) for source in there.inputs})
     shown = ", ".join(map(str, made_from[:3])) + ", ..." * (len(made_from) > 3)

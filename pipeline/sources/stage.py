@@ -16,7 +16,7 @@ from utils.artefacts import read_manifest
 from utils.errors import HatcheryError, UsageError
 
 GIVEN = "given"
-"""Among the facts of clean documents: absolute paths that --input named."""
+"""Among the facts of clean documents: the paths that --input named."""
 
 
 def raw_inputs(source: Source, config: Config, given: Sequence[Path] | None) -> list[Input]:
