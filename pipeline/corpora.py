@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.sources.source_table import SOURCES, Source
+from pipeline.source_table import SOURCES, Source
 from utils.artefacts import MANIFEST
 from utils.errors import UsageError
 from utils.files import write_json

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.runs import folders, inventory
 from pipeline.runs.record import read_record
-from pipeline.sources.source_table import SOURCES
+from pipeline.source_table import SOURCES
 from pipeline.stages import MISSING, Product, State
 from utils.artefacts import Manifest, Source, read_manifest
 from utils.errors import HatcheryError

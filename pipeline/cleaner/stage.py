@@ -21,9 +21,9 @@ from pipeline.cleaner import rules
 from pipeline.cleaner.worker import CleaningCounts, CleaningUnit, UnitProgress, UnitReport
 from pipeline.events import Event, Finished, Progress, Rejected, Saved, Started, Warned
 from pipeline.options.config import CleanupOptions, Config
+from pipeline.source_table import Source as SourceOfText
+from pipeline.source_table import find_source
 from pipeline.sources.raw import Input
-from pipeline.sources.source_table import Source as SourceOfText
-from pipeline.sources.source_table import find_source
 from pipeline.sources.stage import GIVEN, raw_inputs
 from pipeline.workers import run_units
 from utils import artefacts
@@ -174,7 +174,7 @@ def _refuse_to_replace(
         return
     made_from = given or sorted({str(Path(source.path).parent) for source in there.inputs})
     shown = ", ".join(map(str, made_from[:3])) + ", ..." * (len(made_from) > 3)
-    again = ("cleanup", "--input", *map(str, options.input))
+    texts = [str(path) for path in options.input]
     if options.output is not None:
         another = ("--output", str(target.with_name(f"{target.name}_2")))
         this: tuple[str, ...] = ("--output", str(options.output))
@@ -185,7 +185,10 @@ def _refuse_to_replace(
         found=f"{there.facts.get('kept', 0):,} documents in {target}, made from {shown} on "
         f"{there.made_by.time[:10]}",
         remedy="call this one otherwise: {}; or replace those documents: {}",
-        commands=[(*again, *another), (*again, *this, "--force")],
+        commands=[
+            ("cleanup", "--input", *texts, *another),
+            ("cleanup", "--input", *texts, *this, "--force"),
+        ],
     )
 
 

@@ -22,7 +22,7 @@ from pipeline.options.config import Config, RehearseOptions
 from pipeline.rehearsal import data_stages
 from pipeline.rehearsal.context import NotTriedError, Rehearsal, StoppedError, Trial
 from pipeline.rehearsal.verdicts import failed, row
-from pipeline.sources.source_table import find_source
+from pipeline.source_table import find_source
 from utils.errors import HatcheryError, RefusedError, explain_memory, is_out_of_memory
 from utils.files import FolderLock, disk_error, existing_parent, raise_disk_error
 from utils.units import human_bytes, human_seconds

@@ -18,7 +18,7 @@ from typing import Any
 
 from pipeline.events import Event, Finished, Progress, Saved, Started
 from pipeline.options.config import DownloadOptions
-from pipeline.sources.source_table import Source
+from pipeline.source_table import Source
 from utils.artefacts import FolderBuilder, build_folder
 from utils.errors import HatcheryError, NetworkError, UsageError
 from utils.files import durable_file, require_space

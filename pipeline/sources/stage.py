@@ -7,11 +7,11 @@ from threading import Event as StopSignal
 
 from pipeline.events import Event, Finished
 from pipeline.options.config import Config, DownloadOptions
+from pipeline.source_table import SOURCES, Source, find_source
 from pipeline.sources import fetch
 from pipeline.sources.documents import expand_inputs
 from pipeline.sources.python_library import library_inputs
 from pipeline.sources.raw import Input, as_input
-from pipeline.sources.source_table import SOURCES, Source, find_source
 from utils.artefacts import read_manifest
 from utils.errors import HatcheryError, UsageError
 

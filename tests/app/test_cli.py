@@ -146,10 +146,10 @@ def test_every_setting_is_a_flag_of_its_dotted_path() -> None:
 
 
 def test_typed_flags_beat_config_option_beats_config_json(workspace: Path) -> None:
-    Path("config.json").write_text('{"train": {"seed": 1, "epochs": 2, "max_steps": 3}}')
+    Path("config.json").write_text('{"train": {"seed": 1, "epochs": 2, "log_every": 3}}')
     Path("mine.json").write_text('{"train": {"seed": 4, "epochs": 5}}')
     train = _settings("--config", "mine.json", "--seed", "6").train
-    assert (train.seed, train.epochs, train.max_steps) == (6, 5.0, 3)
+    assert (train.seed, train.epochs, train.log_every) == (6, 5.0, 3)
     assert load_config({}).config.train.seed == 1
 
 

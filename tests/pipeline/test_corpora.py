@@ -8,7 +8,7 @@ import pytest
 from app.commands.parser import parse_stage
 from pipeline.corpora import LAST, checked_name, corpora, last_corpus, name_of, remember
 from pipeline.events import Event, Finished, Started
-from pipeline.train.setup import prepare_run
+from pipeline.train.setup import begin_run
 from utils.errors import RefusedError, UsageError
 
 
@@ -132,6 +132,6 @@ def test_a_preset_with_a_shorter_context_takes_its_own() -> None:
     assert isinstance(plan, Finished)
     assert plan.summary["start_it"].endswith("train --source mine --model.preset tiny")
     settings = parse_stage(["train", "--model.preset", "tiny"]).settings
-    setup = prepare_run(settings.config, settings.config.train, settings.typed)
+    setup = begin_run(settings.config, settings.config.train, settings.typed)
     assert setup.window == setup.options.window == setup.model.max_position_embeddings == 256
     assert "not the 512" in setup.notes[0]

@@ -12,11 +12,13 @@ from zipfile import ZipFile
 
 import pytest
 
+from pipeline import source_table
 from pipeline.events import Event, Finished
 from pipeline.options.config import Config, DownloadOptions
-from pipeline.sources import source_table, stage
+from pipeline.source_table import SOURCES, Source, find_source
+from pipeline.sources import stage
 from pipeline.sources.python_library import library_inputs
-from pipeline.sources.source_table import SOURCES, Source, find_source
+from pipeline.source_table import SOURCES, Source, find_source
 from utils.errors import HatcheryError, UsageError
 from utils.verification import verify
 

@@ -95,5 +95,5 @@ def test_an_interrupted_training_goes_on(small_library: Path) -> None:
     assert done < 400
     resumed = run_stage("quickstart", stop_when=third_step, quickstart=settings)
     started = [(e.title, e.run) for e in resumed if isinstance(e, Started) and e.stage == "train"]
-    assert started == [(f"Train {run.name}", str(run))]
+    assert started == [(f"Train {run.name} on python", str(run))]
     assert folders.step_of(folders.step_folders(run)[-1]) > done

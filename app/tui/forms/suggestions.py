@@ -6,7 +6,7 @@ from pathlib import Path
 from app.tui.forms.field_spec import Field
 from pipeline.options.config import Config
 from pipeline.runs import folders as runs
-from pipeline.sources.source_table import SOURCES
+from pipeline.source_table import SOURCES
 
 
 def namer(field: Field) -> Callable[[Config], list[str]] | None:
