@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple, cast
 
-from pipeline.sources.source_table import SOURCES
+from pipeline.source_table import SOURCES
 from utils.errors import HatcheryError
 from utils.verification import DamagedFileError, check_file, open_checked
 

@@ -18,7 +18,6 @@ from pipeline.options.config import Config, DownloadOptions
 from pipeline.source_table import SOURCES, Source, find_source
 from pipeline.sources import stage
 from pipeline.sources.python_library import library_inputs
-from pipeline.source_table import SOURCES, Source, find_source
 from utils.errors import HatcheryError, UsageError
 from utils.verification import verify
 
