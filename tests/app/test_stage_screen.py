@@ -167,14 +167,16 @@ def test_what_is_lacking_is_told_and_c_starts_everything_in_order(
 
 
 def test_w_starts_after_the_jobs_that_run_now_and_q_starts_nothing(
-    workspace: Path, started: Started
+    workspace: Path, started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    running = Job("abcd", workspace, None, "running", None, 0.0, None, None)
+
     async def act() -> None:
         async with opened() as (app, pilot):
-            running = Job("abcd", workspace, None, "running", None, 0.0, None, None)
             screen = await form(app, pilot, "cleanup")
             assert not screen.check_action("queue", ())
-            app.jobs = [running]
+            monkeypatch.setattr("app.jobs.states.Watch.look", lambda self: [running])
+            await until(pilot, lambda: app.jobs == [running])
             await pilot.press("q")
             await pilot.pause()
             assert not started
