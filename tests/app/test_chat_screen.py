@@ -20,7 +20,7 @@ from app.tui.chat.screen import ChatScreen
 from app.tui.chat.storage import ChatStore
 from app.tui.themes import LIGHT
 from app.tui.widgets.prompt_area import PromptArea
-from tests.support.fake_models import MODELS, ONE, FakeClient, FakeServerProcess
+from tests.support.fake_client import MODELS, ONE, FakeClient, FakeServerProcess
 from tests.support.pilot import NARROW, WIDE, opened, play, shown, until
 from tests.support.snapshots import NOW, check
 from utils.errors import HatcheryError

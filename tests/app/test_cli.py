@@ -23,7 +23,7 @@ from app.terminal.event_renderers import TerminalRenderer
 from pipeline import events, stages
 from pipeline.options.config import Config, typed_in
 from pipeline.stages import STAGES
-from tests.support import fake_stage
+from tests.support.programs import fake_stage
 from utils.errors import ExitCode
 
 FAKE = [sys.executable, fake_stage.__file__]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from app.client.client import Client, Endpoint, Model, Piece, Request, Sampling
 from app.client.responses import Chunk, EventStreamParser, read_chunk
 from pipeline.options.config import InferenceOptions
-from tests.support.model_server import OURS, Imitation, event, serving, stream
+from tests.support.servers.openai_api import OURS, Imitation, event, serving, stream
 from utils.errors import HatcheryError
 
 MODEL = "first/step-400"

@@ -17,7 +17,7 @@ from app.tui.compare.votes_screen import VotesScreen
 from app.tui.forms.field import TextLine
 from app.tui.widgets.confirm import ConfirmDialog
 from pipeline.benchmark import votes
-from tests.support.fake_models import MODELS, ONE, TWO, FakeClient, FakeServerProcess
+from tests.support.fake_client import MODELS, ONE, TWO, FakeClient, FakeServerProcess
 from tests.support.pilot import NARROW, WIDE, opened, play, shown, until
 from tests.support.snapshots import check
 from utils.errors import HatcheryError

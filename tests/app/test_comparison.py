@@ -13,7 +13,7 @@ from app.tui.compare.round import Answer, Round, letter, new_round, shuffled, su
 from app.tui.compare.selection import Candidate, labels, matching, memory, selected, shortage
 from app.tui.compare.transcript import transcript
 from app.tui.compare.wording import footnote, ruler, ruler_step, sampling_line, title
-from tests.support.fake_models import MODELS, ONE, TWO, FakeClient, model
+from tests.support.fake_client import MODELS, ONE, TWO, FakeClient, model
 from utils.errors import HatcheryError
 
 THERE = [Candidate(one) for one in MODELS]

@@ -20,7 +20,7 @@ from app.jobs.job import Job, State
 from pipeline import stages
 from pipeline.events import Warned
 from tests.conftest import ROOT
-from tests.support import fake_stage
+from tests.support.programs import fake_stage
 from utils.errors import RefusedError
 
 FAKE = [sys.executable, fake_stage.__file__]

@@ -21,7 +21,7 @@ from app.jobs.processes import process_start
 from app.jobs.runner import JobRenderer
 from pipeline import events
 from tests.conftest import ROOT
-from tests.support import fake_stage
+from tests.support.programs import fake_stage
 from utils.errors import RefusedError, UsageError
 from utils.files import AppendLog, DiskFullError
 
@@ -337,7 +337,7 @@ def test_a_child_whose_starter_died_before_anyone_could_know_of_it_ends(
     script = (
         "import sys; sys.path.insert(0, sys.argv.pop(1))\n"
         "from app.jobs import dependencies; dependencies._RECORD_SECONDS = 0.1\n"
-        "from tests.support import fake_stage; fake_stage.main()"
+        "from tests.support.programs import fake_stage; fake_stage.main()"
     )
     command = [sys.executable, "-c", script, str(ROOT), "fake"]
     monkeypatch.setenv("HATCHERY_JOB", str(work / "never"))

@@ -14,8 +14,8 @@ from app.tui.jobs.screen import JobsScreen, cells, filtered
 from app.tui.widgets.confirm import ConfirmDialog
 from app.tui.widgets.virtual_list import RowList
 from pipeline import stages
-from tests.support import fake_stage
 from tests.support.pilot import NARROW, WIDE, opened, play, shown, until
+from tests.support.programs import fake_stage
 
 LOGS = Path("logs")
 

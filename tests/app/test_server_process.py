@@ -17,12 +17,12 @@ from app.jobs.processes import process_start
 from tests.support.tiny_checkpoints import counting_model, two_runs
 from utils.errors import HatcheryError
 
-SUPPORT = Path(__file__).parents[1] / "support"
+PROGRAMS = Path(__file__).parents[1] / "support" / "programs"
 _PATIENCE = 60.0  # seconds, on a busy machine
 
 
 def fake(mode: str, folder: Path) -> list[str]:
-    return [sys.executable, str(SUPPORT / "fake_server.py"), mode, str(folder)]
+    return [sys.executable, str(PROGRAMS / "fake_model_server.py"), mode, str(folder)]
 
 
 def wait_for(true: Callable[[], object]) -> None:
@@ -123,7 +123,7 @@ def test_a_screen_that_is_left_while_the_server_starts_stops_no_start(tmp_path: 
 
 def hold(folder: Path, *command: str) -> tuple["subprocess.Popen[bytes]", Endpoint]:
     """A process that holds a server, once that listens, and where."""
-    argv = [sys.executable, str(SUPPORT / "hold_server.py"), str(folder), *command]
+    argv = [sys.executable, str(PROGRAMS / "server_holder.py"), str(folder), *command]
     holder = subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=folder)
     assert holder.stdout is not None
     url, token = holder.stdout.readline().decode().split()

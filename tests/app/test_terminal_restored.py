@@ -10,7 +10,7 @@ import pytest
 
 from app.jobs import lifecycle, states
 from app.launcher import RESTORE
-from tests.support import front_door
+from tests.support.programs import front_door
 from tests.support.terminals import PATIENCE, Terminal, children, terminal
 
 DOOR = front_door.__file__

@@ -8,7 +8,9 @@ import pytest
 
 from app.tui.widgets.meter import columns, fitted
 from app.tui.widgets.text import block, joined, plain
-from tests.support import hostile, sinks, tour
+from tests.support import hostile
+from tests.support.programs import tour
+from tests.support.sinks import run as sinks
 from tests.support.terminals import terminal
 from utils.text import safe
 

@@ -22,9 +22,9 @@ from pipeline.tokenizer.chat_template import DEFAULT
 from pipeline.tokenizer.load import load_tokenizer
 from pipeline.tokenizer.spec import byte_marks
 from pipeline.tokenizer.tokenizer import Tokenizer
+from tests.support.small_tokenizers import PROSE, train
 from tests.support.stage_runner import finished, run_stage
 from tests.support.tiny_checkpoints import byte_tokenizer, lively_model, save_step
-from tests.support.tokenizer_makers import PROSE, train
 from utils.errors import UsageError
 
 BOS, EOS = 256, 257

@@ -24,9 +24,9 @@ from pipeline.export.modelfile import modelfile
 from pipeline.tokenizer import chat_template
 from pipeline.tokenizer.load import load_tokenizer
 from pipeline.tokenizer.tokenizer import Tokenizer
+from tests.support.small_tokenizers import PROSE, train
 from tests.support.stage_runner import finished, run_stage
 from tests.support.tiny_checkpoints import lively_model
-from tests.support.tokenizer_makers import PROSE, train
 from utils.errors import RefusedError, UsageError
 from utils.files import DiskFullError
 from utils.verification import verify

@@ -20,10 +20,10 @@ from pipeline.runs.pretrained import hub_id, missing_model
 from pipeline.runs.record import read_record
 from pipeline.tokenizer.load import load_tokenizer
 from pipeline.train.setup import open_inputs
-from tests.support.hub_server import COMMIT, Hub, serving
+from tests.support.servers.hub import COMMIT, Hub, serving
+from tests.support.small_tokenizers import PROSE, train
 from tests.support.stage_runner import finished, run_stage, settings, typed_settings
 from tests.support.tiny_checkpoints import lively_model, save_step
-from tests.support.tokenizer_makers import PROSE, train
 from utils.artefacts import read_manifest
 from utils.errors import NetworkError, RefusedError, UsageError
 

@@ -14,7 +14,7 @@ from pipeline.server.engine.catalogue import Catalogue, ServedModel
 from pipeline.server.engine.model_cache import LoadedModel, ModelCache
 from pipeline.server.engine.service import Service
 from pipeline.server.errors import ApiError
-from tests.support.server_runner import COUNTING, NEW, make_runs
+from tests.support.servers.ours import COUNTING, NEW, make_runs
 
 NAMES = [COUNTING, f"{NEW}/step-10", f"{NEW}/step-20"]
 

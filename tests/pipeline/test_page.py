@@ -12,10 +12,10 @@ from aiohttp import web
 
 from pipeline.options.config import InferenceOptions
 from tests.support.browser import CHROMIUM, PATIENCE
-from tests.support.page_person import opened, visiting
-from tests.support.page_server import PAGE, TOKEN, facts, refusal
-from tests.support.server_runner import TOKEN as REAL_TOKEN
-from tests.support.server_runner import Served, make_runs, serving
+from tests.support.page_visitor import opened, visiting
+from tests.support.servers.ours import TOKEN as REAL_TOKEN
+from tests.support.servers.ours import Served, make_runs, serving
+from tests.support.servers.page_api import PAGE, TOKEN, facts, refusal
 
 HOSTILE = (
     "<img src=x onerror=window.hacked=1></script><script>window.hacked=1</script>"

@@ -12,7 +12,7 @@ from pipeline.inference.loading import load_writer
 from pipeline.options.config import InferenceOptions, LoadOptions
 from pipeline.server.http.deadlines import Connection
 from pipeline.tokenizer.formats import read
-from tests.support.server_runner import COUNTING, NEW, OLD, TOKEN, Served, make_runs, serving, until
+from tests.support.servers.ours import COUNTING, NEW, OLD, TOKEN, Served, make_runs, serving, until
 
 LIVELY = f"{NEW}/step-20"
 

@@ -17,7 +17,7 @@ from pipeline.server.engine import work_queue
 from pipeline.server.engine.work_queue import Prompt
 from pipeline.server.engine.worker import Worker
 from pipeline.tokenizer.formats import read
-from tests.support.server_runner import COUNTING, NEW, TOKEN, Served, make_runs, serving, until
+from tests.support.servers.ours import COUNTING, NEW, TOKEN, Served, make_runs, serving, until
 from tests.support.tiny_checkpoints import following_model, lively_model, save_step
 
 LIVELY, BROKEN = f"{NEW}/step-20", "broken/step-1"

@@ -9,7 +9,7 @@ from openai import OpenAI
 from pipeline.server.engine.fields import HARMLESS, REFUSED
 from pipeline.server.engine.protocol import ChatRequest, CompletionRequest
 from pipeline.tokenizer.formats import read
-from tests.support.server_runner import COUNTING, NEW, TOKEN, Served, make_runs, serving
+from tests.support.servers.ours import COUNTING, NEW, TOKEN, Served, make_runs, serving
 
 LIVELY = f"{NEW}/step-10"
 SITE = "http://localhost:3000"

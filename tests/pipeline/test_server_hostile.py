@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.hostile import strings
-from tests.support.server_runner import COUNTING, NEW, Served, make_runs, serving, until
+from tests.support.servers.ours import COUNTING, NEW, Served, make_runs, serving, until
 
 MAX_BODY = 100_000
 _OK = {"model": COUNTING, "max_tokens": 1}

@@ -17,7 +17,7 @@ from pipeline.server.engine.catalogue import Catalogue, ServedModel
 from pipeline.tokenizer import chat_template
 from pipeline.tokenizer.tokenizer import Tokenizer
 from tests.support.models_of_others import MAKERS, change
-from tests.support.server_runner import COUNTING, NEW, OLD, Served, make_runs, serving, until
+from tests.support.servers.ours import COUNTING, NEW, OLD, Served, make_runs, serving, until
 from tests.support.tiny_checkpoints import byte_tokenizer, lively_model, save_step
 
 COUNTS = "123456789012"

@@ -19,8 +19,8 @@ from app.jobs.processes import process_start
 from pipeline.events import Event, Finished, ServerReady, Started
 from pipeline.options.config import ServeOptions
 from pipeline.server.stage import choose_token
-from tests.support import endless_load
-from tests.support.server_runner import COUNTING, TOKEN, make_runs, serving, until
+from tests.support.programs import endless_load
+from tests.support.servers.ours import COUNTING, TOKEN, make_runs, serving, until
 from tests.support.stage_runner import run_stage
 from utils.errors import HatcheryError, UsageError
 

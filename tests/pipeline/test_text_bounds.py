@@ -15,7 +15,7 @@ from pipeline.options.inference import InferenceOptions
 from pipeline.runs.text_bounds import text_bounds
 from pipeline.tokenizer.formats import read
 from tests.support.models_of_others import MAKERS, change
-from tests.support.server_runner import serving
+from tests.support.servers.ours import serving
 from tests.support.stage_runner import finished, run_stage
 from tests.support.tiny_checkpoints import byte_tokenizer, lively_model, save_step
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.tokenizer.load import load_tokenizer
 from pipeline.tokenizer.tokenizer import StreamDecoder, Tokenizer
-from tests.support.tokenizer_makers import PROSE, train
+from tests.support.small_tokenizers import PROSE, train
 from utils.errors import UsageError
 from utils.verification import verify
 

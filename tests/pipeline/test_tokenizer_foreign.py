@@ -12,7 +12,7 @@ from pipeline.tokenizer.load import load_tokenizer
 from pipeline.tokenizer.spec import byte_marks
 from pipeline.tokenizer.stage import probed
 from pipeline.tokenizer.tokenizer import Tokenizer
-from tests.support.tokenizer_makers import PROSE, train
+from tests.support.small_tokenizers import PROSE, train
 from utils.errors import RefusedError, UsageError
 
 

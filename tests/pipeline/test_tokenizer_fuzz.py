@@ -12,7 +12,7 @@ import pytest
 from tokenizers import Tokenizer as Engine
 
 from pipeline.tokenizer.load import load_tokenizer
-from tests.support.tokenizer_makers import PROSE, train
+from tests.support.small_tokenizers import PROSE, train
 
 TEXTS = 500
 FLAGS = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)

@@ -10,7 +10,7 @@ import pytest
 from pipeline.tokenizer.load import load_tokenizer
 from pipeline.tokenizer.sentencepiece import convert
 from pipeline.tokenizer.tokenizer import Tokenizer
-from tests.support.tokenizer_makers import PROSE, train
+from tests.support.small_tokenizers import PROSE, train
 from utils.errors import RefusedError, UsageError
 
 

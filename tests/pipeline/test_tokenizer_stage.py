@@ -14,8 +14,8 @@ from pipeline.tokenizer.fast_encoder import GPT2_SPLIT
 from pipeline.tokenizer.load import load_tokenizer
 from pipeline.tokenizer.stage import run
 from pipeline.tokenizer.train import StoppedError, TrainingTexts
-from tests.support.hub_server import COMMIT, Hub, serving
-from tests.support.tokenizer_makers import PROSE, train
+from tests.support.servers.hub import COMMIT, Hub, serving
+from tests.support.small_tokenizers import PROSE, train
 from utils.errors import HatcheryError, UsageError
 
 

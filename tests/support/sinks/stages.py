@@ -54,7 +54,7 @@ from pipeline.planning.remedies import Remedy
 from pipeline.planning.wording import Line
 from pipeline.sources.documents import Document
 from pipeline.stages import Product
-from tests.support.sink_tools import Sink, Told, each, fill_panel, lines, stack
+from tests.support.sinks.sink import Sink, Told, each, fill_panel, lines, stack
 from utils.errors import HatcheryError
 
 _CURVE = [Point(step, 1.0, 2.0, 1.5, 1) for step in range(1, 5)]

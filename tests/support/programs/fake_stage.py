@@ -1,7 +1,7 @@
 """A second front door for tests: the same command line with one small, misbehaving stage.
 
-`python tests/support/fake_stage.py fake --name MODE --max-steps N`; the stage borrows the options
-of quickstart. Run with `python fake_stage.py`, it is also what jobs started from here run.
+`python tests/support/programs/fake_stage.py fake --name MODE --max-steps N`; the stage borrows the
+options of quickstart. Run with `python fake_stage.py`, it is also what jobs started from here run.
 """
 
 import os
@@ -14,7 +14,7 @@ from threading import Event as StopSignal
 from typing import Any
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[2]))
+    sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from pipeline import events
 from pipeline.stages import Stage
@@ -22,7 +22,13 @@ from utils.errors import RefusedError
 from utils.files import write_file
 
 FAKE = Stage(
-    "fake", "Fake", "Pretend to work", "quickstart", (), "nothing", "tests.support.fake_stage:run"
+    "fake",
+    "Fake",
+    "Pretend to work",
+    "quickstart",
+    (),
+    "nothing",
+    "tests.support.programs.fake_stage:run",
 )
 EVIL = "\x1b]52;c;aGk=\x07\x1b[2J\u202e[/red]\x9b31m"
 STEP_SECONDS = 0.02

@@ -6,7 +6,7 @@ from threading import Event
 from typing import Any
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[2]))
+    sys.path.insert(0, str(Path(__file__).parents[3]))
 
 BEGUN = Path("loading")
 

@@ -1,4 +1,4 @@
-"""A program that is held as the model server is: `fake_server.py MODE FOLDER`.
+"""A program that is held as the model server is: `fake_model_server.py MODE FOLDER`.
 
 Prints one JSON line as the serve stage does, and leaves when its standard input closes.
 """

@@ -3,10 +3,10 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from app import launcher
-from tests.support import fake_stage
+from tests.support.programs import fake_stage
 
 FOREIGN = "handler [/broken] \x1b]52;c;aGk=\x07\x1b[2J\u202e"
 

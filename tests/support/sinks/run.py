@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from textual.containers import Vertical
 from textual.content import Content
@@ -32,14 +32,14 @@ from app.tui.widgets import frame
 from app.tui.widgets.confirm import ConfirmDialog
 from app.tui.widgets.frame import TooSmall
 from app.tui.widgets.text import plain
-from tests.support import sinks_chat, sinks_compare, sinks_stages
 from tests.support.hostile import strings
-from tests.support.sink_tools import Sink
+from tests.support.sinks import chat, compare, stages
+from tests.support.sinks.sink import Sink
 from utils.errors import HatcheryError
 
 COLUMNS, ROWS = 240, 120
 _PATIENCE = 20.0  # seconds for a page
-SINKS = (*sinks_stages.SINKS, *sinks_chat.SINKS, *sinks_compare.SINKS)
+SINKS = (*stages.SINKS, *chat.SINKS, *compare.SINKS)
 
 # These show words of our own only.
 OWN_WORDS: tuple[type[Widget], ...] = (TooSmall, TabBar, More, frame.KeyFooter, Pages)

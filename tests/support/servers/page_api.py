@@ -12,7 +12,7 @@ from aiohttp import web
 
 from pipeline.server.http.page import page_text
 
-PAGE = Path(__file__).parents[2] / "pipeline" / "server" / "http" / "page.html"
+PAGE = Path(__file__).parents[3] / "pipeline" / "server" / "http" / "page.html"
 TOKEN = "correct-horse"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp.test_utils import TestServer
 
 from tests.support.browser import PATIENCE, Page, page
-from tests.support.page_server import TOKEN, Imitation
+from tests.support.servers.page_api import TOKEN, Imitation
 
 
 class Person:

@@ -1,10 +1,10 @@
-"""An app that holds a model server, until it is killed: `hold_server.py FOLDER COMMAND ...`."""
+"""An app that holds a model server, until it is killed: `server_holder.py FOLDER COMMAND ...`."""
 
 import asyncio
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from app.client.server_process import ServerProcess
 

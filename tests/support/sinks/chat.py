@@ -15,7 +15,7 @@ from app.tui.chat.panels import ConversationPanel, SidePanel
 from app.tui.chat.storage import SavedChat
 from app.tui.forms.field_panel import FieldPanel
 from app.tui.widgets.prompt_area import PromptArea
-from tests.support.sink_tools import Sink, Told, fault, fill_panel, lines, model, spans
+from tests.support.sinks.sink import Sink, Told, fault, fill_panel, lines, model, spans
 
 
 def show_conversation(log: MessageLog, texts: Sequence[str]) -> None:

@@ -1,0 +1,1 @@
+"""Servers that tests ask: our own over small models, and imitations of those of others."""
