@@ -16,6 +16,7 @@ from pipeline.stages import STAGES
 from tests.support.hostile import strings
 from utils.errors import HatcheryError
 
+HARMLESS = "[/foo] [bold 漢字"  # what no widget may take for markup or swallow
 SETTLE = 0.12  # seconds for what a screen reads in threads
 
 
@@ -38,7 +39,7 @@ async def tour(pilot: Pilot[Any]) -> None:
     half = slice(app.size.width < 100, None, 2)  # two tours of different widths see everything
     while not app.products or not app.jobs:
         await asyncio.sleep(0.05)
-    for text in strings(2000)[::100]:
+    for text in (*strings(2000)[::100], HARMLESS):
         header = app.screen.query_one(Header)
         header.place(text, text)
         header.fact(text)
