@@ -5,6 +5,7 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -152,3 +153,8 @@ def test_the_light_theme_looks_as_it_did(world: Path) -> None:
             await check(pilot, "run_light")
 
     play(scene)
+
+
+def test_no_picture_is_compared_while_the_clock_runs() -> None:
+    with pytest.raises(pytest.fail.Exception, match="frozen"):
+        play(lambda: check(Mock(), "any"))

@@ -69,6 +69,8 @@ async def check(pilot: Pilot[Any], name: str) -> None:
 
     A screen that is still reading is no failure, one that ends differently is.
     """
+    if time.time() != NOW:
+        pytest.fail("the clock runs: what is pictured needs the fixture `frozen`", pytrace=False)
     app = pilot.app
     path = FOLDER / f"{name}_{app.size.width}x{app.size.height}.svg"
     if os.environ.get("HATCHERY_SNAPSHOTS") == "update":
