@@ -36,6 +36,8 @@ _ENCYCLOPEDIC = frozenset(
         *("main_entity", "mainEntity"),
     }
 )
+# An article of which no more than the lead is left.
+_STUB = frozenset({"name", "abstract", "url", "identifier"})
 _DESCRIBING = frozenset(
     {
         *("abstract", "id", "identifier", "name", "title", "url", "uri", "link", "description"),
@@ -189,7 +191,7 @@ def _without_text(record: Record, row: Any) -> RowText:
         sizes = {f: _text_size(v) for f, v in fields.items() if f not in _DESCRIBING}
         if max(sizes.values(), default=0) > len(lead):
             raise RejectedError("no_text_field", _fields(row))
-        if lead:
+        if lead and not _STUB.issuperset(fields):
             return RowText(lead)
         if record.name is None:
             raise RejectedError("no_text_field", _fields(row))

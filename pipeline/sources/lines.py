@@ -79,7 +79,7 @@ def read_lines(path: Path, max_line: int = MAX_LINE) -> Iterator[Line | Damage]:
                     yield Line(number, offset, data.rstrip(b"\r\n"))
                 offset += size
         except DamagedFileError as error:
-            raise with_command(error) from error
+            raise with_command(error) from None
         except (EOFError, OSError, zlib.error) as error:
             yield _broken(path, offset, error)
 
@@ -110,7 +110,7 @@ def read_pieces(path: Path, size: int = PIECE, *, titled: bool = False) -> Itera
                 held.append(line)
                 held_size += len(line)
         except DamagedFileError as error:
-            raise with_command(error) from error
+            raise with_command(error) from None
         except (EOFError, OSError, zlib.error) as error:
             yield _broken(path, offset, error)
     if held:
@@ -151,7 +151,7 @@ def check_listed(path: Path) -> None:
     try:
         check_file(path)
     except DamagedFileError as error:
-        raise with_command(error) from error
+        raise with_command(error) from None
 
 
 def with_command(error: DamagedFileError) -> DamagedFileError:

@@ -241,7 +241,7 @@ def test_damaged_clean_documents_fail_in_prepare_too(prepared: Path) -> None:
     path.write_bytes(path.read_bytes() + b"{half a line\n")
     events = rehearsed()
     assert said(events)["tokenize"] == said(events)["prepare"] == "fails"
-    assert "not a clean document" in verdicts(events)["prepare"].detail
+    assert "is damaged" in verdicts(events)["prepare"].detail
     assert said(events)["train"] == "works"  # on the user's tokens
     assert isinstance(events[-1], Failed)
 
