@@ -120,6 +120,8 @@ async def notices(app: Sinks) -> None:
         app.tell(HatcheryError(a, found=b, remedy=c))
         await shown_all(app, "notices", texts)
         app.clear_notifications()
+        # Textual removes the toasts alone, and what held them pushes the next ones down.
+        await app.screen.query("ToastHolder").remove()
 
 
 async def questions(app: Sinks) -> None:
