@@ -69,6 +69,7 @@ _RUNNING = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [WIDE, NARROW])
 @pytest.mark.parametrize(
     ("name", "products", "jobs"),
@@ -205,6 +206,7 @@ def test_a_job_that_ends_makes_the_board_look_again(stage_set: Callable[..., Non
     play(scene)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "state", "name", "said", "severity"),
     [

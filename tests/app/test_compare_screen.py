@@ -90,6 +90,7 @@ def test_numbers_ranges_and_all_choose_who_answers(workspace: Path, way: tuple[s
     play(scene)
 
 
+@pytest.mark.slow
 def test_space_and_the_mouse_choose_and_a_wrong_number_is_told(workspace: Path) -> None:
     async def scene() -> None:
         async with comparing() as compare:
@@ -200,6 +201,7 @@ def test_a_click_votes_and_nobody_being_better_counts_too(workspace: Path) -> No
     play(scene)
 
 
+@pytest.mark.slow
 def test_the_first_esc_stops_and_the_next_leaves(workspace: Path) -> None:
     async def scene() -> None:
         async with comparing(BEST) as compare:
@@ -239,6 +241,7 @@ def test_a_round_that_is_left_is_found_as_it_was_and_can_still_be_voted_on(
     play(scene)
 
 
+@pytest.mark.slow
 def test_below_another_screen_models_write_on_and_no_second_comparison_is_opened(
     workspace: Path,
 ) -> None:

@@ -289,6 +289,7 @@ def test_failures_recorded_before_commands_were_are_still_explained(workspace: P
     assert "Make them: python main.py prepare --source python" in [r.label for r in found.remedies]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["train --resume auto", "plan", "cleanup --workers 4"])
 def test_every_command_of_every_remedy_is_valid(words: str, workspace: Path) -> None:
     for error in _errors():

@@ -16,6 +16,7 @@ def _last_line(app: HatcheryApp) -> str:
     return shown(app).rpartition("\n")[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("stage", ["train", "cleanup", "inference", "export"])
 def test_the_way_out_and_help_are_named_in_a_form(
@@ -54,6 +55,7 @@ def test_keys_are_named_before_the_window_has_the_focus(workspace: Path) -> None
     play(scene)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "arguments"),
     [

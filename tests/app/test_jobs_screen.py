@@ -44,6 +44,7 @@ def _notices(app: HatcheryApp) -> str:
     return "\n".join(notice.message for notice in app._notifications)
 
 
+@pytest.mark.slow
 def test_a_broken_chain_is_mended_with_one_key_and_goes_on(work: Path) -> None:
     async def scene() -> None:
         first = _start("noisy")
@@ -92,6 +93,7 @@ def test_stopping_is_asked_for_and_only_insisting_kills(work: Path) -> None:
     play(scene)
 
 
+@pytest.mark.slow
 def test_a_record_is_removed_after_a_question_and_not_while_another_waits(work: Path) -> None:
     async def scene() -> None:
         failed = _start("refuse")

@@ -49,6 +49,7 @@ def test_a_dumb_terminal_gets_the_help_and_the_way_out(workspace: Path) -> None:
         assert "\x1b[?1049h" not in opened.output.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment",
     [

@@ -285,6 +285,7 @@ def test_a_full_disk_is_told_when_a_job_is_started_and_the_form_stays(
     play(act)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["cleanup", "tokenize", "prepare", "inference", "export"])
 def test_up_from_start_is_the_last_setting_and_ctrl_r_starts_from_anywhere(
     workspace: Path, started: Started, stage: str

@@ -80,6 +80,7 @@ def test_the_terminal_is_as_before_and_the_jobs_go_on(death: str, app: Terminal)
     assert said in last_words
 
 
+@pytest.mark.slow
 def test_a_mistake_shows_its_traceback_and_no_foreign_control_character(app: Terminal) -> None:
     app.type("?")
     app.ended()
@@ -110,6 +111,7 @@ def test_the_app_leaves_when_the_process_that_opened_it_is_killed(app: Terminal)
     assert app.mode == app.mode_before
 
 
+@pytest.mark.slow
 def test_a_stopped_app_gives_the_terminal_back_and_goes_on_where_it_was(app: Terminal) -> None:
     child = the_app(app)
     before = len(app.output)

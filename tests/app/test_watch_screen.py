@@ -71,6 +71,7 @@ async def says(pilot: Pilot[None], app: HatcheryApp, *words: str) -> None:
     await until(pilot, lambda: all(word in shown(app) for word in words))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [WIDE, NARROW])
 def test_a_training_shows_curves_figures_and_how_long_it_will_take(
     workspace: Path, size: tuple[int, int]

@@ -84,6 +84,7 @@ def test_the_defaults_of_sampling_are_the_models() -> None:
     }
 
 
+@pytest.mark.slow
 def test_greedy_text_is_what_the_model_itself_generates(house: Path) -> None:
     events = infer(temperature=0)
     [sample] = samples(events)

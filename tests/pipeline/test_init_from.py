@@ -235,6 +235,7 @@ def hub(gpt2: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         yield server
 
 
+@pytest.mark.slow
 def test_a_model_of_the_hub_is_fetched_once_without_pickles_or_code(hub: Hub) -> None:
     assert missing_model("someone/mine") == "someone/mine"
     found = inventory.resolve("someone/mine", Path("checkpoints"))

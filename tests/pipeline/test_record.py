@@ -18,6 +18,7 @@ from tests.support.stage_runner import finished, run_stage
 from utils.errors import RefusedError
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_of_a_record_is_refused_by_its_name(prepared: Path) -> None:
     run = run_folder(train(max_steps=2, eval_every=2))
     path = run / "run.json"
@@ -32,6 +33,7 @@ def test_every_flipped_bit_of_a_record_is_refused_by_its_name(prepared: Path) ->
         assert error.value.commands[0] == ("train", "--resume", str(folders.step_folder(run, 2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -84,6 +86,7 @@ CHANGES: list[Callable[[dict[str, Any]], object]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_record_of_an_older_version_is_compared_with_the_newest_checkpoint(
     prepared: Path, change: Callable[[dict[str, Any]], object]
@@ -98,6 +101,7 @@ def test_a_record_of_an_older_version_is_compared_with_the_newest_checkpoint(
         run_stage("train", train={"resume": "auto", "max_steps": 6})
 
 
+@pytest.mark.slow
 def test_a_record_of_an_older_version_goes_on_and_gets_its_checksum(prepared: Path) -> None:
     run = run_folder(train(max_steps=4))
     strip_checksum(run)
@@ -116,6 +120,7 @@ def test_settings_that_no_version_knows_are_refused_as_such(prepared: Path) -> N
         resume(run, max_steps=6)
 
 
+@pytest.mark.slow
 def test_a_run_without_any_record_names_the_checkpoint_to_go_on_from(prepared: Path) -> None:
     run = run_folder(train(max_steps=4))
     (run / "run.json").unlink()
@@ -131,6 +136,7 @@ def test_a_run_without_any_record_names_the_checkpoint_to_go_on_from(prepared: P
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("digit", range(5))
 def test_figures_of_a_damaged_state_are_not_shown(prepared: Path, digit: int) -> None:
     run = run_folder(train(max_steps=4))

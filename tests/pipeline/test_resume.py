@@ -50,6 +50,7 @@ def content(folder: Path) -> dict[str, bytes]:
 # Two at once.
 
 
+@pytest.mark.slow
 def test_resuming_beside_a_training_that_saves_every_step_is_always_locked(prepared: Path) -> None:
     run = run_folder(train(max_steps=2, eval_every=2, checkpoint_every=1, name="live"))
     command = [sys.executable, str(ROOT / "main.py"), "train", "--resume", "auto"]
@@ -104,6 +105,7 @@ def test_the_stronger_of_epochs_and_steps_decides(
     assert (options.max_steps, options.epochs) == expected
 
 
+@pytest.mark.slow
 def test_typed_epochs_let_a_run_with_max_steps_go_on(prepared: Path) -> None:
     run = run_folder(train(max_steps=4))
     events = resume(run, epochs=0.5)
@@ -114,6 +116,7 @@ def test_typed_epochs_let_a_run_with_max_steps_go_on(prepared: Path) -> None:
     assert finished(resume(run, max_steps=steps + 2)).summary["steps"] == steps + 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"max_steps": 4}, {"max_steps": 8}, {"epochs": 0.001}])
 def test_a_resume_that_does_nothing_changes_nothing(
     prepared: Path, changes: dict[str, Any]
@@ -129,6 +132,7 @@ def test_a_resume_that_does_nothing_changes_nothing(
         assert f"--resume {run} --max-steps 12" in warnings(events)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_not_ended_by_fewer_steps(prepared: Path) -> None:
     cut = run_stage(
         "train",
@@ -150,6 +154,7 @@ def test_a_branch_that_would_do_nothing_makes_no_run(prepared: Path) -> None:
 # What may change.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch", "parts"), [(8, 1), (4, 2), (2, 4), (1, 8)])
 def test_the_same_windows_per_step_may_be_split_otherwise(
     prepared: Path, batch: int, parts: int
@@ -176,6 +181,7 @@ def test_the_same_windows_per_step_may_be_split_otherwise(
     assert finished(resume(run, max_steps=10)).summary["steps"] == 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -207,6 +213,7 @@ def test_smaller_batches_keep_the_windows_per_step(
 # What is said.
 
 
+@pytest.mark.slow
 def test_a_finished_run_that_goes_on_says_what_the_learning_rate_does(prepared: Path) -> None:
     for schedule in ("wsd", "cosine"):
         run = run_folder(train(max_steps=8, schedule=schedule))
@@ -217,6 +224,7 @@ def test_a_finished_run_that_goes_on_says_what_the_learning_rate_does(prepared: 
     assert "learning rate" not in warnings(resume(run, max_steps=20))
 
 
+@pytest.mark.slow
 def test_a_change_of_precision_is_said(prepared: Path) -> None:
     run = run_folder(train(max_steps=4, precision="fp32"))
     said = warnings(resume(run, max_steps=6, precision="bf16"))
@@ -224,6 +232,7 @@ def test_a_change_of_precision_is_said(prepared: Path) -> None:
     assert "computed in" not in warnings(resume(run, max_steps=8))
 
 
+@pytest.mark.slow
 def test_a_branch_has_a_best_checkpoint_of_its_own(
     prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +247,7 @@ def test_a_branch_has_a_best_checkpoint_of_its_own(
     assert folders.pointed(branch, "best") == folders.step_folder(branch, 12)
 
 
+@pytest.mark.slow
 def test_a_loss_that_breaks_down_advises_only_what_can_be_done(
     prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

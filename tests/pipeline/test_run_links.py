@@ -52,6 +52,7 @@ def as_links(run: Path) -> None:
 FORMS = [as_links, as_copies, as_files, as_half_copies, as_lonely_copies]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_a_run_goes_on_whatever_its_links_have_become(
     prepared: Path, form: Callable[[Path], None]
@@ -72,6 +73,7 @@ def test_a_run_goes_on_whatever_its_links_have_become(
     assert weights(run, 12).keys() == weights(whole, 12).keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EROFS, 1314])
 def test_a_run_is_trained_where_no_links_can_be_made(
     prepared: Path, monkeypatch: pytest.MonkeyPatch, number: int
@@ -91,6 +93,7 @@ def test_a_run_is_trained_where_no_links_can_be_made(
     assert folders.pointed(run, "best") is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS[:4])
 def test_pruning_protects_the_best_in_every_form(
     prepared: Path, form: Callable[[Path], None]
@@ -105,6 +108,7 @@ def test_pruning_protects_the_best_in_every_form(
     assert set(folders.step_folders(run)) == left
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS[:3])
 def test_deleting_a_checkpoint_corrects_its_links_in_every_form(
     prepared: Path, form: Callable[[Path], None]
@@ -138,6 +142,7 @@ def test_a_checkpoint_copied_out_of_its_run_is_named_as_such(prepared: Path) -> 
 # Damage again and again.
 
 
+@pytest.mark.slow
 def test_a_step_that_is_damaged_again_and_again_is_set_aside_each_time(prepared: Path) -> None:
     run = run_folder(train(max_steps=8))
     for _ in range(3):
@@ -150,6 +155,7 @@ def test_a_step_that_is_damaged_again_and_again_is_set_aside_each_time(prepared:
     assert {c.step for c in inventory.checkpoints_in(run)} == {4, 8}
 
 
+@pytest.mark.slow
 def test_what_a_kill_left_of_a_deletion_is_cleaned_up(prepared: Path) -> None:
     run = run_folder(train(max_steps=4, eval_every=2, keep_checkpoints=1))
     for name in (".deleted_checkpoint_step_000002", ".deleted_checkpoint_step_000004"):

@@ -53,6 +53,7 @@ def losses(events: list[Event]) -> list[tuple[int, dict[str, float | None]]]:
     ]
 
 
+@pytest.mark.slow
 def test_a_request_adds_one_checkpoint_and_changes_nothing_else(
     prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

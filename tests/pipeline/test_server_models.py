@@ -46,6 +46,7 @@ def loaded(served: Served) -> list[str]:
     return [model["id"] for model in answer["data"] if model["hatchery"]["loaded"]]
 
 
+@pytest.mark.slow
 def test_damaged_deleted_and_nan_checkpoints_leave_the_others_up(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

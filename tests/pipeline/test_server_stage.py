@@ -234,6 +234,7 @@ def test_all_sites_may_ask_only_with_a_token() -> None:
         choose_token(options(allowed_origins=["*"], open=True), None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

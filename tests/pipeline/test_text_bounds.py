@@ -204,6 +204,7 @@ def test_without_a_rule_of_its_own_add_bos_token_is_the_rule(
     assert text_bounds(folder, read(folder, "m")).before == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MAKERS)
 def test_log_probabilities_of_a_served_text_are_those_of_transformers(
     workspace: Path, name: str

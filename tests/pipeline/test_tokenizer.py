@@ -68,6 +68,7 @@ MANY = settings(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", NASTY)
 def test_nasty_texts_come_back_and_hold_no_control_token(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
@@ -85,6 +86,7 @@ def test_any_unicode_comes_back_whole_and_streamed(tokenizer: Tokenizer, text: s
     assert "".join(stream.push(i) for i in ids) + stream.flush() == text
 
 
+@pytest.mark.slow
 @MANY
 @given(text=WORDS)
 def test_the_fast_path_gives_the_ids_of_the_library(tokenizer: Tokenizer, text: str) -> None:

@@ -238,6 +238,7 @@ def test_a_hub_id_fetches_only_tokenizer_files_and_only_once(config: Config, hub
     assert hub.asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reachable", [True, False])
 def test_a_hub_that_fails_is_one_paragraph_with_the_local_way(
     config: Config, hub: Hub, monkeypatch: pytest.MonkeyPatch, reachable: bool
