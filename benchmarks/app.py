@@ -107,9 +107,10 @@ def metric(step: int, loss: float) -> bytes:
     return json.dumps(event, separators=(",", ":")).encode() + b"\n"
 
 
-def started(total: int) -> bytes:
+def started(run: Path, total: int) -> bytes:
     event = {"event": "started", "stage": "train", "title": f"Train {RUN}", "total": total}
-    return json.dumps(event | {"unit": "steps", "time": time.time()}).encode() + b"\n"
+    event |= {"unit": "steps", "run": str(run), "time": time.time()}
+    return json.dumps(event).encode() + b"\n"
 
 
 def make_run(folder: Path, steps: int) -> Path:
@@ -117,7 +118,7 @@ def make_run(folder: Path, steps: int) -> Path:
     run, random = folder / "checkpoints" / RUN, Random(1)
     run.mkdir(parents=True)
     with (run / "events.jsonl").open("wb") as handle:
-        handle.write(started(steps))
+        handle.write(started(run, steps))
         for step in range(1, steps + 1):
             handle.write(metric(step, 3 + 6 / (1 + 50 * step / steps) + random.gauss(0, 0.1)))
             if step % max(1, steps // 100) == 0:
@@ -128,21 +129,20 @@ def make_run(folder: Path, steps: int) -> Path:
 
 
 def flood(job: Path, run: Path, lines: int, seconds: float) -> None:
-    """Be a job: write log lines and events at the full rate, then only wait."""
+    """Be a job that trains the run: write log lines and the run's events at the full rate, then
+    only wait."""
     begin, step = time.monotonic(), 0
     with (
         (job / "output.log").open("ab", buffering=0) as log,
-        (job / "events.jsonl").open("ab", buffering=0) as told,
         (run / "events.jsonl").open("ab", buffering=0) as kept,
     ):
-        for handle in (told, kept):
-            handle.write(started(10**6))
+        for folder in (job, run):
+            with (folder / "events.jsonl").open("ab", buffering=0) as handle:
+                handle.write(started(run, 10**6))
         while (now := time.monotonic() - begin) < seconds:
             due = int(now * EVENTS) if lines else min(50, int(now * EVENTS))
             if due > step:
-                events = b"".join(metric(n, 3 + n % 7 / 10) for n in range(step + 1, due + 1))
-                told.write(events)
-                kept.write(events)
+                kept.write(b"".join(metric(n, 3 + n % 7 / 10) for n in range(step + 1, due + 1)))
                 first, last = step * lines // EVENTS, due * lines // EVENTS
                 log.write(
                     b"".join(b"line %09d of a very busy log\n" % n for n in range(first, last))
@@ -154,13 +154,15 @@ def flood(job: Path, run: Path, lines: int, seconds: float) -> None:
 @contextmanager
 def flooding(folder: Path, lines: int, seconds: float) -> Iterator[None]:
     """A running job in the folder that writes `lines` a second."""
-    from app.jobs.folder import Record, write_record
+    from app.jobs.folder import Record, record_run, write_record
     from app.jobs.processes import process_start
 
     job = folder / "logs" / "jobs" / "2026_01_01_00_00_00-train-ab12"
     run = folder / "checkpoints" / RUN
     for path in (job, run):
         path.mkdir(parents=True)
+    (run / "events.jsonl").touch()
+    record_run(job, run)
     rest = ["--flood", str(job), str(run), str(lines), str(seconds)]
     child = subprocess.Popen([sys.executable, __file__, *rest])
     start = process_start(child.pid) or ""
