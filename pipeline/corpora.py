@@ -16,7 +16,7 @@ from typing import NamedTuple
 from pipeline.source_table import SOURCES, Source
 from utils.artefacts import MANIFEST
 from utils.errors import UsageError
-from utils.files import write_json
+from utils.files import home_path, write_json
 
 LAST = "corpus.json"
 FALLBACK = "python"
@@ -107,7 +107,7 @@ def checked_name(name: str) -> str:
     Raises:
         UsageError: it may not; a path is offered as --input.
     """
-    path = Path(name)
+    path = home_path(name)
     there = _exists(path)
     if not is_name(name) or (name not in _KNOWN and there and path.is_file()):
         if there or "/" in name:

@@ -186,6 +186,15 @@ def unique_name(folder: Path, name: str) -> Path:
     return next(folder / each for each in names if not os.path.lexists(folder / each))
 
 
+def home_path(text: str | Path) -> Path:
+    """What is typed as a path, with `~` and `~NAME` at its beginning replaced by the home folder
+    they stand for; where no user has that name or that user no home, the path as it stands."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # what pathlib raises for a home that cannot be determined
+        return Path(text)
+
+
 def existing_parent(path: Path) -> Path:
     """The nearest folder at or above `path` that exists."""
     return next(p for p in (path, *path.absolute().parents) if p.is_dir())

@@ -7,9 +7,12 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
 from functools import cache
 from itertools import product
 from pathlib import Path
+
+from utils.files import home_path
 
 DECODE = Path(__file__).with_name("decode.c")
 
@@ -30,13 +33,9 @@ def load(source: Path) -> ctypes.CDLL | None:
     """
     try:
         cached = _cache_folder() / f"{source.stem}-{_fingerprint(source)}.so"
-        if cached.is_file():
+        if cached.is_absolute() and cached.is_file():
             return ctypes.CDLL(str(cached))
-        try:
-            cached.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            folder = tempfile.TemporaryDirectory(dir=cached.parent)
-        except OSError:
-            folder = tempfile.TemporaryDirectory()
+        folder = _building_folder(cached.parent)
         with folder as name:
             built = Path(name, cached.name)
             if not _compile(source, built):
@@ -47,6 +46,15 @@ def load(source: Path) -> ctypes.CDLL | None:
             return library
     except OSError:
         return None
+
+
+def _building_folder(cache: Path) -> tempfile.TemporaryDirectory[str]:
+    """A new folder in `cache`; elsewhere where that is not to be written or cannot be told."""
+    if cache.is_absolute():  # else it is ~ of a user without a home, or relative by mistake
+        with suppress(OSError):
+            cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+            return tempfile.TemporaryDirectory(dir=cache)
+    return tempfile.TemporaryDirectory()
 
 
 def _compile(source: Path, target: Path) -> bool:
@@ -68,7 +76,7 @@ def _compile(source: Path, target: Path) -> bool:
 
 def _cache_folder() -> Path:
     chosen = os.environ.get("XDG_CACHE_HOME")
-    return (Path(chosen) if chosen else Path("~/.cache").expanduser()) / "hatchery"
+    return (Path(chosen) if chosen else home_path("~/.cache")) / "hatchery"
 
 
 def _fingerprint(source: Path) -> str:

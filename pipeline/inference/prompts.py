@@ -1,9 +1,9 @@
 """Prompts as they are typed: the text itself, a file of it, or standard input."""
 
 import sys
-from pathlib import Path
 
 from utils.errors import UsageError
+from utils.files import home_path
 from utils.units import human_bytes
 
 FILE = "FILE:"
@@ -23,7 +23,7 @@ def read_prompt(prompt: str) -> str:
         return prompt
     if prompt == STANDARD_INPUT:
         return _decoded(sys.stdin.buffer.read(_LARGEST), "standard input")
-    path = Path(prompt.removeprefix(FILE)).expanduser()
+    path = home_path(prompt.removeprefix(FILE))
     try:
         if path.stat().st_size > _LARGEST:
             raise UsageError(

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
+from utils.files import home_path
 from utils.hardware import parse_device
 
 
@@ -27,6 +28,15 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     common_fields: ClassVar[tuple[str, ...]] = ()  # the fields that a form shows first
+
+    @field_validator("*")
+    @classmethod
+    def _at_home(cls, value: object) -> object:
+        """A shell replaces ~ only where it begins a word; in --data=~/x, config.json and a field
+        of the app it arrives here."""
+        if isinstance(value, list):
+            return [home_path(item) if isinstance(item, Path) else item for item in value]
+        return home_path(value) if isinstance(value, Path) else value
 
 
 class PathOptions(Options):

@@ -12,6 +12,7 @@ from pipeline.tokenizer.load import load_tokenizer, missing, newest, saved_folde
 from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.artefacts import Source, read_manifest, source
 from utils.errors import UsageError
+from utils.files import home_path
 
 TEST_DOCUMENTS = 10_000
 GROUP_BYTES = 16 << 20
@@ -70,7 +71,7 @@ def open_tokenizer(config: Config, options: PrepareOptions) -> tuple[Tokenizer, 
     if options.tokenizer is None:
         path = newest(folder)
     else:
-        path = saved_folder(options.tokenizer, folder) or Path(options.tokenizer)
+        path = saved_folder(options.tokenizer, folder) or home_path(options.tokenizer)
         if not path.exists():
             raise missing(options.tokenizer, folder)
     return load_tokenizer(path, folder), path

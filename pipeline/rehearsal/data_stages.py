@@ -33,6 +33,7 @@ from pipeline.tokenizer.load import missing, newest, saved_folder
 from pipeline.tokens.shards import DOCUMENT, token_dtype
 from utils.artefacts import Manifest, read_manifest
 from utils.errors import UsageError
+from utils.files import home_path
 from utils.hardware import usable_cores
 from utils.units import human_bytes, human_count, human_seconds
 
@@ -137,7 +138,7 @@ def users_tokenizer(rehearsal: Rehearsal) -> Path | None:
     folder, options, named = config.paths.tokenizers_dir, config.tokenize, config.prepare.tokenizer
     made = options.name or f"{options.train or 'bpe'}_tokenizer"
     if named is not None:
-        path = saved_folder(named, folder) or Path(named)
+        path = saved_folder(named, folder) or home_path(named)
         if not path.exists() and named not in (made, options.load):
             raise missing(named, folder)
         return path if path.exists() else None

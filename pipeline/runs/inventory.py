@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.runs import folders, pretrained
 from pipeline.runs.record import state_of
 from utils.errors import UsageError
+from utils.files import home_path
 
 LOOSE = "(no run)"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
@@ -118,7 +119,7 @@ def resolve(where: str, checkpoints_dir: Path) -> Checkpoint:
         UsageError: there is nothing of that name, or no checkpoint in it.
         NetworkError: a model of the hub is not here and cannot be fetched.
     """
-    path = Path(where).expanduser()
+    path = home_path(where)
     if not path.exists():
         identity = pretrained.hub_id(where)
         if identity is None or is_run(where, checkpoints_dir):

@@ -12,7 +12,7 @@ from typing import Any
 from model.huggingface.config import read_json_object
 from pipeline.tokenizer import chat_template
 from utils.errors import NetworkError, UsageError
-from utils.files import require_space
+from utils.files import home_path, require_space
 
 KNOWN = {
     "gpt2": "openai-community/gpt2",
@@ -73,7 +73,7 @@ def kept(identity: str) -> Path | None:
 
 def missing_model(where: str | None) -> str | None:
     """The model of the hub that `where` names, None unless it is yet to be fetched."""
-    if where is None or Path(where).expanduser().exists():
+    if where is None or home_path(where).exists():
         return None
     identity = hub_id(where)
     return identity if identity is not None and kept(identity) is None else None

@@ -15,6 +15,7 @@ from pipeline.tokenizer.formats import FILES, main_file, read
 from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.artefacts import Source, read_manifest, source
 from utils.errors import NetworkError, UsageError
+from utils.files import home_path
 
 # What people call them, the id on the hub, the folder under tokenizers/.
 KNOWN = {
@@ -99,8 +100,8 @@ def find(where: str | Path, tokenizers_dir: Path, *, refetch: bool = False) -> F
     )
     if saved and not (refetch and online):
         return replace(_local(saved), saved=saved)
-    if Path(text).exists():
-        return _local(Path(text))
+    if (path := home_path(text)).exists():
+        return _local(path)
     if online:
         repository = identity.partition("@")[0]
         return _online(identity, folder if text in KNOWN else repository.split("/")[1])
@@ -145,7 +146,7 @@ def saved_folder(text: str, tokenizers_dir: Path) -> Path | None:
     A folder that is really called `gpt2` comes before what that name usually stands for.
     """
     names = [name for name in (text, KNOWN.get(text, ("", text))[1]) if Path(name).name == name]
-    for path in [tokenizers_dir / name for name in names] or [Path(text)]:
+    for path in [tokenizers_dir / name for name in names] or [home_path(text)]:
         if path.is_dir() and path.parent.resolve() == tokenizers_dir.resolve():
             return path
     return None

@@ -16,6 +16,7 @@ from pipeline.tokenizer.tokenizer import Tokenizer
 from pipeline.tokens.token_set import TokenSet
 from utils.artefacts import Source, source
 from utils.errors import RefusedError, UsageError
+from utils.files import home_path
 
 # What may differ from the weights' own description: it changes how a training goes, not what the
 # weights mean.
@@ -112,7 +113,7 @@ def find_initial(
 def _located(config: Config, where: str, *, fetch: bool) -> Path | None:
     """The folder or file; None for a well-known model that is not here and is not to be fetched."""
     identity = hub_id(where)
-    local = fetch or identity is None or Path(where).expanduser().exists()
+    local = fetch or identity is None or home_path(where).exists()
     if local or inventory.is_run(where, config.paths.checkpoints_dir):
         return inventory.resolve(where, config.paths.checkpoints_dir).path
     assert identity is not None

@@ -27,6 +27,7 @@ from pipeline.runs.record import (
 from pipeline.train.setup import MOST_VALIDATION_BATCHES, Setup, assemble, open_data, run_length
 from utils.artefacts import MANIFEST
 from utils.errors import RefusedError, UsageError
+from utils.files import home_path
 from utils.scheduler import lr_multiplier
 
 # What a resumed run cannot change: which window comes at which step, and what the optimizer's
@@ -90,7 +91,7 @@ def place_to_resume(config: Config, options: TrainOptions) -> tuple[Path, Path |
     assert options.resume is not None
     if options.resume == "auto":
         return folders.find_run(config.paths.checkpoints_dir, options.name), None
-    path = Path(options.resume)
+    path = home_path(options.resume)
     if not path.exists():
         path = folders.find_run(config.paths.checkpoints_dir, options.resume)
     if path.name == "checkpoint_latest":

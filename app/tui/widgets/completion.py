@@ -4,13 +4,13 @@ import asyncio
 import os
 import shlex
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from textual import on
 from textual.suggester import Suggester
 from textual.widgets import OptionList
 
 from app.tui.widgets.text import plain
+from utils.files import home_path
 
 Names = Callable[[], list[str]]
 
@@ -98,7 +98,7 @@ def completed_path(typed: str, *, many: bool) -> str | None:
         return None
     folder, begun = os.path.split(last)
     try:
-        with os.scandir(Path(folder or ".").expanduser()) as entries:
+        with os.scandir(home_path(folder or ".")) as entries:
             found = sorted(
                 (entry.name, entry.is_dir())
                 for entry in entries
