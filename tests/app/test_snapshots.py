@@ -103,6 +103,12 @@ def _opens(way: str, *arguments: Any) -> Scene:
     return act
 
 
+async def _find(app: HatcheryApp, pilot: Pilot[None]) -> None:
+    app.open_stage("train")
+    await until(pilot, lambda: "Learning rate" in shown(app))
+    await pilot.press("slash", *"decay")
+
+
 async def _doctor(app: HatcheryApp, pilot: Pilot[None]) -> None:
     await until(pilot, lambda: app.jobs)
     app.open_doctor(next(job for job in app.jobs if job.stage == "prepare"))
@@ -117,6 +123,7 @@ SCENES: dict[str, tuple[Scene, str]] = {
     "form_quickstart": (_opens("open_stage", "quickstart"), "Minutes"),
     "form_cleanup": (_opens("open_stage", "cleanup"), "Source"),
     "form_train": (_opens("open_stage", "train", ["--model.preset", "mini"]), "Batch size"),
+    "find": (_find, "--weight-decay"),
     "settings": (_opens("open_settings"), "dataset"),
     "jobs": (_opens("open_jobs"), "cleanup"),
     "doctor": (_doctor, "disk"),

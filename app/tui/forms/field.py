@@ -167,6 +167,10 @@ class TextLine(Input):
     def _names(self) -> list[str]:
         return [] if self._namer is None else self._namer(self.margins.draft.config)
 
+    def check_consume_key(self, key: str, character: str | None) -> bool:
+        """Textual knows no character of the name slash."""
+        return key == "slash" or super().check_consume_key(key, character)
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         return action != "close" or self._choices is not None
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
-from textual import events, on
+from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -17,6 +17,7 @@ from app.tui.forms.draft import DEFAULT, Draft
 from app.tui.forms.field import ChoiceLine, TextLine
 from app.tui.forms.field_panel import FieldPanel
 from app.tui.forms.field_spec import fields_of
+from app.tui.forms.setting_finder import SettingFinder
 from app.tui.screen import HatcheryScreen
 from app.tui.widgets.text import MUTED, joined, plain
 from pipeline.options.config import Config
@@ -35,7 +36,7 @@ class SettingsScreen(HatcheryScreen):
         "Every setting there is, by section of config.json; beside it, which file its value comes "
         "from. Enter goes into a section and is done with a field, s writes config.json. An "
         "emptied field is taken out of it, so that its default holds again (d for a choice). "
-        "t shows the file as text.\n\n"
+        "t shows the file as text, / finds a setting of any section by name, flag or meaning.\n\n"
         "A file that cannot be understood opens as text, at the place of the fault."
     )
     CSS = """
@@ -54,6 +55,7 @@ class SettingsScreen(HatcheryScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s,ctrl+s", "save", "Save", id="settings.save"),
         Binding("m", "more", "More", id="settings.more"),
+        Binding("slash,ctrl+f", "find", "Find", id="settings.find"),
         Binding("d", "remove", "Default", id="settings.default"),
         Binding("u,ctrl+z", "undo", "Undo this change", show=False, id="settings.undo"),
         Binding("t", "text", "As text", id="settings.text"),
@@ -187,6 +189,14 @@ class SettingsScreen(HatcheryScreen):
 
     def action_more(self) -> None:
         self.query_one(FieldPanel).toggle()
+
+    @work
+    async def action_find(self) -> None:
+        """Search the settings of all sections, and go to one."""
+        groups = [(section, fields_of(section)) for section in _SECTIONS]
+        path = await self.app.push_screen_wait(SettingFinder(self.draft, groups))
+        if path is not None:
+            await self._go_to(path)
 
     def action_undo(self) -> None:
         self._at_focus(self.draft.undo)

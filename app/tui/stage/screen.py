@@ -14,6 +14,7 @@ from app.jobs.job import ACTIVE, Job
 from app.tui.forms import config_file
 from app.tui.forms.field import ChoiceLine, TextLine
 from app.tui.forms.field_panel import FieldPanel
+from app.tui.forms.setting_finder import SettingFinder
 from app.tui.screen import HatcheryScreen
 from app.tui.stage import stage_flow
 from app.tui.stage.flow_panel import FlowPanel
@@ -44,11 +45,11 @@ class StageScreen(HatcheryScreen):
     stands in for the job `retry_of`."""
 
     HELP = (
-        "The settings of one stage, those that matter first; m shows the rest. Up, Down and Tab "
-        "walk through them, ← and → change a choice, Enter is done with a field and goes to "
-        "Start. Where a source, run or tokenizer is named, Down lists those there are. What is "
-        "wrong is said below the field as you type. The line at the bottom is the same as a "
-        "command for a shell; y copies it.\n\n"
+        "The settings of one stage, those that matter first; m shows the rest, / finds one by its "
+        "name, flag or meaning. Up, Down and Tab walk through them, ← and → change a choice, Enter "
+        "is done with a field and goes to Start. Where a source, run or tokenizer is named, Down "
+        "lists those there are. What is wrong is said below the field as you type. The line at "
+        "the bottom is the same as a command for a shell; y copies it.\n\n"
         "Enter on Start starts a job with these settings; config.json changes only with s. "
         "w starts it after the jobs that run now, c makes what is missing first."
     )
@@ -78,6 +79,7 @@ class StageScreen(HatcheryScreen):
         Binding("c", "chain", "With all before it", id="stage.chain"),
         Binding("w", "queue", "Wait for the others", id="stage.queue"),
         Binding("m", "more", "More", id="stage.more"),
+        Binding("slash,ctrl+f", "find", "Find", id="stage.find"),
         Binding("s,ctrl+s", "save", "Save", id="stage.save"),
         Binding("u,ctrl+z", "undo", "Undo this change", show=False, id="stage.undo"),
         Binding("y", "copy", "Copy the command", show=False, id="stage.copy"),
@@ -278,6 +280,17 @@ class StageScreen(HatcheryScreen):
 
     def action_more(self) -> None:
         self.query_one(FieldPanel).toggle()
+
+    def action_find(self) -> None:
+        """Search all settings, also the hidden ones, and go to one."""
+        form, panel = self.form, self.query_one(FieldPanel)
+
+        def go(path: str | None) -> None:
+            if path is not None:
+                panel.focus_path(path)
+
+        bare = [name for name in (self.stage.section, self.stage.also) if name]
+        self.app.push_screen(SettingFinder(form.draft, form.groups, bare), go)
 
     def action_undo(self) -> None:
         panel = self.query_one(FieldPanel)

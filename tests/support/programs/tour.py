@@ -68,9 +68,13 @@ async def tour(pilot: Pilot[Any]) -> None:
     await look_around(app, "right", "right", "2", "down", "down", "3", "right", "4", "right")
     app.open_settings()
     await look_around(app, "m", *("down",) * 6, "t", "pagedown")
+    app.open_settings()
+    await look_around(app, "slash", *walk)
     for stage in STAGES[half]:
         app.open_stage(stage.command)
         await look_around(app, "m", "down", "pagedown")
+        app.open_stage(stage.command)
+        await look_around(app, "slash", "e", "pagedown")
     for key in ("ctrl+p", "r", "u"):
         app.simulate_key(key)
     await asyncio.sleep(SETTLE)
