@@ -43,7 +43,8 @@ SOURCES: tuple[Source, ...] = (
     ),
     Source(
         "files",
-        "Your own .txt, .md, .py, .jsonl, .json (plain or .gz) and .parquet, named by --input",
+        "Your own .txt, .md, .py, .jsonl, .ndjson, .json (plain or .gz), .parquet and .tar.gz of "
+        "JSON, named by --input",
         "yours",
         "yours",
         "yours",

@@ -195,6 +195,17 @@ def home_path(text: str | Path) -> Path:
         return Path(text)
 
 
+def printable_name(name: str) -> str:
+    """The name of a file as valid text: bytes that are no UTF-8 as `\\xNN`. In such a name every
+    backslash is doubled, so that it can be told from one that was there."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raw = name.replace("\\", "\\\\").encode("utf-8", "surrogateescape")
+        return raw.decode("utf-8", "backslashreplace")
+    return name
+
+
 def existing_parent(path: Path) -> Path:
     """The nearest folder at or above `path` that exists."""
     return next(p for p in (path, *path.absolute().parents) if p.is_dir())

@@ -272,6 +272,8 @@ class TerminalRenderer(EventRenderer):
                 continue
             if isinstance(value, list) and all(isinstance(row, dict) for row in value):
                 continue  # rows beside the result are for programs
+            if isinstance(value, dict) and any(isinstance(inner, dict) for inner in value.values()):
+                continue  # and so are figures within figures
             text = readable(value)
             self.note(f"{spaced(name)}:\n{text}" if "\n" in text else f"{spaced(name)}: {text}", "")
         self._verdict(event)

@@ -23,7 +23,14 @@ from pipeline.events import Event, Finished, Progress, Rejected, Saved, Started,
 from pipeline.options.config import CleanupOptions, Config
 from pipeline.source_table import Source as SourceOfText
 from pipeline.source_table import find_source
-from pipeline.sources.raw import Input
+from pipeline.sources.input_files import (
+    UNREADABLE,
+    PassedOver,
+    in_words,
+    merge_passed_over,
+    pass_over,
+)
+from pipeline.sources.items import Input
 from pipeline.sources.stage import GIVEN, raw_inputs
 from pipeline.workers import run_units
 from utils import artefacts
@@ -35,7 +42,9 @@ from utils.units import human_count
 _BUNDLE = 4 * 1024 * 1024
 _TICK = 0.15  # seconds between progress events
 _LONGEST_NAME = 150  # bytes, as file systems count; what is put around it fits into 255
-_ROWS = ("rows", "json", "parquet")
+_ALONE = ("rows", "json", "parquet", "archive")
+PASSED_OVER = "files_passed_over"
+"""Among the facts of clean documents: how many files of which kind were not read, by reason."""
 
 
 class _StoppedError(Exception):
@@ -51,10 +60,12 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
         HatcheryError: a worker died, the disk is full, or no document survived.
     """
     name = source_name(config, options)
-    inputs = raw_inputs(_source(name, config, options), config, options.input)
+    passed_over: PassedOver = {}
+    inputs, sources = _readable(
+        raw_inputs(_source(name, config, options), config, options.input, passed_over), passed_over
+    )
     inputs = [msgspec.structs.replace(item, text_field=options.text_field or "") for item in inputs]
     target = options.output or config.cleaned_dir(name, test=options.test)
-    sources = [artefacts.source(item.path) for item in inputs]
     settings: dict[str, Any] = {
         "source": name,
         "format": options.format,
@@ -83,6 +94,7 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
                 unit="bytes",
             )
             yield from cleaning.run(builder, options.workers, stop)
+            merge_passed_over(builder.facts[PASSED_OVER], passed_over)
             if options.input:
                 builder.facts[GIVEN] = _places(options.input)
     except _StoppedError:
@@ -101,6 +113,27 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
             remedy=f"Look into {target}/rejected_*.jsonl, fetch those files again and rerun.",
         )
     yield _finished(target, manifest)
+
+
+def _readable(
+    inputs: Sequence[Input], passed_over: PassedOver
+) -> tuple[list[Input], list[artefacts.Source]]:
+    """The inputs that may be opened, and what identifies their content; others are counted.
+
+    Raises:
+        HatcheryError: none of them can be opened.
+    """
+    found: list[tuple[Input, artefacts.Source]] = []
+    failure: HatcheryError | None = None
+    for item in inputs:
+        try:
+            found.append((item, artefacts.source(item.path)))
+        except HatcheryError as error:
+            failure = failure or error
+            pass_over(passed_over, UNREADABLE, item.path)
+    if failure is not None and not found:
+        raise failure
+    return [item for item, _ in found], [source for _, source in found]
 
 
 def source_name(config: Config, options: CleanupOptions) -> str:
@@ -197,7 +230,7 @@ def plan_units(inputs: Sequence[Input], source: str, options: CleanupOptions) ->
     bundles: list[list[Input]] = []
     size = _BUNDLE
     for item in inputs:
-        alone = item.form in _ROWS or item.bytes >= _BUNDLE
+        alone = item.form in _ALONE or item.bytes >= _BUNDLE
         if alone or size + item.bytes > _BUNDLE:
             bundles.append([])
             size = 0
@@ -217,7 +250,12 @@ def plan_units(inputs: Sequence[Input], source: str, options: CleanupOptions) ->
 
 def _stem(name: str) -> str:
     """A file name from a document name: no suffix, no separators, nothing a shell would mind."""
-    stem = re.sub(r"\.(?:jsonl|json|parquet|txt|md|py)(?:\.gz)?$", "", name, flags=re.IGNORECASE)
+    stem = re.sub(
+        r"\.(?:jsonl|ndjson|json|parquet|txt|md|py|tar|tgz)(?:\.gz)?$",
+        "",
+        name,
+        flags=re.IGNORECASE,
+    )
     short = re.sub(r"[^\w.-]+", "_", stem).encode()[:_LONGEST_NAME]
     return short.decode(errors="ignore") or "text"
 
@@ -271,7 +309,9 @@ class _CleaningRun:
             yield self._progress()
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        builder.facts = {**msgspec.to_builtins(self.counts), "units": len(self.units)}
+        counts = msgspec.to_builtins(self.counts)
+        notes = counts.pop("notes")
+        builder.facts = counts | notes | {"units": len(self.units)}
 
     def _recall(self, builder: FolderBuilder) -> None:
         """Take over the units that an interrupted run finished."""
@@ -316,6 +356,8 @@ def _summary(manifest: Manifest) -> dict[str, Any]:
     """The counts of a cleaned folder; its manifest has the removed characters too."""
     facts = dict(manifest.facts)
     facts.pop(GIVEN, None)
+    if passed_over := facts.get(PASSED_OVER):
+        facts["passed_over"] = in_words(passed_over)
     facts["removed_spans"] = {rule: spans for rule, (spans, _) in facts.pop("removed", {}).items()}
     return facts
 

@@ -26,8 +26,9 @@ from pipeline.cleaner.steps import (
 )
 from pipeline.cleaner.wikimedia import SelectArticle
 from pipeline.sources.documents import Document
+from pipeline.sources.items import Input, Item, ReadingNotes
 from pipeline.sources.lines import MAX_LINE, Damage
-from pipeline.sources.raw import Input, Item, read_items
+from pipeline.sources.raw import read_items
 from pipeline.workers import summarized
 from utils.files import DurableFile, Written, durable_file
 
@@ -101,6 +102,7 @@ class CleaningCounts(msgspec.Struct):
     text_bytes: int = 0
     rejected: dict[str, int] = {}
     removed: Removed = {}
+    notes: ReadingNotes = msgspec.field(default_factory=ReadingNotes)
 
     def add(self, other: "CleaningCounts") -> None:
         self.read += other.read
@@ -113,6 +115,7 @@ class CleaningCounts(msgspec.Struct):
             entry = self.removed.setdefault(rule, [0, 0])
             entry[0] += spans
             entry[1] += characters
+        self.notes.add(other.notes)
 
 
 class UnitProgress(msgspec.Struct, frozen=True):
@@ -166,7 +169,7 @@ class _Cleaning:
         counts, behind, ticked = self.counts, 0, time.monotonic()
         for source in self.unit.inputs:
             start = counts.raw_bytes
-            for item in read_items(source, self.unit.max_line):
+            for item in read_items(source, self.unit.max_line, counts.notes):
                 if self.unit.test and counts.read >= TEST_ARTICLES:
                     break
                 self._take(item, source)

@@ -17,8 +17,8 @@ from pipeline.inspection.pages import FilePosition, HeldPage, Page, open_page
 from pipeline.inspection.trace import Mark, Offsets, Trace, traced
 from pipeline.inspection.trace_article import traced_article
 from pipeline.options.config import Config
+from pipeline.sources.items import Input, Item
 from pipeline.sources.lines import Damage
-from pipeline.sources.raw import Input, Item
 from pipeline.sources.stage import raw_inputs
 from utils.artefacts import read_manifest
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from random import Random
 from typing import IO, Protocol
 
-from pipeline.sources.documents import kind_of
+from pipeline.sources.items import Input, Item, is_plain_rows
 from pipeline.sources.lines import MAX_LINE, Damage
-from pipeline.sources.raw import Input, Item, read_items
+from pipeline.sources.raw import read_items
 
 MOST_HELD = 64 * 1024 * 1024
 _PIECE = 1 << 20
@@ -60,8 +60,7 @@ class Page(Protocol):
 
 def open_page(source: Input) -> Page:
     """The documents of a raw file."""
-    seekable = source.form == "rows" and source.path.suffix.lower() == kind_of(source.path)
-    return RowsPage(source.path) if seekable else HeldPage(source)
+    return RowsPage(source.path) if is_plain_rows(source) else HeldPage(source)
 
 
 class HeldPage:

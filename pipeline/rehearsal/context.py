@@ -22,7 +22,7 @@ from pipeline.options.config import Config, RehearseOptions, Settings
 from pipeline.rehearsal.sample import TextSample, take_sample
 from pipeline.rehearsal.verdicts import Concern, disk
 from pipeline.sources.documents import cleaned_files
-from pipeline.sources.raw import Input, as_input
+from pipeline.sources.items import Input, as_input
 from pipeline.sources.stage import is_here
 from utils.artefacts import read_manifest
 from utils.errors import HatcheryError

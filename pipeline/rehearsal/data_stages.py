@@ -24,10 +24,11 @@ from pipeline.rehearsal.verdicts import (
     enough_tokens,
     exactness,
     judged,
+    passed_over,
     rejections,
     vocabulary,
 )
-from pipeline.sources.raw import Input, as_input
+from pipeline.sources.items import Input, as_input
 from pipeline.sources.stage import raw_inputs
 from pipeline.tokenizer.load import missing, newest, saved_folder
 from pipeline.tokens.shards import DOCUMENT, token_dtype
@@ -57,8 +58,6 @@ def clean(rehearsal: Rehearsal) -> Trial:
     changes = {"source": name, "input": sample.files, "output": rehearsal.folder / "cleaned"}
     record = yield from rehearsal.follow("cleanup", rehearsal.in_workspace(cleanup=changes))
     rehearsal.documents, rehearsal.sample = record.path, sample
-    if sample.problem is not None:  # cleanup would end there; the rest is tried without that file
-        raise sample.problem
     facts = record.finished.summary
     figures = [
         f"{facts['kept']:,} of {facts['read']:,} documents kept",
@@ -70,6 +69,7 @@ def clean(rehearsal: Rehearsal) -> Trial:
     damaged = [event.where.rpartition(":")[0] for event in record.of(Rejected)]
     written = sum(file.stat().st_size for file in record.path.glob("cleaned_*"))
     concerns = [
+        passed_over(sample.problem),
         rejections(facts["read"], facts["rejected"], damaged),
         rehearsal.fits_on_disk(target, written * sample.scale),
     ]

@@ -11,8 +11,8 @@ from pathlib import Path
 from threading import Event as StopSignal
 
 from pipeline.rehearsal.sample_files import cut_out, looks_broken, spread
+from pipeline.sources.items import Input
 from pipeline.sources.lines import PIECE
-from pipeline.sources.raw import Input
 from utils.artefacts import source
 from utils.errors import HatcheryError
 
@@ -110,7 +110,7 @@ def _broken(inputs: Sequence[Input]) -> list[Input]:
 
 
 def _unreadable(item: Input) -> HatcheryError | None:
-    """The error that cleanup would end with at a file that may not be opened."""
+    """What cleanup would say of a file that may not be opened."""
     try:
         with item.path.open("rb"):
             return None

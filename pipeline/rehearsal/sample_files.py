@@ -11,8 +11,10 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from pipeline.sources.input_files import WIKI, kind_of
+from pipeline.sources.items import Input, Item
 from pipeline.sources.lines import MAX_LINE, PIECE, Damage, Line, open_raw, read_lines, read_pieces
-from pipeline.sources.raw import Input, read_items
+from pipeline.sources.raw import read_items
 from utils.files import write_file
 
 _SMALL = 256 << 10
@@ -45,7 +47,10 @@ def cut_out(item: Input, target: Path, count: int) -> Iterator[Path]:
             write_file(path, topic)
             yield path
         return
-    if item.form == "parquet":
+    if item.form == "archive" or kind_of(item.path) == WIKI:
+        target = target.with_name(f"{target.name}.jsonl")
+        data = _as_rows(item, count)
+    elif item.form == "parquet":
         data = _parquet(item.path, count)
     elif item.form == "rows" or (item.form == "json" and _has_rows(item)):
         data = _packed(item.path, *_rows(item.path, count))
@@ -205,6 +210,19 @@ def _parquet(path: Path, count: int) -> bytes:
         with path.open("rb") as handle:
             return handle.read(1 << 20)
     return buffer.getvalue()
+
+
+def _as_rows(item: Input, count: int) -> bytes:
+    """The first documents of a file whose form cannot be cut, a line of JSON each."""
+    lines = []
+    for found in islice(read_items(item), count):
+        if isinstance(found, Item) and isinstance(found.content, bytes) and found.is_row:
+            lines.append(found.content.replace(b"\n", b" ") + b"\n")
+        elif isinstance(found, Item):
+            text = found.content
+            row = {"text": text.decode(errors="replace")} if isinstance(text, bytes) else text
+            lines.append(json.dumps(row).encode() + b"\n")
+    return b"".join(lines)
 
 
 def _spread_items(item: Input, count: int) -> list[bytes]:

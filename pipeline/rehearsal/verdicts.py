@@ -17,7 +17,7 @@ MARKS = {"works": "✓", "works but": "⚠", "fails": "✕", "not tried": "·"}
 # Rejections that mean that a file is not what it seems.
 _DAMAGE = (
     *("truncated_gzip", "unreadable", "not_json", "not_utf8", "not_object", "lone_surrogate"),
-    *("too_deep", "too_long_line", "no_text_field"),
+    *("too_deep", "too_long_line", "no_text_field", "outside_article"),
 )
 _REMEDIES = {
     "stub": "cleanup --min-words with a smaller number keeps short texts",
@@ -89,6 +89,11 @@ def rejections(read: int, rejected: Mapping[str, int], damaged: Sequence[str]) -
     return Concern(
         what + counts + where, next((_REMEDIES[r] for r in ranked if r in _REMEDIES), "")
     )
+
+
+def passed_over(problem: HatcheryError | None) -> Concern | None:
+    """A file that cleanup will pass over because it cannot be opened."""
+    return None if problem is None else Concern(problem.problem.rstrip("."), problem.remedy)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -5,18 +5,14 @@ line, newlines flattened). They are ours, so damage in them is an error, never s
 """
 
 import glob
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
+from pipeline.sources.input_files import TEXTS, expand_inputs, kind_of
 from pipeline.sources.lines import MAX_LINE, Damage, Line, check_listed, read_lines, read_pieces
-from utils.artefacts import MANIFEST
 from utils.errors import HatcheryError, UsageError
-
-ROWS = (".jsonl", ".json", ".parquet")
-TEXTS = (".txt", ".md", ".py")
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -28,90 +24,6 @@ class Document(msgspec.Struct, frozen=True):
 
 
 _document = msgspec.json.Decoder(Document)
-
-
-def kind_of(path: Path) -> str:
-    """The suffix that says how to read `path`, without .gz; empty when it is none of ours."""
-    name = path.name.lower()
-    suffix = Path(name.removesuffix(".gz")).suffix
-    if suffix == ".parquet" and name.endswith(".gz"):
-        return ""
-    return suffix if suffix in ROWS + TEXTS else ""
-
-
-def expand_inputs(paths: Sequence[Path]) -> list[Path]:
-    """The files meant by files, folders (searched to any depth) and globs, sorted, each once.
-
-    In folders only known suffixes count (.txt .md .py .jsonl .json, plain or .gz, and .parquet);
-    hidden entries and manifests are passed over, and so is a README beside files of rows, which
-    describes them. Symbolic links are followed once.
-
-    Raises:
-        UsageError: nothing of the kind is there; says what was looked for and what was found.
-    """
-    found: dict[Path, Path] = {}
-    for path in paths:
-        matches = _matches(path)
-        if not matches:
-            raise UsageError(
-                f"There is nothing to read at {path}.",
-                found=_describe(path),
-                remedy="give files, folders or globs of .txt, .md, .py, .jsonl, .json (plain or "
-                ".gz) or .parquet",
-            )
-        for match in matches:
-            found.setdefault(match.resolve(), match)
-    files = sorted(found.values())
-    if files and not any(file.stat().st_size for file in files):
-        raise UsageError(
-            f"The input is empty: {', '.join(map(str, paths))}.",
-            found=f"{len(files)} file{'s' * (len(files) != 1)} of 0 bytes",
-            remedy="give files that hold text",
-        )
-    return files
-
-
-def _matches(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path] if kind_of(path) else []
-    if path.is_dir():
-        return list(_walk(path))
-    found: list[Path] = []
-    if glob.has_magic(str(path)):
-        for match in map(Path, glob.iglob(str(path), recursive=True)):  # noqa: PTH207 (absolute globs)
-            found += [match] if match.is_file() and kind_of(match) else []
-    return found
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Readable files under `folder`; a folder reached twice (a symlink loop) is read once."""
-    seen: set[str] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        files = [Path(place, name) for name in names if not name.startswith(".")]
-        files = [file for file in files if kind_of(file) and file.is_file()]
-        beside_rows = any(kind_of(file) in ROWS and file.name != MANIFEST for file in files)
-        for file in files:
-            described = beside_rows and file.name.lower().startswith("readme.")
-            if file.name != MANIFEST and not described:
-                yield file
-
-
-def _describe(path: Path) -> str:
-    if path.is_dir():
-        others = sorted(entry.name for entry in path.iterdir())
-        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
-        return f"only {', '.join(others[:5])}{more}" if others else "an empty folder"
-    if path.is_file():
-        return f"a file of a kind that is not read here ({path.suffix or 'no suffix'})"
-    if path.is_symlink():
-        return "a symbolic link that leads nowhere"
-    return "no file, folder or match of that name"
 
 
 def cleaned_files(paths: Path | Sequence[Path]) -> list[Path]:

@@ -6,10 +6,13 @@ reader of raw files counts it and the reader of our own files refuses.
 """
 
 import gzip
+import io
+import tarfile
 import zlib
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, BinaryIO, NamedTuple, cast
+from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 from pipeline.source_table import SOURCES
 from utils.errors import HatcheryError
@@ -17,6 +20,10 @@ from utils.verification import DamagedFileError, check_file, open_checked
 
 MAX_LINE = 64 * 1024 * 1024
 PIECE = 32 * 1024
+HEAD = 256 * 1024
+"""First bytes of a file that tell what it holds."""
+READ_ERRORS = (EOFError, OSError, zlib.error, tarfile.TarError)
+"""What reading a file raises where its packing or its disk is broken."""
 _NAMED_INPUTS = 20  # in a command; of more, their folders
 
 
@@ -36,52 +43,97 @@ class Damage(NamedTuple):
     detail: str
 
 
-def open_raw(path: Path) -> IO[bytes]:
-    """The uncompressed bytes of a plain or .gz file, checked as `open_checked` does.
+class CannotOpenError(HatcheryError):
+    """A file cannot be opened: it went, or there is no right to read it."""
+
+
+def open_raw(path: Path) -> BufferedReader:
+    """The uncompressed bytes of a plain or .gz file, checked as `open_checked` does. `peek` shows
+    as many of the first bytes as `HEAD` says, where there are so many.
 
     Raises:
-        HatcheryError: it cannot be opened.
+        CannotOpenError: it went, or there is no right to read it.
     """
     try:
         handle = open_checked(path)
-        if path.suffix.lower() == ".gz":
-            return cast(IO[bytes], _Unpacked(handle))
-        return handle
+        if path.suffix.lower() in (".gz", ".tgz"):
+            return unpacked(handle)
+        return buffered(handle)
     except OSError as error:
-        raise HatcheryError(f"{path} cannot be read: {error.strerror}.") from error
+        raise CannotOpenError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-class _Unpacked(gzip.GzipFile):
-    """The content of a .gz file whose handle is closed with it."""
+def buffered(handle: IO[bytes] | io.BufferedIOBase) -> BufferedReader:
+    """An open file that can show its first bytes without giving them away."""
+    return BufferedReader(cast(io.RawIOBase, handle), HEAD)
+
+
+def unpacked(handle: IO[bytes]) -> BufferedReader:
+    """The content of an open .gz file, which is closed with it."""
+    return BufferedReader(_Unpacked(handle), HEAD)
+
+
+class _Unpacked(io.RawIOBase):
+    """What a .gz file holds; where it is cut, every byte before the cut comes before the error."""
 
     def __init__(self, handle: IO[bytes]) -> None:
-        super().__init__(fileobj=cast(BinaryIO, handle), mode="rb")
         self._packed = handle
+        self._content = gzip.GzipFile(fileobj=cast(BinaryIO, handle), mode="rb")
+        self._error: Exception | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._error is not None:
+            raise self._error
+        view, filled = memoryview(buffer), 0
+        while filled < len(view):
+            try:
+                data = self._content.read1(len(view) - filled)
+            except READ_ERRORS as error:
+                self._error = error
+                if filled:
+                    break
+                raise
+            if not data:
+                break
+            view[filled : filled + len(data)] = data
+            filled += len(data)
+        return filled
 
     def close(self) -> None:
-        super().close()
+        self._content.close()
         self._packed.close()
+        super().close()
 
 
 def read_lines(path: Path, max_line: int = MAX_LINE) -> Iterator[Line | Damage]:
     """Every line of a plain or .gz file; one over `max_line` bytes is passed over as damage."""
-    number = offset = 0
     with open_raw(path) as handle:
-        try:
-            while data := handle.readline(max_line + 1):
-                number += 1
-                size = len(data)
-                if size > max_line:
-                    while not data.endswith(b"\n") and (data := handle.readline(1 << 20)):
-                        size += len(data)
-                    yield Damage("too_long_line", offset, f"line {number} has {size} bytes")
-                else:
-                    yield Line(number, offset, data.rstrip(b"\r\n"))
-                offset += size
-        except DamagedFileError as error:
-            raise with_command(error) from None
-        except (EOFError, OSError, zlib.error) as error:
-            yield _broken(path, offset, error)
+        yield from lines_of(handle, path, max_line)
+
+
+def lines_of(
+    handle: BufferedReader, path: Path, max_line: int = MAX_LINE, number: int = 0, offset: int = 0
+) -> Iterator[Line | Damage]:
+    """The same of an open file, which is part of the file `path`, behind `number` lines of
+    `offset` bytes."""
+    try:
+        while data := handle.readline(max_line + 1):
+            number += 1
+            size = len(data)
+            if size > max_line:
+                while not data.endswith(b"\n") and (data := handle.readline(1 << 20)):
+                    size += len(data)
+                yield Damage("too_long_line", offset, f"line {number} has {size} bytes")
+            else:
+                yield Line(number, offset, data.rstrip(b"\r\n"))
+            offset += size
+    except DamagedFileError as error:
+        raise with_command(error) from None
+    except READ_ERRORS as error:
+        yield broken(path, offset, error)
 
 
 def read_pieces(path: Path, size: int = PIECE, *, titled: bool = False) -> Iterator[Line | Damage]:
@@ -111,8 +163,8 @@ def read_pieces(path: Path, size: int = PIECE, *, titled: bool = False) -> Itera
                 held_size += len(line)
         except DamagedFileError as error:
             raise with_command(error) from None
-        except (EOFError, OSError, zlib.error) as error:
-            yield _broken(path, offset, error)
+        except READ_ERRORS as error:
+            yield broken(path, offset, error)
     if held:
         yield Line(number + 1, offset, b"".join(held))
 
@@ -183,8 +235,9 @@ def with_command(error: DamagedFileError) -> DamagedFileError:
     )
 
 
-def _broken(path: Path, offset: int, error: Exception) -> Damage:
+def broken(path: Path, offset: int, error: Exception) -> Damage:
+    """What to say of a file that cannot be read behind `offset`."""
     check_listed(path)
-    if path.suffix.lower() == ".gz":
+    if path.suffix.lower() in (".gz", ".tgz"):
         return Damage("truncated_gzip", offset, f"the compressed data ends or breaks: {error}")
     return Damage("unreadable", offset, str(error))

@@ -7,7 +7,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.sources.raw import Input, as_input
+from pipeline.sources.items import Input, as_input
 from utils.errors import HatcheryError
 
 # Tests repeat themselves; the others are tables, generated code, or programs of their own.

@@ -5,18 +5,19 @@ for a .json file, which is one value and must fit whole.
 """
 
 import importlib
-import zlib
-from codecs import BOM_UTF8
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any
 
-import msgspec
-
-from pipeline.sources.documents import kind_of
+from pipeline.sources import json_files
+from pipeline.sources.archives import members
+from pipeline.sources.input_files import WIKI, kind_of
+from pipeline.sources.items import Input, Item, ReadingNotes
 from pipeline.sources.lines import (
     MAX_LINE,
     PIECE,
+    CannotOpenError,
     Damage,
     Line,
     check_listed,
@@ -25,112 +26,54 @@ from pipeline.sources.lines import (
     read_lines,
     read_pieces,
 )
+from pipeline.sources.wikiextractor import articles, opens_article
 
-MAX_JSON = 1 << 30
 _WHOLE = 1 << 20
 _COLUMNS = (
     *("name", "identifier", "abstract", "description", "sections", "article_sections"),
-    *("id", "url", "title", "text", "content"),
-    *("article", "article_body", "body", "full_text", "fulltext", "document", "story"),
-    "raw_content",
+    *("id", "url", "title", *json_files.TEXT_COLUMNS),
 )
 
-Form: TypeAlias = Literal["rows", "json", "parquet", "text", "code", "topics"]
 
-
-class Input(msgspec.Struct, frozen=True):
-    """A raw file, the name its documents are known by, and how it is read; `text_field` is the
-    field of a row that the user named as its text."""
-
-    path: Path
-    name: str
-    form: Form
-    bytes: int
-    text_field: str = ""
-
-
-class Item(NamedTuple):
-    """Something to clean: a JSON line, a row of Python values, or a text with id and title.
-
-    `offset` counts bytes of the uncompressed file, in Parquet rows; `number` counts from 1.
-    """
-
-    offset: int
-    number: int
-    content: bytes | dict[str, Any]
-    is_row: bool
-    id: str = ""
-    title: str = ""
-
-
-def as_input(path: Path, name: str, text_field: str = "") -> Input:
-    """How a file is read by its suffix."""
-    forms: dict[str, Form] = {".jsonl": "rows", ".json": "json", ".parquet": "parquet"}
-    form = forms.get(kind_of(path), "code" if kind_of(path) == ".py" else "text")
-    return Input(path, name, form, path.stat().st_size, text_field)
-
-
-def read_items(source: Input, max_line: int = MAX_LINE) -> Iterator[Item | Damage]:
-    """Everything in a raw file, in order; what cannot be read is yielded as damage."""
-    if source.form == "rows":
-        return _rows(source.path, max_line)
-    if source.form == "json":
-        return _json(source.path, max_line)
-    if source.form == "parquet":
-        return _parquet(source)
-    if source.form == "topics":
-        return _topics(source)
-    return _texts(source)
-
-
-def _rows(path: Path, max_line: int) -> Iterator[Item | Damage]:
-    for item in read_lines(path, max_line):
-        if isinstance(item, Damage):
-            yield item
-        elif item.data and not item.data.isspace():
-            data = item.data.removeprefix(BOM_UTF8) if item.number == 1 else item.data
-            yield Item(item.offset, item.number, data, True)
-
-
-def _json(path: Path, max_line: int) -> Iterator[Item | Damage]:
-    """One object, an array of objects (an API answer), or JSON lines under another name."""
-    first = next(read_lines(path, max_line), None)
-    if isinstance(first, Line) and _is_object(first.data.removeprefix(BOM_UTF8)):
-        yield from _rows(path, max_line)
-        return
+def read_items(
+    source: Input, max_line: int = MAX_LINE, notes: ReadingNotes | None = None
+) -> Iterator[Item | Damage]:
+    """Everything in a raw file, in order; what cannot be read is yielded as damage. `notes` takes
+    what else is noticed."""
+    notes = ReadingNotes() if notes is None else notes
     try:
-        with open_raw(path) as handle:
-            data = handle.read(MAX_JSON + 1)
-        if len(data) > MAX_JSON:
-            yield Damage("too_long_line", 0, f"one JSON value of more than {MAX_JSON} bytes")
-            return
-        data = data.removeprefix(BOM_UTF8)
-        array = data.lstrip()[:1] == b"["
-        values = msgspec.json.decode(data, type=list[msgspec.Raw]) if array else [data]
-    except UnicodeDecodeError as error:
-        yield Damage("not_utf8", 0, str(error))
-    except RecursionError:
-        yield Damage("too_deep", 0, "nested deeper than any article")
-    except (msgspec.DecodeError, EOFError, OSError, zlib.error) as error:
-        reason = "not_json" if isinstance(error, msgspec.DecodeError) else "truncated_gzip"
-        if isinstance(error, OSError) and path.suffix.lower() != ".gz":
-            reason = "unreadable"
-        yield Damage(reason, 0, str(error))
-    else:
-        offset = 0
-        for number, value in enumerate(values, 1):
-            content = bytes(value)
-            offset = data.index(content, offset)
-            yield Item(offset, number, content, True)
-            offset += len(content)
+        if source.form == "archive":
+            yield from _archive(source, max_line, notes)
+        elif source.form == "parquet":
+            yield from _parquet(source)
+        elif source.form == "topics":
+            yield from _topics(source)
+        elif source.form in ("rows", "json"):
+            with open_raw(source.path) as handle:
+                read = json_files.rows if source.form == "rows" else json_files.values
+                yield from read(handle, source.path, max_line)
+        else:
+            yield from _texts(source, max_line)
+    except CannotOpenError as error:
+        yield Damage("unreadable", 0, error.problem)
 
 
-def _is_object(line: bytes) -> bool:
-    try:
-        msgspec.json.decode(line, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
+def _archive(source: Input, max_line: int, notes: ReadingNotes) -> Iterator[Item | Damage]:
+    """The values of all JSON files of an archive, numbered through."""
+    number = 0
+    for member in members(source.path, notes.files_passed_over):
+        if isinstance(member, Damage):
+            yield member
+            continue
+        read = json_files.rows if member.kind == ".jsonl" else json_files.values
+        with closing(member.handle) as handle:
+            for item in read(handle, source.path, max_line):
+                offset = member.offset + item.offset
+                if isinstance(item, Damage):
+                    yield Damage(item.reason, offset, f"{member.name}: {item.detail}")
+                else:
+                    number += 1
+                    yield item._replace(offset=offset, number=number)
 
 
 def _parquet(source: Input) -> Iterator[Item | Damage]:
@@ -172,17 +115,22 @@ def _batch_rows(batch: Any) -> Iterator[dict[str, Any] | ValueError | OverflowEr
 def _columns(names: list[str], text_field: str) -> list[str]:
     """The columns to read: those known and the one named; all, where none known holds text."""
     known = {*_COLUMNS, text_field, text_field.split(".")[0]}
-    if not text_field and {*_COLUMNS[4:6], *_COLUMNS[9:]}.isdisjoint(names):
+    if not text_field and {"sections", "article_sections", *json_files.TEXT_COLUMNS}.isdisjoint(
+        names
+    ):
         return names
     return [name for name in names if name in known]
 
 
-def _texts(source: Input) -> Iterator[Item | Damage]:
+def _texts(source: Input, max_line: int) -> Iterator[Item | Damage]:
     """A short text or program whole, a long text in pieces, WikiText by article."""
     code = source.form == "code"
     first = _head(source.path)
+    if not code and first and opens_article(first[0]):
+        yield from articles(read_lines(source.path, max_line))
+        return
     titled = not code and any(is_wikitext_title(line) for line in first[:3])
-    pieced = titled or kind_of(source.path) == ".txt"
+    pieced = titled or kind_of(source.path) in (".txt", WIKI)
     for item in read_pieces(source.path, PIECE if pieced else _WHOLE, titled=titled):
         if isinstance(item, Damage):
             yield item

@@ -9,18 +9,25 @@ from pipeline.events import Event, Finished
 from pipeline.options.config import Config, DownloadOptions
 from pipeline.source_table import SOURCES, Source, find_source
 from pipeline.sources import fetch
-from pipeline.sources.documents import expand_inputs
+from pipeline.sources.input_files import PassedOver, expand_inputs
+from pipeline.sources.items import Input, as_input
 from pipeline.sources.python_library import library_inputs
-from pipeline.sources.raw import Input, as_input
 from utils.artefacts import read_manifest
 from utils.errors import HatcheryError, UsageError
+from utils.files import printable_name
 
 GIVEN = "given"
 """Among the facts of clean documents: the paths that --input named."""
 
 
-def raw_inputs(source: Source, config: Config, given: Sequence[Path] | None) -> list[Input]:
-    """The raw files of a source, or those `given` in its place, with stable names.
+def raw_inputs(
+    source: Source,
+    config: Config,
+    given: Sequence[Path] | None,
+    passed_over: PassedOver | None = None,
+) -> list[Input]:
+    """The raw files of a source, or those `given` in its place, with stable names; `passed_over`
+    counts the files there that are not read.
 
     Names are relative to the folder that holds all files, so that ids, and with them the split,
     do not change when that folder moves.
@@ -51,9 +58,10 @@ def raw_inputs(source: Source, config: Config, given: Sequence[Path] | None) -> 
                 else [("download", source.name)],
             )
         given = recorded or [folder]
-    files = expand_inputs(given)
+    files = expand_inputs(given, passed_over)
     common = Path(os.path.commonpath([file.absolute().parent for file in files]))
-    return [as_input(file, file.absolute().relative_to(common).as_posix()) for file in files]
+    names = (file.absolute().relative_to(common).as_posix() for file in files)
+    return [as_input(file, printable_name(name)) for file, name in zip(files, names, strict=True)]
 
 
 def _recorded_inputs(cleaned: Path) -> list[Path] | None:

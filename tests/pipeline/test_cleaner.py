@@ -23,7 +23,7 @@ from pipeline.cleaner.steps import RawDocument, Rejection
 from pipeline.events import Event, Finished, Progress, Rejected
 from pipeline.options.config import CleanupOptions, Config
 from pipeline.sources.documents import Document, cleaned_files, read_cleaned
-from pipeline.sources.raw import as_input
+from pipeline.sources.items import as_input
 from utils.artefacts import MANIFEST
 from utils.errors import HatcheryError, RefusedError, UsageError
 from utils.verification import verify

@@ -11,8 +11,9 @@ from pyarrow import parquet as pq
 
 from pipeline.cleaner import stage
 from pipeline.options.config import CleanupOptions, Config
+from pipeline.sources.items import as_input
 from pipeline.sources.lines import Damage
-from pipeline.sources.raw import as_input, read_items
+from pipeline.sources.raw import read_items
 
 TEXT = "Words of a text that is long enough to be kept by anyone who reads it."
 

@@ -10,7 +10,8 @@ import pytest
 
 from app.commands.parser import parse_stage
 from pipeline.sources.documents import read_cleaned
-from pipeline.sources.raw import as_input, read_items
+from pipeline.sources.items import as_input
+from pipeline.sources.raw import read_items
 from pipeline.tokenizer.formats import read
 from tests.support.token_sets import prepare, prepared, save_tokenizer, write_documents
 from utils.artefacts import build_folder, read_manifest, source

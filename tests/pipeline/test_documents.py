@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.sources.documents import Document, cleaned_files, expand_inputs, read_cleaned
+from pipeline.sources.documents import Document, cleaned_files, read_cleaned
+from pipeline.sources.input_files import expand_inputs
 from pipeline.sources.lines import PIECE, Damage, Line, read_lines, read_pieces
 from utils.errors import HatcheryError, UsageError
 

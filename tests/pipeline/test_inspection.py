@@ -25,7 +25,7 @@ from pipeline.inspection.trace_article import traced_article
 from pipeline.inspection.windows import RunWindows
 from pipeline.options.config import Config
 from pipeline.runs.record import RunRecord
-from pipeline.sources.raw import as_input
+from pipeline.sources.items import as_input
 from utils.artefacts import read_manifest
 from utils.errors import RefusedError, UsageError
 

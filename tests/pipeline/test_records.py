@@ -15,7 +15,7 @@ from pipeline.cleaner.steps import RawDocument, Rejection
 from pipeline.cleaner.worker import read_document
 from pipeline.options.config import CleanupOptions, Config
 from pipeline.sources.documents import cleaned_files, read_cleaned
-from pipeline.sources.raw import Input, Item
+from pipeline.sources.items import Input, Item
 
 LEAD = "A short lead of some words."
 BODY = "The body of the text goes on for a good while. " * 9

@@ -220,6 +220,8 @@ def _verdict(view: Snapshot, state: str) -> Content:
     if final.path:
         lines.append(joined(("made  ", MUTED), final.path))
     for name, value in list(final.summary.items())[:_SUMMARY_LINES]:
+        if isinstance(value, dict) and any(isinstance(inner, dict) for inner in value.values()):
+            continue  # figures within figures are for programs
         if isinstance(value, dict) and name != "rejected":
             value = ", ".join(f"{_words(inner)} {count}" for inner, count in value.items())
         if isinstance(value, str | int | float) and value != "":

@@ -1,0 +1,87 @@
+"""What the reading of raw files takes and gives: inputs, items to clean, and what was noticed."""
+
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+from pipeline.sources.input_files import (
+    ARCHIVE,
+    WIKI,
+    PassedOver,
+    is_packed,
+    kind_of,
+    merge_passed_over,
+)
+from pipeline.sources.lines import READ_ERRORS, CannotOpenError, open_raw
+
+Form: TypeAlias = Literal["rows", "json", "parquet", "archive", "text", "code", "topics"]
+
+_FORMS: dict[str, Form] = {
+    ".jsonl": "rows",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".py": "code",
+    ARCHIVE: "archive",
+}
+_HEAD = 4096  # bytes that tell the forms of a file of WikiExtractor apart
+
+
+class Input(msgspec.Struct, frozen=True):
+    """A raw file, the name its documents are known by, and how it is read; `text_field` is the
+    field of a row that the user named as its text."""
+
+    path: Path
+    name: str
+    form: Form
+    bytes: int
+    text_field: str = ""
+
+
+class Item(NamedTuple):
+    """Something to clean: a JSON line, a row of Python values, or a text with id and title.
+
+    `offset` counts bytes of the uncompressed file, in Parquet rows; `number` counts from 1.
+    """
+
+    offset: int
+    number: int
+    content: bytes | dict[str, Any]
+    is_row: bool
+    id: str = ""
+    title: str = ""
+
+
+class ReadingNotes(msgspec.Struct):
+    """What is noticed while files are read: members of archives that were passed over."""
+
+    files_passed_over: PassedOver = {}
+
+    def add(self, other: "ReadingNotes") -> None:
+        merge_passed_over(self.files_passed_over, other.files_passed_over)
+
+
+def as_input(path: Path, name: str, text_field: str = "") -> Input:
+    """How a file is read by its suffix; one that cannot be looked at counts as empty."""
+    kind = kind_of(path)
+    form = _FORMS.get(kind, "text")
+    if kind == WIKI and _begins_with_object(path):
+        form = "rows"
+    try:
+        size = path.stat().st_size
+    except OSError:
+        size = 0
+    return Input(path, name, form, size, text_field)
+
+
+def _begins_with_object(path: Path) -> bool:
+    try:
+        with open_raw(path) as handle:
+            return handle.read(_HEAD).lstrip()[:1] == b"{"
+    except (CannotOpenError, *READ_ERRORS):
+        return False
+
+
+def is_plain_rows(source: Input) -> bool:
+    """Whether a file holds one row per line as it is, so that a reader may jump in it."""
+    return source.form == "rows" and not is_packed(source.path)
