@@ -10,8 +10,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from pipeline.sources import json_files
-from pipeline.sources.archives import members
+from pipeline.sources.formats import json_files
+from pipeline.sources.formats.archives import members
+from pipeline.sources.formats.wikiextractor import articles, opens_article
 from pipeline.sources.input_files import WIKI, kind_of
 from pipeline.sources.items import Input, Item, ReadingNotes
 from pipeline.sources.lines import (
@@ -26,7 +27,6 @@ from pipeline.sources.lines import (
     read_lines,
     read_pieces,
 )
-from pipeline.sources.wikiextractor import articles, opens_article
 
 _WHOLE = 1 << 20
 _COLUMNS = (

@@ -32,7 +32,10 @@ CRUMBS = {
     "utils/metrics.py": "arithmetic without torch or files",
 }
 """Small files with one importer, and why each is not a part of it."""
-FAMILIES = {"model/huggingface": "one adapter a family, which a table lists"}
+FAMILIES = {
+    "model/huggingface": "one adapter a family, which a table lists",
+    "pipeline/sources/formats": "one form of raw files each",
+}
 """Folders in which a small file is one of a kind, and of which kind."""
 
 
