@@ -16,17 +16,19 @@ from pipeline.runs.damaged import is_step
 from pipeline.runs.record import read_record
 from pipeline.tokens.token_set import TokenSet
 from pipeline.train.resume import place_to_resume, settings_to_resume
-from pipeline.train.setup import open_inputs
+from pipeline.train.setup import notes_on, open_inputs
 
 
 class Inputs(NamedTuple):
-    """Settings, model fitted to its tokens, tokens, machine, and steps that are done already."""
+    """Settings, model fitted to its tokens, tokens, machine, steps that are done already, and
+    what a new run does with its tokens that nobody asked for."""
 
     options: TrainOptions
     model: ModelConfig
     corpus: Corpus
     target: Target
     steps_done: int
+    notes: tuple[str, ...] = ()
 
     def estimated(
         self, *, tokens_per_second: float | None = None, price_per_hour: float | None = None
@@ -58,7 +60,8 @@ def read_inputs(config: Config, typed: Typed) -> Inputs:
         options = options.model_copy(update={"init_from": None})  # it has weights of its own now
     model, data, _ = open_inputs(config, options, typed, check="sizes")
     target = find_target(options.device, config.paths.checkpoints_dir)
-    return Inputs(options, model, _corpus(config, data), target, steps_done)
+    notes = () if options.resume is not None else tuple(notes_on(options, data))
+    return Inputs(options, model, _corpus(config, data), target, steps_done, notes)
 
 
 def _corpus(config: Config, data: TokenSet) -> Corpus:

@@ -12,13 +12,14 @@ import msgspec
 
 from model.config import CHINCHILLA_RATIO
 from pipeline.events import Event, Finished, Progress, Started, Warned
+from pipeline.options.command import train_command
 from pipeline.options.config import Config, PlanOptions, Settings, Typed
 from pipeline.planning.deadline import optimal_size, seconds_until, steps_that_fit
 from pipeline.planning.estimate import Estimate
 from pipeline.planning.inputs import Inputs, read_inputs
 from pipeline.planning.remedies import Remedy, remedies
-from pipeline.planning.wording import command, lines
-from utils.errors import UsageError
+from pipeline.planning.wording import lines
+from utils.errors import UsageError, as_typed
 from utils.hardware import keep_heap
 from utils.units import human_count, human_seconds
 
@@ -56,6 +57,8 @@ def run(config: Config, options: PlanOptions, stop: StopSignal, typed: Typed) ->
                 "A deadline needs to know how fast this machine is.", remedy="leave out --no-probe"
             )
     inputs = read_inputs(config, typed)
+    for note in inputs.notes:
+        yield Warned(note)
     plan = inputs.estimated(price_per_hour=options.price_per_hour)
     measured: Probe | None = None
     if options.probe and not plan.fits:
@@ -102,11 +105,15 @@ def _summary(
         summary |= _until(settings, inputs, plan, seconds)
     for number, remedy in enumerate(advice, 1):
         summary[f"remedy_{number}"] = _advice(settings, remedy)
-    return summary | {"start_it": command(settings, {})}
+    return summary | {"start_it": _typed(settings, {})}
+
+
+def _typed(settings: Settings, changes: dict[str, Any]) -> str:
+    return as_typed(train_command(settings, changes))
 
 
 def _advice(settings: Settings, remedy: Remedy) -> str:
-    return f"{remedy.title} ({remedy.effect}): {command(settings, remedy.changes)}"
+    return f"{remedy.title} ({remedy.effect}): {_typed(settings, remedy.changes)}"
 
 
 def _until(settings: Settings, inputs: Inputs, plan: Estimate, seconds: float) -> dict[str, Any]:
@@ -116,7 +123,7 @@ def _until(settings: Settings, inputs: Inputs, plan: Estimate, seconds: float) -
     given = human_seconds(seconds)
     steps = steps_that_fit(inputs, plan.tokens_per_second, seconds)
     if steps:
-        these = command(settings, {"train.max_steps": steps})
+        these = _typed(settings, {"train.max_steps": steps})
         summary = {"in_time": f"{steps:,} steps of this model in {given}: {these}"}
     else:
         summary = {"in_time": f"not even one step of this model in {given}"}
@@ -128,7 +135,7 @@ def _until(settings: Settings, inputs: Inputs, plan: Estimate, seconds: float) -
     changes = {"model.depth": sized.depth, "train.max_steps": sized.steps}
     return summary | {
         "best_size": f"{human_count(sized.parameters)} parameters, {_LIMITS[sized.limit]}, about "
-        f"{human_seconds(sized.seconds)}: {command(settings, changes)}"
+        f"{human_seconds(sized.seconds)}: {_typed(settings, changes)}"
     }
 
 

@@ -1,12 +1,10 @@
 """An estimate in words: the same lines for the terminal and for the app's card."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from model.config import CHINCHILLA_RATIO
-from pipeline.options.config import Settings, typed_in
 from pipeline.planning.estimate import Estimate
 from pipeline.planning.memory import Memory
-from utils.errors import as_typed
 from utils.units import human_bytes, human_count, human_seconds
 
 _NAMES = {"working": "update", "gaps": "allocator", "process": "program"}
@@ -103,24 +101,3 @@ def _time(plan: Estimate) -> Line:
         return Line("Time", "not measured", f"on {plan.target.name}")
     speed = f"{plan.tokens_per_second:,.0f} tokens/s on {plan.target.name}"
     return Line("Time", human_seconds(plan.seconds), speed)
-
-
-def command(settings: Settings, changes: dict[str, Any]) -> str:
-    """The `train` command with what was typed for it and these changes, by dotted names."""
-    config, typed = settings
-    given = {f"train.{n}": getattr(config.train, n) for n in sorted(typed_in("train", typed))}
-    if "dataset.source" in typed or config.train.data is None:
-        given["source"] = config.source
-    anew = {"model.preset", "model.depth"} & changes.keys()
-    if not anew:
-        for name in sorted(typed_in("model", typed)):
-            given[f"model.{name}"] = getattr(config.model, name, None)
-    flags = [flag for name, value in (given | changes).items() for flag in _flag(name, value)]
-    return as_typed(["train", *flags])
-
-
-def _flag(dotted: str, value: object) -> list[str]:
-    name = dotted.removeprefix("train.").replace("_", "-")
-    if isinstance(value, bool):
-        return [f"--{name}" if value else f"--no-{name}"]
-    return [] if value is None else [f"--{name}", str(value)]

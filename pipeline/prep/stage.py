@@ -5,16 +5,16 @@ kill the finished shards stay and the work goes on behind them. Groups, shards a
 depend on the input alone, so any number of workers writes the same bytes.
 """
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Event as StopSignal
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from pipeline import corpora
-from pipeline.events import Event, Finished, Progress, Rejected, Saved, Started, Warned
+from pipeline.events import Event, Finished, Rejected, Saved, Started, Warned
 from pipeline.options.config import Config, PrepareOptions
 from pipeline.prep.plan import (
     corpus_name,
@@ -24,20 +24,20 @@ from pipeline.prep.plan import (
     open_tokenizer,
     sample_limits,
 )
-from pipeline.prep.worker import Advance, EncodingUnit, Message, ShardDone
+from pipeline.prep.progress import PrepareProgress
+from pipeline.prep.worker import EncodingUnit, Message, ShardDone
 from pipeline.sources.documents import cleaned_files
 from pipeline.tokens.metadata import METADATA, Metadata, ShardRecord, TokenizerRecord, read_metadata
 from pipeline.tokens.shards import SPLIT_SEED, token_dtype
+from pipeline.tokens.split import count_tokens, split_tokens
 from pipeline.tokens.windows import count_windows
 from pipeline.workers import run_units
 from utils.artefacts import FolderBuilder, Manifest, Source, build_folder, is_current, read_manifest
 from utils.errors import UsageError, as_typed
 from utils.files import link_or_copy
-from utils.units import human_count
 from utils.verification import DamagedFileError
 
 _SHOWN_REJECTS = 100  # as events; all are counted
-_FRAME = 0.15  # seconds between progress events
 _LAYOUT = ("source", "test", "split", "shard_tokens")  # options that decide the shards' bytes
 
 
@@ -72,6 +72,7 @@ def run(config: Config, options: PrepareOptions, stop: StopSignal) -> Iterator[E
         return
     if dropped := builder.facts["rejected"].get("not_exact"):
         yield build.dropped(dropped)
+    yield from build.notes
     build.remember()
     yield Saved(kind="tokens", path=str(build.target), facts=builder.facts)
     yield Finished(summary=builder.facts | build.progress.figures(), path=str(build.target))
@@ -92,6 +93,7 @@ class _Build:
         self._stride = options.stride or max(1, options.window // 2)
         self.plan: dict[str, Any] = chosen | {"source": self._name, "stride": self._stride}
         self.progress = PrepareProgress(self._groups)
+        self.notes: list[Warned] = []
 
     def _title(self) -> str:
         """The first line: of which corpus, and how to choose another."""
@@ -259,10 +261,44 @@ class _Build:
             rejected=rejected,
             shards=shards,
         )
+        metadata = self._held_out(metadata, builder.path)
         builder.write(METADATA, msgspec.json.format(msgspec.json.encode(metadata)) + b"\n")
         shown = ("documents", "tokens", "text_bytes", "bytes_per_token", "windows", "window")
         facts = {key: getattr(metadata, key) for key in (*shown, "read", "rejected")}
         builder.facts = facts | {"shards": len(shards), "tokenizer": tokenizer.name}
+
+    def _held_out(self, metadata: Metadata, folder: Path) -> Metadata:
+        """The metadata with a word on what a training holds out by default, where that is not
+        the ordinary share; adds to the notes what the user should know.
+
+        Raises:
+            UsageError: the text is so short that nothing can be learned from it.
+        """
+        tables = [
+            np.load(folder / f"documents_{s.name}.npy", mmap_mode="r") for s in metadata.shards
+        ]
+        split = split_tokens(metadata, tables, self._config.train.val_split, metadata.window)
+        longest, left = split.longest_window, count_tokens(split.train)
+        found = f"{metadata.tokens:,} tokens in {metadata.documents:,} documents"
+        if not longest:
+            raise UsageError(
+                "The text is too short to learn from.",
+                found=found,
+                remedy="add more text, and clean it: {}",
+                commands=[("cleanup", "--input", "FILE_OR_FOLDER")],
+            )
+        if longest < metadata.window:
+            where = ["--source", self._name, *["--test"] * self._options.test]
+            if self._options.output is not None:
+                where = ["--data", str(self.target)]
+            shorter = ("train", *where, "--window", str(1 << longest.bit_length() - 1))
+            message = f"The text fills no window of {metadata.window:,} tokens: of {found}, "
+            message += f"{left:,} are left to learn from."
+            advice = f"Add more text, or train with a shorter window: {as_typed(shorter)}"
+            self.notes.append(Warned(message=message, remedy=advice))
+        if split.sentence:
+            self.notes.append(Warned(message=split.sentence))
+        return msgspec.structs.replace(metadata, held_out=split.sentence)
 
 
 def _record(shard: ShardDone) -> ShardRecord:
@@ -283,74 +319,3 @@ def _intact(folder: Path, manifest: Manifest) -> bool:
     """Whether every file is there in full length; their content is checked when they are used."""
     paths = ((folder / name, done.bytes) for name, done in manifest.files.items())
     return all(path.is_file() and path.stat().st_size == size for path, size in paths)
-
-
-class PrepareProgress:
-    """What workers have reported, as progress of the stage.
-
-    The total is known in documents with --test, else in bytes of input: within a group the bytes
-    of text stand for it (JSON and compression make the file differ), at its end its size counts.
-    """
-
-    def __init__(self, groups: Sequence[Sequence[Path]]) -> None:
-        self._sizes = [sum(file.stat().st_size for file in files) for files in groups]
-        self._text = [0] * len(groups)
-        self._ended = [False] * len(groups)
-        self._documents = self._tokens = self._bytes = 0
-        self._fresh_bytes = self._fresh_documents = 0  # encoded now, not by an earlier attempt
-        self._began = self._shown = time.monotonic()
-        self.total, self.unit = sum(self._sizes), "bytes"
-
-    def restore(self, done: Sequence[ShardDone], limits: Sequence[int] | None) -> None:
-        """Count what an earlier attempt finished, and begin the clock."""
-        if limits is not None:
-            self.total, self.unit = sum(limits), "documents"
-        for shard in done:
-            self._text[shard.group] += shard.text_bytes
-            self._ended[shard.group] |= shard.last
-            self._documents += shard.read
-            self._tokens += shard.tokens
-            self._bytes += shard.text_bytes
-        self._began = self._shown = time.monotonic()
-
-    def add(self, message: Advance | ShardDone) -> Iterator[Progress]:
-        """Count a message; yields when it is time to show it."""
-        if isinstance(message, ShardDone):
-            self._ended[message.group] |= message.last
-        else:
-            self._text[message.group] += message.text_bytes
-            self._documents += message.documents
-            self._tokens += message.tokens
-            self._bytes += message.text_bytes
-            self._fresh_bytes += message.text_bytes
-            self._fresh_documents += message.documents
-        now = time.monotonic()
-        if now - self._shown >= _FRAME:
-            self._shown = now
-            yield self.event()
-
-    def event(self) -> Progress:
-        """The state now, ready to print."""
-        seconds = max(time.monotonic() - self._began, 1e-9)
-        return Progress(
-            done=self._documents if self.unit == "documents" else self._done_bytes(),
-            total=self.total,
-            unit=self.unit,
-            figures={
-                "documents": human_count(self._documents),
-                "tokens": human_count(self._tokens),
-                "bytes per token": f"{self._bytes / max(self._tokens, 1):.2f}",
-                "speed": f"{self._fresh_bytes / 1e6 / seconds:.1f} MB/s, "
-                f"{self._fresh_documents / seconds:.0f} documents/s",
-            },
-        )
-
-    def figures(self) -> dict[str, float]:
-        """Time and speed of this attempt."""
-        seconds = time.monotonic() - self._began
-        speed = self._fresh_bytes / 1e6 / max(seconds, 1e-9)
-        return {"seconds": round(seconds, 2), "megabytes_per_second": round(speed, 2)}
-
-    def _done_bytes(self) -> int:
-        groups = zip(self._sizes, self._text, self._ended, strict=True)
-        return sum(size if ended else min(size, text) for size, text, ended in groups)

@@ -37,8 +37,12 @@ class ShardRecord(msgspec.Struct, frozen=True):
     inputs: list[str]
 
 
-class Metadata(msgspec.Struct, frozen=True):
-    """The contents of `metadata.json`; sizes in tokens, text as UTF-8 bytes."""
+class Metadata(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The contents of `metadata.json`; sizes in tokens, text as UTF-8 bytes.
+
+    `held_out` says what the usual share and window hold out for validation where it is not what
+    the hash of each document's id says; it is left out elsewhere.
+    """
 
     source: str
     tokenizer: TokenizerRecord
@@ -55,6 +59,7 @@ class Metadata(msgspec.Struct, frozen=True):
     read: int
     rejected: dict[str, int]
     shards: list[ShardRecord]
+    held_out: str = ""
 
 
 REMAKE = "make the tokens again: {}"

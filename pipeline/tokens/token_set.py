@@ -23,6 +23,7 @@ from pipeline.tokens.metadata import (
     remake,
 )
 from pipeline.tokens.shards import DOCUMENT, token_dtype
+from pipeline.tokens.split import Split, count_tokens, split_tokens
 from pipeline.tokens.windows import Stretch, Windows
 from utils.artefacts import Manifest, read_manifest
 from utils.errors import RefusedError, UsageError
@@ -31,6 +32,8 @@ from utils.verification import verify
 
 GPU_SHARE, RAM_SHARE = 0.25, 0.5
 """Of the memory that is free, what tokens may take: the model and its optimizer come later."""
+
+_SHORTEST_ADVISED = 16  # tokens of a window that is still worth having
 
 
 class _Identified(Protocol):
@@ -41,7 +44,10 @@ class _Identified(Protocol):
 
 
 class TokenSet:
-    """An open token set; `train` and `val` never share a token."""
+    """An open token set; `train` and `val` never share a token.
+
+    `held_out` says what validation got where its share of the documents would have been nothing.
+    """
 
     def __init__(
         self,
@@ -51,8 +57,9 @@ class TokenSet:
         shards: list[npt.NDArray[Any]],
         train: Windows,
         val: Windows,
+        held_out: str = "",
     ) -> None:
-        self.folder, self.metadata = folder, metadata
+        self.folder, self.metadata, self.held_out = folder, metadata, held_out
         self.fingerprint = manifest.fingerprint
         self._manifest = manifest
         self.shards, self.train, self.val = shards, train, val
@@ -112,7 +119,7 @@ def open_tokens(
         window, stride = metadata.window, stride or metadata.stride
     stride = stride or max(1, window // 2)
     _check_choice(window, stride, val_split)
-    cuts = [_cut(metadata, i, tables[i], val_split) for i in range(len(shards))]
+    split = split_tokens(metadata, tables, val_split, window)
     starts = [table["start"] for table in tables]
 
     def windows(stretches: Sequence[Stretch], stride: int, moved_back: bool) -> Windows:
@@ -127,10 +134,9 @@ def open_tokens(
             text_bytes=size,
         )
 
-    train = windows([train for train, _ in cuts], stride, True)
-    val = windows([val for _, val in cuts], window, False)
-    _check_sizes(folder, metadata, train, val, val_split)
-    return TokenSet(folder, manifest, metadata, shards, train, val)
+    train, val = windows(split.train, stride, True), windows(split.val, window, False)
+    _check_sizes(folder, metadata, split, window, val_split)
+    return TokenSet(folder, manifest, metadata, shards, train, val, split.sentence)
 
 
 def _complete(folder: Path) -> Manifest:
@@ -220,19 +226,6 @@ def _check_choice(window: int, stride: int, val_split: float) -> None:
         )
 
 
-def _cut(
-    metadata: Metadata, shard: int, table: npt.NDArray[Any], val_split: float
-) -> tuple[Stretch, Stretch]:
-    """The training and validation stretches of a shard."""
-    end = metadata.shards[shard].tokens
-    if metadata.split == "tail":
-        border = end - round(end * val_split)
-        return Stretch(shard, 0, border), Stretch(shard, border, end)
-    held_out = int(np.searchsorted(table["hash"], np.uint64(int(val_split * 2.0**64))))
-    border = int(table["start"][held_out]) if held_out < len(table) else end
-    return Stretch(shard, border, end), Stretch(shard, 0, border)
-
-
 def _text_bytes(table: npt.NDArray[Any], record: ShardRecord, stretch: Stretch) -> float:
     """UTF-8 bytes of the text in a stretch; a document cut in two counts in proportion."""
     ends = np.append(table["start"][1:], np.uint64(record.tokens)).astype(np.float64)
@@ -241,22 +234,38 @@ def _text_bytes(table: npt.NDArray[Any], record: ShardRecord, stretch: Stretch) 
     return float(until[1] - until[0])
 
 
+class TooShortError(UsageError):
+    """A token set fills no window of the requested length; `shorter` is one that it would fill,
+    0 where there is none."""
+
+    shorter = 0
+
+    def advising(self, command: Sequence[str]) -> "TooShortError":
+        """The same with a command that takes the shorter window, where there is one."""
+        error = TooShortError(
+            self.problem,
+            found=self.found,
+            remedy="choose a smaller --window: {}; or add more text"
+            if self.shorter
+            else self.remedy,
+            commands=[tuple(command)] if self.shorter else [],
+        )
+        error.shorter = self.shorter
+        return error
+
+
 def _check_sizes(
-    folder: Path, metadata: Metadata, train: Windows, val: Windows, val_split: float
+    folder: Path, metadata: Metadata, split: Split, window: int, val_split: float
 ) -> None:
-    advice = "add more data, or choose a smaller --window"
-    if train.tokens <= train.window:
-        raise UsageError(
-            f"{folder} is too small: {train.tokens} training tokens do not fill one window of "
-            f"{train.window} + 1.",
-            found=f"{metadata.tokens} tokens, of which --val-split {val_split} leaves "
-            f"{train.tokens} for training",
-            remedy=f"{advice} or --val-split",
-        )
-    if not len(val):
-        tail = "" if metadata.split == "tail" else ", or prepare with --split tail"
-        raise UsageError(
-            f"--val-split {val_split} leaves {val.tokens} tokens of {folder} for validation.",
-            found=f"{metadata.tokens} tokens in {metadata.documents} documents",
-            remedy=f"choose a larger --val-split, add more data{tail}",
-        )
+    if split.longest_window >= window:
+        return
+    left = count_tokens(split.train)
+    error = TooShortError(
+        f"{folder} is too small: {left:,} training tokens do not fill one window of {window} + 1.",
+        found=f"{metadata.tokens:,} tokens in {metadata.documents:,} documents, of which "
+        f"--val-split {val_split} leaves {left:,} for training",
+        remedy="add more text",
+    )
+    if split.longest_window >= _SHORTEST_ADVISED:
+        error.shorter = 1 << split.longest_window.bit_length() - 1
+    raise error.advising(("train", "--data", str(folder), "--window", str(error.shorter)))

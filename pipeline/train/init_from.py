@@ -8,7 +8,8 @@ from pathlib import Path
 
 from model.config import ModelConfig
 from model.huggingface.config import read_model_config
-from pipeline.options.config import Config, TrainOptions, Typed, typed_in
+from pipeline.options.command import train_command
+from pipeline.options.config import Config, Settings, TrainOptions, Typed, typed_in
 from pipeline.runs import inventory
 from pipeline.runs.pretrained import KNOWN, hub_id, kept
 from pipeline.tokenizer.load import load_tokenizer, online_path, sibling_tokenizer
@@ -40,7 +41,7 @@ class Initial:
         return source(self.path)
 
     def check(
-        self, config: Config, options: TrainOptions, data: TokenSet, tokenizer: Tokenizer
+        self, settings: Settings, options: TrainOptions, data: TokenSet, tokenizer: Tokenizer
     ) -> None:
         """Refuse data that these weights cannot go on with.
 
@@ -48,13 +49,14 @@ class Initial:
             RefusedError: the data was made with another tokenizer.
             UsageError: its windows are longer than the weights' context.
         """
-        self._check_tokenizer(config, options, data, tokenizer)
+        self._check_tokenizer(settings.config, options, data, tokenizer)
         context, window = self.model.max_position_embeddings, data.train.window
         if window > context:
             raise UsageError(
                 f"Windows of {window} tokens do not fit into {self.name}.",
                 found=f"its context is {context} tokens",
-                remedy=f"--window {context}",
+                remedy="take a shorter one: {}",
+                commands=[train_command(settings, {"train.window": context})],
             )
 
     def _check_tokenizer(

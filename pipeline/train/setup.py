@@ -8,12 +8,13 @@ from typing import Literal
 
 from model.config import ModelConfig, flops_per_token
 from model.huggingface.generation_config import GenerationConfig, read_generation_config
-from pipeline.options.config import Config, TrainOptions, Typed
+from pipeline.options.command import train_command
+from pipeline.options.config import Config, Settings, TrainOptions, Typed
 from pipeline.runs import folders
 from pipeline.runs.record import RunRecord, write_record
 from pipeline.tokenizer.load import load_tokenizer
 from pipeline.tokenizer.tokenizer import Tokenizer
-from pipeline.tokens.token_set import TokenSet, open_tokens
+from pipeline.tokens.token_set import TokenSet, TooShortError, open_tokens
 from pipeline.train.init_from import Initial, find_initial
 from utils import VERSION
 from utils.artefacts import Source, read_manifest
@@ -87,15 +88,22 @@ def begin_run(config: Config, options: TrainOptions, typed: Typed) -> Setup:
     model, data, tokenizer = open_inputs(config, options, typed, initial=initial)
     folder = folders.new_run(config.paths.checkpoints_dir, options.name, time.time())
     origin = None if initial is None else initial.origin()
+    notes = notes_on(options, data)
+    if data.train.window != data.metadata.window:
+        options = options.model_copy(update={"window": data.train.window})  # kept on resuming
+    setup = assemble(folder, options, model, data, tokenizer, notes=notes)
+    return replace(setup, initial=initial, origin=origin)
+
+
+def notes_on(options: TrainOptions, data: TokenSet) -> list[str]:
+    """What a new run with these settings does with its tokens that nobody asked for."""
     notes, prepared = [], data.metadata.window
     if options.window is None and data.train.window < prepared:
-        options = options.model_copy(update={"window": data.train.window})  # kept on resuming
         notes.append(
             f"The model's context is {data.train.window} tokens: the window is that, not the "
             f"{prepared} that the tokens were prepared with."
         )
-    setup = assemble(folder, options, model, data, tokenizer, notes=notes)
-    return replace(setup, initial=initial, origin=origin)
+    return [*notes, data.held_out] if data.held_out else notes
 
 
 def open_inputs(
@@ -113,10 +121,14 @@ def open_inputs(
         UsageError, RefusedError: something is missing, contradictory or does not belong together.
     """
     initial = initial or find_initial(config, options, typed, fetch=check == "full")
-    data, tokenizer = open_data(config, options, check, _own_context(config.model, initial))
+    try:
+        data, tokenizer = open_data(config, options, check, _own_context(config.model, initial))
+    except TooShortError as error:
+        changes = {"train.window": error.shorter}
+        raise error.advising(train_command(Settings(config, typed), changes)) from None
     if initial is None:
-        return _fit_model(config.model, data, tokenizer), data, tokenizer
-    initial.check(config, options, data, tokenizer)
+        return _fit_model(Settings(config, typed), data, tokenizer), data, tokenizer
+    initial.check(Settings(config, typed), options, data, tokenizer)
     return initial.model, data, tokenizer
 
 
@@ -151,10 +163,12 @@ def open_data(
 
 
 def _own_context(model: ModelConfig, initial: Initial | None) -> int | None:
-    """The longest window that a new run may use: the context that its preset declares."""
-    if initial is not None or model.preset is None:
-        return None
-    return model.max_position_embeddings
+    """The longest window that a new run may use: the context of the weights that it begins with,
+    or the one that a setting or a preset gives its model; None where it takes that of the data."""
+    if initial is not None:
+        return initial.model.max_position_embeddings
+    given = "max_position_embeddings" in model.model_fields_set
+    return model.max_position_embeddings if given else None
 
 
 def _shorter_window(folder: Path, context: int) -> int | None:
@@ -164,13 +178,14 @@ def _shorter_window(folder: Path, context: int) -> int | None:
     return context if isinstance(prepared, int) and context < prepared else None
 
 
-def _fit_model(model: ModelConfig, data: TokenSet, tokenizer: Tokenizer) -> ModelConfig:
+def _fit_model(settings: Settings, data: TokenSet, tokenizer: Tokenizer) -> ModelConfig:
     """The model with the tokenizer's vocabulary, and positions enough for the window.
 
     Raises:
         RefusedError: an explicit vocab_size is too small for the tokenizer.
-        UsageError: an explicit max_position_embeddings is shorter than the window.
+        UsageError: an explicit max_position_embeddings is shorter than an explicit window.
     """
+    model = settings.config.model
     given, window = model.model_fields_set, data.train.window
     update: dict[str, int] = {}
     if "vocab_size" not in given:
@@ -179,15 +194,21 @@ def _fit_model(model: ModelConfig, data: TokenSet, tokenizer: Tokenizer) -> Mode
         raise RefusedError(
             f"model.vocab_size {model.vocab_size} is too small for the tokenizer.",
             found=f"{tokenizer.name} has {tokenizer.vocab_size} ids",
-            remedy="leave model.vocab_size out: it is then taken from the tokenizer",
+            remedy="leave model.vocab_size out: it is then taken from the tokenizer; or give as "
+            "many: {}",
+            commands=[train_command(settings, {"model.vocab_size": tokenizer.vocab_size})],
         )
     if model.max_position_embeddings < window:
         if "max_position_embeddings" in given:
+            context = model.max_position_embeddings
             raise UsageError(
                 f"A window of {window} tokens does not fit into the model.",
-                found=f"model.max_position_embeddings is {model.max_position_embeddings}",
-                remedy=f"--window {model.max_position_embeddings}, or leave "
-                "model.max_position_embeddings out",
+                found=f"model.max_position_embeddings is {context}",
+                remedy="take a shorter window: {}; or give the model a longer context: {}",
+                commands=[
+                    train_command(settings, {"train.window": context}),
+                    train_command(settings, {"model.max_position_embeddings": window}),
+                ],
             )
         update["max_position_embeddings"] = window
     return model.model_copy(update=update)

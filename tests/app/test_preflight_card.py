@@ -97,7 +97,7 @@ def test_missing_tokens_are_a_sentence_with_the_next_command(workspace: Path) ->
         {"train": {"window": 100_000}},
         {"train": {"data": "elsewhere"}},
         {"model": {"vocab_size": 2}},
-        {"model": {"max_position_embeddings": 16}},
+        {"model": {"max_position_embeddings": 16}, "train": {"window": 32}},
     ],
     ids=str,
 )

@@ -9,10 +9,11 @@ import huggingface_hub.constants
 import pytest
 import torch
 
+from app.commands.parser import parse_stage
 from model.checkpoint import load_weights
 from model.config import PRESETS
 from pipeline.dataloader import train_val_loaders
-from pipeline.events import Event, Metric
+from pipeline.events import Event, Metric, Warned
 from pipeline.options.config import NOTHING_TYPED
 from pipeline.planning.inputs import read_inputs
 from pipeline.runs import folders, inventory
@@ -201,9 +202,20 @@ def test_windows_longer_than_the_context_are_refused_with_the_one_that_fits(prep
     folder = gpt2_folder(prepared / "short", positions=16)
     prepare(folder)
     with pytest.raises(UsageError, match="Windows of 32 tokens do not fit") as error:
-        begin(folder)
-    assert error.value.remedy == "--window 16"
+        begin(folder, window=32)
+    assert "--window 16" in error.value.remedy
+    [command] = error.value.commands
+    assert parse_stage(command).config.train.window == 16
     assert losses(begin(folder, window=16))
+
+
+def test_windows_prepared_longer_than_the_context_become_that(prepared: Path) -> None:
+    folder = gpt2_folder(prepared / "short", positions=16)
+    prepare(folder)
+    events = begin(folder)
+    assert losses(events)
+    said = [event.message for event in events if isinstance(event, Warned)]
+    assert any("context is 16 tokens: the window is that" in message for message in said)
 
 
 def test_a_plan_sees_the_weights_own_size(gpt2: Path) -> None:

@@ -189,10 +189,14 @@ def test_a_set_smaller_than_a_window_names_its_size_and_what_to_do(tmp_path: Pat
         open_tokens(folder, window=512, val_split=0.3)
     assert "100 tokens" in caught.value.found
     assert "--window" in caught.value.remedy
-    lonely = token_set(tmp_path / "one", [numbered(1, 100)])
+    [command] = caught.value.commands
+    assert command == ("train", "--data", str(folder), "--window", "64")
+    assert open_tokens(folder, window=64, val_split=0.3).held_out
+    tiny = token_set(tmp_path / "tiny", [numbered(1, 9)])
     with pytest.raises(UsageError) as caught:
-        open_tokens(lonely, window=8, val_split=0.01)
-    assert "--split tail" in caught.value.remedy
+        open_tokens(tiny, window=16, val_split=0.3)
+    assert caught.value.remedy == "add more text"
+    assert caught.value.commands == ()
 
 
 @pytest.mark.parametrize(

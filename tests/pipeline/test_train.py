@@ -403,8 +403,12 @@ def test_missing_tokens_name_the_next_command(workspace: Path) -> None:
 def test_a_vocabulary_too_small_and_a_window_too_long_are_refused(prepared: Path) -> None:
     with pytest.raises(RefusedError, match="vocab_size 20"):
         run_stage("train", train=TRAIN, model=MODEL | {"vocab_size": 20})
+    short = MODEL | {"max_position_embeddings": 8}
     with pytest.raises(UsageError, match="does not fit"):
-        run_stage("train", train=TRAIN, model=MODEL | {"max_position_embeddings": 8})
+        run_stage("train", train=TRAIN | {"window": 16}, model=short)
+    events = run_stage("train", train=TRAIN | {"max_steps": 1}, model=short)
+    said = [event.message for event in events if isinstance(event, Warned)]
+    assert any("context is 8 tokens: the window is that" in message for message in said)
 
 
 def test_checkpoints_open_in_transformers(prepared: Path) -> None:
