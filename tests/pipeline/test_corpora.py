@@ -7,7 +7,7 @@ import pytest
 
 from app.commands.parser import parse_stage
 from pipeline.corpora import LAST, checked_name, corpora, last_corpus, name_of, remember
-from pipeline.events import Event, Finished, Started
+from pipeline.events import Event, Finished, Started, Warned
 from pipeline.train.setup import begin_run
 from utils.errors import RefusedError, UsageError
 
@@ -135,3 +135,19 @@ def test_a_preset_with_a_shorter_context_takes_its_own() -> None:
     setup = begin_run(settings.config, settings.config.train, settings.typed)
     assert setup.window == setup.options.window == setup.model.max_position_embeddings == 256
     assert "not the 512" in setup.notes[0]
+
+
+def test_a_single_text_goes_all_the_way_and_every_stage_says_what_is_held_out() -> None:
+    Path("input.txt").write_text("\n".join(f"line {i} of some words" for i in range(400)))
+    _run("cleanup", "--input", "input.txt")
+    _run("tokenize", "--train", "char", "--name", "t")
+    sentence = "because the corpus is one document"
+    for command in (
+        ["prepare", "--tokenizer", "t", "--window", "128"],
+        ["plan", "--no-probe", "--model.preset", "tiny"],
+    ):
+        said = [event.message for event in _run(*command) if isinstance(event, Warned)]
+        assert any(sentence in message for message in said), command
+    settings = parse_stage(["train", "--model.preset", "tiny"]).settings
+    notes = begin_run(settings.config, settings.config.train, settings.typed).notes
+    assert any(sentence in note for note in notes)
