@@ -23,6 +23,9 @@ Edit: TypeAlias = tuple[int, int, str]
 PASSES = 8
 """After the first, until a text must be stable."""
 
+SPANNING = frozenset({"tables", "blank_lines"})
+"""Rules that look beyond a line; what they remove are whole lines."""
+
 # Looking for thirty strings one after the other costs more than everything else. So each byte is
 # mapped to the groups of triggers it may begin and those it may continue, and two neighbours with
 # a group in common call for a closer look. Eight groups fit a byte; rules share them so that
@@ -33,9 +36,10 @@ _GROUPS = {
     "close_parentheses": 4,
     "leading_space": 8,
     "hyphen_space": 16,
-    **dict.fromkeys(("empty_parentheses", "empty_brackets"), 32),
+    **dict.fromkeys(("open_parentheses", "empty_parentheses", "empty_brackets"), 32),
     **dict.fromkeys(("phonetics", "coordinates"), 64),
     "listen": 128,
+    "possessive_space": 0,  # a blank is too common as a first byte
 }
 
 # No combining mark is a word character, so a run of marks is in a run of this kind.
@@ -63,7 +67,9 @@ class Rule:
 
     `pair` is the bit of `_pairs_in` that the triggers set, 0 when they are single characters,
     which are cheap to look for. Without triggers the rule is tried on any text that holds a
-    character no printer would print.
+    character no printer would print. Where
+    `evidence` is given, it must say yes to the text too. A
+    replacement that is a function may leave a match as it is.
     """
 
     name: str
@@ -71,12 +77,13 @@ class Rule:
     triggers: tuple[str, ...]
     pattern: re.Pattern[str] | str | Callable[[str], Iterator[Edit]]
     replacement: str | Callable[[re.Match[str]], str] = ""
+    evidence: Callable[[str], bool] | None = None
 
     def applies(self, text: str) -> bool:
         """Whether the pattern could match."""
-        for trigger in self.triggers:  # noqa: SIM110 (any() costs three times as much)
+        for trigger in self.triggers:
             if trigger in text:
-                return True
+                return self.evidence is None or self.evidence(text)
         return False
 
     def apply(self, text: str, removed: Removed) -> str:
@@ -85,10 +92,10 @@ class Rule:
             assert isinstance(self.replacement, str)
             around = text.split(self.pattern)
             cleaned, spans = self.replacement.join(around), len(around) - 1
-        elif isinstance(self.pattern, re.Pattern):
+        elif isinstance(self.pattern, re.Pattern) and isinstance(self.replacement, str):
             cleaned, spans = self.pattern.subn(self.replacement, text)
         else:
-            edits = list(self.pattern(text))
+            edits = list(self.edits(text))
             cleaned, spans = _edited(text, edits) if edits else text, len(edits)
         if not spans or cleaned == text:
             return text
@@ -108,7 +115,8 @@ class Rule:
             return
         for match in pattern.finditer(text):
             became = match.expand(new) if isinstance(new, str) else new(match)
-            yield match.start(), match.end(), became
+            if became != match.group():
+                yield match.start(), match.end(), became
 
 
 def _edited(text: str, edits: list[Edit]) -> str:
@@ -132,20 +140,20 @@ def rule(
     triggers: str,
     pattern: str | Callable[[str], Iterator[Edit]],
     replacement: str | Callable[[re.Match[str]], str] = "",
+    evidence: Callable[[str], bool] | None = None,
 ) -> Rule:
     """A rule of a regular expression or a scan, whose triggers are separated by `~`."""
     found = tuple(triggers.split("~"))
     pair = 0
     # Two line ends are in nearly every text: as a pair they would only raise false alarms.
-    searched = isinstance(pattern, str) and name != "blank_lines"
-    if searched and all(len(trigger.encode()) > 1 for trigger in found):
+    if name != "blank_lines" and all(len(trigger.encode()) > 1 for trigger in found):
         pair = _GROUPS.get(name, 1)
         for trigger in found:
             first, second = trigger.encode()[:2]
             _FIRST[first] |= pair
             _SECOND[second] |= pair
     compiled = re.compile(pattern) if isinstance(pattern, str) else pattern
-    return Rule(name, pair, found, compiled, replacement)
+    return Rule(name, pair, found, compiled, replacement, evidence)
 
 
 def character_rule(name: str, characters: str, replacement: str = "") -> Rule:
@@ -157,11 +165,16 @@ def character_rule(name: str, characters: str, replacement: str = "") -> Rule:
 class RuleSet:
     """Rules in the order in which they are applied.
 
-    `by_line` says that none but the last, which joins blank lines, looks beyond a line.
+    `by_line` says that none but those named in `SPANNING` looks beyond a line.
     """
 
     rules: tuple[Rule, ...]
     by_line: bool = False
+
+    @property
+    def spanning(self) -> list[Rule]:
+        """The rules that look beyond a line."""
+        return [rule for rule in self.rules if rule.name in SPANNING]
 
 
 class NextMatch:
@@ -201,8 +214,9 @@ def clean(text: str, rules: RuleSet, removed: Removed) -> str:
         for number in changed:
             lines[number] = _settle(lines[number], rules, removed)
     joined = "\n".join(lines)
-    if rules.rules[-1].applies(joined):
-        joined = rules.rules[-1].apply(joined, removed)
+    for rule in rules.spanning:
+        if rule.applies(joined):
+            joined = rule.apply(joined, removed)
     return joined.strip("\n").rstrip()
 
 

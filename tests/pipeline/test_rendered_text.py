@@ -1,0 +1,139 @@
+"""Rendered text is what a reader sees: what only looks like markup or debris in it stays."""
+
+import pytest
+
+from pipeline.cleaner.records import Part, Record
+from pipeline.cleaner.rule_engine import clean
+from pipeline.cleaner.rules import PLAIN, WIKI, WIKI_ANY_LANGUAGE
+from pipeline.cleaner.steps import RawDocument, Rejection, apply_steps
+from pipeline.cleaner.worker import cleaning_steps
+
+KINDS = {
+    "subscripts": [
+        "Calling strlen() on char name[] counts bytes; name[0] is the first. main() returns int.",
+        "The programmer writes name[0] for the first letter.",
+        "The value a[98] is read, then a[1] and a[2] are swapped.",
+        "Then x[1] is read and y[2] written.",
+        "Then argv[1] names the file, and the third user is users[3] in this list.",
+        "The element a[i][j] is a sum of a[i][k] and b[k][j]; grid[3][4] and matrix[2][1].",
+        'Also x[1:2], x[-1], d["a"][1], "abc"[1], f(x)[1], x.split(" ")[1], lst[[2]], arr.[1]',
+    ],
+    "numbers in brackets": [
+        "Technetium has the standard atomic weight [98]. It has no stable isotope.",
+        "The mass number is [98], [209] or [210]; CO2[1] and [Fe(CN)6]4- and [98Tc].",
+        "The interval [0, 1] and the half-open (a, b] and ]0, 1[ and [0, 1) are subsets of R.",
+        "The residue class [3] modulo 7 equals [10]. We write [5] for the first five numbers.",
+        "Result [1] is printed by R.",
+        "[1] is the first line of output.",
+        "The ring Z[i], the field Q[a] and F[x]; the commutator [a, b] is zero.",
+    ],
+    "HTML named in prose": [
+        "The <b> element is bold and <table> holds <tr> rows.",
+        "A page begins with <html> and ends with </html>; write <br> or <br/> for a new line.",
+        "Use <img src='x.png'>, or <p>Hello</p> and <b>bold</b>.",
+        "<!-- a comment in HTML --> is written so.",
+        "The entity &nbsp; is a no-break space, &lt; and &gt; are brackets, &amp; an ampersand.",
+    ],
+    "C++, Java, Rust": [
+        "std::map<string, int> m; if (a < b && c > d) return; a list is vector<s>.",
+        "vector<vector<int>> v{{1, 2}, {3, 4}}; int *p = &sum; int *q = &image;",
+        "An attribute [[nodiscard]] warns, [[maybe_unused]] does not.",
+        "for (;;) loops; for (; i < n; i++) too; for ( ; ; ) as well; int main () { return 0; }",
+        "Ok(()) in Rust, Option<T>, fn f() -> () { }, Vec<[u8; 4]>, &str and &mut x",
+        "obj.get().Name is read; Console.In reads; System.The end",
+        "The macros __FILE__, __LINE__, __NOINLINE__, __END__ and the method __init__.",
+    ],
+    "Python, JavaScript, Lisp, Haskell": [
+        "(1,) is a tuple; f(x, ) too; x = [] and y = () and z = {}; s = '''doc''' and t = ''",
+        'print(" hello ") and split(", ") and join(" a ") and echo " x "',
+        "The slot [[Prototype]] of an object; numpy [[1, 2], [3, 4]], [[0]] and df[['a', 'b']]",
+        "'() and (a . b) and `(,x ,@y) and (lambda () x); f . g $ x, (,) and (:) and IO ()",
+        "The function main () is called first. Then fork () makes a process. Call printf () again.",
+        "The value () is the only one of unit type. The empty list [] and the set {} are false.",
+    ],
+    "shell": [
+        "The test [[ -n $x ]] is true; grep -rin word; tar -xzf file.",
+        "The command ls -help prints help, java -version tells the version.",
+        "Type find . -name to search, or cp a.txt . and then cd .",
+        "Then stage everything with git add .",
+        "$ git add . && git commit -m 'x' ; [ -f x ] || exit 1",
+        "The shell tests [[ -f x ]] first, POSIX has the class [[:alpha:]] of letters.",
+    ],
+    "regular expressions and templates": [
+        r"^[a-z]+$ matches; [0-9]{3}-[0-9]{4}; (a|b)[12]; colou?r[1]; \d{1,3}[.]",
+        "The regular expression a.[1] is short.",
+        "Jinja: {{ user.name }}, {{name}}, {{name|upper}} and {% if x %}; {{#items}}{{/items}}",
+        "Menu: [e]dit, [q]uit, [edit]. Press [a] to add, [Enter], then [Esc].",
+        "A table in Markdown is | a | b | and so on.\n| a | b |\n|---|---|\n| 1 | 2 |",
+    ],
+    "mathematics": [
+        "Let A = {1, 2, 3} and B = {x | x > 0}; the empty set is {} or ( ).",
+        "f''(x) + g''(x) = 0 and f'''(x) > 0. He is 5' 11'' tall.",
+        r"\frac{a}{b}, \sqrt[3]{x}, \cite[12]{knuth}, \left[ 0, 1 \right], $x_{[1]}$, {{a}_b}",
+        "The notation {| a, b |} and <|> and |x| and ||x|| hold.\n|x| is never negative.\n|| y",
+        "The composition f . g is a function. The dot . is a character, and so is , too.",
+    ],
+    "data": [
+        '{"a": [], "b": [1, [2], 3], "c": {}} and [1,[2],3] and [[1],[2]]',
+        "items: [] and urls: [https://a.org, https://b.org]",
+        "SELECT * FROM t WHERE name = 'O''Brien' AND x = '';",
+        "!important and ! x\n! x\n|Xam\n!Kung people live near the |Xam.",
+        'He said: "[W]e [had] to go [sic] home[s]". The pipe | and the marks :) ;) (: (;',
+    ],
+}
+LINES = [(kind, text) for kind, texts in KINDS.items() for text in texts]
+
+
+@pytest.mark.parametrize("rules", [WIKI, WIKI_ANY_LANGUAGE, PLAIN], ids=["en", "any", "plain"])
+@pytest.mark.parametrize(("kind", "text"), LINES)
+def test_what_only_looks_like_markup_stays(kind: str, text: str, rules: object) -> None:
+    removed: dict[str, list[int]] = {}
+    assert clean(text, rules, removed) == text, kind  # type: ignore[arg-type]
+    assert removed == {}
+
+
+def test_it_stays_together_and_as_an_article() -> None:
+    paragraphs = [line for _, text in LINES for line in text.split("\n")]
+    record = Record(name="C strings", sections=[Part("paragraph", value=p) for p in paragraphs])
+    for rules in (WIKI, WIKI_ANY_LANGUAGE):
+        removed: dict[str, list[int]] = {}
+        raw = RawDocument("", "", "", rules, record)
+        document = apply_steps(cleaning_steps(0, removed), raw)
+        assert not isinstance(document, Rejection)
+        assert document.text == "\n\n".join(["C strings", *paragraphs])
+        assert removed == {}
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("It fell.[1] Then[2] it rose[3] again.", "It fell. Then it rose again."),
+        ("Paris[12] is the capital[13] of France.[14][15]", "Paris is the capital of France."),
+        ("In 1990,[4] he left (see above)[5] home.", "In 1990, he left (see above) home."),
+        ("It has 5,000[3] people (2010).[4]", "It has 5,000 people (2010)."),
+        ("日本の首都である[1]。東京[2]は", "日本の首都である。東京は"),
+        ("“Quote”[3] and it ends daily [1].", "“Quote” and it ends daily."),
+        ("It ended. [3] Then it began. [4]", "It ended. Then it began."),
+        ("It is old [citation needed] and[who?] new.[a][note 2]", "It is old and new."),
+        ("Paris () is the capital.", "Paris is the capital."),
+        ("The giant panda () is a bear.", "The giant panda is a bear."),
+        ("Paris ( ; ) is, and Rome ( ) was", "Paris is, and Rome was"),
+        ("Rome (; Latin: Roma; Greek: Rome) is", "Rome (Latin: Roma; Greek: Rome) is"),
+        ("Rome ( Italian: Roma) or (Italian: Roma )", "Rome (Italian: Roma) or (Italian: Roma)"),
+        ("Rome (/ˈroʊm/ Italian: Roma) is", "Rome (Italian: Roma) is"),
+        ("See <ref>Smith 2000</ref> here<ref name='a' />.", "See here."),
+        ('{| class="wikitable"\n|-\n| a || b\n{| \n| x\n|}\n|}\nmore', "more"),
+        ('Text {| class="wikitable" |- | a || b |} more', "Text more"),
+        ("Text<br>more <br/>and H<sub>2</sub>O", "Text more and H2O"),
+        ("A {{citation needed}} b {{lang|fr|x}} c", "A b c"),
+        ("The [[Moon|lunar]] and [[Sun]] AT&amp;T", "The lunar and Sun AT&T"),
+        ("the Academy Award -winning film 's end", "the Academy Award-winning film's end"),
+    ],
+)
+def test_debris_still_goes(raw: str, expected: str) -> None:
+    assert clean(raw, WIKI, {}) == expected
+
+
+def test_an_open_table_is_no_table() -> None:
+    for text in ("{| class=x\n| a", "| a\n|}", "{|\nText of two lines\n|}", "|}\n| a\n{|"):
+        assert clean(text, WIKI, {}) == text
