@@ -20,8 +20,8 @@ import msgspec
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.peers import RECORDS
-from pipeline.cleaner import records
 from pipeline.cleaner.worker import CleaningUnit, UnitReport
+from pipeline.sources import records
 from pipeline.sources.input_files import expand_inputs
 from pipeline.sources.items import as_input
 from pipeline.sources.lines import Line, read_lines

@@ -11,9 +11,9 @@ from typing import Protocol
 
 import msgspec
 
-from pipeline.cleaner.records import Record
 from pipeline.cleaner.rule_engine import RuleSet
 from pipeline.sources.documents import Document
+from pipeline.sources.records import Record
 
 _REMEMBERED = 1_000_000
 """Texts compared for duplicates at a time: about 80 MB, so that memory stays flat."""

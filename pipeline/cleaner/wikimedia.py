@@ -8,9 +8,9 @@ import re
 
 import msgspec
 
-from pipeline.cleaner.records import Part, Record, RejectedError, as_parts
 from pipeline.cleaner.rule_engine import Removed, count
 from pipeline.cleaner.steps import RawDocument, Rejection
+from pipeline.sources.records import Part, Record, RejectedError, as_parts
 
 _APPARATUS = frozenset(
     {

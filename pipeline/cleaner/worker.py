@@ -11,7 +11,6 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline.cleaner.records import RejectedError, convert, decode, text_of, untyped
 from pipeline.cleaner.rule_engine import Removed
 from pipeline.cleaner.rules import CODE, PLAIN, WIKI, WIKI_ANY_LANGUAGE, ApplyRules
 from pipeline.cleaner.steps import (
@@ -29,6 +28,14 @@ from pipeline.sources.documents import Document
 from pipeline.sources.items import Input, Item, ReadingNotes
 from pipeline.sources.lines import MAX_LINE, Damage
 from pipeline.sources.raw import read_items
+from pipeline.sources.records import (
+    RejectedError,
+    convert,
+    decode,
+    document_id,
+    text_of,
+    untyped,
+)
 from pipeline.workers import summarized
 from utils.files import DurableFile, Written, durable_file
 
@@ -231,7 +238,7 @@ def _read_row(item: Item, source: Input) -> RawDocument | Rejection:
         record = decode(content) if isinstance(content, bytes) else convert(content)
     except RejectedError as error:
         return Rejection(error.reason, detail=error.detail)
-    name = str(record.identifier or record.id or record.url or f"{source.name}:{item.number}")
+    name = document_id(record, f"{source.name}:{item.number}")
     try:
         found = text_of(
             record,

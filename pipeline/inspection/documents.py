@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from pipeline.cleaner.records import RejectedError, decode
 from pipeline.cleaner.steps import RawDocument, Rejection
 from pipeline.cleaner.worker import clean_item, cleaning_steps, read_document
 from pipeline.corpora import source_called
@@ -19,6 +18,7 @@ from pipeline.inspection.trace_article import traced_article
 from pipeline.options.config import Config
 from pipeline.sources.items import Input, Item
 from pipeline.sources.lines import Damage
+from pipeline.sources.records import RejectedError, decode
 from pipeline.sources.stage import raw_inputs
 from utils.artefacts import read_manifest
 

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.cleaner.records import Part, Record, as_parts
 from pipeline.cleaner.rule_engine import RuleSet
 from pipeline.cleaner.rules import WIKI
 from pipeline.cleaner.wikimedia import Walk, plain
 from pipeline.inspection.trace import Mark, Trace, traced
+from pipeline.sources.records import Part, Record, as_parts
 
 # Fields others the article's own text, and the name under which they are left out.
 _OTHER_FIELDS = {

@@ -11,7 +11,6 @@ from random import Random
 import msgspec
 import pytest
 
-from pipeline.cleaner.records import Part, Record, decode
 from pipeline.cleaner.rule_engine import UnstableMarkupError, clean
 from pipeline.cleaner.rules import CODE, PLAIN, WIKI
 from pipeline.cleaner.wikimedia import article
@@ -26,6 +25,7 @@ from pipeline.inspection.windows import RunWindows
 from pipeline.options.config import Config
 from pipeline.runs.record import RunRecord
 from pipeline.sources.items import as_input
+from pipeline.sources.records import Part, Record, decode
 from utils.artefacts import read_manifest
 from utils.errors import RefusedError, UsageError
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.cleaner.records import Part, Record, RejectedError, convert, decode
 from pipeline.cleaner.rules import WIKI
 from pipeline.cleaner.steps import RawDocument, Rejection, apply_steps
 from pipeline.cleaner.worker import cleaning_steps
 from pipeline.sources.documents import Document
+from pipeline.sources.records import Part, Record, RejectedError, convert, decode
 
 
 def cleaned(record: Record) -> Document:

@@ -93,6 +93,11 @@ class Record(msgspec.Struct, gc=False):
         return any(part.type is not None or part.has_parts is not None for part in parts or ())
 
 
+def document_id(record: Record, place: str) -> str:
+    """What a row calls itself, or else where it was found."""
+    return str(record.identifier or record.id or record.url or place)
+
+
 class RowText(NamedTuple):
     """The text of a row, empty where it is an `article`; `unread` counts the characters of other
     fields that could have been its text."""
