@@ -2,11 +2,11 @@
 
 import pytest
 
-from pipeline.cleaner.records import Part, Record
 from pipeline.cleaner.rule_engine import clean
 from pipeline.cleaner.rules import PLAIN, WIKI, WIKI_ANY_LANGUAGE
 from pipeline.cleaner.steps import RawDocument, Rejection, apply_steps
 from pipeline.cleaner.worker import cleaning_steps
+from pipeline.sources.records import Part, Record
 
 KINDS = {
     "subscripts": [
