@@ -52,6 +52,7 @@ def frozen(patch: pytest.MonkeyPatch) -> Iterator[None]:
     patch.setattr(SystemReader, "read", lambda self: MACHINE)
     patch.setattr("pipeline.planning.target.machine", lambda folder=None: _HARDWARE)
     patch.setattr("pipeline.planning.target.multiplies_bf16", lambda: False)
+    patch.setattr("pipeline.planning.memory.torch_is_for_cuda", lambda: False)
     for widget in (Input, TextArea):
         init = widget.__init__
 
