@@ -13,16 +13,16 @@ from textual.widgets.option_list import Option
 
 from app.jobs.job import FAILED, Job
 from app.tui.board.rows import Next, Row, ScreenRow, rows, what_next
+from app.tui.board.system_panel import SystemPanel, in_one_line
 from app.tui.screen import HatcheryScreen
-from app.tui.system import Gpu, Reading
-from app.tui.widgets.meter import columns, meter
+from app.tui.system import Reading
+from app.tui.widgets.meter import columns
 from app.tui.widgets.text import MUTED, joined, mark, plain
 from pipeline.stages import PRODUCTS
-from utils.units import ago, human_bytes, human_seconds
+from utils.units import ago, human_seconds
 
 _JOBS_SHOWN = 8
 _KEYS = 10  # rows that a digit opens
-_BAR = 10
 
 
 class Stages(OptionList):
@@ -58,6 +58,7 @@ class BoardScreen(HatcheryScreen):
             with Vertical(id="pipeline", classes="panel"):
                 yield Stages(id="stages", compact=True)
                 yield Static(id="detail")
+            yield SystemPanel(compact=True, id="gpus")
             with Vertical(id="side"):
                 with Vertical(id="system", classes="panel"):
                     yield SystemPanel()
@@ -89,7 +90,9 @@ class BoardScreen(HatcheryScreen):
         self.call_after_refresh(self._show)
 
     def _system_read(self, reading: Reading) -> None:
-        self.query_one(SystemPanel).show(reading)
+        for panel in self.query(SystemPanel):
+            panel.show(reading)
+        self.set_class(bool(reading.gpus), "-gpus")
         self.header.fact(in_one_line(reading))
 
     def _show(self) -> None:
@@ -264,51 +267,4 @@ def _job_line(job: Job, width: int) -> Content:
     return columns(
         [mark(job.state), plain(f"{job.stage} {name or job.id}"), plain(state, MUTED)],
         [1, max(8, width - 1 - 10 - 4), -10],
-    )
-
-
-class SystemPanel(Static):
-    """Processor, memory, disk, and every GPU, or that there is none."""
-
-    def show(self, reading: Reading) -> None:
-        """Show a new reading."""
-        memory = reading.memory_used / reading.memory_total
-        disk = 1 - reading.disk_free / reading.disk_total
-        used = _of(reading.memory_used, reading.memory_total)
-        lines = [
-            _line("CPU", reading.cpu, f"{reading.cpu:4.0%} of {reading.cores} cores"),
-            _line("RAM", memory, used),
-            _line("Disk", disk, f"{human_bytes(reading.disk_free)} free"),
-        ]
-        for gpu in reading.gpus:
-            lines += _gpu_lines(gpu)
-        if not reading.gpus:
-            lines.append(joined("GPU   ", ("none found: training on the CPU", MUTED)))
-        self.update(Content("\n").join(lines))
-
-
-def _line(name: str, share: float, figures: str) -> Content:
-    return joined(f"{name:<5} ", meter(share, _BAR), "  ", figures)
-
-
-def _gpu_lines(gpu: Gpu) -> list[Content]:
-    heat = f"  {gpu.temperature} °C" if gpu.temperature is not None else ""
-    return [
-        plain(gpu.name, "bold"),
-        _line(" load", gpu.load, f"{gpu.load:4.0%}{heat}"),
-        _line(" mem", gpu.used / max(1, gpu.total), _of(gpu.used, gpu.total)),
-    ]
-
-
-def _of(part: int, whole: int) -> str:
-    return f"{part / 2**30:.1f} of {whole / 2**30:.1f} GiB"
-
-
-def in_one_line(reading: Reading) -> str:
-    """The machine in a header's corner."""
-    gpus = ", ".join(sorted({gpu.name for gpu in reading.gpus})) or "CPU only"
-    return (
-        f"{gpus} · {reading.cores} cores at {reading.cpu:.0%} · "
-        f"{human_bytes(reading.memory_total - reading.memory_used)} RAM free · "
-        f"{human_bytes(reading.disk_free)} disk free"
     )

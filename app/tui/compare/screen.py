@@ -245,9 +245,10 @@ class CompareScreen(HatcheryScreen):
 
 
 def free_memory(reading: Reading | None) -> int | None:
-    """Bytes free where models are loaded: on the emptiest GPU, else in this machine."""
+    """Bytes free where models are loaded: on the emptiest GPU, where one is used, else in RAM."""
     if reading is None:
         return None
-    if reading.gpus:
-        return max(gpu.total - gpu.used for gpu in reading.gpus)
+    own = [gpu.total - gpu.used for gpu in reading.gpus if gpu.total and gpu.used is not None]
+    if own and not reading.gpu_note:
+        return max(own)
     return reading.memory_total - reading.memory_used

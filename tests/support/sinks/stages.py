@@ -14,7 +14,7 @@ from textual.widgets import Button, Static
 
 from app.charts.chart import Series
 from app.charts.curve import Point
-from app.tui.board.screen import SystemPanel
+from app.tui.board.system_panel import SystemPanel
 from app.tui.data import documents, rejected
 from app.tui.data.documents import DocumentsView
 from app.tui.data.rejected import RejectedView
@@ -29,7 +29,7 @@ from app.tui.stage.flow_panel import FlowPanel
 from app.tui.stage.preflight import Outlook
 from app.tui.stage.preflight_card import PreflightCard
 from app.tui.stage.stage_flow import Input as Given
-from app.tui.system import Gpu, Reading
+from app.tui.system import Reading
 from app.tui.watch import overlays, wording
 from app.tui.watch.event_summary import Note, Snapshot, Text
 from app.tui.watch.overlays import Overlays
@@ -56,6 +56,7 @@ from pipeline.sources.documents import Document
 from pipeline.stages import Product
 from tests.support.sinks.sink import Sink, Told, each, fill_panel, lines, stack
 from utils.errors import HatcheryError
+from utils.gpu import Gpu
 
 _CURVE = [Point(step, 1.0, 2.0, 1.5, 1) for step in range(1, 5)]
 
