@@ -1,7 +1,8 @@
 """Home: the pipeline from top to bottom, the jobs, the machine, and the one thing to do next."""
 
 import time
-from typing import ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -12,6 +13,7 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from app.jobs.job import FAILED, Job
+from app.tui.board.disk_panel import DiskPanel
 from app.tui.board.rows import Next, Row, ScreenRow, rows, what_next
 from app.tui.board.system_panel import SystemPanel, in_one_line
 from app.tui.screen import HatcheryScreen
@@ -21,8 +23,13 @@ from app.tui.widgets.text import MUTED, joined, mark, plain
 from pipeline.stages import PRODUCTS
 from utils.units import ago, human_seconds
 
+if TYPE_CHECKING:
+    from app.tui.board.last_run import LastRunPanel
+
 _JOBS_SHOWN = 8
 _KEYS = 10  # rows that a digit opens
+_LAST = "#last"
+_TALL, _DISK_LINES = 34, 6  # rows of a window that has room for a curve, and lines of disk use then
 
 
 class Stages(OptionList):
@@ -55,19 +62,21 @@ class BoardScreen(HatcheryScreen):
 
     def content(self) -> ComposeResult:
         with Horizontal(id="board"):
-            with Vertical(id="pipeline", classes="panel"):
+            with Vertical(id="main"), Vertical(id="pipeline", classes="panel"):
                 yield Stages(id="stages", compact=True)
                 yield Static(id="detail")
             yield SystemPanel(compact=True, id="gpus")
             with Vertical(id="side"):
                 with Vertical(id="system", classes="panel"):
                     yield SystemPanel()
+                with Vertical(id="disk", classes="panel"):
+                    yield DiskPanel()
                 with Vertical(id="jobs", classes="panel"):
                     yield OptionList(id="job-list", compact=True)
         yield Static(id="next")
 
     def on_mount(self) -> None:
-        titles = {"#pipeline": "Pipeline", "#system": "System", "#jobs": "Jobs"}
+        titles = {"#pipeline": "Pipeline", "#system": "System", "#disk": "Disk", "#jobs": "Jobs"}
         for selector, title in titles.items():
             self.query_one(selector).border_title = title
         self._rows: list[Row] = []
@@ -75,7 +84,7 @@ class BoardScreen(HatcheryScreen):
         self._chosen = False  # once the user has moved the cursor, it stays where it is
         app = self.hatchery
         app.jobs_changed.subscribe(self, lambda _: self._show())
-        app.surveyed.subscribe(self, lambda _: self._show())
+        app.surveyed.subscribe(self, lambda _: self._surveyed())
         app.system_read.subscribe(self, self._system_read)
         self.query_one("#stages").focus()
         self.set_interval(10.0, self._show)
@@ -87,13 +96,40 @@ class BoardScreen(HatcheryScreen):
         self._show()
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self._show)
+        self.call_after_refresh(self._fit)
+
+    def _fit(self) -> None:
+        """Lay out what the window has room for."""
+        height, reading = self.app.size.height, self.hatchery.reading
+        self.set_class(height >= _TALL, "-tall")
+        gpus = len(reading.gpus) if reading is not None else 0
+        self.query_one(DiskPanel).fit(height - _TALL + _DISK_LINES - gpus)
+        self._show()
+
+    def _surveyed(self) -> None:
+        """Show what there is now. The panels below and beside the pipeline come after the first
+        frame, which need not wait for them."""
+        self._show()
+        config = self.hatchery.config
+        self.query_one(DiskPanel).follow(config)
+        if not self.query(_LAST):
+            from app.tui.board.last_run import LastRunPanel
+
+            folder, seconds = config.paths.checkpoints_dir, self.hatchery.intervals.system
+            self.query_one("#main").mount(LastRunPanel(folder, seconds, id=_LAST.lstrip("#")))
 
     def _system_read(self, reading: Reading) -> None:
         for panel in self.query(SystemPanel):
             panel.show(reading)
         self.set_class(bool(reading.gpus), "-gpus")
-        self.header.fact(in_one_line(reading))
+        narrow = self.has_class("-narrow")  # where no panel shows the machine
+        self.header.fact(in_one_line(reading) if narrow else workspace())
+
+    def on_last_run_panel_shown(self, message: "LastRunPanel.Shown") -> None:
+        self.set_class(message.shown, "-run")
+
+    def on_last_run_panel_asked(self, message: "LastRunPanel.Asked") -> None:
+        self.hatchery.open("run", message.folder)
 
     def _show(self) -> None:
         app = self.hatchery
@@ -103,9 +139,10 @@ class BoardScreen(HatcheryScreen):
         self._rows = rows(app.products, app.jobs)
         self._next = what_next(self._rows)
         stages = self.query_one("#stages", OptionList)
-        width = (stages.size.width or self.size.width) - 2
+        width = (stages.size.width or self.size.width) - 1
         titles = max(len(row.title) for row in self._rows)
-        lines = [_stage_line(n, row, width, titles) for n, row in enumerate(self._rows)]
+        figures = max(len(row.figure) for row in self._rows)
+        lines = [_stage_line(n, row, width, titles, figures) for n, row in enumerate(self._rows)]
         _replace(stages, lines)
         if not self._chosen or stages.highlighted is None:
             with self.prevent(OptionList.OptionHighlighted):
@@ -201,6 +238,17 @@ class BoardScreen(HatcheryScreen):
             self.hatchery.open("doctor", job)
 
 
+def workspace() -> str:
+    """The folder that everything is in, as short as a person writes it."""
+    try:
+        here = Path.cwd()
+        return f"~/{here.relative_to(Path.home())}" if here != Path.home() else "~"
+    except ValueError:
+        return str(here)
+    except (OSError, RuntimeError):  # deleted since; no home
+        return ""
+
+
 def _replace(target: OptionList, lines: list[Content]) -> None:
     """Change the lines in place, so that cursor and scroll position stay."""
     if target.option_count != len(lines):
@@ -215,24 +263,23 @@ def _replace(target: OptionList, lines: list[Content]) -> None:
             target.replace_option_prompt_at_index(number, line)
 
 
-def _stage_line(number: int, row: Row, width: int, titles: int) -> Content:
+def _stage_line(number: int, row: Row, width: int, titles: int, figures: int) -> Content:
     age = ""
     if row.since is not None:
         passed = max(0.0, time.time() - row.since)
         age = human_seconds(passed) if row.state == "running" else ago(passed)
     quiet = MUTED if row.state == "missing" else ""
     title = max(8, min(titles, width // 4))
-    rest = max(8, width - 1 - 1 - 10 - title - 10 - 2 * 5)
+    rest = min(figures, max(8, width - 3 - 10 - title - 10 - 2 * 4))
     return columns(
         [
-            plain(number if number < _KEYS else "", MUTED),
-            mark(row.state),
+            joined((number if number < _KEYS else " ", MUTED), " ", mark(row.state)),
             plain(row.stage.title, "bold" if row.state != "missing" else ""),
             plain(row.title, quiet),
             plain(row.figure, quiet),
             plain(age, MUTED),
         ],
-        [1, 1, 10, title, rest, -10],
+        [3, 10, title, rest, -10],
     )
 
 
@@ -246,7 +293,7 @@ def _detail(row: Row) -> Content:
         joined((f"{' and '.join(needs) or 'nothing'} → {makes}", MUTED)),
     ]
     if product.path is not None:
-        lines += [plain(""), plain(product.title, "bold"), plain(product.figure)]
+        lines.append(joined((product.title, "bold"), f"  {product.figure}"))
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(product.made))
         lines.append(joined((f"{product.path}  made {when}", MUTED)))
     if product.why:
@@ -254,7 +301,7 @@ def _detail(row: Row) -> Content:
     if row.job is not None:
         lines.append(joined(mark(row.job.state), f" job {row.job.id} {row.job.state}"))
     if not isinstance(stage, ScreenRow):
-        lines += [plain(""), joined(("$ ", MUTED), f"python main.py {stage.command}")]
+        lines.append(joined(("$ ", MUTED), f"python main.py {stage.command}"))
     return Content("\n").join(lines)
 
 

@@ -55,7 +55,7 @@ def panel(reading: Reading) -> list[Content]:
     elif reading.gpus:
         lines += _together(reading.gpus)
     elif not reading.gpu_note:
-        lines.append(joined("GPU    ", ("none found: training on the CPU", MUTED)))
+        lines.append(joined("GPU   ", ("none found: training on the CPU", MUTED)))
     if reading.gpu_note:
         lines.append(plain(reading.gpu_note, "$warning"))
     return lines

@@ -14,6 +14,8 @@ from textual.widgets import Button, Static
 
 from app.charts.chart import Series
 from app.charts.curve import Point
+from app.tui.board.disk_panel import DiskPanel, DiskUse
+from app.tui.board.last_run import LastRun, LastRunPanel
 from app.tui.board.system_panel import SystemPanel
 from app.tui.data import documents, rejected
 from app.tui.data.documents import DocumentsView
@@ -128,6 +130,16 @@ def reading(shown: SystemPanel, texts: Sequence[str]) -> None:
     shown.show(Reading(1, 0.5, 1, 2, 1, 2, gpus))
 
 
+def last_run(shown: LastRunPanel, texts: Sequence[str]) -> None:
+    told = Sample(text="\n".join(texts), prompt=texts[0], step=1)
+    shown.show(LastRun(Path(texts[0]), Snapshot(curves={"loss": _CURVE}, samples=(told,))))
+
+
+def disk(shown: DiskPanel, texts: Sequence[str]) -> None:
+    shown.fit(len(texts))
+    shown.show([DiskUse("Train", text, 1) for text in texts])
+
+
 def curved(chart: CurveChart, text: str) -> None:
     chart.show([Series(text, _CURVE)])
 
@@ -224,6 +236,8 @@ SINKS: tuple[Sink, ...] = (
     Sink("flow", 100, FlowPanel, flowing, (FlowPanel,)),
     Sink("overlays", 100, lambda: Overlays(id="o"), overlay, (Overlays,)),
     Sink("system", 30, SystemPanel, reading, (SystemPanel,)),
+    Sink("last run", 30, lambda: LastRunPanel(Path("none"), 9.0), last_run, (LastRunPanel,)),
+    Sink("disk", 100, DiskPanel, disk, (DiskPanel,)),
     Sink("documents", 40, DocumentsView, document, (DocumentsView, documents.View)),
     Sink("rejected", 30, RejectedView, rejection,
          (RejectedView, rejected.Reasons, rejected.Examples)),
