@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from app.tui.board import last_run
 from app.tui.board.disk_panel import DiskPanel, DiskUse, fitting, measure
-from app.tui.board.last_run import LastRunPanel, RunReader
 from app.tui.board.screen import BoardScreen
 from app.tui.board.screen import workspace as workspace_name
+from app.tui.watch import last_run
+from app.tui.watch.last_run import LastRunPanel, RunReader
 from app.tui.watch.screen import WatchScreen
 from pipeline.events import Metric, to_json
 from pipeline.options.config import Config

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -22,9 +22,6 @@ from app.tui.widgets.meter import columns
 from app.tui.widgets.text import MUTED, joined, mark, plain
 from pipeline.stages import PRODUCTS
 from utils.units import ago, human_seconds
-
-if TYPE_CHECKING:
-    from app.tui.board.last_run import LastRunPanel
 
 _JOBS_SHOWN = 8
 _KEYS = 10  # rows that a digit opens
@@ -113,10 +110,7 @@ class BoardScreen(HatcheryScreen):
         config = self.hatchery.config
         self.query_one(DiskPanel).follow(config)
         if not self.query(_LAST):
-            from app.tui.board.last_run import LastRunPanel
-
-            folder, seconds = config.paths.checkpoints_dir, self.hatchery.intervals.system
-            self.query_one("#main").mount(LastRunPanel(folder, seconds, id=_LAST.lstrip("#")))
+            self.query_one("#main").mount(self.hatchery.last_run_panel(_LAST.lstrip("#")))
 
     def _system_read(self, reading: Reading) -> None:
         for panel in self.query(SystemPanel):
@@ -124,12 +118,6 @@ class BoardScreen(HatcheryScreen):
         self.set_class(bool(reading.gpus), "-gpus")
         narrow = self.has_class("-narrow")  # where no panel shows the machine
         self.header.fact(in_one_line(reading) if narrow else workspace())
-
-    def on_last_run_panel_shown(self, message: "LastRunPanel.Shown") -> None:
-        self.set_class(message.shown, "-run")
-
-    def on_last_run_panel_asked(self, message: "LastRunPanel.Asked") -> None:
-        self.hatchery.open("run", message.folder)
 
     def _show(self) -> None:
         app = self.hatchery

@@ -15,7 +15,6 @@ from textual.widgets import Button, Static
 from app.charts.chart import Series
 from app.charts.curve import Point
 from app.tui.board.disk_panel import DiskPanel, DiskUse
-from app.tui.board.last_run import LastRun, LastRunPanel
 from app.tui.board.system_panel import SystemPanel
 from app.tui.data import documents, rejected
 from app.tui.data.documents import DocumentsView
@@ -34,6 +33,7 @@ from app.tui.stage.stage_flow import Input as Given
 from app.tui.system import Reading
 from app.tui.watch import overlays, wording
 from app.tui.watch.event_summary import Note, Snapshot, Text
+from app.tui.watch.last_run import LastRun, LastRunPanel
 from app.tui.watch.overlays import Overlays
 from app.tui.watch.panels import LogView, RunPanels
 from app.tui.watch.run_chart import RunChart

@@ -1,9 +1,9 @@
-"""The newest training run on the board: its loss curve and its last sample. Of a large record only
+"""A panel with the newest training run: its loss curve and its last sample. Of a large record only
 a sample is read, so that a look costs little however long the training was."""
 
 import os
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
 
 from textual import events, work
 from textual.app import ComposeResult
@@ -20,6 +20,9 @@ from app.tui.watch.run_chart import curves_of
 from app.tui.widgets.curve_chart import CurveChart
 from app.tui.widgets.text import plain
 from pipeline.runs import folders
+
+if TYPE_CHECKING:
+    from app.tui.core import AppCore
 
 _SMOOTHING = 0.8
 _LARGE = 1 << 20  # bytes of events that are read whole, 25 ms
@@ -83,20 +86,6 @@ class LastRunPanel(Horizontal, can_focus=True):
             super().__init__()
             self.found = found
 
-    class Shown(Message):
-        """Whether there is a run to show now."""
-
-        def __init__(self, shown: bool) -> None:
-            super().__init__()
-            self.shown = shown
-
-    class Asked(Message):
-        """The run in `folder` is to be opened."""
-
-        def __init__(self, folder: Path) -> None:
-            super().__init__()
-            self.folder = folder
-
     def __init__(self, checkpoints: Path, seconds: float, *, id: str | None = None) -> None:
         super().__init__(id=id, classes="panel")
         self._reader, self._seconds = RunReader(checkpoints), seconds
@@ -133,7 +122,7 @@ class LastRunPanel(Horizontal, can_focus=True):
         there = found.folder is not None and bool(view.curves)
         if there != self.has_class("-shown"):
             self.set_class(there, "-shown")
-            self.post_message(self.Shown(there))
+            self.screen.set_class(there, "-run")  # which then makes room for it
         if found.folder is None:
             return
         self.border_title = plain(f"Last run: {folders.short_name(found.folder.name)}")
@@ -155,7 +144,7 @@ class LastRunPanel(Horizontal, can_focus=True):
 
     def action_open_run(self) -> None:
         if self._found.folder is not None:
-            self.post_message(self.Asked(self._found.folder))
+            cast("AppCore", self.app).open("run", self._found.folder)
 
 
 def _newest(checkpoints: Path) -> Path | None:
