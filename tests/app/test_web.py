@@ -62,6 +62,40 @@ def test_a_click_leads_from_the_board_to_a_run_without_the_internet(workspace: P
         asyncio.run(act(url))
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+@pytest.mark.parametrize(
+    ("width", "height", "phone"),
+    [(390, 844, True), (360, 640, True), (412, 915, True), (844, 390, False), (1280, 800, False)],
+)
+def test_on_a_phone_the_cells_can_be_read_and_the_page_for_phones_is_named(
+    workspace: Path, width: int, height: int, phone: bool
+) -> None:
+    hint = "document.querySelector('.hint').checkVisibility()"
+    cell = "document.querySelector('.xterm-screen').getBoundingClientRect().height"
+
+    async def act(url: str) -> None:
+        async with page("about:blank", workspace / "profile") as shown:
+            size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": True}
+            await shown.call("Emulation.setDeviceMetricsOverride", **size)
+            await shown.call("Page.navigate", url=url)
+            await shown.shows("Quickstart")
+            columns, rows = shown.size
+            assert columns >= 60
+            assert await shown.evaluate("innerWidth") == width  # not a wider page made small
+            assert await shown.evaluate(cell) / rows >= 16
+            assert await shown.evaluate(hint) == phone
+            assert await shown.evaluate("document.documentElement.scrollHeight") <= height
+            if phone:
+                assert "python main.py serve" in await shown.evaluate("document.body.innerText")
+                await shown.evaluate("document.querySelector('#told').click()")
+                await shown.until(lambda: shown.size[1] > rows)
+                assert not await shown.evaluate(hint)
+
+    with served() as url:
+        asyncio.run(act(url))
+
+
 @asynccontextmanager
 async def guarded() -> AsyncIterator[tuple[TestClient, str]]:
     """A client of the server's routes, and the token."""
