@@ -158,7 +158,9 @@ class FieldPanel(Vertical):
     def _focus(self, path: str) -> None:
         for line in self.lines:
             if line.margins.field.path == path:
-                line.focus()
+                line.focus(scroll_visible=False)
+                # What was just opened has no place before the layout after this one.
+                self.call_after_refresh(line.scroll_visible, animate=False)
 
     @on(Edited)
     def _edited(self, event: Edited) -> None:
