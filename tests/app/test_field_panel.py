@@ -202,47 +202,123 @@ def test_a_name_is_completed_while_it_is_typed(workspace: Path) -> None:
     play(act)
 
 
-def test_down_lists_the_names_there_are_and_enter_takes_one(workspace: Path) -> None:
+def test_the_names_there_are_are_listed_when_asked_for_and_enter_takes_one(
+    workspace: Path,
+) -> None:
     tokenizers("a-chars", "b-bpe", "b-wide")
 
     async def act() -> None:
         async with bench(Draft([]), "prepare") as (app, pilot):
             field = app.line("prepare.tokenizer")
             field.focus()
-            await pilot.press("down")
+            await pilot.press("alt+down")
             await until(pilot, lambda: app.query(Choices))
             assert all(name in shown(app) for name in ("a-chars", "b-bpe", "b-wide"))
             await pilot.press("b")  # what is typed makes the list shorter
             await until(pilot, lambda: app.query(Choices) and "a-chars" not in shown(app))
-            await pilot.press("down", "enter")
+            await pilot.press("down", "down", "enter")
             await until(pilot, lambda: app.draft.changes == {"prepare.tokenizer": "b-wide"})
-            assert not app.query(Choices)
+            await until(pilot, lambda: not app.query(Choices))
             assert field.has_focus
 
     play(act)
 
 
-def test_the_list_is_left_by_its_ends_by_escape_and_with_the_field(workspace: Path) -> None:
+def test_typing_lists_the_names_and_enter_keeps_what_was_typed_until_one_is_chosen(
+    workspace: Path,
+) -> None:
+    tokenizers("gpt2-mine", "gpt2-yours")
+
+    async def act() -> None:
+        async with bench(Draft([]), "prepare") as (app, pilot):
+            field = app.line("prepare.tokenizer")
+            assert isinstance(field, TextLine)
+            field.focus()
+            await pilot.press(*"gpt2")
+            await until(pilot, lambda: app.query(Choices) and "gpt2-yours" in shown(app))
+            field.action_take()
+            await pilot.pause()
+            assert field.value == "gpt2"
+            await pilot.press("down", "enter")
+            await until(pilot, lambda: field.value == "gpt2-mine")
+            await until(pilot, lambda: not app.query(Choices))
+
+    play(act)
+
+
+@pytest.mark.parametrize("key", ["alt+down", "ctrl+space", "ctrl+@"])
+def test_the_list_is_left_by_its_ends_by_escape_and_with_the_field(
+    key: str, workspace: Path
+) -> None:
     tokenizers("one", "two")
 
     async def act() -> None:
         async with bench(Draft([]), "prepare") as (app, pilot):
             field = app.line("prepare.tokenizer")
             field.focus()
-            await pilot.press("down")
+            await pilot.press(key)
             await until(pilot, lambda: app.query(Choices))
             await pilot.press("escape")
             await until(pilot, lambda: not app.query(Choices))
             assert field.has_focus
-            await pilot.press("down")
+            await pilot.press(key)
             await until(pilot, lambda: app.query(Choices))
             await pilot.press("down", "down")
             assert app.line("prepare.window").has_focus
             await until(pilot, lambda: not app.query(Choices))
-            await pilot.press("up", "down")
+            await pilot.press("up", key)
             await until(pilot, lambda: app.query(Choices))
             await pilot.press("tab")
             await until(pilot, lambda: not app.query(Choices))
+            await pilot.press("up", key)
+            await until(pilot, lambda: app.query(Choices))
+            await pilot.press(key)  # the key that opened it closes it
+            await until(pilot, lambda: not app.query(Choices))
+            assert field.has_focus
+            assert app.draft.changes == {}
+
+    play(act)
+
+
+def test_a_click_on_its_arrow_opens_the_list(workspace: Path) -> None:
+    tokenizers("one", "two")
+
+    async def act() -> None:
+        async with bench(Draft([]), "prepare") as (app, pilot):
+            field = app.line("prepare.tokenizer")
+            await until(pilot, lambda: "▼" in shown(app))
+            await pilot.click(field, offset=(field.outer_size.width - 1, 0))
+            await until(pilot, lambda: app.query(Choices))
+            assert app.draft.changes == {}
+
+    play(act)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("section", ["cleanup", "tokenize", "prepare", "train", "export"])
+def test_down_and_up_always_move_on(section: str, workspace: Path) -> None:
+    """Through every setting, also those with names to choose from, there and back."""
+    tokenizers("one", "two")
+    Path("data/raw/mine").mkdir(parents=True)
+    Path("checkpoints/run_2026_01_01_10_00_first/checkpoint_step_000010").mkdir(parents=True)
+
+    async def act() -> None:
+        async with bench(Draft([]), section, size=(90, 90)) as (app, pilot):
+            app.panel.toggle()
+            await until(pilot, lambda: len(list(app.panel.lines)) == len(fields_of(section)))
+            first, *rest = list(app.panel.lines)
+            first.focus()
+            for line in rest:
+                await pilot.press("down")
+                if app.focused is not line:  # the line between the first and the rest
+                    await pilot.press("down")
+                assert app.focused is line
+            for line in reversed([first, *rest[:-1]]):
+                await pilot.press("up")
+                if app.focused is not line:
+                    await pilot.press("up")
+                assert app.focused is line
+            assert not app.query(Choices)
             assert app.draft.changes == {}
 
     play(act)
@@ -254,7 +330,7 @@ def test_a_click_takes_a_name_from_the_list(workspace: Path) -> None:
     async def act() -> None:
         async with bench(Draft([]), "prepare") as (app, pilot):
             app.line("prepare.tokenizer").focus()
-            await pilot.press("down")
+            await pilot.press("alt+down")
             await until(pilot, lambda: app.query(Choices))
             await pilot.pause()
             await pilot.click(Choices, offset=(3, 1))
@@ -263,7 +339,7 @@ def test_a_click_takes_a_name_from_the_list(workspace: Path) -> None:
     play(act)
 
 
-def test_down_goes_on_where_no_name_goes_on_like_what_is_typed(workspace: Path) -> None:
+def test_down_goes_on_where_there_are_no_names(workspace: Path) -> None:
     async def act() -> None:
         async with bench(Draft([]), "prepare") as (app, pilot):
             app.line("prepare.tokenizer").focus()

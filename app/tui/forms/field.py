@@ -4,6 +4,7 @@ An editor draws the name in its own left margin. So a form of sixty settings is 
 not three times as many, which at 3 ms each is what opening it costs.
 """
 
+from pathlib import Path
 from typing import ClassVar, TypeAlias
 
 from rich.segment import Segment
@@ -18,11 +19,13 @@ from textual.widgets import Input, Static
 
 from app.tui.forms.draft import CHANGED, DEFAULT, PROPOSED, Draft
 from app.tui.forms.field_spec import Field, as_text
+from app.tui.forms.folder_listing import places_to_begin, put_in, typed_path, wanted
 from app.tui.forms.suggestions import namer
 from app.tui.widgets.completion import Choices, Completer, matching
 from app.tui.widgets.text import MUTED, joined, plain
 from utils.text import safe
 
+_ARROW = 2  # columns at the end of a field of names
 _MOVES: list[BindingType] = [
     Binding("enter", "screen.done", "Done"),
     Binding("down", "app.focus_next", show=False),
@@ -64,6 +67,17 @@ class Margins:
             sign = ("• ", "$accent")
         return joined(sign, (self.field.label, "bold $accent" if self._owner.has_focus else ""))
 
+    def _right(self, width: int) -> Content:
+        """The origin where there is room for it, and last the arrow of a field of names."""
+        arrow = joined((" ▼", "$accent" if self._owner.has_focus else MUTED))
+        arrow = arrow if self._owner.has_class("-named") else Content("")
+        room = width - arrow.cell_length
+        if room < _ARROW:
+            return arrow
+        origin = plain(self.draft.origin(self.field.path), MUTED)
+        origin = origin.truncate(room - 1, ellipsis=True)
+        return Content.assemble(" " * (room - origin.cell_length), origin, arrow)
+
     def refill(self) -> None:
         """Draw again what has changed, and tell below what is wrong."""
         fault, parent = self.fault, self._owner.parent
@@ -89,11 +103,8 @@ class Margins:
         name = self._strip(self._name, padding.left).crop(crop.x)
         line = Strip.join([name, strips[0].crop(name.cell_length)])
         if padding.right and crop.right == width and crop.width > padding.right:
-            origin = plain(self.draft.origin(self.field.path), MUTED)
-            origin = origin.truncate(padding.right - 1, ellipsis=True)
-            origin = Content.assemble(" " * (padding.right - origin.cell_length), origin)
             kept = line.crop(0, line.cell_length - padding.right)
-            line = Strip.join([kept, self._strip(origin, padding.right)])
+            line = Strip.join([kept, self._strip(self._right(padding.right), padding.right)])
         return [line, *strips[1:]]
 
     def _strip(self, text: Content, width: int) -> Strip:
@@ -108,32 +119,38 @@ class Margins:
 
 class TextLine(Input):
     """A value as text, in which no character is obeyed by the terminal. Names and paths are
-    completed while they are typed; Down lists the names there are."""
+    completed while they are typed. A field of names has a ▼ at its end: the names there are come
+    as a list while one types, or when it is asked for; Up and Down walk in a list that is open,
+    and from setting to setting else."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "take", "Done"),
         Binding("down", "choose(1)", show=False),
         Binding("up", "choose(-1)", show=False),
         Binding("escape", "close", show=False),
+        Binding("alt+down,ctrl+space,ctrl+@", "names", "Names", key_display="alt+↓"),
+        Binding("ctrl+o", "browse", "Files"),
     ]
 
     class _Named(Message):
-        def __init__(self, typed: str, texts: list[str]) -> None:
+        def __init__(self, typed: str, texts: list[str], *, asked: bool) -> None:
             super().__init__()
-            self.typed, self.texts = typed, texts
+            self.typed, self.texts, self.asked = typed, texts, asked
 
     def __init__(self, field: Field, draft: Draft) -> None:
         self._text = safe(draft.text(field), lines=False)
         self._many = field.kind in ("paths", "texts")
         self._namer = namer(field)
+        self._wanted = wanted(field)
         self._choices: Choices | None = None
+        self._taken = self._text  # from the list, or from the start
         completes = self._namer is not None or field.kind in ("path", "paths")
         super().__init__(
             self._text,
             placeholder=field.when_empty or ("none" if field.optional else ""),
             suggester=Completer(self._names, many=self._many) if completes else None,
             validate_on=(),  # the draft knows what is wrong
-            classes="field",
+            classes="field -named" if self._namer is not None else "field",
         )
         self.margins = Margins(self, field, draft)
         self.tooltip = about(field, draft)
@@ -159,8 +176,8 @@ class TextLine(Input):
         if event.value != self._text:
             self._text = event.value
             self.post_message(Edited(self.margins.field, event.value))
-            if self._choices is not None:
-                self._look(event.value)
+            if event.value != self._taken and self._namer is not None:
+                self._look(event.value, asked=False)
 
     # The names to choose from.
 
@@ -172,41 +189,72 @@ class TextLine(Input):
         return key == "slash" or super().check_consume_key(key, character)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "browse":
+            return self._wanted is not None
+        if action == "names":
+            return self._namer is not None
         return action != "close" or self._choices is not None
 
-    def action_choose(self, by: int) -> None:
-        """Through the list where it is open; else Down opens it, where there are names that go
-        on like what is typed. Out of it, or without it, to the next setting or the one before."""
-        if self._choices is None and by > 0 and self._namer is not None:
-            self._look(self.value)
-        elif self._choices is None or not self._choices.move(by):
-            self.action_close()
-            self._walk(by)
+    def action_browse(self) -> None:
+        """Pick a path from the files and folders there are."""
+        from app.tui.forms.file_picker import FilePicker
 
-    def _walk(self, by: int) -> None:
-        self.screen.focus_next() if by > 0 else self.screen.focus_previous()
+        assert self._wanted is not None
+        field, config = self.margins.field, self.margins.draft.config
+        places = places_to_begin(field, self.value, config, Path.cwd())
+        self.app.push_screen(FilePicker(self._wanted, places), self._picked)
+
+    def _picked(self, picked: str | None) -> None:
+        if picked is None or self._wanted is None:
+            return
+        field = self.margins.field
+        text = typed_path(field, Path(picked), Path.cwd())
+        if text is None:
+            self.notify("its name has characters that cannot be typed: rename it", markup=False)
+            return
+        self.take(put_in(field, self.value, self._wanted.prefix + text))
+
+    def action_choose(self, by: int) -> None:
+        """Through the list where it is open; out of it, or without it, to the next setting or the
+        one before."""
+        if self._choices is None or not self._choices.move(by):
+            self.action_close()
+            self.screen.focus_next() if by > 0 else self.screen.focus_previous()
+
+    def action_names(self) -> None:
+        """List the names that go on like what is typed; a second time, close the list."""
+        if self._choices is not None:
+            self.action_close()
+        else:
+            self._look(self.value, asked=True)
+
+    def on_click(self, event: events.Click) -> None:
+        if self._namer is not None and event.x >= self.outer_size.width - _ARROW:
+            self.action_names()
 
     @work(thread=True, group="names", exclusive=True, exit_on_error=False)
-    def _look(self, typed: str) -> None:
+    def _look(self, typed: str, *, asked: bool) -> None:
         found = matching(self._names(), typed, many=self._many)
-        self.post_message(self._Named(typed, [text for text in found if text != typed]))
+        texts = [text for text in found if text != typed]
+        self.post_message(self._Named(typed, texts, asked=asked))
 
     @on(_Named)
     def _named(self, message: _Named) -> None:
+        """Show the list below the field; what was only typed is not chosen from it yet."""
         message.stop()
-        was_open = self._choices is not None
         self.action_close()
         if not self.has_focus or message.typed != self.value:
             return
         if message.texts and isinstance(self.parent, Widget):
-            self._choices = Choices(message.texts, self.take)
+            self._choices = Choices(message.texts, self.take, chosen=message.asked)
             self.parent.mount(self._choices, after=self)
-        elif not was_open:
-            self._walk(1)
+        elif message.asked:
+            nothing = "nothing goes on like this" if self.value else "there is none yet"
+            self.notify(nothing, markup=False)
 
     def action_take(self) -> None:
-        """Take the name under the cursor; without a list the field is done."""
-        if self._choices is not None:
+        """Take the name under the cursor; without one the field is done."""
+        if self._choices is not None and self._choices.current is not None:
             self.take(self._choices.current)
         else:
             self.call_next(self.run_action, "screen.done")
@@ -214,6 +262,7 @@ class TextLine(Input):
     def take(self, text: str) -> None:
         """Fill in a name from the list."""
         self.action_close()
+        self._taken = text
         self.value = text
         self.cursor_position = len(text)
         self.focus()

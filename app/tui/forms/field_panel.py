@@ -46,6 +46,7 @@ class FieldPanel(Vertical):
         & .fields { height: 1fr; }
         & .field { height: 1; width: 1fr; padding: 0 0 0 30; }
         & TextLine.field { background: $surface; border: none; }
+        & TextLine.-named { padding: 0 2 0 30; }
         & ChoiceLine:focus { background: $block-cursor-background; }
         & .fault { height: auto; color: $error; padding-left: 2; }
         & .group { height: 1; color: $text-muted; text-style: bold; }
@@ -55,6 +56,7 @@ class FieldPanel(Vertical):
         & .rest { height: auto; }
         & .about { height: auto; max-height: 4; color: $text-muted; border-top: solid $panel; }
         &.-origins .field { padding: 0 14 0 30; }
+        &.-origins TextLine.-named { padding: 0 16 0 30; }
     }
     """
 

@@ -13,6 +13,7 @@ from app.tui.widgets.meter import columns
 from app.tui.widgets.picker import PickDialog, marked
 from app.tui.widgets.text import MUTED, joined, plain
 
+LABEL, VALUE = 28, 16  # columns
 _AT_LABEL, _IN_LABEL, _IN_FLAG, _IN_CHOICE, _IN_HELP = range(5)  # where a word is found, best first
 
 
@@ -74,17 +75,16 @@ class SettingFinder(PickDialog):
     def row(self, key: str, width: int) -> Content:
         field, words = self._by_path[key], self._words
         flag = flag_of(field, self._bare)
-        label, value = 28, 16
         flags = max(len(flag_of(one, self._bare)) for one in self._fields)
-        rest = width - label - value - flags - 6
+        rest = width - LABEL - VALUE - flags - 6
         cells = [
             marked(field.label, words, "bold"),
             plain(self._draft.text(field)),
             marked(flag, words, MUTED),
         ]
         if rest < 12:
-            return columns(cells, [label, value, width - label - value - 4])
-        return columns([*cells, marked(field.help, words, MUTED)], [label, value, flags, rest])
+            return columns(cells, [LABEL, VALUE, width - LABEL - VALUE - 4])
+        return columns([*cells, marked(field.help, words, MUTED)], [LABEL, VALUE, flags, rest])
 
     def count(self, shown: int) -> str:
         return f"{shown} of {len(self._fields)} settings"

@@ -49,6 +49,7 @@ class SettingsScreen(HatcheryScreen):
     SettingsScreen.-narrow {
         #sections { width: 24; }
         .field { padding: 0 0 0 26; }
+        TextLine.-named { padding: 0 2 0 26; }
     }
     """
     AUTO_FOCUS = "#section-list"

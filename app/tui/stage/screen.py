@@ -47,9 +47,10 @@ class StageScreen(HatcheryScreen):
     HELP = (
         "The settings of one stage, those that matter first; m shows the rest, / finds one by its "
         "name, flag or meaning. Up, Down and Tab walk through them, ← and → change a choice, Enter "
-        "is done with a field and goes to Start. Where a source, run or tokenizer is named, Down "
-        "lists those there are. What is wrong is said below the field as you type. The line at "
-        "the bottom is the same as a command for a shell; y copies it.\n\n"
+        "is done with a field and goes to Start. ▼ marks a field with names to choose from: they "
+        "are listed as you type, or by alt+↓. ^o picks a file or folder. What is wrong is said "
+        "below the field as you type. The line at the bottom is the same as a command for a shell; "
+        "y copies it.\n\n"
         "Enter on Start starts a job with these settings; config.json changes only with s. "
         "w starts it after the jobs that run now, c makes what is missing first."
     )

@@ -37,34 +37,38 @@ class Completer(Suggester):
 
 
 class Choices(OptionList, can_focus=False):
-    """The list under a field, which keeps the focus and the keys; `take` gets what is clicked."""
+    """The list under a field, which keeps the focus and the keys; `take` gets what is clicked.
+    `chosen` puts the cursor on the first."""
 
     DEFAULT_CSS = """
     Choices {
         height: auto; max-height: 7; width: 1fr; margin: 0 0 0 30; padding: 0; border: none;
-        background: $panel;
+        background: $panel; overlay: screen; constrain: none inside;
         & > .option-list--option-highlighted {
             color: $block-cursor-foreground; background: $block-cursor-background;
         }
     }
     """
 
-    def __init__(self, texts: Sequence[str], take: Callable[[str], None]) -> None:
+    def __init__(
+        self, texts: Sequence[str], take: Callable[[str], None], *, chosen: bool = False
+    ) -> None:
         super().__init__(*map(plain, texts), compact=True)
         self._texts = texts
         self._take = take
+        self._chosen = chosen
 
     def on_mount(self) -> None:
-        self.highlighted = 0
+        self.highlighted = 0 if self._chosen else None
 
     @property
-    def current(self) -> str:
-        """The name under the cursor."""
-        return self._texts[self.highlighted or 0]
+    def current(self) -> str | None:
+        """The name under the cursor, which is on none before the first move."""
+        return None if self.highlighted is None else self._texts[self.highlighted]
 
     def move(self, by: int) -> bool:
         """Move the cursor; False where that would leave the list."""
-        place = (self.highlighted or 0) + by
+        place = (-1 if self.highlighted is None else self.highlighted) + by
         inside = 0 <= place < len(self._texts)
         if inside:
             self.highlighted = place

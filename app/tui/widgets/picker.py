@@ -33,6 +33,10 @@ class PickLine(Input):
     def validate_value(self, value: str) -> str:
         return safe(value, lines=False)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Where there is nothing to erase, Backspace is for the dialog."""
+        return action != "delete_left" or bool(self.value)
+
 
 class PickList(RowList, can_focus=False):
     """The rows; the line above keeps the focus."""

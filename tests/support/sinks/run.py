@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
@@ -28,13 +29,17 @@ from app.tui.app import HatcheryApp
 from app.tui.compare.panes import Pages
 from app.tui.data.screen import TabBar
 from app.tui.forms.field_panel import More
+from app.tui.forms.field_spec import Field
+from app.tui.forms.file_picker import FilePicker
+from app.tui.forms.folder_listing import Entry, Listing, Wanted
+from app.tui.forms.setting_finder import SettingFinder
 from app.tui.widgets import frame
 from app.tui.widgets.confirm import ConfirmDialog
 from app.tui.widgets.frame import TooSmall
 from app.tui.widgets.text import plain
 from tests.support.hostile import strings
 from tests.support.sinks import chat, compare, stages
-from tests.support.sinks.sink import Sink
+from tests.support.sinks.sink import Sink, Told
 from utils.errors import HatcheryError
 
 COLUMNS, ROWS = 240, 120
@@ -131,7 +136,37 @@ async def questions(app: Sinks) -> None:
         await app.pop_screen()
 
 
-OVER_SCREENS = {"notices": notices, "questions": questions}
+async def files(app: Sinks) -> None:
+    """Names and folders, as what is picked from."""
+    for texts in pages(60):
+        names = [text.replace("/", "∕") for text in texts]  # which no name can have
+        entries = tuple(Entry(name, n % 2 == 0, name, True, 1, 1.0) for n, name in enumerate(names))
+        found = Listing(Path(*names[-1:]), entries)
+        picker = FilePicker(Wanted(texts[0], str), [Path(names[0])], read=lambda *_, f=found: f)
+        await app.push_screen(picker)
+        await shown_all(app, "files", texts)
+        await app.pop_screen()
+
+
+async def found_settings(app: Sinks) -> None:
+    """Values of settings, as the search among them shows them."""
+    for texts in pages(60):
+        draft = Told()
+        draft.texts = texts
+        fields = [Field(f"train.f{n}", "x", "text", "Help", "", True) for n in range(len(texts))]
+        finder = SettingFinder(draft, [("train", fields)])
+        with patch("app.tui.forms.setting_finder.VALUE", 150):
+            await app.push_screen(finder)
+            await shown_all(app, "found settings", texts)
+        await app.pop_screen()
+
+
+OVER_SCREENS = {
+    "notices": notices,
+    "questions": questions,
+    "files": files,
+    "found settings": found_settings,
+}
 NAMES = (*(sink.name for sink in SINKS), *OVER_SCREENS)
 
 
