@@ -67,7 +67,7 @@ def test_broken_links_pipes_and_loops_are_shown_for_what_they_are(texts: Path) -
     os.mkfifo(texts / "pipe.txt")
     found = {entry.name: (entry.kind, entry.reads) for entry in listing(texts, want(INPUT)).entries}
     assert found["gone.txt"] == ("broken link", False)
-    assert found["pipe.txt"] == ("no file", False)
+    assert found["pipe.txt"] == ("not a file", False)
     assert found["loop"] == ("folder", True)
 
 

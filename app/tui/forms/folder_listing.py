@@ -14,6 +14,7 @@ from typing import NamedTuple
 from app.tui.forms.field_spec import Field
 from app.tui.forms.suggestions import namer
 from pipeline.options.config import Config
+from pipeline.sources.input_files import kind_of
 from utils.files import home_path
 
 MOST = 5_000  # entries that are shown; more than that is searched by typing a path
@@ -75,8 +76,6 @@ def wanted(field: Field) -> Wanted | None:
 
 
 def _document(name: str) -> str:
-    from pipeline.sources.documents import kind_of  # 0.2 s
-
     return kind_of(Path(name)).removeprefix(".")
 
 
@@ -130,7 +129,7 @@ def _entry(entry: "os.DirEntry[str]", want: Wanted) -> Entry:
         kind = next(_marked(entry.path, want), "folder")
         return Entry(entry.name, True, kind, want.folders, None, status.st_mtime)
     if not stat.S_ISREG(status.st_mode):
-        return Entry(entry.name, False, "no file", False, None, status.st_mtime)
+        return Entry(entry.name, False, "not a file", False, None, status.st_mtime)
     kind = want.kind_of(entry.name)
     size, modified = status.st_size, status.st_mtime
     return Entry(entry.name, False, kind or "not read here", bool(kind), size, modified)
