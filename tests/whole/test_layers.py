@@ -25,7 +25,6 @@ LONGEST, SMALL = 400, 80  # lines
 CRUMBS = {
     "app/cli/attach.py": "following a job is a subject of its own, and jobs.py is long",
     "app/environment.py": "runs before any package that we need is there; only main.py has it",
-    "app/tui/forms/suggestions.py": "the one part of a form that reads folders",
     "app/web/command.py": "what is typed, parsed and explained without loading aiohttp",
     "model/native/threads.py": "how many threads pay, measured; no subject of the decoder",
     "pipeline/server/http/page.py": "serves page.html, as each route has a file",
