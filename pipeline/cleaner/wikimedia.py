@@ -5,25 +5,16 @@ JSON string, `has_parts` likewise, `value` as text or as a list of runs, explici
 """
 
 import re
+from collections.abc import Iterator
 
 import msgspec
 
+from pipeline.cleaner.naming import Language, fold, language
 from pipeline.cleaner.rule_engine import Removed, count
 from pipeline.cleaner.steps import RawDocument, Rejection
 from pipeline.sources.records import Part, Record, RejectedError, as_parts
 
-_APPARATUS = frozenset(
-    {
-        *("references", "notes", "footnotes", "citations", "notes and references"),
-        *("references and notes", "explanatory notes", "general references", "works cited"),
-        *("sources", "further reading", "external links", "see also"),
-        *("références", "notes et références", "voir aussi", "liens externes", "bibliographie"),
-        *("einzelnachweise", "weblinks", "siehe auch", "literatur"),
-    }
-)
 _LEFT_OUT = frozenset({"infobox", "image", "table", "field", "reference", "citation"})
-_REDIRECT = re.compile(r"\s*#?REDIRECT\b")
-_AMBIGUOUS = re.compile(r"\b(?:may|can|could|might) (?:also )?(?:refer|stand for)(?: to)?:?\s*$")
 _DEEPEST = 50  # levels of a list that are indented further; a million of them are no article
 _NO_TABLE = re.compile(r"(?:(?:Sources?|Source for [^:\n]{1,60}|References?|Notes?): *){1,6}")
 
@@ -59,22 +50,29 @@ def article(record: Record, removed: Removed) -> tuple[str, str]:
         RejectedError: redirect, disambiguation, no_text, not_json.
     """
     title = plain(record.name or record.title)
+    names = language(record.language)
     lead = record.abstract or ""
-    if _REDIRECT.match(lead):
-        raise RejectedError("redirect", lead[:200])
     parts = as_parts(record.sections or record.article_sections)
-    blocks = Walk(parts, lead, removed).blocks()
+    if lead and names.is_redirect(lead, alone=not parts):
+        raise RejectedError("redirect", lead[:200])
+    blocks = Walk(parts, lead, removed, names).blocks()
     if not blocks:
         raise RejectedError("no_text", "no lead and no section with text")
-    if _REDIRECT.match(blocks[0].removeprefix("- ")):
+    if names.is_redirect(blocks[0], alone=len(blocks) == 1):
         raise RejectedError("redirect", blocks[0][:200])
-    if (
-        title.endswith("(disambiguation)")
-        or record.description == "Topics referred to by the same term"
-        or _AMBIGUOUS.search(blocks[0][:500])
-    ):
+    described = record.description and fold(record.description) in names.descriptions
+    if described or names.is_disambiguation(title, blocks[0], _marks(record)):
         raise RejectedError("disambiguation", title)
     return title, "\n\n".join([title, *blocks] if title else blocks)
+
+
+def _marks(record: Record) -> Iterator[str]:
+    """The names of the templates and categories of an article."""
+    for value in (record.templates, record.categories):
+        for mark in value if isinstance(value, list) else ():
+            name = mark.get("name") if isinstance(mark, dict) else mark
+            if isinstance(name, str):
+                yield name
 
 
 class Walk:
@@ -84,9 +82,10 @@ class Walk:
     something stands under it.
     """
 
-    def __init__(self, parts: list[Part], lead: str, removed: Removed) -> None:
+    def __init__(self, parts: list[Part], lead: str, removed: Removed, names: Language) -> None:
         self._parts = parts
         self._lead = lead
+        self._names = names
         self._removed = removed
         self._out: list[str] = []
         self._headings: list[str] = []
@@ -143,7 +142,7 @@ class Walk:
             return part.type or ""
         if root and heading == "Abstract":
             return None if part is self._parts[0] else "repeated_abstract"
-        return "apparatus_section" if heading.lower() in _APPARATUS else None
+        return "apparatus_section" if self._names.is_apparatus(heading, root=root) else None
 
     def _leave(self, above: int) -> None:
         """A section ends; when its heading is still held back, nothing stood under it."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from pipeline.cleaner.naming import canonical
 from pipeline.cleaner.rule_engine import Removed
 from pipeline.cleaner.rules import CODE, PLAIN, WIKI, WIKI_ANY_LANGUAGE, ApplyRules
 from pipeline.cleaner.steps import (
@@ -248,7 +249,7 @@ def _read_row(item: Item, source: Input) -> RawDocument | Rejection:
     except RejectedError as error:
         return Rejection(error.reason, detail=error.detail)
     if found.article:
-        rules = WIKI if record.language == "en" else WIKI_ANY_LANGUAGE
+        rules = WIKI if canonical(record.language) == "en" else WIKI_ANY_LANGUAGE
         return RawDocument(name, "", "", rules, record, unread=found.unread)
     title = record.title or record.name or ""
     return RawDocument(name, title, found.text, PLAIN, unread=found.unread)

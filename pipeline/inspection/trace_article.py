@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipeline.cleaner.naming import Language, language
 from pipeline.cleaner.rule_engine import RuleSet
 from pipeline.cleaner.rules import WIKI
 from pipeline.cleaner.wikimedia import Walk, plain
@@ -39,7 +40,8 @@ class Block(NamedTuple):
 def traced_article(record: Record, row: dict[str, Any], rules: RuleSet = WIKI) -> Trace:
     """A record in reading order, and what cleaning does to it; `row` is the same, undecoded."""
     title = plain(record.name or record.title)
-    walk = _Noted(as_parts(record.sections or record.article_sections), record.abstract or "")
+    parts = as_parts(record.sections or record.article_sections)
+    walk = _Noted(parts, record.abstract or "", language(record.language))
     blocks = walk.blocks()
     others = [
         Block(text, rule)
@@ -88,8 +90,8 @@ def _composed(shown: list[Block], kept: list[str], rules: RuleSet) -> Trace:
 class _Noted(Walk):
     """The cleaner's walk, which notes each block it keeps or leaves out."""
 
-    def __init__(self, parts: list[Part], lead: str) -> None:
-        super().__init__(parts, lead, {})
+    def __init__(self, parts: list[Part], lead: str, names: Language) -> None:
+        super().__init__(parts, lead, {}, names)
         lines = list(filter(None, map(str.strip, lead.split("\n"))))
         self.noted = [Block(line, "repeated_abstract") for line in lines]
         self._noted_headings: list[int] = []  # where those held back stand in `noted`

@@ -44,6 +44,14 @@ _DESCRIBING = frozenset(
         *("license", "path", "file", "filename", "lang", "language", "hash", "sha256"),
     }
 )
+_PROJECT = re.compile(  # the name of a wiki's database, as `dewiki`
+    r"(?!commons|wikidata|species|meta|incubator)([a-z]{2,12}(?:_[a-z]{2,9}){0,2})"
+    r"(?:wiki(?:books|news|quote|source|versity|voyage)?|wiktionary)"
+)
+_HOST = re.compile(
+    r"https?://(?!www\.|commons|species|meta|incubator)([a-z-]{2,12})\.(?:m\.)?"
+    r"(?:wiki(?:pedia|books|news|quote|source|versity|voyage)|wiktionary)\.org"
+)
 _LISTED = 6  # fields named in a rejection
 
 
@@ -71,17 +79,24 @@ class Record(msgspec.Struct, gc=False):
     raw_content: Any = None
     in_language: Any = None
     is_part_of: Any = None
+    in_language_camel: Any = msgspec.field(default=None, name="inLanguage")
+    is_part_of_camel: Any = msgspec.field(default=None, name="isPartOf")
+    categories: Any = None
+    templates: Any = None
 
     @property
     def language(self) -> str:
         """The code of its language, from what the record says of itself; empty where unknown."""
-        if isinstance(self.in_language, dict) and self.in_language.get("identifier"):
-            return str(self.in_language["identifier"])
-        if isinstance(self.is_part_of, dict):
-            project = str(self.is_part_of.get("identifier") or "")
-            if project.endswith("wiki"):
-                return project.removesuffix("wiki")
-        host = re.match(r"https?://([a-z-]{2,12})\.(?:m\.)?wikipedia\.org", self.url or "")
+        for value in (self.in_language, self.in_language_camel):
+            code = value.get("identifier") if isinstance(value, dict) else value
+            if isinstance(code, str) and code:
+                return code
+        for value in (self.is_part_of, self.is_part_of_camel):
+            name = value.get("identifier") if isinstance(value, dict) else value
+            project = _PROJECT.fullmatch(name) if isinstance(name, str) else None
+            if project:
+                return project[1]
+        host = _HOST.match(self.url or "")
         return host[1] if host else ""
 
     @property
@@ -233,9 +248,10 @@ def as_parts(parts: Parts) -> list[Part]:
     """Parts that may be encoded as a JSON string; what cannot be read counts as absent."""
     if isinstance(parts, str):
         try:
-            return _parts.decode(parts) if parts else []
-        except msgspec.ValidationError:
-            return _tolerant_parts(_anything.decode(parts)) or []
+            try:
+                return _parts.decode(parts) if parts else []
+            except msgspec.ValidationError:
+                return _tolerant_parts(_anything.decode(parts)) or []
         except (msgspec.DecodeError, RecursionError) as error:
             raise RejectedError("not_json", f"sections: {error}") from error
     return parts or []
@@ -273,8 +289,9 @@ def _tolerant(row: Any) -> Record:
     for field in ("name", "abstract", "description", "url", "title", "text", "content"):
         if isinstance(row.get(field), str):
             setattr(record, field, row[field])
-    for field in (*TEXT_FIELDS[2:], "in_language", "is_part_of"):
+    for field in (*TEXT_FIELDS[2:], "in_language", "is_part_of", "categories", "templates"):
         setattr(record, field, row.get(field))
+    record.in_language_camel, record.is_part_of_camel = row.get("inLanguage"), row.get("isPartOf")
     for field in ("identifier", "id"):
         if isinstance(row.get(field), int | str):
             setattr(record, field, row[field])

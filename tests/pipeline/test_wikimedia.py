@@ -73,6 +73,7 @@ def test_every_kind_of_release_gives_the_same_article(key: str, encoded: bool) -
         ({"name": "A"}, "no_text"),
         ({"name": "A", "abstract": None, "sections": [None, 3, {"type": 7}]}, "no_text"),
         ({"name": "A", "sections": "[{]"}, "not_json"),
+        ({"name": "A", "sections": "0:"}, "not_json"),
     ],
 )
 def test_what_is_no_article_is_named(row: dict, reason: str) -> None:
