@@ -20,7 +20,10 @@ from utils.files import home_path, write_json
 
 LAST = "corpus.json"
 FALLBACK = "python"
-_CLEANED, _TOKENS = "cleaned_articles", "tokenized_datasets"
+GIVEN = "given"
+"""Among the facts of clean documents: the paths that --input named."""
+
+_RAW, _CLEANED, _TOKENS = "raw", "cleaned_articles", "tokenized_datasets"
 _KNOWN = {source.name: source for source in SOURCES}
 _LONGEST = 100  # bytes of a name, which becomes part of names of files
 _SUFFIXES = r"\.(?:jsonl|ndjson|json|parquet|txt|md|py|tar|zst|gz)"
@@ -68,7 +71,8 @@ def _is_there(name: str, data_dir: Path) -> bool:
         return True
     places = [data_dir / _CLEANED / name, data_dir / _CLEANED / f"{name}_test"]
     places += [data_dir / _TOKENS / f"{name}_{kind}_dataset" for kind in ("full", "test")]
-    return any((place / MANIFEST).is_file() for place in places)
+    made = any((place / MANIFEST).is_file() for place in places)
+    return made or (data_dir / _RAW / name).is_dir()
 
 
 def corpora(data_dir: Path) -> list[str]:
@@ -111,18 +115,37 @@ def checked_name(name: str) -> str:
     there = _exists(path)
     if not is_name(name) or (name not in _KNOWN and there and path.is_file()):
         if there or "/" in name:
-            raise UsageError(
-                f"{name!r} is a path, where the name of a corpus belongs.",
-                found="a file or folder of that name" if there else "nothing of that name",
-                remedy="clean the texts there, which names the corpus: {}",
-                commands=[("cleanup", "--input", name)],
-            )
+            raise path_for_name(name)
         raise UsageError(
             f"{name!r} cannot be the name of a corpus.",
             found="it becomes the name of a folder",
             remedy="use letters, digits, _ and -, at most 100 bytes",
         )
     return name
+
+
+def path_for_name(path: str) -> UsageError:
+    """The refusal of a path where the name of a corpus belongs, which offers to make one of it."""
+    there = _exists(Path(path))
+    return UsageError(
+        f"{path!r} is a path, where the name of a corpus belongs.",
+        found="a file or folder of that name" if there else "nothing of that name",
+        remedy="clean the texts there, which names the corpus: {}",
+        commands=[("cleanup", "--input", path)],
+    )
+
+
+def cleaning(name: str, data_dir: Path) -> tuple[str, ...]:
+    """The command that makes the clean documents of `name`, which may be a folder or file."""
+    return ("cleanup", "--input" if means_path(name, data_dir) else "--source", name)
+
+
+def means_path(name: str, data_dir: Path) -> bool:
+    """Whether what stands where the name of a corpus belongs is a file or folder: there is one, or
+    it is written like one, and no corpus is called so."""
+    if is_name(name) and _is_there(name, data_dir):
+        return False
+    return "/" in name or _exists(Path(name).expanduser())
 
 
 def _exists(path: Path) -> bool:

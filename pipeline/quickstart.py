@@ -212,6 +212,6 @@ def _next_commands(folder: str) -> dict[str, Any]:
     return {
         "talk to it": f"python main.py inference --checkpoint {folder}",
         "train longer": "python main.py quickstart --minutes 20 --name second",
-        "use your own text": "python main.py cleanup --source files --input FOLDER",
+        "use your own text": "python main.py cleanup --input FOLDER",
         "all commands": "python main.py --help",
     }

@@ -200,7 +200,9 @@ State: TypeAlias = Literal["fresh", "stale", "missing", "damaged"]
 
 class Product(NamedTuple):
     """What a stage has made. `title` names it, `figure` is its size in a few words, `made` is in
-    seconds since 1970, `why` says what is wrong with a stale or damaged one."""
+    seconds since 1970, `why` says what is wrong with a stale or damaged one. `foreign`
+    says that it is stale because it was made for another corpus, `elsewhere` names what another
+    corpus has newer."""
 
     state: State
     title: str = ""
@@ -208,6 +210,8 @@ class Product(NamedTuple):
     path: Path | None = None
     made: float | None = None
     why: str = ""
+    foreign: bool = False
+    elsewhere: str = ""
 
 
 MISSING = Product("missing")

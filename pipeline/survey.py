@@ -1,4 +1,4 @@
-"""What there is: the product of each stage for the chosen source, how old, and whether it fits.
+"""What there is: the product of each stage for one corpus or for all, how old, and whether it fits.
 
 Reads manifests and links only, so that a board can ask every second. Weights are not read and
 torch is not imported.
@@ -6,11 +6,15 @@ torch is not imported.
 
 import calendar
 import os
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline import corpora
 from pipeline.runs import folders, inventory
 from pipeline.runs.record import read_record
 from pipeline.source_table import SOURCES
@@ -22,7 +26,25 @@ from utils.units import human_bytes, human_count
 if TYPE_CHECKING:  # the app's first frame need not wait 0.1 s for all settings
     from pipeline.options.config import Config
 
-_NOT_FETCHED = {"embedded": "embedded in this Python", "yours": "your own files"}
+_COUNTED = 10_000  # files of a folder named by --input, of which there may be millions
+_GIVEN_SHOWN = 2
+
+
+def survey_all(config: "Config") -> dict[str, dict[str, Product]]:
+    """The products of every corpus that there is or could be: those with clean documents or
+    tokens, the one made last first; raw folders; the named sources."""
+    data = config.paths.data_dir
+    raw: list[str] = []
+    with suppress(OSError):
+        raw = sorted(entry.name for entry in os.scandir(data / "raw") if entry.is_dir())
+    known = [source.name for source in SOURCES if source.where != "yours"]
+    names = dict.fromkeys([*corpora.corpora(data), *filter(corpora.is_name, raw), *known])
+    return {name: survey(of_corpus(config, name)) for name in names}
+
+
+def of_corpus(config: "Config", name: str) -> "Config":
+    """The settings with another corpus to work on."""
+    return config.model_copy(update={"dataset": config.dataset.model_copy(update={"source": name})})
 
 
 def survey(config: "Config") -> dict[str, Product]:
@@ -47,17 +69,57 @@ def _guarded(look: "Callable[[Config], Product]", config: "Config") -> Product:
 
 
 def _raw(config: "Config") -> Product:
+    """The texts to clean: those given, else those of the corpus."""
+    if config.cleanup.input:
+        return given_texts(config.cleanup.input)
     source = config.source
     folder = config.raw_dir(source)
-    where = next((known.where for known in SOURCES if known.name == source), "yours")
-    if where in _NOT_FETCHED:
-        return Product("fresh", source, _NOT_FETCHED[where])
+    where = corpora.source_called(source).where
+    if where == "embedded":
+        return Product("fresh", source, "embedded in this Python")
+    if where == "yours" and not folder.is_dir():
+        return _own_texts(config)
     manifest = read_manifest(folder)
     if manifest is None:
         return _put_there(source, folder)
     size = sum(written.bytes for written in manifest.files.values())
     figure = _files(len(manifest.files), size)
     return _product(folder, manifest, source, figure)
+
+
+def given_texts(paths: Sequence[Path]) -> Product:
+    """What --input names: how many files in it can be read, counted up to a limit."""
+    from pipeline.sources.input_files import PassedOver, in_words, readable_files
+
+    passed_over: PassedOver = {}
+    shown = ", ".join(map(str, paths[:_GIVEN_SHOWN])) + ", ..." * (len(paths) > _GIVEN_SHOWN)
+    files = list(islice(readable_files(paths, passed_over), _COUNTED + 1))
+    if not files:
+        there = any(path.exists() for path in paths)
+        why = f"nothing that is read here, {in_words(passed_over)}".removesuffix(", ")
+        return Product("missing", shown, why=why if there else "not there")
+    if len(files) > _COUNTED:
+        return Product("fresh", shown, f"more than {_COUNTED:,} files")
+    size = 0
+    for file in files:
+        with suppress(OSError):  # deleted meanwhile
+            size += file.stat().st_size
+    others = in_words(passed_over)
+    figure = _files(len(files), size) + (f"; passed over: {others}" if others else "")
+    return Product("fresh", shown, figure)
+
+
+def _own_texts(config: "Config") -> Product:
+    """The files that a corpus of the user's own was made from, wherever they are now."""
+    found = [read_manifest(config.cleaned_dir(config.source, test=test)) for test in (False, True)]
+    manifest = next((one for one in found if one is not None), None)
+    if manifest is None:
+        return Product("missing", config.source, why="no texts are known by this name")
+    given = manifest.facts.get(corpora.GIVEN)
+    if not isinstance(given, list) or not given:
+        return Product("fresh", config.source, "your own files")
+    more = f" and {len(given) - 1} more" if len(given) > 1 else ""
+    return Product("fresh", config.source, f"your own files in {given[0]}{more}")
 
 
 def _put_there(source: str, folder: Path) -> Product:
@@ -85,17 +147,45 @@ def _cleaned(config: "Config") -> Product:
 
 
 def _tokenizer(config: "Config") -> Product:
-    """The tokenizer that the tokens were made with, else the newest one."""
-    tokens = _tokens_manifest(config)
-    used = Path(tokens[1].inputs[-1].path) if tokens and tokens[1].inputs else None
-    folder = used if used is not None and used.is_dir() else _newest_tokenizer(config)
+    """The tokenizer that prepare is told to take, or that the tokens were made with, else the
+    newest one; one that was never used here should have learned from this corpus."""
+    folder = _chosen_tokenizer(config)
+    chosen = folder is not None
+    folder = folder or _newest_tokenizer(config)
     manifest = read_manifest(folder) if folder else None
     if folder is None or manifest is None:
         return MISSING
     size = _number(manifest, "bytes_per_token")
     figure = f"{_number(manifest, 'vocab_size'):,.0f} ids"
     figure += f", {size:.2f} bytes per token" if size else ""
-    return _product(folder, manifest, folder.name, figure)
+    product = _product(folder, manifest, folder.name, figure)
+    learned_from = _learned_from(manifest)
+    if chosen or learned_from in (None, config.source):
+        return product
+    why = f"it learned from {learned_from}, not from {config.source}"
+    return product._replace(state="stale", why=why, foreign=True)
+
+
+def _chosen_tokenizer(config: "Config") -> Path | None:
+    if config.prepare.tokenizer:
+        for folder in (
+            config.paths.tokenizers_dir / config.prepare.tokenizer,
+            Path(config.prepare.tokenizer),
+        ):
+            if folder.is_dir():
+                return folder
+    tokens = _tokens_manifest(config)
+    used = Path(tokens[1].inputs[-1].path) if tokens and tokens[1].inputs else None
+    return used if used is not None and used.is_dir() else None
+
+
+def _learned_from(tokenizer: Manifest) -> str | None:
+    """The corpus that a tokenizer learned from; None where it was loaded, or from other texts."""
+    if "train" not in tokenizer.made_by.options or not tokenizer.inputs:
+        return None
+    folder = Path(tokenizer.inputs[0].path)
+    inside = folder.parent.name == "cleaned_articles"
+    return folder.name.removesuffix("_test") if inside else None
 
 
 def _newest_tokenizer(config: "Config") -> Path | None:
@@ -127,19 +217,38 @@ def _tokens(config: "Config") -> Product:
 
 
 def _run(config: "Config") -> Product:
-    """The newest run, with its best validation loss; stale when its tokens were made anew."""
-    found = [run for run in inventory.list_runs(config.paths.checkpoints_dir) if run.checkpoints]
-    if not found:
-        return MISSING
-    newest = found[0]
-    folder = config.paths.checkpoints_dir / newest.name
+    """The newest run on the corpus, with its best validation loss; stale when its tokens were made
+    anew."""
+    runs_dir = config.paths.checkpoints_dir
+    found = [run for run in inventory.list_runs(runs_dir) if run.checkpoints]
+    own = [run for run in found if corpus_of_run(runs_dir / run.name) in (None, config.source)]
+    elsewhere = ""
+    if found and found[:1] != own[:1]:
+        corpus = corpus_of_run(runs_dir / found[0].name)
+        elsewhere = f"{folders.short_name(found[0].name)} of {corpus}"
+    if not own:
+        return MISSING._replace(elsewhere=elsewhere)
+    newest = own[0]
+    folder = runs_dir / newest.name
     best = newest.default
     figure = f"step {max(c.step or 0 for c in newest.checkpoints):,}"
     figure += f", val {best.val_loss:.3f}" if best.val_loss is not None else ""
     why = _trained_on_others(folder) if (folder / "run.json").is_file() else ""
     state: State = "stale" if why else "fresh"
     title = folders.short_name(newest.name)
-    return Product(state, title, figure, folder, newest.modified, why)
+    return Product(state, title, figure, folder, newest.modified, why, elsewhere=elsewhere)
+
+
+def corpus_of_run(run: Path) -> str | None:
+    """The corpus that a run learned from; None where nothing says so."""
+    try:
+        tokens = Path(read_record(run).data)
+        manifest = read_manifest(tokens)
+    except HatcheryError:
+        return None
+    source = manifest.made_by.options.get("source") if manifest is not None else None
+    named = re.fullmatch(r"(.+)_(?:full|test)_dataset", tokens.name)
+    return source if isinstance(source, str) else named[1] if named else None
 
 
 def _trained_on_others(run: Path) -> str:

@@ -4,14 +4,16 @@ The values come from the job's own command and from what the stage itself advise
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 from app.commands.flags import section_model
 from app.jobs.job import Job
 from app.jobs.retry import command_again, command_of, run_folder, stage_of
+from pipeline.corpora import name_of
 from pipeline.events import Failed
 from pipeline.options.config import Config, TrainOptions
 from pipeline.runs.record import read_record, recorded_options
@@ -135,7 +137,8 @@ def _general(case: Case) -> Iterator[Remedy]:
         if words[0] == case.stage.command:
             yield Remedy(f"Run {typed}", "as it advises itself", words)
         elif "--list" not in words:
-            yield Remedy(f"First {typed}", "then this job again", case.again(), first=words)
+            again = _with_corpus_of(case, words)
+            yield Remedy(f"First {typed}", "then this job again", again, first=words)
     if case.failed and case.failed.remedy and not commands:
         yield Remedy(_capital(case.failed.remedy), "as it advises itself")
 
@@ -152,10 +155,18 @@ def startable(failed: Failed) -> list[tuple[str, ...]]:
 
 
 def _same_source(case: Case, words: tuple[str, ...]) -> tuple[str, ...]:
-    """Advice names no source where the stage could not know it; then it is the job's own."""
+    """Advice names no source where the stage could not know it; then it is the job's own. Texts
+    that it names are their own corpus."""
     source = getattr(_options(case), "source", None)
     taken = "source" in section_model(stage_of(words[0]).section).model_fields
-    return (*words, "--source", source) if source and taken and "--source" not in words else words
+    named = "--source" in words or "--input" in words
+    return (*words, "--source", source) if source and taken and not named else words
+
+
+def _with_corpus_of(case: Case, first: Sequence[str]) -> tuple[str, ...]:
+    """The command again, on the corpus that `first` makes of the texts that it names."""
+    given = [Path(path) for flag, path in pairwise(first) if flag == "--input"]
+    return case.again("--source", name_of(given)) if given else case.again()
 
 
 def _capital(text: str) -> str:

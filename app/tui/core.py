@@ -10,7 +10,6 @@ from textual import on, work
 from textual.app import App
 from textual.message import Message
 from textual.signal import Signal
-from textual.widget import Widget
 from textual.worker import get_current_worker
 
 from app.jobs import lifecycle, states
@@ -37,6 +36,7 @@ class Intervals(NamedTuple):
 
 
 INTERVALS = Intervals()
+_OF_A_CORPUS = (".source", ".input", "cleanup.name")
 
 
 class JobsRead(Message):
@@ -48,11 +48,11 @@ class JobsRead(Message):
 
 
 class Surveyed(Message):
-    """The artefacts were looked at: the product of each stage."""
+    """The artefacts were looked at: the corpus worked on, and the product of each stage."""
 
-    def __init__(self, products: dict[str, Product]) -> None:
+    def __init__(self, corpus: str, products: dict[str, Product]) -> None:
         super().__init__()
-        self.products = products
+        self.corpus, self.products = corpus, products
 
 
 class SystemRead(Message):
@@ -64,8 +64,8 @@ class SystemRead(Message):
 
 
 class AppCore(App[None]):
-    """Screens read `config`, `jobs`, `products`, `reading`, `drafts` and `serving`, and subscribe
-    to the signals that tell when these changed."""
+    """Screens read `config`, `jobs`, `corpus`, `products`, `reading`, `drafts` and `serving`, and
+    subscribe to the signals that tell when these changed."""
 
     def __init__(self, intervals: Intervals = INTERVALS) -> None:
         super().__init__()
@@ -73,6 +73,8 @@ class AppCore(App[None]):
         self._config: Config | None = None
         self.config_fault: HatcheryError | None = None
         self.jobs: list[Job] = []
+        self.corpus = ""  # the one worked on, as of the last look; empty before the first
+        self._known_corpus = ""  # the one that the user was shown or has chosen
         self.products: dict[str, Product] = {}
         self.reading: Reading | None = None
         self.drafts: dict[str, dict[str, Any]] = {}  # changes of forms that were left, by command
@@ -93,10 +95,6 @@ class AppCore(App[None]):
 
     def open(self, name: str, *about: Any, **how: Any) -> None:
         """Open the screen of a name, which `app.tui.navigation` knows, such as "job"."""
-        raise NotImplementedError
-
-    def last_run_panel(self, id: str) -> Widget:
-        """A panel with the newest run, which `app.tui.navigation` knows."""
         raise NotImplementedError
 
     def look_around(self) -> None:
@@ -196,17 +194,44 @@ class AppCore(App[None]):
     @work(thread=True, group="survey", exclusive=True, exit_on_error=False)
     def survey(self) -> None:
         """Look at the artefacts again."""
-        from pipeline.survey import survey
+        from pipeline.survey import of_corpus, survey
 
-        self.post_message(Surveyed(survey(self.config)))
+        config = self.config
+        corpus = config.source
+        self.post_message(Surveyed(corpus, survey(of_corpus(config, corpus))))
 
     @on(Surveyed)
     def _was_surveyed(self, message: Surveyed) -> None:
-        if message.products != self.products:
+        before, self.corpus = self.corpus, message.corpus
+        if message.products != self.products or message.corpus != before:
             self.products = message.products
             self.surveyed.publish(message.products)
+        if self._known_corpus not in ("", message.corpus):  # a stage has made or used another
+            self.note(f"Working on the corpus {message.corpus} now: o on the board chooses")
+        self._known_corpus = message.corpus
 
     # What the screens ask for.
+
+    def work_on(self, corpus: str) -> None:
+        """Work on another corpus from now on, as the command line then does too.
+
+        Raises:
+            HatcheryError: it cannot be noted, or config.json names another.
+        """
+        from pipeline.corpora import remember
+
+        remember(self.config.paths.data_dir, corpus)
+        if self.config.source != corpus:
+            raise HatcheryError(
+                "The corpus to work on could not be noted.",
+                found=f"{self.config.paths.data_dir} cannot be written, or config.json names one",
+                remedy="check its rights, or name the corpus in each form as Source",
+            )
+        for draft in self.drafts.values():  # what it says of the corpus before
+            for path in [path for path in draft if path.endswith(_OF_A_CORPUS)]:
+                del draft[path]
+        self._known_corpus = corpus
+        self.survey()
 
     def start_job(
         self,

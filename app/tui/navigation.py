@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from textual.screen import Screen
-from textual.widget import Widget
 
 from app.jobs.job import Job
 from app.tui.core import AppCore
@@ -32,20 +31,25 @@ class Navigation(AppCore):
             self.pop_screen()
         return screen
 
-    def last_run_panel(self, id: str) -> Widget:
-        """The newest run with its curve, to be put onto a screen."""
-        from app.tui.watch.last_run import LastRunPanel
-
-        return LastRunPanel(self.config.paths.checkpoints_dir, self.intervals.system, id=id)
-
     def open_stage(
-        self, command: str, preset: Sequence[str] = (), *, retry_of: str | None = None
+        self,
+        command: str,
+        preset: Sequence[str] = (),
+        *,
+        retry_of: str | None = None,
+        at: str | None = None,
     ) -> None:
-        """The form of a stage; `preset` are arguments as typed, shown as changes in it. What is
-        started from it stands in for the job `retry_of`."""
+        """The form of a stage; `preset` are arguments as typed, shown as changes in it, and `at` is
+        the setting to begin at. What is started from it stands in for the job `retry_of`."""
         from app.tui.stage.screen import StageScreen
 
-        self.push_screen(StageScreen(find(command), preset, retry_of=retry_of))
+        self.push_screen(StageScreen(find(command), preset, retry_of=retry_of, at=at))
+
+    def open_corpora(self) -> None:
+        """All corpora, of which one is chosen to work on."""
+        from app.tui.board.corpora_screen import CorporaScreen
+
+        self.push_screen(CorporaScreen())
 
     def open_job(self, job: Job) -> None:
         """A job, live or over."""
@@ -116,3 +120,4 @@ class Navigation(AppCore):
 
     action_jobs, action_runs, action_results = open_jobs, open_runs, open_results
     action_data, action_settings = open_data, open_settings
+    action_corpora = open_corpora

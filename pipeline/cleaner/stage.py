@@ -18,11 +18,17 @@ import msgspec
 
 from pipeline import corpora
 from pipeline.cleaner import rules
+from pipeline.cleaner.corpus import (
+    first_line,
+    places,
+    refuse_to_replace,
+    remember,
+    source_name,
+    source_of_text,
+)
 from pipeline.cleaner.worker import CleaningCounts, CleaningUnit, UnitProgress, UnitReport
 from pipeline.events import Event, Finished, Progress, Rejected, Saved, Started, Warned
 from pipeline.options.config import CleanupOptions, Config
-from pipeline.source_table import Source as SourceOfText
-from pipeline.source_table import find_source
 from pipeline.sources.input_files import (
     UNREADABLE,
     PassedOver,
@@ -31,11 +37,11 @@ from pipeline.sources.input_files import (
     pass_over,
 )
 from pipeline.sources.items import Input
-from pipeline.sources.stage import GIVEN, raw_inputs
+from pipeline.sources.stage import raw_inputs
 from pipeline.workers import run_units
 from utils import artefacts
 from utils.artefacts import FolderBuilder, Manifest, build_folder, is_current, read_manifest
-from utils.errors import HatcheryError, RefusedError
+from utils.errors import HatcheryError
 from utils.files import sync_folder
 from utils.units import human_count
 
@@ -62,7 +68,8 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
     name = source_name(config, options)
     passed_over: PassedOver = {}
     inputs, sources = _readable(
-        raw_inputs(_source(name, config, options), config, options.input, passed_over), passed_over
+        raw_inputs(source_of_text(name, config, options), config, options.input, passed_over),
+        passed_over,
     )
     inputs = [msgspec.structs.replace(item, text_field=options.text_field or "") for item in inputs]
     target = options.output or config.cleaned_dir(name, test=options.test)
@@ -77,11 +84,11 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
         settings["text_field"] = options.text_field
     current = is_current(target, "cleanup", settings, sources)
     if current is not None and not options.force:
-        _remember(config, options, name)
+        remember(config, options, name)
         yield _finished(target, current, skipped=True)
         return
     if not options.force:
-        _refuse_to_replace(target, name, sources, options)
+        refuse_to_replace(target, name, sources, options)
     cleaning = _CleaningRun(plan_units(inputs, name, options))
     try:
         with build_folder(
@@ -89,14 +96,14 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
         ) as builder:
             yield Started(
                 stage="cleanup",
-                title=_title(config, options, name),
+                title=first_line(config, options, name),
                 total=cleaning.total_bytes,
                 unit="bytes",
             )
             yield from cleaning.run(builder, options.workers, stop)
             merge_passed_over(builder.facts[PASSED_OVER], passed_over)
             if options.input:
-                builder.facts[GIVEN] = _places(options.input)
+                builder.facts[corpora.GIVEN] = places(options.input)
     except _StoppedError:
         yield Finished(
             summary={"units_done": len(cleaning.finished), "units": len(cleaning.units)},
@@ -105,7 +112,7 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
         return
     manifest = read_manifest(target)
     assert manifest is not None
-    _remember(config, options, name)
+    remember(config, options, name)
     yield Saved(kind="cleaned", path=str(target), facts=_summary(manifest))
     if cleaning.counts.rejected.get("truncated_gzip") or cleaning.counts.rejected.get("unreadable"):
         yield Warned(
@@ -134,95 +141,6 @@ def _readable(
     if failure is not None and not found:
         raise failure
     return [item for item, _ in found], [source for _, source in found]
-
-
-def source_name(config: Config, options: CleanupOptions) -> str:
-    """The corpus to make: as typed, else the configured one where it can take `--input`, else
-    called as that input, else the one worked on last.
-
-    Raises:
-        UsageError: what was typed cannot be a name.
-    """
-    typed = options.name or options.source
-    if typed is not None:
-        return corpora.checked_name(typed)
-    configured = config.dataset.source
-    takes_input = configured is not None and not corpora.source_called(configured).embedded
-    if options.input and not takes_input:
-        return corpora.name_of(options.input)
-    return configured or config.source
-
-
-def _source(name: str, config: Config, options: CleanupOptions) -> SourceOfText:
-    """The source to read, which for a corpus of the user's own is its input.
-
-    Raises:
-        UsageError: there is no such source or corpus; names the nearest.
-    """
-    own = options.input or read_manifest(config.cleaned_dir(name)) or config.raw_dir(name).is_dir()
-    source = options.source if options.name and not options.input else name
-    return corpora.source_called(name) if own else find_source(source or name)
-
-
-def _title(config: Config, options: CleanupOptions, name: str) -> str:
-    """The first line: which corpus it makes, and how to choose another name or text."""
-    if options.name or options.source:
-        return f"Clean {name}"
-    if options.input and name != config.dataset.source:
-        return f"Clean {name} (--name calls this corpus otherwise)"
-    return config.titled("Clean")
-
-
-def _remember(config: Config, options: CleanupOptions, name: str) -> None:
-    if options.output is None:
-        corpora.remember(config.paths.data_dir, name)
-
-
-def _places(paths: Sequence[Path]) -> list[str]:
-    """`paths`, those inside the workspace relative to it, so that it can be moved."""
-    here = Path.cwd()
-    whole = [path.absolute() for path in paths]
-    return [str(p.relative_to(here) if p.is_relative_to(here) else p) for p in whole]
-
-
-def _refuse_to_replace(
-    target: Path, name: str, inputs: Sequence[artefacts.Source], options: CleanupOptions
-) -> None:
-    """Refuse to put other texts in place of a corpus that is there.
-
-    The same place given again, and texts among which all earlier ones are, may be written anew.
-
-    Raises:
-        RefusedError: documents would be lost; says which.
-    """
-    there = read_manifest(target)
-    if there is None or there.kind != "cleaned" or options.input is None:
-        return
-    given = there.facts.get(GIVEN)
-    before = {source.fingerprint for source in there.inputs}
-    kept = before <= {source.fingerprint for source in inputs}
-    paths = {source.path for source in inputs}
-    shared = given is None and any(source.path in paths for source in there.inputs)
-    if kept or shared or given == _places(options.input):
-        return
-    made_from = given or sorted({str(Path(source.path).parent) for source in there.inputs})
-    shown = ", ".join(map(str, made_from[:3])) + ", ..." * (len(made_from) > 3)
-    texts = [str(path) for path in options.input]
-    if options.output is not None:
-        another = ("--output", str(target.with_name(f"{target.name}_2")))
-        this: tuple[str, ...] = ("--output", str(options.output))
-    else:
-        another, this = ("--name", f"{name}_2"), ("--name", name)
-    raise RefusedError(
-        f"There is a corpus {name} already, made from other texts.",
-        found=f"{there.facts.get('kept', 0):,} documents in {target}, made from {shown} on "
-        f"{there.made_by.time[:10]}",
-        remedy="call this one otherwise: {}; or replace those documents: {}",
-        commands=[
-            ("cleanup", "--input", *texts, *another),
-            ("cleanup", "--input", *texts, *this, "--force"),
-        ],
-    )
 
 
 def plan_units(inputs: Sequence[Input], source: str, options: CleanupOptions) -> list[CleaningUnit]:
@@ -355,7 +273,7 @@ class _CleaningRun:
 def _summary(manifest: Manifest) -> dict[str, Any]:
     """The counts of a cleaned folder; its manifest has the removed characters too."""
     facts = dict(manifest.facts)
-    facts.pop(GIVEN, None)
+    facts.pop(corpora.GIVEN, None)
     if passed_over := facts.get(PASSED_OVER):
         facts["passed_over"] = in_words(passed_over)
     facts["removed_spans"] = {rule: spans for rule, (spans, _) in facts.pop("removed", {}).items()}

@@ -56,7 +56,7 @@ def input_paths(config: Config, options: PrepareOptions) -> list[Path]:
             found=f"{folder} is {'empty' if folder.is_dir() else 'not there'}"
             + (f"; {small} is, for --test" if small.is_dir() and folder != small else ""),
             remedy="make them: {}",
-            commands=[("cleanup", "--source", name)],
+            commands=[corpora.cleaning(name, config.paths.data_dir)],
         )
     return [folder]
 

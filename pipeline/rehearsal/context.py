@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
-from pipeline.cleaner.stage import source_name
+from pipeline.cleaner.corpus import source_name
 from pipeline.corpora import source_called
 from pipeline.events import Event, Finished, Progress, StageVerdict
 from pipeline.nested import nested_events, revised

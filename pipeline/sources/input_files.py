@@ -147,6 +147,12 @@ def expand_inputs(paths: Sequence[Path], passed_over: PassedOver | None = None) 
     return files
 
 
+def readable_files(paths: Sequence[Path], passed_over: PassedOver) -> Iterator[Path]:
+    """The same files one by one, unsorted, a file named twice twice; none where there is none."""
+    for path in paths:
+        yield from _walk(path, passed_over) if path.is_dir() else _matches(path, passed_over)
+
+
 def _size(file: Path) -> int:
     """Bytes of a file; one that cannot be looked at may have some."""
     try:

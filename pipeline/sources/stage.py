@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Event as StopSignal
 
+from pipeline.corpora import GIVEN
 from pipeline.events import Event, Finished
 from pipeline.options.config import Config, DownloadOptions
 from pipeline.source_table import SOURCES, Source, find_source
@@ -15,9 +16,6 @@ from pipeline.sources.python_library import library_inputs
 from utils.artefacts import read_manifest
 from utils.errors import HatcheryError, UsageError
 from utils.files import printable_name
-
-GIVEN = "given"
-"""Among the facts of clean documents: the paths that --input named."""
 
 
 def raw_inputs(

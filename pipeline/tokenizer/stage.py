@@ -208,7 +208,7 @@ def _corpus(config: Config, options: TokenizeOptions) -> tuple[list[Path], list[
             f"There are no clean documents of {folder.name} yet.",
             found=f"no folder {folder}",
             remedy="make them: {}",
-            commands=[("cleanup", "--source", folder.name)],
+            commands=[corpora.cleaning(folder.name, config.paths.data_dir)],
         )
     files = cleaned_files(places)
     whole = [place for place in places if place.is_dir() and read_manifest(place)]

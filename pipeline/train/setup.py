@@ -8,6 +8,7 @@ from typing import Literal
 
 from model.config import ModelConfig, flops_per_token
 from model.huggingface.generation_config import GenerationConfig, read_generation_config
+from pipeline import corpora
 from pipeline.options.command import train_command
 from pipeline.options.config import Config, Settings, TrainOptions, Typed
 from pipeline.runs import folders
@@ -145,6 +146,8 @@ def open_data(
         UsageError, RefusedError: they are missing, damaged or do not belong together.
     """
     source = config.source
+    if options.data is None and corpora.means_path(source, config.paths.data_dir):
+        raise corpora.path_for_name(source)
     folder = options.data or config.tokens_dir(source, test=options.test)
     if options.data is None and not folder.is_dir():
         raise UsageError(

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from app.jobs.folder import Record, record_run
 from app.jobs.job import Job, State
 from app.tui import navigation
-from app.tui.board.rows import ROWS, ScreenRow, rows, what_next
+from app.tui.board.rows import ROWS, ScreenRow, corpus_of, rows, what_next
+from pipeline.runs.record import RunRecord, write_record
 from pipeline.stages import MISSING, STAGES, Product
 
 _MADE = ("cleanup", "tokenize", "prepare", "train")
@@ -109,3 +111,77 @@ def test_every_screen_that_is_opened_by_name_is_known_to_the_navigation() -> Non
     assert {"job", "run", "stage", "doctor", "data", "votes"} <= found
     for name in found | {row.command for row in ROWS if isinstance(row, ScreenRow)}:
         assert callable(getattr(navigation.Navigation, f"open_{name}"))
+
+
+def ran(stage: str, *words: str, folder: str = "logs/jobs/x") -> Job:
+    record = Record(
+        ["python", "main.py", stage, *words], stage, None, 1, "", "h", "/home/me", 1.0, {}
+    )
+    return Job("ab12", Path(folder), record, "failed", 1, 50.0, 200.0, None)
+
+
+@pytest.mark.parametrize(
+    ("words", "corpus"),
+    [
+        (["cleanup", "--source", "poems"], "poems"),
+        (["cleanup", "--input", "texts/poems/", "--workers", "2"], "poems"),
+        (["cleanup", "--input=poems/*.txt"], "poems"),
+        (["cleanup", "--input", "texts/poems", "--name", "verse"], "verse"),
+        (["prepare", "--source=poems"], "poems"),
+        (["tokenize", "--train", "bpe", "--name", "small", "--source", "poems"], "poems"),
+        (["train", "--dataset.source", "poems"], "poems"),
+        (["train", "--name", "big"], None),
+        (["prepare"], None),
+        (["serve", "--port", "8000"], None),
+        (["inference", "--checkpoint", "poems"], None),
+    ],
+)
+def test_the_corpus_of_a_job_is_what_its_command_names(
+    words: list[str], corpus: str | None
+) -> None:
+    assert corpus_of(ran(*words)) == corpus
+
+
+def test_the_corpus_of_a_resumed_training_is_that_of_its_run(tmp_path: Path) -> None:
+    run, job = tmp_path / "checkpoints/run_1", tmp_path / "logs/jobs/x"
+    run.mkdir(parents=True)
+    job.mkdir(parents=True)
+    (run / "events.jsonl").touch()
+    tokens = "data/tokenized_datasets/poems_full_dataset"
+    write_record(run, RunRecord({}, {}, tokens, {}, "2026-11-21T11:20:00+0000", "0.1.0"))
+    assert record_run(job, run)
+    assert corpus_of(ran("train", "--resume", "run_1", folder=str(job))) == "poems"
+
+
+@pytest.mark.parametrize("stage", ["cleanup", "tokenize", "prepare", "train"])
+def test_a_job_of_another_corpus_marks_no_row(stage: str) -> None:
+    failed = ran(stage, "--source", "poems")
+    there = products(**fresh(*_MADE))
+    other = {row.stage.command: row for row in rows(there, [failed], "python")}
+    assert (other[stage].state, other[stage].job) == ("fresh", None)
+    own = {row.stage.command: row for row in rows(there, [failed], "poems")}
+    assert (own[stage].state, own[stage].job) == ("failed", failed)
+    unnamed = {row.stage.command: row for row in rows(there, [ran(stage)], "python")}
+    assert unnamed[stage].state == "failed"
+
+
+def test_a_failure_is_explained_by_d_and_not_by_what_opens_the_form() -> None:
+    table = rows(products(**fresh("cleanup")), [job("cleanup", "failed", ended=200.0)])
+    assert what_next(table).sentence == "d says why Clean failed, and mends it"
+
+
+def test_a_run_of_another_corpus_is_ready_to_talk_and_named() -> None:
+    elsewhere = MISSING._replace(elsewhere="first of python")
+    table = {
+        row.stage.command: row for row in rows(products(**fresh(*_MADE[:3]), train=elsewhere), [])
+    }
+    assert table["train"].figure == "ready"
+    for command in ("chat", "compare", "inference", "serve", "export"):
+        assert table[command].figure == "ready, with first of python"
+    assert ROWS[what_next(list(table.values())).row].command == "train"
+
+
+def test_what_has_been_made_without_an_earlier_step_needs_none() -> None:
+    tokens = products(download=MISSING, **fresh("tokenize", "prepare"))
+    assert ROWS[what_next(rows(tokens, [])).row].command == "train"
+    assert ROWS[what_next(rows(products(**fresh("train")), [])).row].command == "chat"

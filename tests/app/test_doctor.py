@@ -4,7 +4,9 @@ import errno
 import json
 import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
+from threading import Event as StopSignal
 from typing import Any
 
 import pytest
@@ -424,3 +426,56 @@ def test_room_is_kept_to_write_down_how_a_job_ended(
     record_exit(FOLDER, code)
     assert states.look(FOLDER).exit_code == code
     assert not kept.exists()
+
+
+def _really_failed(words: str) -> Diagnosis:
+    """What a job of this command ends with, run here."""
+    parsed = parse_stage(words.split())
+    with pytest.raises(UsageError) as caught:
+        list(parsed.stage.events(parsed.settings, StopSignal()))
+    return _failed(caught.value, words)
+
+
+@pytest.mark.parametrize(
+    ("words", "first", "command"),
+    [
+        ("cleanup --source letters", "", "cleanup --input letters"),
+        ("cleanup --source ./letters --workers 1", "", "cleanup --input ./letters"),
+        ("cleanup --source book.txt", "", "cleanup --input book.txt"),
+        ("cleanup --source texts/poems/", "", "cleanup --input texts/poems/"),
+        (
+            "tokenize --train bpe --source ./letters",
+            "cleanup --input ./letters",
+            "tokenize --train bpe --source letters",
+        ),
+        (
+            "tokenize --train char --source letters",
+            "cleanup --input letters",
+            "tokenize --train char --source letters",
+        ),
+        (
+            "prepare --source texts/poems --window 64",
+            "cleanup --input texts/poems",
+            "prepare --window 64 --source poems",
+        ),
+        ("prepare --source book.txt", "cleanup --input book.txt", "prepare --source book"),
+        ("train --source ./letters", "cleanup --input ./letters", "train --source letters"),
+    ],
+)
+def test_a_path_as_a_corpus_is_corrected_ready_to_start(
+    workspace: Path, words: str, first: str, command: str
+) -> None:
+    for name in ("letters/a.txt", "texts/poems/b.txt", "book.txt"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text("Dear friend. " * 60)
+    remedy = _really_failed(words).remedies[0]
+    assert (" ".join(remedy.first), " ".join(remedy.command)) == (first, command)
+    for line in filter(None, (remedy.first, remedy.command)):
+        parse_stage(line)
+    cleaned = parse_stage(remedy.first or remedy.command)
+    assert list(cleaned.stage.events(cleaned.settings, StopSignal()))
+    if first:  # and the job goes on with what that made
+        again = parse_stage(remedy.command)
+        with pytest.raises(UsageError) if "--train" not in command else nullcontext() as caught:
+            list(again.stage.events(again.settings, StopSignal()))
+        assert caught is None or "is a path" not in str(caught.value)

@@ -303,3 +303,61 @@ def test_up_from_start_is_the_last_setting_and_ctrl_r_starts_from_anywhere(
             await until(pilot, lambda: started)
 
     play(act)
+
+
+def test_a_folder_typed_as_source_is_told_and_moved_to_the_input_by_enter(
+    workspace: Path, started: Started
+) -> None:
+    Path("letters").mkdir()
+    Path("letters/a.txt").write_text("Dear friend. " * 60)
+
+    async def act() -> None:
+        async with opened() as (app, pilot):
+            screen = await form(app, pilot, "cleanup")
+            await type_into(pilot, screen, "cleanup.source", "letters")
+            await until(pilot, lambda: "moves it to Input" in shown(app))
+            await until(pilot, lambda: "1 file" in shown(app))
+            assert "the corpus letters, not there yet" in shown(app)
+            await pilot.press("enter")
+            await until(pilot, lambda: screen.focused is line(screen, "cleanup.input"))
+            assert screen.form.line == "python main.py cleanup --input letters"
+            await pilot.press("enter", "enter")
+            await until(pilot, lambda: started)
+
+    play(act)
+    assert started[0][0] == ["cleanup", "--input", "letters"]
+
+
+def test_a_path_in_a_form_of_clean_documents_leads_to_the_form_of_clean(workspace: Path) -> None:
+    Path("letters").mkdir()
+
+    async def act() -> None:
+        async with opened() as (app, pilot):
+            screen = await form(app, pilot, "prepare")
+            await pilot.press("m")
+            await type_into(pilot, screen, "prepare.source", "letters/")
+            await until(pilot, lambda: "Enter opens Clean" in shown(app))
+            await pilot.press("enter")
+            await until(pilot, lambda: isinstance(app.screen, StageScreen))
+            await until(pilot, lambda: "cleanup --input letters" in shown(app))
+            assert screen.form.draft.faults == {}
+
+    play(act)
+
+
+def test_the_card_of_clean_reads_the_input_and_not_the_corpus_worked_on(workspace: Path) -> None:
+    Path("letters").mkdir()
+    for number in range(3):
+        Path(f"letters/{number}.md").write_text("Dear friend. " * 60)
+
+    async def act() -> None:
+        async with opened() as (app, pilot):
+            screen = await form(app, pilot, "cleanup")
+            assert "raw text: python" in shown(app)
+            await type_into(pilot, screen, "cleanup.input", "letters")
+            await until(pilot, lambda: "input: letters  3 files" in shown(app))
+            assert "python  embedded" not in shown(app)
+            await type_into(pilot, screen, "cleanup.input", "lettres")
+            await until(pilot, lambda: "input lettres: not there" in shown(app))
+
+    play(act)

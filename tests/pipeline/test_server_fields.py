@@ -187,9 +187,7 @@ def test_a_text_may_come_without_what_begins_one(served: Served) -> None:
 
 
 def test_the_list_of_models_has_a_slash_at_its_end_too(served: Served) -> None:
-    (status, answer), (plain_status, plain) = served.ask("/v1/models/"), served.ask("/v1/models")
-    assert status == plain_status == 200
-    assert answer["data"] == plain["data"] != []  # the free memory beside them never stands still
+    assert served.ask("/v1/models/") == served.ask("/v1/models")
 
 
 @pytest.mark.parametrize(

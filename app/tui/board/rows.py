@@ -2,9 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
 from typing import NamedTuple
 
+from app.jobs.folder import Record, trained_run
 from app.jobs.job import ACTIVE, FAILED, Job
+from pipeline.corpora import name_of
 from pipeline.stages import MISSING, PRODUCTS, STAGES, Product, Stage
 
 STEPS = tuple(stage for stage in STAGES if not stage.tool)
@@ -50,11 +55,45 @@ class Next(NamedTuple):
     sentence: str
 
 
-def rows(products: Mapping[str, Product], jobs: Sequence[Job]) -> list[Row]:
-    """The pipeline from top to bottom."""
-    makers = {stage.makes: stage for stage in STEPS if stage.command in products}
-    there = {kind for kind, maker in makers.items() if products[maker.command].state != "missing"}
-    return [_row(stage, products, there, jobs) for stage in ROWS]
+def rows(
+    products: Mapping[str, Product], jobs: Sequence[Job], corpus: str | None = None
+) -> list[Row]:
+    """The pipeline from top to bottom, with what jobs do for `corpus`."""
+    makers = {stage.makes: products[stage.command] for stage in STEPS if stage.command in products}
+    there = {kind for kind, made in makers.items() if made.state != "missing" or made.elsewhere}
+    own = [job for job in jobs if corpus is None or corpus_of(job) in (None, corpus)]
+    return [_row(stage, products, there, own) for stage in ROWS]
+
+
+_TOLD_CORPUS = ("cleanup", "tokenize", "prepare", "train")
+_NAMES = ("--name", "--source", "--dataset.source")
+
+
+def corpus_of(job: Job) -> str | None:
+    """The corpus that a job works on, as its command names it; None where it does not."""
+    if job.record is None or job.stage not in _TOLD_CORPUS:
+        return None
+    return _named_in(job.record) or _trained_on(job.folder, job.state in ACTIVE)
+
+
+def _named_in(record: Record) -> str | None:
+    """What the words of a command name as their corpus, in the order of `_NAMES`."""
+    words = [part for word in record.argv for part in word.split("=", 1)]
+    values = dict(pairwise(words))
+    names = _NAMES if record.stage == "cleanup" else _NAMES[1:]
+    named = next((values[flag] for flag in names if flag in values), None)
+    if named is None and record.stage == "cleanup" and "--input" in values:
+        return name_of([Path(record.cwd, values["--input"])])
+    return named
+
+
+@lru_cache(maxsize=256)
+def _trained_on(job_folder: Path, _active: bool) -> str | None:
+    """The corpus of the run that a job trains, asked again once it has ended."""
+    from pipeline.survey import corpus_of_run
+
+    trained = trained_run(job_folder)
+    return None if trained is None else corpus_of_run(trained[0])
 
 
 def _row(
@@ -73,6 +112,9 @@ def _row(
         return Row(stage, product.state, product.title, figure, product.made, product)
     missing = [kind for kind in stage.needs if kind not in there]
     figure = f"needs {PRODUCTS[missing[0]]}" if missing else "ready"
+    run = products.get("train", MISSING)
+    if "run" in stage.needs and run.state == "missing" and run.elsewhere:
+        figure = f"ready, with {run.elsewhere}"
     return Row(stage, "missing", "" if missing else product.title, figure, None, product)
 
 
@@ -83,17 +125,19 @@ def what_next(table: Sequence[Row]) -> Next:
             return Next(number, f"watch {row.stage.title} (Enter); it goes on if you leave")
     for number, row in enumerate(table):
         if row.state in FAILED:
-            return Next(number, f"see why {row.stage.title} {row.state} (Enter), and mend it")
+            return Next(number, f"d says why {row.stage.title} {row.state}, and mends it")
     steps = [(number, row) for number, row in enumerate(table) if row.stage.command != "quickstart"]
     made = [row for _, row in steps if row.state == "fresh" and row.since is not None]
     if not made and not any(row.state in ("stale", "damaged") for _, row in steps):
         return Next(
             0, "press Enter to raise a first model from Python's own library, about 5 minutes"
         )
+    own = [number for number, row in steps if row.product.made and not row.product.foreign]
+    last = max(own, default=0)
     for number, row in steps:
         if row.state in ("stale", "damaged"):
             return Next(number, f"{row.stage.title} again, because {row.product.why}")
-        if row.state == "missing" and row.stage.makes in PRODUCTS:
+        if row.state == "missing" and row.stage.makes in PRODUCTS and number > last:
             return Next(number, f"{row.stage.title}: {_lower(row.stage.purpose)}")
     chat = next(number for number, row in enumerate(table) if row.stage.command == "chat")
     return Next(chat, "your model is ready: talk to it (Enter)")

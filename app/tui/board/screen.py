@@ -1,8 +1,7 @@
 """Home: the pipeline from top to bottom, the jobs, the machine, and the one thing to do next."""
 
 import time
-from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -13,20 +12,20 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from app.jobs.job import FAILED, Job
-from app.tui.board.disk_panel import DiskPanel
 from app.tui.board.rows import Next, Row, ScreenRow, rows, what_next
-from app.tui.board.system_panel import SystemPanel, in_one_line
 from app.tui.screen import HatcheryScreen
-from app.tui.system import Reading
-from app.tui.widgets.meter import columns
+from app.tui.system import Gpu, Reading
+from app.tui.widgets.meter import columns, meter
 from app.tui.widgets.text import MUTED, joined, mark, plain
-from pipeline.stages import PRODUCTS
-from utils.units import ago, human_seconds
+from pipeline.stages import MISSING, PRODUCTS, Stage
+from utils.units import ago, human_bytes, human_seconds
+
+if TYPE_CHECKING:  # the settings, which the first frame does not wait for
+    from app.tui.stage.stage_form import StageForm
 
 _JOBS_SHOWN = 8
 _KEYS = 10  # rows that a digit opens
-_LAST = "#last"
-_TALL, _DISK_LINES = 34, 6  # rows of a window that has room for a curve, and lines of disk use then
+_BAR = 10
 
 
 class Stages(OptionList):
@@ -41,12 +40,14 @@ class BoardScreen(HatcheryScreen):
     HELP = (
         "Every row is a stage that turns files into files, from raw text at the top to a model "
         "that writes at the bottom. Enter opens a stage's settings; started, it runs as a job of "
-        "its own, which goes on when this app is closed. The line below names the next step.\n\n"
+        "its own, which goes on when this app is closed. The line below names the next step. All "
+        "rows are about one corpus, which the frame names: o lists all and switches.\n\n"
         "● there and fresh   ◐ running   ◷ waiting   ○ not yet   ↻ an input has changed since   "
         "✕ failed   ■ stopped"
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "run_stage", "Run as set", id="board.run"),
+        Binding("o", "app.corpora", "Corpus", id="board.corpora"),
         Binding("d", "doctor", "Why it failed", id="board.doctor"),
         Binding("j", "app.jobs", "Jobs", id="board.jobs"),
         Binding("c", "app.runs", "Runs", id="board.runs"),
@@ -59,21 +60,18 @@ class BoardScreen(HatcheryScreen):
 
     def content(self) -> ComposeResult:
         with Horizontal(id="board"):
-            with Vertical(id="main"), Vertical(id="pipeline", classes="panel"):
+            with Vertical(id="pipeline", classes="panel"):
                 yield Stages(id="stages", compact=True)
                 yield Static(id="detail")
-            yield SystemPanel(compact=True, id="gpus")
             with Vertical(id="side"):
                 with Vertical(id="system", classes="panel"):
                     yield SystemPanel()
-                with Vertical(id="disk", classes="panel"):
-                    yield DiskPanel()
                 with Vertical(id="jobs", classes="panel"):
                     yield OptionList(id="job-list", compact=True)
         yield Static(id="next")
 
     def on_mount(self) -> None:
-        titles = {"#pipeline": "Pipeline", "#system": "System", "#disk": "Disk", "#jobs": "Jobs"}
+        titles = {"#pipeline": "Pipeline", "#system": "System", "#jobs": "Jobs"}
         for selector, title in titles.items():
             self.query_one(selector).border_title = title
         self._rows: list[Row] = []
@@ -81,7 +79,7 @@ class BoardScreen(HatcheryScreen):
         self._chosen = False  # once the user has moved the cursor, it stays where it is
         app = self.hatchery
         app.jobs_changed.subscribe(self, lambda _: self._show())
-        app.surveyed.subscribe(self, lambda _: self._surveyed())
+        app.surveyed.subscribe(self, lambda _: self._show())
         app.system_read.subscribe(self, self._system_read)
         self.query_one("#stages").focus()
         self.set_interval(10.0, self._show)
@@ -93,44 +91,24 @@ class BoardScreen(HatcheryScreen):
         self._show()
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self._fit)
-
-    def _fit(self) -> None:
-        """Lay out what the window has room for."""
-        height, reading = self.app.size.height, self.hatchery.reading
-        self.set_class(height >= _TALL, "-tall")
-        gpus = len(reading.gpus) if reading is not None else 0
-        self.query_one(DiskPanel).fit(height - _TALL + _DISK_LINES - gpus)
-        self._show()
-
-    def _surveyed(self) -> None:
-        """Show what there is now. The panels below and beside the pipeline come after the first
-        frame, which need not wait for them."""
-        self._show()
-        config = self.hatchery.config
-        self.query_one(DiskPanel).follow(config)
-        if not self.query(_LAST):
-            self.query_one("#main").mount(self.hatchery.last_run_panel(_LAST.lstrip("#")))
+        self.call_after_refresh(self._show)
 
     def _system_read(self, reading: Reading) -> None:
-        for panel in self.query(SystemPanel):
-            panel.show(reading)
-        self.set_class(bool(reading.gpus), "-gpus")
-        narrow = self.has_class("-narrow")  # where no panel shows the machine
-        self.header.fact(in_one_line(reading) if narrow else workspace())
+        self.query_one(SystemPanel).show(reading)
+        self.header.fact(in_one_line(reading))
 
     def _show(self) -> None:
         app = self.hatchery
         if not app.products:
             self.query_one("#next", Static).update(plain("looking at what there is …", "italic"))
             return
-        self._rows = rows(app.products, app.jobs)
+        self.query_one("#pipeline").border_title = _title(app.corpus)
+        self._rows = rows(app.products, app.jobs, app.corpus)
         self._next = what_next(self._rows)
         stages = self.query_one("#stages", OptionList)
-        width = (stages.size.width or self.size.width) - 1
+        width = (stages.size.width or self.size.width) - 2
         titles = max(len(row.title) for row in self._rows)
-        figures = max(len(row.figure) for row in self._rows)
-        lines = [_stage_line(n, row, width, titles, figures) for n, row in enumerate(self._rows)]
+        lines = [_stage_line(n, row, width, titles) for n, row in enumerate(self._rows)]
         _replace(stages, lines)
         if not self._chosen or stages.highlighted is None:
             with self.prevent(OptionList.OptionHighlighted):
@@ -156,7 +134,8 @@ class BoardScreen(HatcheryScreen):
     def _describe(self) -> None:
         row = self.chosen
         if row is not None:
-            self.query_one("#detail", Static).update(_detail(row))
+            line = "" if isinstance(row.stage, ScreenRow) else self._form(row.stage).line
+            self.query_one("#detail", Static).update(_detail(row, line))
 
     @on(OptionList.OptionSelected, "#stages")
     def _opened(self, event: OptionList.OptionSelected) -> None:
@@ -172,13 +151,19 @@ class BoardScreen(HatcheryScreen):
             return
         row = self._rows[number]
         if isinstance(row.stage, ScreenRow):
-            self.hatchery.open(row.stage.command)
+            self._open_screen(row.stage.command)
         elif row.job is not None and row.state in ("running", "waiting"):
             self.hatchery.open("job", row.job)
-        elif row.job is not None and row.state != "elsewhere":
-            self.hatchery.open("doctor", row.job)
         else:
             self.hatchery.open("stage", row.stage.command)
+
+    def _open_screen(self, command: str) -> None:
+        """Chat begins with the run of this corpus, where another one has a newer."""
+        run = self.hatchery.products.get("train", MISSING)
+        if command == "chat" and run.path is not None and run.elsewhere:
+            self.hatchery.open(command, run.path.name)
+        else:
+            self.hatchery.open(command)
 
     @property
     def chosen(self) -> Row | None:
@@ -205,20 +190,22 @@ class BoardScreen(HatcheryScreen):
         if row is None:
             return
         if isinstance(row.stage, ScreenRow):
-            self.hatchery.open(row.stage.command)
+            self._open_screen(row.stage.command)
             return
         if row.state in ("running", "waiting"):
             self.hatchery.note(f"{row.stage.title} runs already: Enter shows it")
             return
-        from app.tui.stage.stage_form import (
-            StageForm,  # what the form would start, without the form
-        )
-
-        form = StageForm(row.stage, products=self.hatchery.products)
+        form = self._form(row.stage)
         if form.fault is not None:
             self.hatchery.tell(form.fault)
         elif self.hatchery.start_job(row.stage, form.arguments, name=form.name) is not None:
             self.hatchery.note(f"{form.line} runs as a job")
+
+    def _form(self, stage: Stage) -> "StageForm":
+        """What the form of a stage would start, without the form."""
+        from app.tui.stage.stage_form import StageForm
+
+        return StageForm(stage, products=self.hatchery.products)
 
     def action_doctor(self) -> None:
         job = self._failed()
@@ -226,15 +213,8 @@ class BoardScreen(HatcheryScreen):
             self.hatchery.open("doctor", job)
 
 
-def workspace() -> str:
-    """The folder that everything is in, as short as a person writes it."""
-    try:
-        here = Path.cwd()
-        return f"~/{here.relative_to(Path.home())}" if here != Path.home() else "~"
-    except ValueError:
-        return str(here)
-    except (OSError, RuntimeError):  # deleted since; no home
-        return ""
+def _title(corpus: str) -> Content:
+    return joined("Pipeline", (" · corpus ", MUTED), (corpus, "bold $accent"))
 
 
 def _replace(target: OptionList, lines: list[Content]) -> None:
@@ -251,28 +231,29 @@ def _replace(target: OptionList, lines: list[Content]) -> None:
             target.replace_option_prompt_at_index(number, line)
 
 
-def _stage_line(number: int, row: Row, width: int, titles: int, figures: int) -> Content:
+def _stage_line(number: int, row: Row, width: int, titles: int) -> Content:
     age = ""
     if row.since is not None:
         passed = max(0.0, time.time() - row.since)
         age = human_seconds(passed) if row.state == "running" else ago(passed)
     quiet = MUTED if row.state == "missing" else ""
     title = max(8, min(titles, width // 4))
-    rest = min(figures, max(8, width - 3 - 10 - title - 10 - 2 * 4))
+    rest = max(8, width - 1 - 1 - 10 - title - 10 - 2 * 5)
     return columns(
         [
-            joined((number if number < _KEYS else " ", MUTED), " ", mark(row.state)),
+            plain(number if number < _KEYS else "", MUTED),
+            mark(row.state),
             plain(row.stage.title, "bold" if row.state != "missing" else ""),
             plain(row.title, quiet),
             plain(row.figure, quiet),
             plain(age, MUTED),
         ],
-        [3, 10, title, rest, -10],
+        [1, 1, 10, title, rest, -10],
     )
 
 
-def _detail(row: Row) -> Content:
-    """What the highlighted stage is for, and what it has made."""
+def _detail(row: Row, line: str) -> Content:
+    """What the highlighted stage is for, what it has made, and the command that starts it."""
     stage, product = row.stage, row.product
     needs = [PRODUCTS[kind] for kind in stage.needs]
     makes = PRODUCTS.get(stage.makes, stage.makes)
@@ -281,15 +262,15 @@ def _detail(row: Row) -> Content:
         joined((f"{' and '.join(needs) or 'nothing'} → {makes}", MUTED)),
     ]
     if product.path is not None:
-        lines.append(joined((product.title, "bold"), f"  {product.figure}"))
+        lines += [plain(""), plain(product.title, "bold"), plain(product.figure)]
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(product.made))
         lines.append(joined((f"{product.path}  made {when}", MUTED)))
     if product.why:
         lines.append(joined(mark(product.state), f" {product.why}"))
     if row.job is not None:
         lines.append(joined(mark(row.job.state), f" job {row.job.id} {row.job.state}"))
-    if not isinstance(stage, ScreenRow):
-        lines.append(joined(("$ ", MUTED), f"python main.py {stage.command}"))
+    if line:
+        lines += [plain(""), joined(("$ ", MUTED), line)]
     return Content("\n").join(lines)
 
 
@@ -302,4 +283,51 @@ def _job_line(job: Job, width: int) -> Content:
     return columns(
         [mark(job.state), plain(f"{job.stage} {name or job.id}"), plain(state, MUTED)],
         [1, max(8, width - 1 - 10 - 4), -10],
+    )
+
+
+class SystemPanel(Static):
+    """Processor, memory, disk, and every GPU, or that there is none."""
+
+    def show(self, reading: Reading) -> None:
+        """Show a new reading."""
+        memory = reading.memory_used / reading.memory_total
+        disk = 1 - reading.disk_free / reading.disk_total
+        used = _of(reading.memory_used, reading.memory_total)
+        lines = [
+            _line("CPU", reading.cpu, f"{reading.cpu:4.0%} of {reading.cores} cores"),
+            _line("RAM", memory, used),
+            _line("Disk", disk, f"{human_bytes(reading.disk_free)} free"),
+        ]
+        for gpu in reading.gpus:
+            lines += _gpu_lines(gpu)
+        if not reading.gpus:
+            lines.append(joined("GPU   ", ("none found: training on the CPU", MUTED)))
+        self.update(Content("\n").join(lines))
+
+
+def _line(name: str, share: float, figures: str) -> Content:
+    return joined(f"{name:<5} ", meter(share, _BAR), "  ", figures)
+
+
+def _gpu_lines(gpu: Gpu) -> list[Content]:
+    heat = f"  {gpu.temperature} °C" if gpu.temperature is not None else ""
+    return [
+        plain(gpu.name, "bold"),
+        _line(" load", gpu.load, f"{gpu.load:4.0%}{heat}"),
+        _line(" mem", gpu.used / max(1, gpu.total), _of(gpu.used, gpu.total)),
+    ]
+
+
+def _of(part: int, whole: int) -> str:
+    return f"{part / 2**30:.1f} of {whole / 2**30:.1f} GiB"
+
+
+def in_one_line(reading: Reading) -> str:
+    """The machine in a header's corner."""
+    gpus = ", ".join(sorted({gpu.name for gpu in reading.gpus})) or "CPU only"
+    return (
+        f"{gpus} · {reading.cores} cores at {reading.cpu:.0%} · "
+        f"{human_bytes(reading.memory_total - reading.memory_used)} RAM free · "
+        f"{human_bytes(reading.disk_free)} disk free"
     )

@@ -1,12 +1,13 @@
 """Changed settings as the command line that means the same, and such a line as changes."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic_core import to_jsonable_python
 
+from app.commands.flags import names_corpus
 from app.tui.forms.field_spec import Field, fields_of
 from pipeline.options.config import Config, typed_in
 from pipeline.stages import Stage
@@ -20,17 +21,26 @@ class TypedArguments(NamedTuple):
     file: Path | None = None
 
 
-def arguments(stage: Stage, typed: Mapping[str, Any], file: Path | None = None) -> list[str]:
+def arguments(
+    stage: Stage,
+    typed: Mapping[str, Any],
+    file: Path | None = None,
+    *,
+    proposed: Collection[str] = (),
+) -> list[str]:
     """The arguments after the stage's command that set exactly `typed`.
 
-    A stage's own options have bare names, those of other sections their path.
+    A stage's own options have bare names, and so has its corpus where it is among the `proposed`
+    ones; those of other sections have their path.
     """
     words: list[str] = []
-    bare = [section for section in (stage.section, stage.also) if section]
-    for section in dict.fromkeys([*bare, *Config.model_fields]):
+    own = [section for section in (stage.section, stage.also) if section]
+    for section in dict.fromkeys([*own, *Config.model_fields]):
         for field in fields_of(section):
             if field.path in typed:
-                flags = _flags(field, typed[field.path], bare=section in bare)
+                corpus = field.path == "dataset.source" and names_corpus(stage)
+                bare = section in own or (corpus and field.path in proposed)
+                flags = _flags(field, typed[field.path], bare=bare)
                 words = flags + words if _is_positional(flags) else words + flags
     return [*words, *([f"--config={file}"] if file is not None else [])]
 

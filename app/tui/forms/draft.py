@@ -2,7 +2,7 @@
 and what is wrong with it in words. Knows no widgets and reads no files."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -40,7 +40,8 @@ class Draft:
     as JSON would hold them. `removed` are settings taken out of the strongest layer below, which
     happens to an emptied one where that layer is `owned`.
 
-    `config` is the newest valid state, `faults` what is wrong now, by path."""
+    `config` is the newest valid state, `faults` what is wrong now, by path; `check` finds more of
+    those than the settings themselves know."""
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class Draft:
         proposed: Mapping[str, Any] | None = None,
         *,
         owned: bool = False,
+        check: Callable[[Config], Mapping[str, str]] = lambda _: {},
     ) -> None:
         self.below = list(below)
         self.changes = dict(changes or {})
@@ -57,6 +59,7 @@ class Draft:
         self.config = Config()
         self.faults: dict[str, str] = {}
         self._owned = owned
+        self._check = check
         self._texts: dict[str, tuple[str, str]] = {}  # what is no value: the text and the fault
         self._settle()
 
@@ -84,6 +87,12 @@ class Draft:
             self._texts.pop(path, None)
         self.changes |= changes
         self._settle()
+
+    def propose(self, proposed: Mapping[str, Any]) -> None:
+        """Fill in other values where nothing was changed."""
+        if proposed != self.proposed:
+            self.proposed = dict(proposed)
+            self._settle()
 
     def undo(self, path: str) -> None:
         """Take back what was done to one setting."""
@@ -155,7 +164,8 @@ class Draft:
         layers = self._layers(self.changes)
         self._values, self._origins = merge(layers)
         try:
-            self.config, self.faults = resolve(Config, layers), {}
+            self.config = resolve(Config, layers)
+            self.faults = dict(self._check(self.config))
         except UsageError as error:
             self.faults = faults_of(error, self.changes)
         self.faults |= {path: fault for path, (_, fault) in self._texts.items()}

@@ -34,7 +34,7 @@ class FlowPanel(Static):
         self, stage: Stage, config: Config, products: Mapping[str, Product], jobs: Sequence[Job]
     ) -> None:
         """Show a stage as it would run with `config`."""
-        given, made = inputs(stage, products), output(stage, config)
+        given, made = inputs(stage, products, config), output(stage, config)
         none = plain("nothing that has to be made first")
         self._lines = [
             Line("", plain(f"{stage.purpose}.")),
@@ -77,7 +77,11 @@ def _under(title: str, texts: Sequence[Content]) -> list[Line]:
 def _input(given: Input) -> Content:
     product = given.product
     if product.state == "missing":
-        return joined(mark("missing"), f" {given.what}: ", ("not there yet", MUTED))
+        why = product.why or "not there yet"
+        if product.elsewhere:
+            why = f"none of this corpus yet, but {product.elsewhere}"
+        what = f"{given.what} {product.title}".strip() if given.given else given.what
+        return joined(mark("missing"), f" {what}: ", (why, MUTED))
     age = f", {ago(max(0.0, time.time() - product.made))}" if product.made else ""
     text = f" {given.what}: {product.title}"
     return joined(mark(product.state), text, (f"  {product.why or product.figure}{age}", MUTED))

@@ -16,13 +16,12 @@ from app.tui.forms.field import ChoiceLine, TextLine
 from app.tui.forms.field_panel import FieldPanel
 from app.tui.forms.setting_finder import SettingFinder
 from app.tui.screen import HatcheryScreen
-from app.tui.stage import stage_flow
+from app.tui.stage import form_corpus, stage_flow
 from app.tui.stage.flow_panel import FlowPanel
 from app.tui.stage.stage_form import StageForm
 from app.tui.widgets.text import plain
 from pipeline.options.config import Config
 from pipeline.stages import Product, Stage, find
-from pipeline.survey import survey
 from utils.errors import HatcheryError
 
 
@@ -42,7 +41,7 @@ class StartLine(Static, can_focus=True):
 
 class StageScreen(HatcheryScreen):
     """One stage, whichever. `preset` are arguments as typed, shown as changes; what is started
-    stands in for the job `retry_of`."""
+    stands in for the job `retry_of`. `at` is the setting that has the focus at first."""
 
     HELP = (
         "The settings of one stage, those that matter first; m shows the rest, / finds one by its "
@@ -90,9 +89,15 @@ class StageScreen(HatcheryScreen):
     ]
 
     def __init__(
-        self, stage: Stage, preset: Sequence[str] = (), *, retry_of: str | None = None
+        self,
+        stage: Stage,
+        preset: Sequence[str] = (),
+        *,
+        retry_of: str | None = None,
+        at: str | None = None,
     ) -> None:
         super().__init__(stage.command)
+        self._at = at
         self.stage = stage
         self._preset = tuple(preset)
         self._retry_of = retry_of
@@ -124,6 +129,8 @@ class StageScreen(HatcheryScreen):
         if self.form.fault is not None:
             self.hatchery.tell(self.form.fault)
         self._changed()
+        if self._at is not None:
+            self.query_one(FieldPanel).focus_path(self._at)
 
     @property
     def _trains(self) -> bool:
@@ -140,6 +147,8 @@ class StageScreen(HatcheryScreen):
     @on(FieldPanel.Changed)
     def _changed(self) -> None:
         draft = self.form.draft
+        self.form.propose()
+        self.query_one(FieldPanel).refill()
         if self._trains and not draft.faults:
             from app.tui.stage.preflight_card import PreflightCard
 
@@ -150,7 +159,7 @@ class StageScreen(HatcheryScreen):
 
     @work(thread=True, group="survey of the form", exclusive=True, exit_on_error=False)
     def _survey(self, config: Config) -> None:
-        found = survey(config)
+        found = self.form.survey(config)
         self.app.call_from_thread(self._was_surveyed, found)
 
     def _was_surveyed(self, found: dict[str, Product]) -> None:
@@ -161,7 +170,7 @@ class StageScreen(HatcheryScreen):
         form = self.form
         if not self._trains:
             panel = self.query_one(FlowPanel)
-            panel.show(self.stage, form.draft.config, self.products, self.hatchery.jobs)
+            panel.show(self.stage, form.meant, self.products, self.hatchery.jobs)
         self.query_one("#command", Static).update(plain(form.line))
         hint = self.query_one("#hint", Static)
         text = form.hint(self.products)
@@ -276,8 +285,19 @@ class StageScreen(HatcheryScreen):
         self.app.pop_screen()
 
     def action_done(self) -> None:
-        """Done with a field."""
-        self.query_one("#start").focus()
+        """Done with a field; a path where the name of a corpus belongs goes where paths belong."""
+        panel = self.query_one(FieldPanel)
+        line = panel.focused_line
+        path = self.form.take_path(line.margins.field.path) if line is not None else None
+        if path is None:
+            self.query_one("#start").focus()
+            return
+        panel.refill(forced=True)
+        self._changed()
+        if form_corpus.takes_texts(self.stage):
+            panel.focus_path(f"{self.stage.section}.input")
+        else:
+            self.hatchery.open("stage", "cleanup", ["--input", str(path)])
 
     def action_more(self) -> None:
         self.query_one(FieldPanel).toggle()

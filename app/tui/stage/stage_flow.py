@@ -6,19 +6,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from app.tui.forms.command_line import arguments
+from app.tui.stage.form_corpus import corpus_of, corpus_setting
+from pipeline import corpora
 from pipeline.options.config import Config
 from pipeline.stages import MISSING, PRODUCTS, STAGES, Product, Stage
 from utils.artefacts import read_manifest
-from utils.errors import HatcheryError
+from utils.errors import HatcheryError, UsageError
 
 _SHARED = ("paths", "dataset")
 
 
 class Input(NamedTuple):
-    """Something a stage reads, in words, and what there is of it."""
+    """Something a stage reads, in words, and what there is of it; `given` by the user, it is not
+    made by an earlier stage."""
 
     what: str
     product: Product
+    given: bool = False
 
 
 class Output(NamedTuple):
@@ -36,21 +40,30 @@ class Step(NamedTuple):
 
 
 def proposals(
-    stage: Stage, config: Config, products: Mapping[str, Product] | None = None
+    stage: Stage,
+    config: Config,
+    products: Mapping[str, Product] | None = None,
+    corpus: str | None = None,
 ) -> dict[str, Any]:
     """What a form fills in where the command alone could only ask; by section.name.
 
-    A tokenizer that is there is proposed again as it was made.
+    `corpus` is named by stages that work on one. A tokenizer that is there is proposed again as it
+    was made, one for another corpus is called like it. Where another corpus has a newer run, what
+    uses a model names the run of this one.
     """
     proposed: dict[str, Any] = {}
     options = getattr(config, stage.section)
-    if stage.command == "download":
+    if stage.command == "download" and corpora.source_called(config.source).where != "yours":
         proposed = {"download.name": config.source}
     elif stage.command == "inference":
         proposed = {"inference.prompt": ""}
     elif stage.command == "tokenize" and not (options.load or options.encode or options.decode):
-        there = (products or {}).get("tokenize", MISSING).path
-        proposed = {"tokenize.train": "bpe"} | (_as_made(there) if there is not None else {})
+        proposed = {"tokenize.train": "bpe"} | _tokenizer_again(products or {}, corpus)
+    run = (products or {}).get("train", MISSING)
+    if "run" in stage.needs and run.path is not None and run.elsewhere:
+        proposed[f"{stage.section}.checkpoint"] = [run.path.name]
+    if corpus is not None and (setting := corpus_setting(stage, config)) is not None:
+        proposed[setting] = corpus
     default = Config()
     return {
         path: value
@@ -62,6 +75,13 @@ def proposals(
 def _at(config: Config, path: str) -> Any:
     section, _, name = path.partition(".")
     return getattr(getattr(config, section), name)
+
+
+def _tokenizer_again(products: Mapping[str, Product], corpus: str | None) -> dict[str, Any]:
+    there = products.get("tokenize", MISSING)
+    if there.path is not None and not there.foreign and (made := _as_made(there.path)):
+        return made
+    return {} if corpus is None else {"tokenize.name": corpus}
 
 
 def _as_made(tokenizer: Path) -> dict[str, Any]:
@@ -79,12 +99,18 @@ def _as_made(tokenizer: Path) -> dict[str, Any]:
     return {f"tokenize.{name}": value for name, value in ({"name": tokenizer.name} | made).items()}
 
 
-def inputs(stage: Stage, products: Mapping[str, Product]) -> list[Input]:
-    """What a stage needs, and whether it is there."""
-    return [
+def inputs(
+    stage: Stage, products: Mapping[str, Product], config: Config | None = None
+) -> list[Input]:
+    """What a stage needs, and whether it is there; what `config` gives in place of the first."""
+    given = bool(config and getattr(getattr(config, stage.section), "input", None))
+    found = [
         Input(PRODUCTS.get(kind, kind), products.get(maker(kind).command, MISSING))
         for kind in stage.needs
     ]
+    if given and found:
+        found[0] = Input("input", found[0].product, given=True)
+    return found
 
 
 def maker(kind: str) -> Stage:
@@ -94,25 +120,48 @@ def maker(kind: str) -> Stage:
 
 def output(stage: Stage, config: Config) -> Output | None:
     """Where the product goes, None for what is only shown."""
-    options, source = getattr(config, stage.section), config.source
-    source = getattr(options, "source", None) or source
+    options, source = getattr(config, stage.section), corpus_of(stage, config)
     test = bool(getattr(options, "test", False))
     if stage.makes == "run":
         return _run(config, options)
+    if stage.command == "cleanup":
+        return _corpus(config, test=test)
     folders: dict[str, Path | None] = {
         "raw": config.raw_dir(getattr(options, "name", None) or source),
-        "cleaned": config.cleaned_dir(source, test=test),
         "tokens": config.tokens_dir(source, test=test),
         "tokenizer": _tokenizer(config, options),
     }
     folder = getattr(options, "output", None) or folders.get(stage.makes)
-    if folder is None:
-        return None
+    return None if folder is None else _folder(folder, forced=getattr(options, "force", False))
+
+
+def _folder(folder: Path, *, forced: bool) -> Output:
     if not folder.is_dir():
         return Output(str(folder), "not there yet")
-    if getattr(options, "force", False):
+    if forced:
         return Output(str(folder), "there already: replaced once the new one is whole")
     return Output(str(folder), "there already: made again only if an input or a setting changed")
+
+
+def _corpus(config: Config, *, test: bool) -> Output:
+    """Where the clean documents go: never into a folder that holds those of other texts."""
+    from pipeline.cleaner.corpus import made_from_others, source_name
+
+    options = config.cleanup
+    try:
+        name = source_name(config, options)
+    except UsageError as error:
+        return Output("nothing", error.problem)
+    folder = options.output or config.cleaned_dir(name, test=test)
+    try:
+        others = made_from_others(folder, options)
+    except (HatcheryError, OSError):
+        others = ""  # the stage will say what is wrong
+    if others and not options.force:
+        there = f"there already, made from {others}: give another Name, unless these hold those too"
+        return Output(str(folder), there)
+    made = _folder(folder, forced=options.force)
+    return made._replace(there=f"the corpus {name}, {made.there}") if options.input else made
 
 
 def _tokenizer(config: Config, options: Any) -> Path | None:
@@ -132,10 +181,13 @@ def _run(config: Config, options: Any) -> Output:
     return Output(str(folder), "every run has a folder of its own; nothing is overwritten")
 
 
-def missing(stage: Stage, products: Mapping[str, Product], *, test: bool = False) -> list[Stage]:
-    """The steps before a stage whose product is missing or no longer fits, in order."""
+def missing(
+    stage: Stage, products: Mapping[str, Product], *, test: bool = False, given: bool = False
+) -> list[Stage]:
+    """The steps before a stage whose product is missing or no longer fits, in order; where the
+    first is `given` by the user, none makes it."""
     found: list[Stage] = []
-    for kind in stage.needs:
+    for kind in stage.needs[given:]:
         before = maker(kind)
         earlier = missing(before, products, test=test)
         anew = any(products.get(step.command, MISSING).state != "fresh" for step in earlier)
@@ -147,18 +199,25 @@ def missing(stage: Stage, products: Mapping[str, Product], *, test: bool = False
 
 
 def chain(
-    stage: Stage, typed: Mapping[str, Any], config: Config, products: Mapping[str, Product]
+    stage: Stage,
+    typed: Mapping[str, Any],
+    config: Config,
+    products: Mapping[str, Product],
+    corpus: str | None = None,
 ) -> list[Step]:
     """A stage after every step that it lacks; each gets what `typed` says of its own section
-    and of those that all share."""
-    test = bool(getattr(getattr(config, stage.section), "test", False))
+    and of those that all share, and the `corpus` that is to be named."""
+    options = getattr(config, stage.section)
+    test, given = bool(getattr(options, "test", False)), bool(getattr(options, "input", None))
     steps = []
-    for step in missing(stage, products, test=test):
+    for step in missing(stage, products, test=test, given=given):
         known = {step.section, *_SHARED}
         own = {path: value for path, value in typed.items() if path.partition(".")[0] in known}
         if test and hasattr(getattr(config, step.section), "test"):
             own[f"{step.section}.test"] = True
-        steps.append(Step(step, arguments(step, proposals(step, config, products) | own)))
+        proposed = proposals(step, config, products, corpus)
+        settings = proposed | own
+        steps.append(Step(step, arguments(step, settings, proposed=proposed.keys() - own.keys())))
     return [*steps, Step(stage, arguments(stage, typed))]
 
 

@@ -8,7 +8,7 @@ from app.commands.settings import CONFIG_FILE
 from app.tui.forms import command_line, config_file
 from app.tui.forms.draft import Draft
 from app.tui.forms.field_spec import Field, fields_of
-from app.tui.stage import stage_flow
+from app.tui.stage import form_corpus, stage_flow
 from pipeline.options.config import Config
 from pipeline.stages import Product, Stage
 from utils.config import Layer, read_layers
@@ -44,8 +44,21 @@ class StageForm:
                 below += read_layers(self.file)
         except HatcheryError as error:
             self.fault = error
-        settled = Draft(below, changes).config
-        self.draft = Draft(below, changes, stage_flow.proposals(stage, settled, products))
+        self._products = products or {}
+        self.draft = Draft(below, changes, check=lambda config: form_corpus.faults(stage, config))
+        self._corpus = form_corpus.named_corpus(self.draft.config)
+        self.propose()
+
+    def propose(self) -> None:
+        """Fill in what fits the settings as they are now."""
+        settled = Draft(self.draft.below, self.draft.changes).config
+        found = stage_flow.proposals(self.stage, settled, self._products, self._to_name(settled))
+        self.draft.propose(found)
+
+    def _to_name(self, config: Config) -> str | None:
+        """The corpus that commands of this form name: that of its own Source, if one is chosen."""
+        own = getattr(getattr(config, self.stage.section), "source", None)
+        return own or self._corpus
 
     @property
     def sections(self) -> list[str]:
@@ -61,12 +74,21 @@ class StageForm:
     @property
     def arguments(self) -> list[str]:
         """What follows the stage's command."""
-        return command_line.arguments(self.stage, self.draft.typed, self.file)
+        draft = self.draft
+        proposed = draft.proposed.keys() - draft.changes.keys()
+        return command_line.arguments(self.stage, draft.typed, self.file, proposed=proposed)
 
     def arguments_for(self, other: Stage) -> list[str]:
         """The same settings as arguments of another stage."""
-        own = {p: v for p, v in self.draft.typed.items() if p not in self.draft.proposed}
-        return command_line.arguments(other, own, self.file)
+        draft = self.draft
+        own = {
+            p: v for p, v in draft.typed.items() if p not in draft.proposed or p in draft.changes
+        }
+        if self._corpus is not None and (
+            setting := form_corpus.corpus_setting(other, draft.config)
+        ):
+            own.setdefault(setting, self._corpus)
+        return command_line.arguments(other, own, self.file, proposed=own.keys())
 
     @property
     def line(self) -> str:
@@ -81,16 +103,58 @@ class StageForm:
 
     def chain(self, products: Mapping[str, Product]) -> list[stage_flow.Step]:
         """This stage after all it lacks."""
-        steps = stage_flow.chain(self.stage, self.draft.typed, self.draft.config, products)
+        config = self.draft.config
+        corpus = self._to_name(config)
+        draft = self.draft
+        proposed = draft.proposed.keys() - draft.changes.keys()
+        typed = {path: value for path, value in draft.typed.items() if path not in proposed}
+        steps = stage_flow.chain(self.stage, typed, config, products, corpus)
         return [*steps[:-1], stage_flow.Step(self.stage, self.arguments)]
 
     @property
     def own_data(self) -> Config | None:
         """The settings to survey by, where the form changes where the data is; else None."""
+        settings = ("source", "input", "tokenizer")
         moved = self.file is not None or any(
-            path.startswith(("dataset.", "paths.")) for path in self.draft.changes
+            path.startswith(("dataset.", "paths."))
+            or path in [f"{self.stage.section}.{name}" for name in settings]
+            for path in self.draft.changes
         )
-        return self.draft.config if moved else None
+        return self.meant if moved else None
+
+    @property
+    def meant(self) -> Config:
+        """The settings with a path that stands where a corpus belongs as the input that it will
+        be."""
+        config = self.draft.config
+        path = form_corpus.misplaced_path(self.stage, config)
+        if path is None or not form_corpus.takes_texts(self.stage):
+            return config
+        options = getattr(config, self.stage.section)
+        options = options.model_copy(update={"source": None, "input": [path]})
+        return config.model_copy(update={self.stage.section: options})
+
+    def survey(self, config: Config) -> dict[str, Product]:
+        """What there is for these settings; reads folders."""
+        from pipeline.survey import given_texts, of_corpus, survey
+
+        found = survey(of_corpus(config, form_corpus.corpus_of(self.stage, config)))
+        given = getattr(getattr(config, self.stage.section), "input", None)
+        if given and self.stage.needs:
+            found[stage_flow.maker(self.stage.needs[0]).command] = given_texts(given)
+        return found
+
+    def take_path(self, setting: str) -> Path | None:
+        """Move a path that stands in `setting`, where a corpus belongs, to the stage's own input;
+        that path, None where there is nothing to move."""
+        config = self.draft.config
+        path = form_corpus.misplaced_path(self.stage, config)
+        if path is None or setting != form_corpus.naming_setting(self.stage):
+            return None
+        self.draft.undo(setting)
+        if form_corpus.takes_texts(self.stage):
+            self.draft.apply({f"{self.stage.section}.input": [str(path)]})
+        return path
 
     @property
     def first_fault(self) -> str | None:
@@ -119,14 +183,17 @@ class StageForm:
         """What stands in the way of a start, and the key that helps; empty where nothing does."""
         if fault := self.fault_elsewhere:
             return f"✕ {fault} · Settings (Ctrl+P) mends it"
-        missing_steps = [
-            given
-            for given in stage_flow.inputs(self.stage, products)
-            if given.product.state != "fresh"
+        lacking = [
+            needed
+            for needed in stage_flow.inputs(self.stage, products, self.draft.config)
+            if needed.product.state != "fresh"
+            and not (needed.product.state == "missing" and needed.product.elsewhere)
         ]
-        if not missing_steps or not products:
+        if not lacking or not products:
             return ""
-        what, product = missing_steps[0]
+        what, product, given = lacking[0]
+        if given:
+            return f"Input {product.title}: {product.why}"
         state = product.why or ("not there yet" if product.state == "missing" else product.state)
         chain = stage_flow.in_order(self.chain(products))
         return f"{what[:1].upper()}{what[1:]}: {state} · c makes everything in order ({chain})"

@@ -66,6 +66,8 @@ async def tour(pilot: Pilot[Any]) -> None:
     await look_around(app, *walk, "s", "s", "o")
     app.open_data()
     await look_around(app, "right", "right", "2", "down", "down", "3", "right", "4", "right")
+    app.open_corpora()
+    await look_around(app, *walk, "question_mark")
     app.open_settings()
     await look_around(app, "m", *("down",) * 6, "t", "pagedown")
     app.open_settings()

@@ -1,0 +1,125 @@
+"""Which corpus cleanup makes, from which texts, and that none takes the place of another."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline import corpora
+from pipeline.options.config import CleanupOptions, Config
+from pipeline.source_table import Source, find_source
+from utils import artefacts
+from utils.artefacts import Manifest, read_manifest
+from utils.errors import RefusedError
+
+
+def source_name(config: Config, options: CleanupOptions) -> str:
+    """The corpus to make: as typed, else the configured one where it can take `--input`, else
+    called as that input, else the one worked on last.
+
+    Raises:
+        UsageError: what was typed cannot be a name.
+    """
+    typed = options.name or options.source
+    if typed is not None:
+        return corpora.checked_name(typed)
+    configured = config.dataset.source
+    takes_input = configured is not None and not corpora.source_called(configured).embedded
+    if options.input and not takes_input:
+        return corpora.name_of(options.input)
+    return configured or config.source
+
+
+def source_of_text(name: str, config: Config, options: CleanupOptions) -> Source:
+    """The source to read, which for a corpus of the user's own is its input.
+
+    Raises:
+        UsageError: there is no such source or corpus; names the nearest.
+    """
+    own = options.input or read_manifest(config.cleaned_dir(name)) or config.raw_dir(name).is_dir()
+    if own:
+        return corpora.source_called(name)
+    source = (options.source if options.name else None) or name
+    if corpora.means_path(source, config.paths.data_dir):
+        raise corpora.path_for_name(source)
+    return find_source(source)
+
+
+def first_line(config: Config, options: CleanupOptions, name: str) -> str:
+    """The first line: which corpus it makes, and how to choose another name or text."""
+    if options.name or options.source:
+        return f"Clean {name}"
+    if options.input and name != config.dataset.source:
+        return f"Clean {name} (--name calls this corpus otherwise)"
+    return config.titled("Clean")
+
+
+def remember(config: Config, options: CleanupOptions, name: str) -> None:
+    """Note that `name` is what is worked on, unless it went to a folder of its own."""
+    if options.output is None:
+        corpora.remember(config.paths.data_dir, name)
+
+
+def places(paths: Sequence[Path]) -> list[str]:
+    """`paths`, those inside the workspace relative to it, so that it can be moved."""
+    here = Path.cwd()
+    whole = [path.absolute() for path in paths]
+    return [str(p.relative_to(here) if p.is_relative_to(here) else p) for p in whole]
+
+
+def refuse_to_replace(
+    target: Path, name: str, inputs: Sequence[artefacts.Source], options: CleanupOptions
+) -> None:
+    """Refuse to put other texts in place of a corpus that is there.
+
+    The same place given again, and texts among which all earlier ones are, may be written anew.
+
+    Raises:
+        RefusedError: documents would be lost; says which.
+    """
+    there = read_manifest(target)
+    if there is None or there.kind != "cleaned" or options.input is None:
+        return
+    given = there.facts.get(corpora.GIVEN)
+    before = {source.fingerprint for source in there.inputs}
+    kept = before <= {source.fingerprint for source in inputs}
+    paths = {source.path for source in inputs}
+    shared = given is None and any(source.path in paths for source in there.inputs)
+    if kept or shared or given == places(options.input):
+        return
+    texts = [str(path) for path in options.input]
+    if options.output is not None:
+        another = ("--output", str(target.with_name(f"{target.name}_2")))
+        this: tuple[str, ...] = ("--output", str(options.output))
+    else:
+        another, this = ("--name", f"{name}_2"), ("--name", name)
+    raise RefusedError(
+        f"There is a corpus {name} already, made from other texts.",
+        found=f"{there.facts.get('kept', 0):,} documents in {target}, made from "
+        f"{_shown_places(there)} on "
+        f"{there.made_by.time[:10]}",
+        remedy="call this one otherwise: {}; or replace those documents: {}",
+        commands=[
+            ("cleanup", "--input", *texts, *another),
+            ("cleanup", "--input", *texts, *this, "--force"),
+        ],
+    )
+
+
+def made_from_others(target: Path, options: CleanupOptions) -> str:
+    """Where the clean documents in `target` came from, in a few words; empty where there are none,
+    or where `options` give the same place.
+
+    Raises:
+        RefusedError: its manifest is damaged.
+    """
+    there = read_manifest(target)
+    if there is None or there.kind != "cleaned" or options.input is None:
+        return ""
+    same = there.facts.get(corpora.GIVEN) == places(options.input)
+    return "" if same else _shown_places(there)
+
+
+def _shown_places(there: Manifest) -> str:
+    """The places that clean documents were made from, the first three."""
+    given = there.facts.get(corpora.GIVEN)
+    places = given or sorted({str(Path(source.path).parent) for source in there.inputs})
+    return ", ".join(map(str, places[:3])) + ", ..." * (len(places) > 3)
