@@ -26,13 +26,14 @@ from pipeline.cleaner.corpus import (
     source_name,
     source_of_text,
 )
+from pipeline.cleaner.report import PASSED_OVER, finished, summary, warnings
 from pipeline.cleaner.worker import CleaningCounts, CleaningUnit, UnitProgress, UnitReport
-from pipeline.events import Event, Finished, Progress, Rejected, Saved, Started, Warned
+from pipeline.events import Event, Finished, Progress, Rejected, Saved, Started
 from pipeline.options.config import CleanupOptions, Config
+from pipeline.sources import raw
 from pipeline.sources.input_files import (
     UNREADABLE,
     PassedOver,
-    in_words,
     merge_passed_over,
     pass_over,
 )
@@ -40,7 +41,7 @@ from pipeline.sources.items import Input
 from pipeline.sources.stage import raw_inputs
 from pipeline.workers import run_units
 from utils import artefacts
-from utils.artefacts import FolderBuilder, Manifest, build_folder, is_current, read_manifest
+from utils.artefacts import FolderBuilder, build_folder, is_current, read_manifest
 from utils.errors import HatcheryError
 from utils.files import sync_folder
 from utils.units import human_count
@@ -49,8 +50,6 @@ _BUNDLE = 4 * 1024 * 1024
 _TICK = 0.15  # seconds between progress events
 _LONGEST_NAME = 150  # bytes, as file systems count; what is put around it fits into 255
 _ALONE = ("rows", "json", "parquet", "archive")
-PASSED_OVER = "files_passed_over"
-"""Among the facts of clean documents: how many files of which kind were not read, by reason."""
 
 
 class _StoppedError(Exception):
@@ -79,13 +78,14 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
         "min_words": options.min_words,
         "test": options.test,
         "rules": rules.VERSION,
+        "reading": raw.VERSION,
     }
     if options.text_field:
         settings["text_field"] = options.text_field
     current = is_current(target, "cleanup", settings, sources)
     if current is not None and not options.force:
         remember(config, options, name)
-        yield _finished(target, current, skipped=True)
+        yield finished(target, current, skipped=True)
         return
     if not options.force:
         refuse_to_replace(target, name, sources, options)
@@ -113,13 +113,9 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
     manifest = read_manifest(target)
     assert manifest is not None
     remember(config, options, name)
-    yield Saved(kind="cleaned", path=str(target), facts=_summary(manifest))
-    if cleaning.counts.rejected.get("truncated_gzip") or cleaning.counts.rejected.get("unreadable"):
-        yield Warned(
-            message="Some input files are cut or damaged; what could be read of them was.",
-            remedy=f"Look into {target}/rejected_*.jsonl, fetch those files again and rerun.",
-        )
-    yield _finished(target, manifest)
+    yield Saved(kind="cleaned", path=str(target), facts=summary(manifest))
+    yield from warnings(cleaning.counts, target)
+    yield finished(target, manifest)
 
 
 def _readable(
@@ -228,7 +224,7 @@ class _CleaningRun:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         counts = msgspec.to_builtins(self.counts)
-        notes = counts.pop("notes")
+        notes = {name: dict(sorted(found.items())) for name, found in counts.pop("notes").items()}
         builder.facts = counts | notes | {"units": len(self.units)}
 
     def _recall(self, builder: FolderBuilder) -> None:
@@ -268,39 +264,3 @@ class _CleaningRun:
                 "files": f"{len(self.finished)}/{len(self.units)}",
             },
         )
-
-
-def _summary(manifest: Manifest) -> dict[str, Any]:
-    """The counts of a cleaned folder; its manifest has the removed characters too."""
-    facts = dict(manifest.facts)
-    facts.pop(corpora.GIVEN, None)
-    if passed_over := facts.get(PASSED_OVER):
-        facts["passed_over"] = in_words(passed_over)
-    facts["removed_spans"] = {rule: spans for rule, (spans, _) in facts.pop("removed", {}).items()}
-    return facts
-
-
-def _finished(target: Path, manifest: Manifest, *, skipped: bool = False) -> Finished:
-    """The last event, unless nothing survived.
-
-    Raises:
-        HatcheryError: no document was kept.
-    """
-    facts = _summary(manifest)
-    if not facts["kept"]:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in facts["rejected"].items())
-        raise HatcheryError(
-            "No document survived cleaning.",
-            found=f"{facts['read']} read; rejected: {reasons or 'none'}",
-            remedy=f"look into {target}/rejected_*.jsonl; {_remedy(facts['rejected'])}",
-        )
-    return Finished(summary=facts, path=str(target), skipped=skipped)
-
-
-def _remedy(rejected: dict[str, int]) -> str:
-    """What would keep most of what was rejected."""
-    if rejected.get("no_text_field", 0) * 2 > sum(rejected.values()):
-        return "--text-field NAME says which field holds the text"
-    if set(rejected) == {"body_not_read"}:
-        return "article_body is HTML and wikitext; fetch the structured contents instead"
-    return "--min-words 0 keeps short texts"

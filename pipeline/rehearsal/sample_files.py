@@ -11,9 +11,19 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from pipeline.sources.encodings import encoding_of_rows
 from pipeline.sources.input_files import WIKI, kind_of
 from pipeline.sources.items import Input, Item
-from pipeline.sources.lines import MAX_LINE, PIECE, Damage, Line, open_raw, read_lines, read_pieces
+from pipeline.sources.lines import (
+    MAX_LINE,
+    PIECE,
+    READ_ERRORS,
+    Damage,
+    Line,
+    open_raw,
+    read_lines,
+    read_pieces,
+)
 from pipeline.sources.raw import read_items
 from utils.files import write_file
 
@@ -47,7 +57,8 @@ def cut_out(item: Input, target: Path, count: int) -> Iterator[Path]:
             write_file(path, topic)
             yield path
         return
-    if item.form == "archive" or kind_of(item.path) == WIKI:
+    is_rows = item.form in ("rows", "json", "archive")
+    if item.form == "archive" or kind_of(item.path) == WIKI or (is_rows and not _is_utf8(item)):
         target = target.with_name(f"{target.name}.jsonl")
         data = _as_rows(item, count)
     elif item.form == "parquet":
@@ -56,8 +67,10 @@ def cut_out(item: Input, target: Path, count: int) -> Iterator[Path]:
         data = _packed(item.path, *_rows(item.path, count))
     elif item.bytes <= _SMALL or item.form == "json":
         data = _array(item.path, count) if item.bytes > _SMALL else item.path.read_bytes()
-    else:
+    elif _is_utf8(item):
         data = _packed(item.path, *_text(item.path, count))
+    else:
+        data = _packed(item.path, _decoded_text(item, count), broken=False)
     write_file(target, data)
     yield target
 
@@ -210,6 +223,26 @@ def _parquet(path: Path, count: int) -> bytes:
         with path.open("rb") as handle:
             return handle.read(1 << 20)
     return buffer.getvalue()
+
+
+def _is_utf8(item: Input) -> bool:
+    """Whether a file can be cut as bytes, by its first ones."""
+    try:
+        with open_raw(item.path) as handle:
+            return encoding_of_rows(handle.peek()).is_utf8
+    except READ_ERRORS:
+        return True
+
+
+def _decoded_text(item: Input, count: int) -> bytes:
+    """The first documents of a text in another encoding as UTF-8; of one that is refused its
+    first bytes, which are refused too."""
+    found = list(islice(read_items(item), count))
+    texts = [i.content for i in found if isinstance(i, Item) and isinstance(i.content, bytes)]
+    if texts:
+        return b"\n\n".join(texts)
+    with item.path.open("rb") as handle:
+        return handle.read(_SMALL)
 
 
 def _as_rows(item: Input, count: int) -> bytes:

@@ -18,10 +18,12 @@ MARKS = {"works": "✓", "works but": "⚠", "fails": "✕", "not tried": "·"}
 _DAMAGE = (
     *("truncated_gzip", "unreadable", "not_json", "not_utf8", "not_object", "lone_surrogate"),
     *("too_deep", "too_long_line", "no_text_field", "outside_article"),
+    *("binary", "unknown_encoding"),
 )
 _REMEDIES = {
     "stub": "cleanup --min-words with a smaller number keeps short texts",
     "no_text_field": "rows need a field text, content, sections or abstract",
+    "unknown_encoding": "save those files as UTF-8",
     "truncated_gzip": "fetch cut files again: what comes after the cut is lost",
 }
 _MEMORY_SHARE = 0.9

@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
+from pipeline.sources.encodings import encoding_of_rows
 from pipeline.sources.input_files import (
     ARCHIVE,
     WIKI,
@@ -24,6 +25,7 @@ _FORMS: dict[str, Form] = {
     ".py": "code",
     ARCHIVE: "archive",
 }
+_NAMED = 100  # files of an encoding
 _HEAD = 4096  # bytes that tell the forms of a file of WikiExtractor apart
 
 
@@ -52,13 +54,49 @@ class Item(NamedTuple):
     title: str = ""
 
 
+class DecodedFiles(msgspec.Struct):
+    """How many files were in an encoding that is not UTF-8, and the first of their names."""
+
+    files: int = 0
+    names: list[str] = []
+
+
 class ReadingNotes(msgspec.Struct):
-    """What is noticed while files are read: members of archives that were passed over."""
+    """What is noticed while files are read: members of archives that were passed over, files by
+    encoding where it is not UTF-8, documents by the mark that divides them, and marks that stand
+    within texts."""
 
     files_passed_over: PassedOver = {}
+    decoded_files: dict[str, DecodedFiles] = {}
+    cut_documents: dict[str, int] = {}
+    marks_in_text: dict[str, int] = {}
+
+    def decoded(self, encoding: str, name: str) -> None:
+        """Note the encoding of a file."""
+        if encoding != "utf-8":
+            self._add_decoded(encoding, DecodedFiles(1, [name]))
+
+    def _add_decoded(self, encoding: str, more: DecodedFiles) -> None:
+        found = self.decoded_files.setdefault(encoding, DecodedFiles())
+        found.files += more.files
+        found.names = sorted({*found.names, *more.names})[:_NAMED]
+
+    def cut_at(self, mark: str, documents: int = 1) -> None:
+        """Note documents that a mark divides from others."""
+        self.cut_documents[mark] = self.cut_documents.get(mark, 0) + documents
+
+    def literal_marks(self, counts: dict[str, int]) -> None:
+        """Note marks that stand within a text and stay there."""
+        for mark, number in counts.items():
+            self.marks_in_text[mark] = self.marks_in_text.get(mark, 0) + number
 
     def add(self, other: "ReadingNotes") -> None:
         merge_passed_over(self.files_passed_over, other.files_passed_over)
+        for encoding, more in other.decoded_files.items():
+            self._add_decoded(encoding, more)
+        for mark, documents in other.cut_documents.items():
+            self.cut_at(mark, documents)
+        self.literal_marks(other.marks_in_text)
 
 
 def as_input(path: Path, name: str, text_field: str = "") -> Input:
@@ -84,4 +122,10 @@ def _begins_with_object(path: Path) -> bool:
 
 def is_plain_rows(source: Input) -> bool:
     """Whether a file holds one row per line as it is, so that a reader may jump in it."""
-    return source.form == "rows" and not is_packed(source.path)
+    if source.form != "rows" or is_packed(source.path):
+        return False
+    try:
+        with open_raw(source.path) as handle:
+            return encoding_of_rows(handle.peek()).is_utf8
+    except (CannotOpenError, *READ_ERRORS):
+        return True

@@ -143,28 +143,35 @@ def read_pieces(path: Path, size: int = PIECE, *, titled: bool = False) -> Itera
     the size. With `titled` (WikiText) a piece begins at each ` = Title = ` line instead, and is
     cut by size only when an article exceeds 32 sizes.
     """
+    with open_raw(path) as handle:
+        yield from pieces_of(handle, path, size, titled=titled)
+
+
+def pieces_of(
+    handle: BufferedReader, path: Path, size: int = PIECE, *, titled: bool = False
+) -> Iterator[Line | Damage]:
+    """The same of an open file, which is part of the file `path`."""
     limit = size * 32 if titled else size
     number, offset = 0, 0
     held: list[bytes] = []
     held_size = 0
-    with open_raw(path) as handle:
-        try:
-            while line := handle.readline(limit):
-                starts = titled and is_wikitext_title(line) and any(map(bytes.strip, held))
-                blank_after = bool(held) and not held[-1].strip()
-                full = held_size >= limit and (blank_after or held_size + len(line) > 2 * limit)
-                if held and (starts or full):
-                    piece, held = _cut(held)
-                    number += 1
-                    yield Line(number, offset, piece)
-                    offset += len(piece)
-                    held_size -= len(piece)
-                held.append(line)
-                held_size += len(line)
-        except DamagedFileError as error:
-            raise with_command(error) from None
-        except READ_ERRORS as error:
-            yield broken(path, offset, error)
+    try:
+        while line := handle.readline(limit):
+            starts = titled and is_wikitext_title(line) and any(map(bytes.strip, held))
+            blank_after = bool(held) and not held[-1].strip()
+            full = held_size >= limit and (blank_after or held_size + len(line) > 2 * limit)
+            if held and (starts or full):
+                piece, held = _cut(held)
+                number += 1
+                yield Line(number, offset, piece)
+                offset += len(piece)
+                held_size -= len(piece)
+            held.append(line)
+            held_size += len(line)
+    except DamagedFileError as error:
+        raise with_command(error) from None
+    except READ_ERRORS as error:
+        yield broken(path, offset, error)
     if held:
         yield Line(number + 1, offset, b"".join(held))
 

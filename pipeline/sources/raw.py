@@ -5,34 +5,36 @@ for a .json file, which is one value and must fit whole.
 """
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from pipeline.sources.formats import json_files
+from pipeline.sources.encodings import BINARY, Encoding, as_utf8, encoding_of_rows
+from pipeline.sources.formats import json_files, text_files
 from pipeline.sources.formats.archives import members
-from pipeline.sources.formats.wikiextractor import articles, opens_article
-from pipeline.sources.input_files import WIKI, kind_of
 from pipeline.sources.items import Input, Item, ReadingNotes
 from pipeline.sources.lines import (
     MAX_LINE,
-    PIECE,
+    READ_ERRORS,
     CannotOpenError,
     Damage,
-    Line,
     check_listed,
-    is_wikitext_title,
     open_raw,
-    read_lines,
-    read_pieces,
+    with_command,
 )
+from utils.verification import DamagedFileError
 
-_WHOLE = 1 << 20
+VERSION = 2
+"""Of the way files are read: clean documents of another one are made again."""
 _COLUMNS = (
     *("name", "identifier", "abstract", "description", "sections", "article_sections"),
     *("id", "url", "title", *json_files.TEXT_COLUMNS),
 )
+
+
+_JsonReader: TypeAlias = Callable[[BufferedReader, Path, int], Iterator[Item | Damage]]
 
 
 def read_items(
@@ -49,13 +51,34 @@ def read_items(
         elif source.form == "topics":
             yield from _topics(source)
         elif source.form in ("rows", "json"):
+            read = json_files.rows if source.form == "rows" else json_files.values
             with open_raw(source.path) as handle:
-                read = json_files.rows if source.form == "rows" else json_files.values
-                yield from read(handle, source.path, max_line)
+                yield from _json(handle, read, source, max_line, notes)
         else:
-            yield from _texts(source, max_line)
+            yield from text_files.items(source, max_line, notes)
     except CannotOpenError as error:
         yield Damage("unreadable", 0, error.problem)
+    except DamagedFileError as error:
+        raise with_command(error) from None
+
+
+def _json(
+    raw: BufferedReader, read: _JsonReader, source: Input, max_line: int, notes: ReadingNotes
+) -> Iterator[Item | Damage]:
+    """The values of an open file of JSON in any encoding, which is part of `source`."""
+    try:
+        encoding = encoding_of_rows(raw.peek())
+    except READ_ERRORS:  # which is said when the rows are read
+        encoding = Encoding()
+    if encoding.doubt:
+        reason = BINARY if encoding.name == BINARY else text_files.UNKNOWN
+        yield Damage(reason, 0, encoding.doubt)
+        return
+    notes.decoded(encoding.shown, source.name)
+    # Of UTF-8 the mark stays: places in the file are given as its bytes are.
+    handle = raw if encoding.is_utf8 else as_utf8(raw, encoding)
+    with closing(handle):
+        yield from read(handle, source.path, max_line)
 
 
 def _archive(source: Input, max_line: int, notes: ReadingNotes) -> Iterator[Item | Damage]:
@@ -66,14 +89,13 @@ def _archive(source: Input, max_line: int, notes: ReadingNotes) -> Iterator[Item
             yield member
             continue
         read = json_files.rows if member.kind == ".jsonl" else json_files.values
-        with closing(member.handle) as handle:
-            for item in read(handle, source.path, max_line):
-                offset = member.offset + item.offset
-                if isinstance(item, Damage):
-                    yield Damage(item.reason, offset, f"{member.name}: {item.detail}")
-                else:
-                    number += 1
-                    yield item._replace(offset=offset, number=number)
+        for item in _json(member.handle, read, source, max_line, notes):
+            offset = member.offset + item.offset
+            if isinstance(item, Damage):
+                yield Damage(item.reason, offset, f"{member.name}: {item.detail}")
+            else:
+                number += 1
+                yield item._replace(offset=offset, number=number)
 
 
 def _parquet(source: Input) -> Iterator[Item | Damage]:
@@ -120,34 +142,6 @@ def _columns(names: list[str], text_field: str) -> list[str]:
     ):
         return names
     return [name for name in names if name in known]
-
-
-def _texts(source: Input, max_line: int) -> Iterator[Item | Damage]:
-    """A short text or program whole, a long text in pieces, WikiText by article."""
-    code = source.form == "code"
-    first = _head(source.path)
-    if not code and first and opens_article(first[0]):
-        yield from articles(read_lines(source.path, max_line))
-        return
-    titled = not code and any(is_wikitext_title(line) for line in first[:3])
-    pieced = titled or kind_of(source.path) in (".txt", WIKI)
-    for item in read_pieces(source.path, PIECE if pieced else _WHOLE, titled=titled):
-        if isinstance(item, Damage):
-            yield item
-            continue
-        single = item.number == 1 and (not pieced or len(item.data) == source.bytes)
-        name = source.name if single else f"{source.name}#{item.number:05d}"
-        heading = item.data.lstrip().split(b"\n", 1)[0] if titled else b""
-        title = heading.strip(b"= \r").decode(errors="replace") or source.name
-        yield Item(item.offset, item.number, item.data, False, name, title)
-
-
-def _head(path: Path) -> list[bytes]:
-    """The first lines, as far as they can be read."""
-    lines = []
-    for item, _ in zip(read_lines(path, PIECE), range(3), strict=False):
-        lines.append(item.data if isinstance(item, Line) else b"")
-    return lines
 
 
 def _topics(source: Input) -> Iterator[Item | Damage]:

@@ -180,7 +180,7 @@ def test_cut_and_foreign_files_give_what_they_hold_and_say_what_is_lost(workspac
     write(workspace / "in/good.txt", WORDS.encode())
     events = clean(workspace / "in")
     facts = summary(events)
-    assert facts["rejected"] == {"truncated_gzip": 1, "not_utf8": 1, "unreadable": 1}
+    assert facts["rejected"] == {"truncated_gzip": 1, "unknown_encoding": 1, "unreadable": 1}
     assert 1000 < facts["kept"] < 2000
     assert any(type(event).__name__ == "Warned" for event in events)
 

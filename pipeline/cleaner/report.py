@@ -1,0 +1,90 @@
+"""What cleanup says at its end: the figures of its manifest as people read them, and advice."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline import corpora
+from pipeline.cleaner.worker import CleaningCounts
+from pipeline.events import Finished, Warned
+from pipeline.sources.encodings import BINARY
+from pipeline.sources.formats.text_files import UNKNOWN
+from pipeline.sources.input_files import in_words
+from utils.artefacts import Manifest
+from utils.errors import HatcheryError
+
+PASSED_OVER = "files_passed_over"
+"""Among the facts of clean documents: how many files of which kind were not read, by reason."""
+_NAMED = 3  # files of an encoding
+
+
+def warnings(counts: CleaningCounts, target: Path) -> Iterator[Warned]:
+    """What is odd about the files that were read, and what helps."""
+    rejected = counts.rejected
+    rejects = f"Look into {target}/rejected_*.jsonl"
+    if rejected.get("truncated_gzip") or rejected.get("unreadable"):
+        yield Warned(
+            message="Some input files are cut or damaged; what could be read of them was.",
+            remedy=f"{rejects}, fetch those files again and rerun.",
+        )
+    if files := rejected.get(UNKNOWN, 0) + rejected.get(BINARY, 0):
+        yield Warned(
+            message=f"{files:,} files are no text in an encoding that is sure, and were left out "
+            "whole.",
+            remedy=f"{rejects}, save those files as UTF-8 and rerun.",
+        )
+    if marks := counts.notes.marks_in_text:
+        named = ", ".join(f"{mark} {number:,} times" for mark, number in marks.items())
+        yield Warned(
+            message=f"Marks of documents stand within texts and stay there: {named}.",
+            remedy="A mark on a line of its own divides documents; give these lines of their own "
+            "if they should.",
+        )
+
+
+def summary(manifest: Manifest) -> dict[str, Any]:
+    """The counts of a cleaned folder; its manifest has the removed characters too."""
+    facts = dict(manifest.facts)
+    facts.pop(corpora.GIVEN, None)
+    if passed_over := facts.get(PASSED_OVER):
+        facts["passed_over"] = in_words(passed_over)
+    if decoded := facts.get("decoded_files"):
+        facts["decoded"] = "; ".join(_decoded(name, **found) for name, found in decoded.items())
+    if cut := facts.pop("cut_documents", None):
+        facts["divided"] = f"{sum(cut.values()):,} documents, cut at {', '.join(cut)}"
+    facts["removed_spans"] = {rule: spans for rule, (spans, _) in facts.pop("removed", {}).items()}
+    return facts
+
+
+def _decoded(encoding: str, files: int, names: Sequence[str]) -> str:
+    """Files of an encoding, the first by name: `windows-1252: 2 files (a.txt, b.txt)`."""
+    shown = ", ".join(names[:_NAMED]) + ", …" * (files > _NAMED)
+    return f"{encoding}: {files:,} file{'s' * (files != 1)} ({shown})"
+
+
+def finished(target: Path, manifest: Manifest, *, skipped: bool = False) -> Finished:
+    """The last event, unless nothing survived.
+
+    Raises:
+        HatcheryError: no document was kept.
+    """
+    facts = summary(manifest)
+    if not facts["kept"]:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in facts["rejected"].items())
+        raise HatcheryError(
+            "No document survived cleaning.",
+            found=f"{facts['read']} read; rejected: {reasons or 'none'}",
+            remedy=f"look into {target}/rejected_*.jsonl; {_remedy(facts['rejected'])}",
+        )
+    return Finished(summary=facts, path=str(target), skipped=skipped)
+
+
+def _remedy(rejected: dict[str, int]) -> str:
+    """What would keep most of what was rejected."""
+    if rejected.get("no_text_field", 0) * 2 > sum(rejected.values()):
+        return "--text-field NAME says which field holds the text"
+    if set(rejected) == {"body_not_read"}:
+        return "article_body is HTML and wikitext; fetch the structured contents instead"
+    if {UNKNOWN, BINARY}.issuperset(rejected):
+        return "save these files as UTF-8"
+    return "--min-words 0 keeps short texts"
