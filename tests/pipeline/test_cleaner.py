@@ -174,13 +174,13 @@ def test_cut_and_foreign_files_give_what_they_hold_and_say_what_is_lost(workspac
     rng = random.Random(1)
     rows = [record(f"A{i}", f"{WORDS} {rng.random()} {rng.random()}") + b"\n" for i in range(2000)]
     write(workspace / "in/cut.jsonl.gz", gzip.compress(b"".join(rows))[:-3000])
-    write(workspace / "in/latin.txt", "Zürich ".encode("latin-1") * 50)
+    write(workspace / "in/damaged.txt", "Zürich ".encode() * 50 + b"\xff")
     write(workspace / "in/fake.parquet", b"PAR1 but not really")
     write(workspace / "in/empty.jsonl", b"")
     write(workspace / "in/good.txt", WORDS.encode())
     events = clean(workspace / "in")
     facts = summary(events)
-    assert facts["rejected"] == {"truncated_gzip": 1, "unknown_encoding": 1, "unreadable": 1}
+    assert facts["rejected"] == {"truncated_gzip": 1, "not_utf8": 1, "unreadable": 1}
     assert 1000 < facts["kept"] < 2000
     assert any(type(event).__name__ == "Warned" for event in events)
 
