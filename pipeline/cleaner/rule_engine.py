@@ -156,9 +156,10 @@ def rule(
     return Rule(name, pair, found, compiled, replacement, evidence)
 
 
-def character_rule(name: str, characters: str, replacement: str = "") -> Rule:
-    """A rule of single characters, tried only on a text that holds one no printer would print."""
-    return Rule(name, 0, (), re.compile(f"[{re.escape(characters)}]"), replacement)
+def character_rule(name: str, characters: str, replacement: str = "", kept: str = "") -> Rule:
+    """A rule of single characters, tried only on a text that holds one no printer would print;
+    `kept` are lookarounds that must hold behind the character."""
+    return Rule(name, 0, (), re.compile(f"[{re.escape(characters)}]{kept}"), replacement)
 
 
 @dataclass(frozen=True)

@@ -252,7 +252,8 @@ def _read_row(item: Item, source: Input) -> RawDocument | Rejection:
         rules = WIKI if canonical(record.language) == "en" else WIKI_ANY_LANGUAGE
         return RawDocument(name, "", "", rules, record, unread=found.unread)
     title = record.title or record.name or ""
-    return RawDocument(name, title, found.text, PLAIN, unread=found.unread)
+    rules = CODE if found.code else PLAIN
+    return RawDocument(name, title, found.text, rules, unread=found.unread)
 
 
 def _readable(detail: str) -> str:

@@ -11,6 +11,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import msgspec
+
 from pipeline.sources.encodings import BINARY, Encoding, as_utf8, encoding_of_rows
 from pipeline.sources.formats import json_files, text_files
 from pipeline.sources.formats.archives import members
@@ -24,14 +26,12 @@ from pipeline.sources.lines import (
     open_raw,
     with_command,
 )
+from pipeline.sources.records import Record
 from utils.verification import DamagedFileError
 
 VERSION = 2
 """Of the way files are read: clean documents of another one are made again."""
-_COLUMNS = (
-    *("name", "identifier", "abstract", "description", "sections", "article_sections"),
-    *("id", "url", "title", *json_files.TEXT_COLUMNS),
-)
+_COLUMNS = frozenset(field.encode_name for field in msgspec.structs.fields(Record))
 
 
 _JsonReader: TypeAlias = Callable[[BufferedReader, Path, int], Iterator[Item | Damage]]

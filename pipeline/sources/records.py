@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
+from pipeline.sources.source_code import is_source_code
+
 
 class Part(msgspec.Struct, gc=False):
     """A node of a section tree: section, paragraph, list, list_item, or something left out."""
@@ -25,7 +27,7 @@ Parts: TypeAlias = list[Part] | str | None
 
 TEXT_FIELDS = (
     *("text", "content", "article", "article_body", "body", "full_text", "fulltext"),
-    *("document", "story", "raw_content"),
+    *("document", "story", "raw_content", "code"),
 )
 """Fields that hold the text of a row; of several the longest does, of equals the first."""
 
@@ -52,6 +54,11 @@ _HOST = re.compile(
     r"https?://(?!www\.|commons|species|meta|incubator)([a-z-]{2,12})\.(?:m\.)?"
     r"(?:wiki(?:pedia|books|news|quote|source|versity|voyage)|wiktionary)\.org"
 )
+_PATHS = (
+    *("path", "file_path", "filepath", "filename", "file_name", "file"),
+    *("max_stars_repo_path", "sample_path"),
+)
+_SAID = (*_PATHS, "ext", "extension", "lang", "programming_language", "categories", "templates")
 _LISTED = 6  # fields named in a rejection
 
 
@@ -83,6 +90,20 @@ class Record(msgspec.Struct, gc=False):
     is_part_of_camel: Any = msgspec.field(default=None, name="isPartOf")
     categories: Any = None
     templates: Any = None
+    code: Any = None
+    path: Any = None
+    file: Any = None
+    filename: Any = None
+    file_name: Any = None
+    file_path: Any = None
+    filepath: Any = None
+    max_stars_repo_path: Any = None
+    sample_path: Any = None
+    ext: Any = None
+    extension: Any = None
+    lang: Any = None
+    language_name: Any = msgspec.field(default=None, name="language")
+    programming_language: Any = None
 
     @property
     def language(self) -> str:
@@ -100,6 +121,13 @@ class Record(msgspec.Struct, gc=False):
         return host[1] if host else ""
 
     @property
+    def is_code(self) -> bool:
+        """Whether it says that its text is source code."""
+        paths = (getattr(self, name) for name in _PATHS)
+        languages = (self.programming_language, self.lang, self.language_name)
+        return is_source_code(paths, (self.ext, self.extension), languages)
+
+    @property
     def has_tree(self) -> bool:
         """Whether its sections are those of an encyclopedia: nodes with types or parts."""
         parts = self.sections or self.article_sections
@@ -115,11 +143,12 @@ def document_id(record: Record, place: str) -> str:
 
 class RowText(NamedTuple):
     """The text of a row, empty where it is an `article`; `unread` counts the characters of other
-    fields that could have been its text."""
+    fields that could have been its text, and `code` says that it is source code."""
 
     text: str
     article: bool = False
     unread: int = 0
+    code: bool = False
 
 
 class RejectedError(Exception):
@@ -172,7 +201,7 @@ def text_of(record: Record, row: Callable[[], Any], field: str | None = None) ->
         RejectedError: no_text_field, body_not_read.
     """
     if field is not None:
-        return RowText(_named_text(row(), field))
+        return RowText(_named_text(row(), field), code=record.is_code or field == "code")
     found = {name: value for name in TEXT_FIELDS if isinstance(value := getattr(record, name), str)}
     best = max(found, key=lambda name: len(found[name])) if found else ""
     length = len(found[best]) if found else -1
@@ -185,8 +214,10 @@ def text_of(record: Record, row: Callable[[], Any], field: str | None = None) ->
             raise RejectedError("body_not_read", f"article_body: {size} characters of markup")
     if not found:
         return _without_text(record, row())
-    others = sum(len(text) for name, text in found.items() if name != best)
-    return RowText(found[best], unread=others + len(record.abstract or ""))
+    # A code in one line is a number of some kind.
+    others = sum(len(t) for n, t in found.items() if n != best and (n != "code" or "\n" in t))
+    unread = others + len(record.abstract or "")
+    return RowText(found[best], unread=unread, code=record.is_code or best == "code")
 
 
 def _named_text(row: Any, field: str) -> str:
@@ -289,9 +320,10 @@ def _tolerant(row: Any) -> Record:
     for field in ("name", "abstract", "description", "url", "title", "text", "content"):
         if isinstance(row.get(field), str):
             setattr(record, field, row[field])
-    for field in (*TEXT_FIELDS[2:], "in_language", "is_part_of", "categories", "templates"):
+    for field in (*TEXT_FIELDS[2:], *_SAID, "in_language", "is_part_of"):
         setattr(record, field, row.get(field))
     record.in_language_camel, record.is_part_of_camel = row.get("inLanguage"), row.get("isPartOf")
+    record.language_name = row.get("language")
     for field in ("identifier", "id"):
         if isinstance(row.get(field), int | str):
             setattr(record, field, row[field])
