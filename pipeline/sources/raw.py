@@ -29,7 +29,7 @@ from pipeline.sources.lines import (
 from pipeline.sources.records import Record
 from utils.verification import DamagedFileError
 
-VERSION = 2
+VERSION = 3
 """Of the way files are read: clean documents of another one are made again."""
 _COLUMNS = frozenset(field.encode_name for field in msgspec.structs.fields(Record))
 
