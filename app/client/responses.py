@@ -28,6 +28,7 @@ _EXTRAS = ("top_k", "min_p", "repetition_penalty", "seed", "logprobs", "stream_o
 _UNKNOWN = re.compile(
     "unrecogni[sz]ed|unknown|unexpected|unsupported|not supported|not permitted|extra|additional"
 )
+_FINAL = (400, 413, 414, 422)  # what is wrong is the request
 _REMEDIES = {
     401: "give the key of the server",
     403: "give the key of the server",
@@ -35,6 +36,10 @@ _REMEDIES = {
     429: "it has too much to do: send it again in a moment",
     503: "it has too much to do, or still starts: send it again in a moment",
 }
+
+
+class RequestRefusedError(HatcheryError):
+    """The server will never answer this request, however often it is sent."""
 
 
 class EventStreamParser:
@@ -256,6 +261,8 @@ async def refusal(response: "ClientResponse") -> HatcheryError:
     status = f"The server answers {response.status} {response.reason or ''}".rstrip() + "."
     error = error_from(body.get("error") or body.get("detail") or body.get("message"), status)
     error.remedy = error.remedy or _REMEDIES.get(response.status, "")
+    if response.status in _FINAL:
+        return RequestRefusedError(error.problem, found=error.found, remedy=error.remedy)
     return error
 
 

@@ -10,6 +10,7 @@ from textual import on, work
 from textual.app import App
 from textual.message import Message
 from textual.signal import Signal
+from textual.widget import Widget
 from textual.worker import get_current_worker
 
 from app.jobs import lifecycle, states
@@ -95,6 +96,10 @@ class AppCore(App[None]):
 
     def open(self, name: str, *about: Any, **how: Any) -> None:
         """Open the screen of a name, which `app.tui.navigation` knows, such as "job"."""
+        raise NotImplementedError
+
+    def last_run_panel(self, id: str) -> Widget:
+        """A panel with the newest run, which `app.tui.navigation` knows."""
         raise NotImplementedError
 
     def look_around(self) -> None:

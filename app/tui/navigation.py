@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from textual.screen import Screen
+from textual.widget import Widget
 
 from app.jobs.job import Job
 from app.tui.core import AppCore
@@ -30,6 +31,12 @@ class Navigation(AppCore):
         while self.screen is not screen:
             self.pop_screen()
         return screen
+
+    def last_run_panel(self, id: str) -> Widget:
+        """The newest run with its curve, to be put onto a screen."""
+        from app.tui.watch.last_run import LastRunPanel
+
+        return LastRunPanel(self.config.paths.checkpoints_dir, self.intervals.system, id=id)
 
     def open_stage(
         self,

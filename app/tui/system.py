@@ -1,25 +1,15 @@
-"""This machine: its load at one moment (processor, memory, disk, GPUs through NVML), and how fast
-it trained."""
+"""This machine: its load at one moment (processor, memory, disk, GPUs), and how fast it trained."""
 
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from utils.gpu import Gpu, GpuReader
 from utils.hardware import machine
 
 
-class Gpu(NamedTuple):
-    """One GPU: memory in bytes, load as a share of 1, temperature in degrees Celsius."""
-
-    name: str
-    used: int
-    total: int
-    load: float
-    temperature: int | None
-
-
 class Reading(NamedTuple):
-    """Sizes in bytes, loads as shares of 1; `gpus` is empty where there is none."""
+    """Sizes in bytes, loads as shares of 1. `gpus` is empty where none can be seen; `gpu_note` says
+    why training does not use one, where that is not plain."""
 
     cores: int
     cpu: float
@@ -28,6 +18,7 @@ class Reading(NamedTuple):
     disk_free: int
     disk_total: int
     gpus: tuple[Gpu, ...]
+    gpu_note: str = ""
 
 
 class MeasuredSpeed(NamedTuple):
@@ -46,7 +37,7 @@ class SystemReader:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._handles = _open_gpus()
+        self._gpus = GpuReader()
         import psutil  # 10 ms that the first frame need not wait for
 
         self._times = psutil.cpu_times
@@ -62,7 +53,8 @@ class SystemReader:
             memory_total=now.memory,
             disk_free=now.disk_free,
             disk_total=now.disk_total,
-            gpus=tuple(gpu for handle in self._handles if (gpu := _gpu(handle)) is not None),
+            gpus=self._gpus.read(),
+            gpu_note=self._gpus.note,
         )
 
     def _load(self) -> float:
@@ -72,30 +64,3 @@ class SystemReader:
         passed = sum(now) - sum(before)
         resting = sum(getattr(now, n, 0) - getattr(before, n, 0) for n in ("idle", "iowait"))
         return 1 - resting / passed if passed > 0 else 0.0
-
-
-def _open_gpus() -> list[Any]:
-    """NVML handles of all GPUs, none where there is no driver."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        return [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-    except pynvml.NVMLError:
-        return []
-
-
-def _gpu(handle: Any) -> Gpu | None:
-    """A GPU's reading; None when it has fallen off the bus."""
-    import pynvml
-
-    temperature = None
-    try:
-        name = pynvml.nvmlDeviceGetName(handle)
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-        load = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
-        with suppress(pynvml.NVMLError):
-            temperature = pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)
-    except pynvml.NVMLError:
-        return None
-    return Gpu(str(name), int(memory.used), int(memory.total), load, temperature)

@@ -17,12 +17,14 @@ from pipeline.planning.activations import (
     mlp_bytes,
     saved_bytes,
 )
+from utils.hardware import torch_is_for_cuda
 
 Moment: TypeAlias = Literal["forward pass", "backward pass", "update"]
 
 _MIB = 1 << 20
 # A process that has loaded torch, the tokenizer and the rest of the train stage, and made a step.
 _PROCESS = {"cpu": 345 * _MIB, "mps": 345 * _MIB, "cuda": 600 * _MIB}
+_CUDA_LIBRARIES = 350 * _MIB  # more on a CPU where torch is built for CUDA (2.13 with CUDA 13)
 # What glibc's heap holds between tensors, fitted to 18 shapes on a CPU (benchmarks/NOTES.md): a
 # share of the activations (float32, 16 bits), of a block that is recomputed, of the weights, of
 # the largest set of matrices that Muon turns at once.
@@ -89,8 +91,11 @@ def peak_memory(
         gaps = (half if shape.half else single) * (max(forward, backward) + table)
         gaps += recomputed * block_bytes(shape) * checkpointing
         gaps += of_weights * weights * (1 + accumulates) + of_turned * turned
+    process = _PROCESS[shape.kind]
+    if shape.kind == "cpu" and torch_is_for_cuda():
+        process += _CUDA_LIBRARIES
     return Memory(
-        _PROCESS[shape.kind], token_bytes, weights, state, gradients, activations, working,
+        process, token_bytes, weights, state, gradients, activations, working,
         round(gaps), moment,
     )  # fmt: skip
 

@@ -1,15 +1,14 @@
 """The device that a training would run on, found out without loading torch."""
 
-import importlib.util
-import platform
-import sys
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from pipeline.options.data import Device, Precision
 from pipeline.planning.activations import Kind
-from utils.hardware import machine, multiplies_bf16, parse_device
+from utils.gpu import APPLE, amd_gpus, is_apple, torch_built_for
+from utils.hardware import Machine, machine, multiplies_bf16, parse_device
 
 _HALF_SINCE = 8  # major compute capability with bfloat16 units: Ampere
 
@@ -32,14 +31,12 @@ def find_target(device: Device, folder: Path) -> Target:
     A device that is not there is described as far as it can be; training refuses it.
     """
     here, (kind, index) = machine(folder), parse_device(device)
-    gpu = _gpu(index or 0) if kind in ("auto", "cuda") and _torch_has_cuda() else None
+    gpu = _gpu(index or 0, here) if kind in ("auto", "cuda") else None
     if gpu is not None:
         name, total, free, half = gpu
         return Target("cuda", name, total, free, here.disk_free, half)
-    apple = sys.platform == "darwin" and platform.machine() == "arm64"
-    if kind == "mps" or (kind == "auto" and apple):
-        name = "Apple GPU"
-        return Target("mps", name, here.memory, here.memory_available, here.disk_free, False)
+    if kind == "mps" or (kind == "auto" and is_apple()):
+        return Target("mps", APPLE, here.memory, here.memory_available, here.disk_free, False)
     name, half = f"CPU, {here.cores} cores", multiplies_bf16()
     return Target("cpu", name, here.memory, here.memory_available, here.disk_free, half)
 
@@ -49,24 +46,31 @@ def in_half(precision: Precision, target: Target) -> bool:
     return target.fast_half if precision == "auto" else precision != "fp32"
 
 
-def _torch_has_cuda() -> bool:
-    """Whether the torch that is installed was built for CUDA, by the library it then holds."""
-    found = importlib.util.find_spec("torch")
-    if found is None or found.origin is None:
-        return False
-    return any((Path(found.origin).parent / "lib").glob("*torch_cuda.*"))
+def _gpu(index: int, here: Machine) -> tuple[str, int, int, bool] | None:
+    """Name, memory, free memory and bfloat16 units of a GPU that torch can use, None where there is
+    none; one without memory of its own has that of the machine."""
+    built = torch_built_for()
+    if built == "rocm":
+        cards = amd_gpus()
+        if index >= len(cards) or cards[index].total is None:
+            return None
+        name, used, total = cards[index][:3]
+        return name, total or 0, (total or 0) - (used or 0), True  # torch says so of every AMD GPU
+    return _nvidia(index, here) if built == "cuda" else None
 
 
-def _gpu(index: int) -> tuple[str, int, int, bool] | None:
-    """Name, memory, free memory and bfloat16 units of a GPU, None where there is none."""
+def _nvidia(index: int, here: Machine) -> tuple[str, int, int, bool] | None:
     import pynvml  # 20 ms where there is a driver
 
+    total, free = here.memory, here.memory_available
     try:
         pynvml.nvmlInit()
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        with suppress(pynvml.NVMLError_NotSupported):  # as on a GB10, which shares the machine's
+            memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+            total, free = int(memory.total), int(memory.free)
         major, _ = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
         name = str(pynvml.nvmlDeviceGetName(handle))
     except pynvml.NVMLError:
         return None
-    return name, int(memory.total), int(memory.free), major >= _HALF_SINCE
+    return name, total, free, major >= _HALF_SINCE

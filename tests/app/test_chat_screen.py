@@ -14,6 +14,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from app.client.client import Model
+from app.client.responses import RequestRefusedError
 from app.tui.app import HatcheryApp
 from app.tui.chat.message_log import MessageLog
 from app.tui.chat.screen import ChatScreen
@@ -58,6 +59,12 @@ class ChatPilot:
         await self.type(text)
         await self.pilot.press("enter")
         await self.answered()
+
+    async def request_for_later(self, text: str) -> None:
+        """Send a text that cannot be answered yet."""
+        await self.type(text)
+        await self.pilot.press("enter")
+        await self.pilot.pause()
 
     async def answered(self) -> None:
         await until(
@@ -607,3 +614,102 @@ def test_the_light_theme_looks_as_it_did(
         await check(chat.pilot, "chat_light")
 
     scene(act)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "text", ["Once", "two words", "[/foo] \u202e ｗｉｄｅ", "FILE:", "x" * 3000]
+)
+def test_a_refused_text_comes_back_into_the_prompt(workspace: Path, text: str) -> None:
+    async def act(chat: ChatPilot) -> None:
+        refused = RequestRefusedError("The prompt has 900 tokens.", remedy="shorten it")
+        chat.client.refuses = refused
+        prompt = chat.screen.query_one(PromptArea)
+        prompt.fill(text if text != "FILE:" else "FILE")
+        sent = prompt.text
+        await chat.pilot.press("enter")
+        await chat.see("The prompt has 900 tokens.", "shorten it")
+        await until(chat.pilot, lambda: prompt.text == sent)
+        assert "F5" not in chat.text  # which could not help
+        assert chat.screen._session.conversation.turns == {}
+        chat.client.refuses = None
+        await chat.pilot.press("enter")
+        await chat.answered()
+        await chat.see("full length")
+        assert prompt.text == ""
+
+    scene(act)
+
+
+@pytest.mark.slow
+def test_what_was_typed_since_stays_behind_a_refused_text(workspace: Path) -> None:
+    async def act(chat: ChatPilot) -> None:
+        await chat.request_for("Once")
+        chat.client.refuses = RequestRefusedError("It is too long.")
+        chat.client.hold = asyncio.Event()
+        await chat.type("more")
+        await chat.pilot.press("enter")
+        prompt = chat.screen.query_one(PromptArea)
+        await until(chat.pilot, lambda: prompt.text == "")
+        await chat.type("and")
+        chat.client.hold.set()
+        await until(chat.pilot, lambda: prompt.text == "more\nand")
+        texts = [turn.text for turn in chat.screen._session.conversation.path]
+        assert texts[0] == "Once"
+        assert len(texts) == 2
+
+    scene(act)
+
+
+@pytest.mark.slow
+def test_tokens_are_counted_while_one_types_and_better_after_an_answer(workspace: Path) -> None:
+    async def act(chat: ChatPilot) -> None:
+        prompt = chat.screen.query_one(PromptArea)
+        prompt.fill("a" * 700)
+        await chat.see("about 200 of 256 tokens")
+        assert "too long" not in chat.text
+        prompt.fill("a" * 1400)
+        await chat.see("about 400 of 256 tokens: too long")
+        chat.client.prompt_tokens = 700
+        prompt.fill("a" * 700)
+        await chat.pilot.press("enter")
+        await chat.answered()
+        prompt.fill("a" * 255)
+        await chat.see("about 255 of 256 tokens")
+        prompt.fill("")
+        await until(chat.pilot, lambda: "tokens: too long" not in chat.text)
+        await until(chat.pilot, lambda: "about" not in chat.text)
+
+    scene(act)
+
+
+@pytest.mark.slow
+def test_what_is_sent_while_the_server_starts_is_asked_when_it_is_there(workspace: Path) -> None:
+    async def act(chat: ChatPilot) -> None:
+        await chat.see("Begin a text")
+        await chat.request_for_later("Once")
+        await chat.see("then your text is sent")
+        assert chat.client.requests == []
+        chat.client.reachable.set()
+        await until(chat.pilot, lambda: [one.prompt for one in chat.client.requests] == ["Once"])
+        await chat.answered()
+        assert chat.screen.query_one(PromptArea).text == ""
+
+    scene(act, client=FakeClient(reachable=False), ready=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["x", "escape"])
+def test_what_is_written_on_or_called_back_is_not_sent_by_itself(workspace: Path, key: str) -> None:
+    async def act(chat: ChatPilot) -> None:
+        await chat.request_for_later("Once")
+        await chat.see("then your text is sent")
+        await chat.pilot.press(key)
+        await until(chat.pilot, lambda: "then your text is sent" not in chat.text)
+        chat.client.reachable.set()
+        await until(chat.pilot, lambda: chat.client.loads)
+        await chat.pilot.pause(0.2)
+        assert chat.client.requests == []
+        assert chat.screen.query_one(PromptArea).text.startswith("Once")
+
+    scene(act, client=FakeClient(reachable=False), ready=False)

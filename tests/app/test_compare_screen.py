@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from app.client.client import Endpoint, Model
+from app.client.responses import RequestRefusedError
 from app.tui.app import HatcheryApp
 from app.tui.compare.body import CompareBody
 from app.tui.compare.pane import Pane
@@ -499,5 +500,97 @@ def test_the_screen_looks_as_it_did(
                 compare.client.words[one.id] = f"(self, text, {one.step}): return the seed of it"
             await {"choosing": _picking, "streaming": _streaming, "voted": _voted}[name](compare)
             await check(compare.pilot, f"compare_{name}")
+
+    play(scene)
+
+
+@asynccontextmanager
+async def starting(models: list[str] | None = None) -> AsyncIterator[ComparePilot]:
+    """While the model server starts."""
+    async with opened() as (app, pilot):
+        compare = ComparePilot(app, pilot, FakeClient(reachable=False))
+        app.open_compare(models or ())
+        await until(pilot, lambda: isinstance(app.screen, CompareScreen))
+        await compare.sees("starting the model server")
+        await until(pilot, lambda: compare.screen.query_one(CompareBody)._prompt.has_focus)
+        yield compare
+
+
+@pytest.mark.slow
+def test_a_prompt_sent_while_the_server_starts_is_put_to_those_who_are_chosen(
+    workspace: Path,
+) -> None:
+    async def scene() -> None:
+        async with starting() as compare:
+            await compare.pilot.press("d", "e", "f", "enter")
+            await compare.sees("then your prompt is sent", "def")
+            compare.client.reachable.set()
+            await compare.sees("numbers 1,3")  # the choice
+            assert compare.client.requests == []
+            await compare.pilot.press("1", "comma", "3", "enter")
+            await until(compare.pilot, lambda: len(compare.client.requests) == 2)
+            assert {one.prompt for one in compare.client.requests} == {"def"}
+
+    play(scene)
+
+
+@pytest.mark.slow
+def test_a_prompt_sent_while_the_server_starts_is_put_to_those_who_were_asked_for(
+    workspace: Path,
+) -> None:
+    async def scene() -> None:
+        async with starting(BEST) as compare:
+            await compare.pilot.press("d", "e", "f", "enter")
+            compare.client.reachable.set()
+            await until(compare.pilot, lambda: len(compare.client.requests) == 2)
+            assert {one.prompt for one in compare.client.requests} == {"def"}
+
+    play(scene)
+
+
+@pytest.mark.slow
+def test_the_choice_does_not_come_between_while_a_prompt_is_written(workspace: Path) -> None:
+    async def scene() -> None:
+        async with starting() as compare:
+            await compare.pilot.press("d", "e")
+            compare.client.reachable.set()
+            await compare.sees("8 models are there: Enter chooses")
+            await compare.pilot.press("f", "1")
+            assert compare.screen.query_one(CompareBody)._prompt.text == "def1"
+            await compare.pilot.press("enter")
+            await compare.sees("numbers 1,3")
+            await compare.pilot.press("2", "enter")
+            await until(compare.pilot, lambda: len(compare.client.requests) == 1)
+            assert compare.client.requests[0].prompt == "def1"
+
+    play(scene)
+
+
+@pytest.mark.slow
+def test_without_a_word_the_choice_comes_as_soon_as_it_can(workspace: Path) -> None:
+    async def scene() -> None:
+        async with starting() as compare:
+            compare.client.reachable.set()
+            await compare.sees("numbers 1,3")
+            await compare.pilot.press("2", "enter")
+            await until(compare.pilot, lambda: compare.screen.comparison.candidates)
+            assert compare.client.requests == []
+
+    play(scene)
+
+
+@pytest.mark.slow
+def test_what_was_refused_is_not_asked_again_by_a_key(workspace: Path) -> None:
+    async def scene() -> None:
+        async with comparing(BEST) as compare:
+            compare.client.fails[BEST[0]] = RequestRefusedError("It is too long.")
+            await compare.ask("def")
+            await compare.sees("It is too long.")
+            assert "r Again" not in shown(compare.app)
+            assert compare.screen.query_one(CompareBody)._prompt.text == "def"
+            compare.client.fails[BEST[0]] = HatcheryError("Memory is used up.")
+            await compare.pilot.press("enter")
+            await compare.ask("more")
+            await compare.sees("Memory is used up.", "r Again")
 
     play(scene)

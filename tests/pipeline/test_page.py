@@ -227,6 +227,47 @@ def test_every_refusal_is_told_in_words_with_what_to_do(tmp_path: Path) -> None:
     asyncio.run(act())
 
 
+def test_a_refused_prompt_comes_back_into_the_box(tmp_path: Path) -> None:
+    long = {"message": "The prompt has 600 tokens.", "code": "context_length_exceeded"}
+    box = "document.querySelector('#prompt').value"
+
+    async def act() -> None:
+        async with opened(tmp_path) as (person, server):
+            for kind, status in (("#chat", 400), ("#chat", 413), ("#compare", 422)):
+                if kind == "#compare":
+                    await person.click("Compare")
+                answers = 2 if kind == "#compare" else 1
+                server.refusals += [
+                    web.json_response({"error": long}, status=status) for _ in range(answers)
+                ]
+                await person.send("too long")
+                await person.sees("The prompt has 600 tokens.", kind)
+                await person.until(f"{box} === 'too long'")
+                shown = f"document.querySelector('{kind}').innerText"
+                assert "Try again" not in await person.js(shown)
+                await person.js("document.querySelector('#prompt').value = ''")
+            server.failure = {"message": "No memory is left.", "code": "out_of_memory"}
+            await person.send("short")
+            await person.sees("Try again", "#compare")
+            assert await person.js(box) == ""
+
+    asyncio.run(act())
+
+
+def test_one_writes_at_once_after_going_to_another_tab(tmp_path: Path) -> None:
+    async def act() -> None:
+        async with opened(tmp_path) as (person, server):
+            await person.until("models.size")
+            for tab in ("Compare", "Chat"):
+                await person.click(tab, "header")
+                await person.until("document.activeElement === document.querySelector('#prompt')")
+                await person.type(tab)
+            assert await person.js("document.querySelector('#prompt').value") == "CompareChat"
+            assert server.requests == []
+
+    asyncio.run(act())
+
+
 def test_a_stream_is_understood_wherever_the_network_cuts_it(tmp_path: Path) -> None:
     first = b'data: {"a": "\xc3\xa9\xf0\x9f\x90\xa3"}\r\n\r\n'
     sent = first + b": note\n\ndata:x\rdata: y\r\rdata: [DONE]\n\n"

@@ -24,14 +24,20 @@ MODELS = [
 
 
 class FakeClient:
-    """Answers with the name of the model and the seed; `fails` by id, `hold` is waited for before
-    the last word. `requests` and `loads` are what came, `open` the streams that have not ended."""
+    """Answers with the name of the model and the seed, once it is `reachable`; `fails` by id,
+    `refuses` every request, `hold` is waited for before the last word. `requests` and `loads` are
+    what came, `open` the streams that have not ended."""
 
-    def __init__(self, models: list[Model] | None = None) -> None:
+    def __init__(self, models: list[Model] | None = None, *, reachable: bool = True) -> None:
         self.listed = MODELS if models is None else models
         self.words: dict[str, str] = {}
         self.fails: dict[str, HatcheryError] = {}
         self.load_fails: dict[str, HatcheryError] = {}
+        self.refuses: HatcheryError | None = None
+        self.prompt_tokens: int | None = None
+        self.reachable = asyncio.Event()
+        if reachable:
+            self.reachable.set()
         self.hold: asyncio.Event | None = None
         self.requests: list[Request] = []
         self.loads: Counter[str] = Counter()
@@ -50,6 +56,10 @@ class FakeClient:
         self.requests.append(request)
         self.open += 1
         try:
+            if self.refuses is not None:
+                if self.hold is not None:
+                    await self.hold.wait()
+                raise self.refuses
             words = self.words.get(
                 request.model, f" {request.model} answers seed {request.sampling.seed}"
             )
@@ -70,6 +80,8 @@ class FakeClient:
                 "first_token_ms": 30.0 + place,
                 "tokens_per_second": 120.0 - place,
             }
+            if self.prompt_tokens is not None:
+                figures["prompt_tokens"] = float(self.prompt_tokens)
             yield Piece("", finish="length", figures=figures)
         finally:
             self.open -= 1
@@ -83,7 +95,7 @@ class FakeServerProcess:
 
     def __init__(self, client: FakeClient) -> None:
         self.fake = client
-        self.state = "up"
+        self.state = "up" if client.reachable.is_set() else "starting"
         self.fault: HatcheryError | None = None
         self.note = ""
         self.starts = 0
@@ -92,6 +104,8 @@ class FakeServerProcess:
         if self.state == "died":
             self.state, self.fault = "up", None
             self.starts += 1
+        await self.fake.reachable.wait()
+        self.state = "up"
         return self.fake
 
     async def stop(self) -> None:

@@ -50,8 +50,10 @@ _NAMES = re.compile(r"terminal-[\w-]*?(?=-(?:matrix|title|r\d|line|clip|body))")
 def frozen(patch: pytest.MonkeyPatch) -> Iterator[None]:
     """Stop whatever differs between two runs, while this context lasts."""
     patch.setattr(SystemReader, "read", lambda self: MACHINE)
+    patch.setattr("app.tui.board.screen.workspace", lambda: "~/texts")
     patch.setattr("pipeline.planning.target.machine", lambda folder=None: _HARDWARE)
     patch.setattr("pipeline.planning.target.multiplies_bf16", lambda: False)
+    patch.setattr("pipeline.planning.memory.torch_is_for_cuda", lambda: False)
     for widget in (Input, TextArea):
         init = widget.__init__
 

@@ -1,6 +1,7 @@
 """Home: the pipeline from top to bottom, the jobs, the machine, and the one thing to do next."""
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
@@ -12,20 +13,23 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from app.jobs.job import FAILED, Job
+from app.tui.board.disk_panel import DiskPanel
 from app.tui.board.rows import Next, Row, ScreenRow, rows, what_next
+from app.tui.board.system_panel import SystemPanel, in_one_line
 from app.tui.screen import HatcheryScreen
-from app.tui.system import Gpu, Reading
-from app.tui.widgets.meter import columns, meter
+from app.tui.system import Reading
+from app.tui.widgets.meter import columns
 from app.tui.widgets.text import MUTED, joined, mark, plain
 from pipeline.stages import MISSING, PRODUCTS, Stage
-from utils.units import ago, human_bytes, human_seconds
+from utils.units import ago, human_seconds
 
 if TYPE_CHECKING:  # the settings, which the first frame does not wait for
     from app.tui.stage.stage_form import StageForm
 
 _JOBS_SHOWN = 8
 _KEYS = 10  # rows that a digit opens
-_BAR = 10
+_LAST = "#last"
+_TALL, _DISK_LINES = 34, 6  # rows of a window that has room for a curve, and lines of disk use then
 
 
 class Stages(OptionList):
@@ -60,18 +64,21 @@ class BoardScreen(HatcheryScreen):
 
     def content(self) -> ComposeResult:
         with Horizontal(id="board"):
-            with Vertical(id="pipeline", classes="panel"):
+            with Vertical(id="main"), Vertical(id="pipeline", classes="panel"):
                 yield Stages(id="stages", compact=True)
                 yield Static(id="detail")
+            yield SystemPanel(compact=True, id="gpus")
             with Vertical(id="side"):
                 with Vertical(id="system", classes="panel"):
                     yield SystemPanel()
+                with Vertical(id="disk", classes="panel"):
+                    yield DiskPanel()
                 with Vertical(id="jobs", classes="panel"):
                     yield OptionList(id="job-list", compact=True)
         yield Static(id="next")
 
     def on_mount(self) -> None:
-        titles = {"#pipeline": "Pipeline", "#system": "System", "#jobs": "Jobs"}
+        titles = {"#pipeline": "Pipeline", "#system": "System", "#disk": "Disk", "#jobs": "Jobs"}
         for selector, title in titles.items():
             self.query_one(selector).border_title = title
         self._rows: list[Row] = []
@@ -79,7 +86,7 @@ class BoardScreen(HatcheryScreen):
         self._chosen = False  # once the user has moved the cursor, it stays where it is
         app = self.hatchery
         app.jobs_changed.subscribe(self, lambda _: self._show())
-        app.surveyed.subscribe(self, lambda _: self._show())
+        app.surveyed.subscribe(self, lambda _: self._surveyed())
         app.system_read.subscribe(self, self._system_read)
         self.query_one("#stages").focus()
         self.set_interval(10.0, self._show)
@@ -91,11 +98,31 @@ class BoardScreen(HatcheryScreen):
         self._show()
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self._show)
+        self.call_after_refresh(self._fit)
+
+    def _fit(self) -> None:
+        """Lay out what the window has room for."""
+        height, reading = self.app.size.height, self.hatchery.reading
+        self.set_class(height >= _TALL, "-tall")
+        gpus = len(reading.gpus) if reading is not None else 0
+        self.query_one(DiskPanel).fit(height - _TALL + _DISK_LINES - gpus)
+        self._show()
+
+    def _surveyed(self) -> None:
+        """Show what there is now. The panels below and beside the pipeline come after the first
+        frame, which need not wait for them."""
+        self._show()
+        config = self.hatchery.config
+        self.query_one(DiskPanel).follow(config)
+        if not self.query(_LAST):
+            self.query_one("#main").mount(self.hatchery.last_run_panel(_LAST.lstrip("#")))
 
     def _system_read(self, reading: Reading) -> None:
-        self.query_one(SystemPanel).show(reading)
-        self.header.fact(in_one_line(reading))
+        for panel in self.query(SystemPanel):
+            panel.show(reading)
+        self.set_class(bool(reading.gpus), "-gpus")
+        narrow = self.has_class("-narrow")  # where no panel shows the machine
+        self.header.fact(in_one_line(reading) if narrow else workspace())
 
     def _show(self) -> None:
         app = self.hatchery
@@ -106,9 +133,10 @@ class BoardScreen(HatcheryScreen):
         self._rows = rows(app.products, app.jobs, app.corpus)
         self._next = what_next(self._rows)
         stages = self.query_one("#stages", OptionList)
-        width = (stages.size.width or self.size.width) - 2
+        width = (stages.size.width or self.size.width) - 1
         titles = max(len(row.title) for row in self._rows)
-        lines = [_stage_line(n, row, width, titles) for n, row in enumerate(self._rows)]
+        figures = max(len(row.figure) for row in self._rows)
+        lines = [_stage_line(n, row, width, titles, figures) for n, row in enumerate(self._rows)]
         _replace(stages, lines)
         if not self._chosen or stages.highlighted is None:
             with self.prevent(OptionList.OptionHighlighted):
@@ -213,6 +241,17 @@ class BoardScreen(HatcheryScreen):
             self.hatchery.open("doctor", job)
 
 
+def workspace() -> str:
+    """The folder that everything is in, as short as a person writes it."""
+    try:
+        here = Path.cwd()
+        return f"~/{here.relative_to(Path.home())}" if here != Path.home() else "~"
+    except ValueError:
+        return str(here)
+    except (OSError, RuntimeError):  # deleted since; no home
+        return ""
+
+
 def _title(corpus: str) -> Content:
     return joined("Pipeline", (" · corpus ", MUTED), (corpus, "bold $accent"))
 
@@ -231,24 +270,23 @@ def _replace(target: OptionList, lines: list[Content]) -> None:
             target.replace_option_prompt_at_index(number, line)
 
 
-def _stage_line(number: int, row: Row, width: int, titles: int) -> Content:
+def _stage_line(number: int, row: Row, width: int, titles: int, figures: int) -> Content:
     age = ""
     if row.since is not None:
         passed = max(0.0, time.time() - row.since)
         age = human_seconds(passed) if row.state == "running" else ago(passed)
     quiet = MUTED if row.state == "missing" else ""
     title = max(8, min(titles, width // 4))
-    rest = max(8, width - 1 - 1 - 10 - title - 10 - 2 * 5)
+    rest = min(figures, max(8, width - 3 - 10 - title - 10 - 2 * 4))
     return columns(
         [
-            plain(number if number < _KEYS else "", MUTED),
-            mark(row.state),
+            joined((number if number < _KEYS else " ", MUTED), " ", mark(row.state)),
             plain(row.stage.title, "bold" if row.state != "missing" else ""),
             plain(row.title, quiet),
             plain(row.figure, quiet),
             plain(age, MUTED),
         ],
-        [1, 1, 10, title, rest, -10],
+        [3, 10, title, rest, -10],
     )
 
 
@@ -262,7 +300,7 @@ def _detail(row: Row, line: str) -> Content:
         joined((f"{' and '.join(needs) or 'nothing'} → {makes}", MUTED)),
     ]
     if product.path is not None:
-        lines += [plain(""), plain(product.title, "bold"), plain(product.figure)]
+        lines.append(joined((product.title, "bold"), f"  {product.figure}"))
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(product.made))
         lines.append(joined((f"{product.path}  made {when}", MUTED)))
     if product.why:
@@ -270,7 +308,7 @@ def _detail(row: Row, line: str) -> Content:
     if row.job is not None:
         lines.append(joined(mark(row.job.state), f" job {row.job.id} {row.job.state}"))
     if line:
-        lines += [plain(""), joined(("$ ", MUTED), line)]
+        lines.append(joined(("$ ", MUTED), line))
     return Content("\n").join(lines)
 
 
@@ -283,51 +321,4 @@ def _job_line(job: Job, width: int) -> Content:
     return columns(
         [mark(job.state), plain(f"{job.stage} {name or job.id}"), plain(state, MUTED)],
         [1, max(8, width - 1 - 10 - 4), -10],
-    )
-
-
-class SystemPanel(Static):
-    """Processor, memory, disk, and every GPU, or that there is none."""
-
-    def show(self, reading: Reading) -> None:
-        """Show a new reading."""
-        memory = reading.memory_used / reading.memory_total
-        disk = 1 - reading.disk_free / reading.disk_total
-        used = _of(reading.memory_used, reading.memory_total)
-        lines = [
-            _line("CPU", reading.cpu, f"{reading.cpu:4.0%} of {reading.cores} cores"),
-            _line("RAM", memory, used),
-            _line("Disk", disk, f"{human_bytes(reading.disk_free)} free"),
-        ]
-        for gpu in reading.gpus:
-            lines += _gpu_lines(gpu)
-        if not reading.gpus:
-            lines.append(joined("GPU   ", ("none found: training on the CPU", MUTED)))
-        self.update(Content("\n").join(lines))
-
-
-def _line(name: str, share: float, figures: str) -> Content:
-    return joined(f"{name:<5} ", meter(share, _BAR), "  ", figures)
-
-
-def _gpu_lines(gpu: Gpu) -> list[Content]:
-    heat = f"  {gpu.temperature} °C" if gpu.temperature is not None else ""
-    return [
-        plain(gpu.name, "bold"),
-        _line(" load", gpu.load, f"{gpu.load:4.0%}{heat}"),
-        _line(" mem", gpu.used / max(1, gpu.total), _of(gpu.used, gpu.total)),
-    ]
-
-
-def _of(part: int, whole: int) -> str:
-    return f"{part / 2**30:.1f} of {whole / 2**30:.1f} GiB"
-
-
-def in_one_line(reading: Reading) -> str:
-    """The machine in a header's corner."""
-    gpus = ", ".join(sorted({gpu.name for gpu in reading.gpus})) or "CPU only"
-    return (
-        f"{gpus} · {reading.cores} cores at {reading.cpu:.0%} · "
-        f"{human_bytes(reading.memory_total - reading.memory_used)} RAM free · "
-        f"{human_bytes(reading.disk_free)} disk free"
     )

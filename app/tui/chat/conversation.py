@@ -18,6 +18,8 @@ Mode: TypeAlias = Literal["complete", "chat"]
 Role: TypeAlias = Literal["user", "assistant"]
 STOPPED, FAILED = "stopped", "failed"
 """Why an answer ended where the server did not say."""
+WITHDRAWN = "withdrawn"
+"""The end of a question that the server refused: its turn is none."""
 
 _TITLE = 60  # characters
 
@@ -66,7 +68,12 @@ class Conversation:
             self.add(turn)
 
     def add(self, turn: Turn) -> None:
-        """A new turn, which the path then ends with; one whose parent is lost begins anew."""
+        """A new turn, which the path then ends with; one whose parent is lost begins anew, and a
+        withdrawn one takes away the turn of its number."""
+        if turn.finish == WITHDRAWN:
+            if turn.id in self.turns:
+                self.drop(self.turns[turn.id])
+            return
         if turn.parent is not None and turn.parent not in self.turns:
             turn = msgspec.structs.replace(turn, parent=None)
         self.turns[turn.id] = turn

@@ -7,6 +7,7 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.timer import Timer
 from textual.worker import Worker
 
 from app.tui.chat.connection import ModelConnection, default_mode
@@ -15,7 +16,7 @@ from app.tui.chat.message_log import MessageLog
 from app.tui.chat.panels import ConversationPanel, SidePanel, View
 from app.tui.chat.session import Action, ChatSession
 from app.tui.chat.storage import ChatStore
-from app.tui.chat.wording import HELP, facts, hint, status
+from app.tui.chat.wording import HELP, facts, hint, length, status
 from app.tui.forms import config_file
 from app.tui.forms.draft import Draft
 from app.tui.forms.field_panel import FieldPanel
@@ -25,6 +26,8 @@ from app.tui.widgets.prompt_area import PromptArea
 from utils.errors import HatcheryError, UsageError
 
 _REPAINT = 1 / 30  # seconds between two looks at what has come
+_COUNT = 0.3  # seconds without a key until a text's tokens are counted
+_THEN_SENT = ", then your text is sent"
 _BUSY = "The model still writes: Esc stops it"
 
 
@@ -62,6 +65,8 @@ class ChatScreen(HatcheryScreen):
         self._begun = False
         self._answering: Worker[None] | None = None
         self._connection = ModelConnection(self._show)
+        self._counting: Timer | None = None
+        self._unsent: tuple[str, str] | None = None  # a text, and what the prompt held, until ready
         self._chose = False  # once the user has chosen a mode, no model changes it
 
     def content(self) -> ComposeResult:
@@ -120,6 +125,7 @@ class ChatScreen(HatcheryScreen):
     async def _connect(self, requested: str | None) -> None:
         await self._connection.connect(self.hatchery.serving, requested)
         model = self._connection.model
+        self._send_unsent()
         if model is not None and requested not in (None, model.id, model.run):
             self.hatchery.note(f"{requested} is not offered: {model.id} answers")
 
@@ -137,8 +143,36 @@ class ChatScreen(HatcheryScreen):
 
     @on(PromptArea.Sent)
     def _sent(self, event: PromptArea.Sent) -> None:
-        if self._start(lambda session, model, sampling: session.send(event.text, model, sampling)):
+        if self._connection.model is None and self._connection.waiting_for:
+            self._unsent = event.text, self._prompt.text
+            self._tell()
+        else:
+            self._send(event.text)
+
+    def _send(self, text: str) -> None:
+        if self._start(lambda session, model, sampling: session.send(text, model, sampling)):
             self._prompt.fill("")
+
+    def _send_unsent(self) -> None:
+        """Send what was to be sent before there was a model."""
+        unsent, self._unsent = self._unsent, None
+        if unsent is not None and self._connection.model is not None:
+            self._send(unsent[0])
+
+    @on(PromptArea.Changed)
+    def _typed(self) -> None:
+        if self._unsent is not None and self._prompt.text != self._unsent[1]:
+            self._unsent = None  # it is written on
+            self._tell()
+        if self._counting is not None:
+            self._counting.stop()
+        self._counting = self.set_timer(_COUNT, self._count)
+
+    def _count(self) -> None:
+        """Say how long the text in the prompt is."""
+        model, text = self._connection.model, self._prompt.text
+        tokens = self._session.tokens_with(text, model.id) if model is not None and text else 0
+        self._prompt.border_subtitle = length(tokens, model.context if model else None)
 
     @on(PromptArea.Left)
     def _prompt_left(self) -> None:
@@ -172,7 +206,15 @@ class ChatScreen(HatcheryScreen):
             self._answering = None
             if self.is_attached:
                 self._timer.pause()
+                self._take_back()
                 self._show()
+
+    def _take_back(self) -> None:
+        """Put a text that the server refused back into the prompt, before what was typed since."""
+        text = self._session.take_back()
+        if text is not None:
+            since = self._prompt.text
+            self._prompt.fill(f"{text}\n{since}" if since else text)
 
     def _flush(self) -> None:
         """Show what has come since the last look."""
@@ -214,7 +256,7 @@ class ChatScreen(HatcheryScreen):
         words = status(
             self._session.answer,
             self._connection.fault,
-            self._connection.waiting_for,
+            f"{self._connection.waiting_for}{_THEN_SENT * (self._unsent is not None)}",
             self._session.editing,
             token or log.shaded,
         )
@@ -226,6 +268,9 @@ class ChatScreen(HatcheryScreen):
         """Stop what goes on, else close what is open, else leave."""
         if self._answering is not None:
             self._answering.cancel()
+        elif self._unsent is not None:
+            self._unsent = None
+            self._tell()
         elif self._session.editing is not None:
             self._session.editing = None
             self._prompt.fill("")

@@ -115,9 +115,12 @@ def _named(path: Path, modified: float) -> SavedChat | None:
         return None
     try:
         with path.open("rb") as handle:
-            head = Conversation(_turns(handle.read(_HEAD)))
+            read = list(_turns(handle.read(_HEAD)))
     except OSError:
         return None
+    head = Conversation(read)
+    if read and not head.turns:
+        return None  # its only question was withdrawn
     models = [turn.model for turn in head.turns.values() if turn.model]
     title = head.title or path.stem
     return SavedChat(path.stem, title, models[-1] if models else "", modified)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from textual.content import Content
 
 from app.client.client import Model, Sampling
+from app.client.responses import RequestRefusedError
 from app.tui.chat.conversation import FAILED, STOPPED, Conversation, Mode, StreamedAnswer, Turn
 from app.tui.widgets.text import MUTED, block, joined, plain
 from app.tui.widgets.token_colours import CLASSES, percent
@@ -123,6 +124,17 @@ def welcome(models: Sequence[Model] | None, model: Model | None, mode: Mode) -> 
     return Content("\n").join(lines)
 
 
+def length(tokens: int, context: int | None) -> Content:
+    """How long the text in the prompt is for the model, as far as that is known before it is sent;
+    no words for an empty one."""
+    if not tokens:
+        return plain("")
+    if context is None:
+        return plain(f"about {tokens:,} tokens", MUTED)
+    words = f"about {tokens:,} of {context:,} tokens"
+    return plain(words, MUTED) if tokens < context else plain(f"{words}: too long", "$error")
+
+
 def status(
     answer: StreamedAnswer | None,
     fault: HatcheryError | None,
@@ -165,7 +177,9 @@ def _failed(fault: HatcheryError) -> Content:
     lines = [joined(("✕ ", "$error"), fault.problem)]
     lines += [block(fault.found, MUTED)] if fault.found else []
     lines += [joined(("→ ", "$accent"), fault.remedy)] if fault.remedy else []
-    return Content("\n").join([*lines, joined(("F5", "$accent"), " tries again")])
+    if not isinstance(fault, RequestRefusedError):
+        lines.append(joined(("F5", "$accent"), " tries again"))
+    return Content("\n").join(lines)
 
 
 def _token(shading: tuple[str, float | None] | bool) -> Content:

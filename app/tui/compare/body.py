@@ -11,6 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Static
 
 from app.tui.compare.comparison import AnswerWorkers, Comparison, Connect
@@ -34,7 +35,8 @@ _NOT_HIDDEN = "Vote first, or b shows the names"
 
 
 class CompareBody(Vertical, can_focus=True):
-    """`stand` shows models side by side; `comparison` holds their answers."""
+    """`stand` shows models side by side; `comparison` holds their answers. While none stand,
+    `waiting` says what for, and `unsent` is the prompt that was sent meanwhile."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "prompt", "Prompt", id="compare.prompt"),
@@ -67,6 +69,9 @@ class CompareBody(Vertical, can_focus=True):
     }
     """
 
+    class Unanswered(Message):
+        """A prompt was sent while no model stands here; it waits in `unsent`."""
+
     def __init__(
         self, comparison: Comparison, draft: Draft, history: list[str], connect: Connect
     ) -> None:
@@ -75,6 +80,8 @@ class CompareBody(Vertical, can_focus=True):
         self.answer_workers = AnswerWorkers(self, comparison, connect, self._changed)
         self._draft, self._history = draft, history
         self._coloured = False
+        self.waiting = ""
+        self.unsent: str | None = None
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="compare-panes"):
@@ -121,6 +128,9 @@ class CompareBody(Vertical, can_focus=True):
         """Show how far all are, where somebody sees it."""
         if not (self.display and self.screen.is_current):
             return
+        if self.waiting:
+            self._panes_view.say(self.waiting)
+            return
         serving = self.hatchery.serving
         died = serving.state == "died" and self.comparison.round.failed
         fault = serving.fault if died else None
@@ -141,11 +151,28 @@ class CompareBody(Vertical, can_focus=True):
             self.hatchery.note("They are still writing: Esc stops them")
         elif self.comparison.chat and not event.text.strip():
             self.hatchery.note("A chat begins with a message")
+        elif not self.comparison.candidates:
+            self.unsent = event.text
+            self.post_message(self.Unanswered())
         else:
-            found = self.comparison.begin(event.text)
-            await self._panes_view.begin(len(found.answers))
-            self.answer_workers.all(found.answers)
-            self._panes_view.focus_pane(0)
+            await self._ask(event.text)
+
+    async def _ask(self, prompt: str) -> None:
+        found = self.comparison.begin(prompt)
+        await self._panes_view.begin(len(found.answers))
+        self.answer_workers.all(found.answers)
+        self._panes_view.focus_pane(0)
+
+    async def send_unsent(self) -> None:
+        """Put the prompt to all that was sent before anybody stood here."""
+        prompt, self.unsent = self.unsent, None
+        if prompt is not None:
+            await self._ask(prompt)
+
+    @property
+    def writes(self) -> bool:
+        """Whether a prompt is being written that has not been sent."""
+        return bool(self._prompt.text) and self.unsent is None
 
     @on(Prompt.Left)
     def _prompt_left(self) -> None:

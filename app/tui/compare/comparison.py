@@ -121,7 +121,7 @@ class Comparison:
 
     def retry(self) -> list[Answer]:
         """Begin the failed answers anew."""
-        failed = [a for a in self.round.answers if a.state == "failed"]
+        failed = [answer for answer in self.round.answers if answer.retriable]
         new = {id(a): Answer(a.candidate, state="waiting") for a in failed}
         self.round.answers = [new.get(id(a), a) for a in self.round.answers]
         for answer in new.values():

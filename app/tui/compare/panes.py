@@ -26,7 +26,7 @@ from app.tui.compare.wording import (
     title,
     trouble,
 )
-from app.tui.widgets.text import joined
+from app.tui.widgets.text import joined, plain
 from utils.errors import HatcheryError
 
 _NARROWEST = 38  # cells of a pane
@@ -159,6 +159,11 @@ class AnswerPanes(Vertical):
         lines.insert(0, legend() if coloured else Content(""))
         text = Content("\n").join([line for line in lines if line])
         self.query_one(".summary", Static).update(text)
+
+    def say(self, text: str) -> None:
+        """What is waited for while there are no panes."""
+        self.query_one(Pages).display = False
+        self.query_one(".summary", Static).update(plain(text, "italic"))
 
     def _ruler(self, candidate: Candidate, width: int) -> Content:
         course = self._course(candidate)

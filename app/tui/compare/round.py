@@ -7,6 +7,7 @@ from random import Random
 from typing import Literal, NamedTuple, TypeAlias
 
 from app.client.client import Piece, Request, Sampling
+from app.client.responses import RequestRefusedError
 from app.tui.compare.selection import Candidate, labels
 from app.tui.widgets.token_colours import Span, Spans
 from pipeline.benchmark.votes import Vote, text_hash
@@ -36,6 +37,10 @@ class Answer:
     @property
     def busy(self) -> bool:
         return self.state in BUSY
+
+    @property
+    def retriable(self) -> bool:
+        return self.state == "failed" and not isinstance(self.error, RequestRefusedError)
 
     def take(self, piece: Piece) -> None:
         """Add what came."""
@@ -74,6 +79,11 @@ class Round:
     @property
     def failed(self) -> bool:
         return any(answer.state == "failed" for answer in self.answers)
+
+    @property
+    def retriable(self) -> bool:
+        """Whether any answer has failed that may come when it is asked for again."""
+        return any(answer.retriable for answer in self.answers)
 
     @property
     def hidden(self) -> bool:

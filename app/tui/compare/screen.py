@@ -80,7 +80,7 @@ class CompareScreen(HatcheryScreen):
 
     def _begin(self) -> None:
         self._begun = True
-        self._show("model-picker")
+        self._show("compare-body")  # one may write while the server starts
         self.set_interval(_DRAW_EVERY, self._draw)
         self._look()
 
@@ -117,7 +117,7 @@ class CompareScreen(HatcheryScreen):
         shown = {
             "remote": self._picking,
             "models": not self._picking,
-            "again": self._fault is not None if self._picking else self.comparison.round.failed,
+            "again": self._fault is not None if self._picking else self.comparison.round.retriable,
         }
         return shown.get(action, True)
 
@@ -137,6 +137,7 @@ class CompareScreen(HatcheryScreen):
         else:
             self.comparison.listed(models)
         self._fill(matching([one.name for one in self._picker.chosen], self.comparison.there))
+        self._listed()
         names, self._requested = self._requested, ()
         requested = matching(names, self.comparison.there)
         if names and not requested and self._fault is None:
@@ -144,6 +145,13 @@ class CompareScreen(HatcheryScreen):
         if requested and (self._picking or self._body.may_change()):
             await self._choose(requested)
         self.refresh_bindings()
+
+    def _listed(self) -> None:
+        """The models are known, or why not: on to the choice, unless one writes a prompt."""
+        standing = self._picking or self.comparison.candidates or self._requested
+        if standing or (self._body.writes and self._fault is None):
+            return
+        self._show("model-picker")
 
     def _fill(self, chosen: Sequence[Candidate]) -> None:
         self._picker.fill(self.comparison.there, chosen, free_memory(self.hatchery.reading))
@@ -190,6 +198,14 @@ class CompareScreen(HatcheryScreen):
     async def _stand(self, chosen: list[Candidate]) -> None:
         await self._body.stand(chosen)
         self._show("compare-body")
+        await self._body.send_unsent()
+
+    @on(CompareBody.Unanswered)
+    def _unanswered(self) -> None:
+        """A prompt was sent, and nobody stands who could answer."""
+        if self.comparison.there or self._fault is not None:
+            self._show("model-picker")
+        self._draw()
 
     # What is shown.
 
@@ -202,6 +218,7 @@ class CompareScreen(HatcheryScreen):
 
     def _draw(self) -> None:
         if not self._picking:
+            self._body.waiting = self._waiting_for()
             self.header.fact(self._body.settings_line(short=self.app.size.width < 100))
             return
         there = len(self.comparison.there)
@@ -212,10 +229,20 @@ class CompareScreen(HatcheryScreen):
             note = self.hatchery.serving.note or "starting the model server …"
             self._picker.say(plain(note, "italic"))
 
+    def _waiting_for(self) -> str:
+        """What a prompt waits for while nobody stands who could answer."""
+        if self.comparison.candidates:
+            return ""
+        then = "then your prompt is sent" if self._body.unsent else "write a prompt meanwhile"
+        if self.comparison.there:
+            return f"{len(self.comparison.there)} models are there: Enter chooses who answers"
+        return f"{self.hatchery.serving.note or 'starting the model server …'}  ({then})"
+
     # Keys.
 
     def action_back(self) -> None:
         """Stop what is being written; else back to the panes, else leave."""
+        self._body.unsent = None
         if not self._picking and self._body.answer_workers.stop():
             return
         if self._picking and self.comparison.candidates:
@@ -245,9 +272,10 @@ class CompareScreen(HatcheryScreen):
 
 
 def free_memory(reading: Reading | None) -> int | None:
-    """Bytes free where models are loaded: on the emptiest GPU, else in this machine."""
+    """Bytes free where models are loaded: on the emptiest GPU, where one is used, else in RAM."""
     if reading is None:
         return None
-    if reading.gpus:
-        return max(gpu.total - gpu.used for gpu in reading.gpus)
+    own = [gpu.total - gpu.used for gpu in reading.gpus if gpu.total and gpu.used is not None]
+    if own and not reading.gpu_note:
+        return max(own)
     return reading.memory_total - reading.memory_used

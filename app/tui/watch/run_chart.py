@@ -75,7 +75,7 @@ class RunChart(Vertical):
         self._view = view
         charts = [c for c in _CHARTS if any(metric in view.curves for metric in c.metrics)]
         shown: ChartSpec = (charts or _CHARTS)[self._number % len(charts or _CHARTS)]
-        series, colours = _series_of(view, shown)
+        series, colours = curves_of(view, shown)
         self.border_title = plain(f"{shown.title.capitalize()} (t: next)")
         axis = "log axis" if self._log_axis else "linear axis"
         self.border_subtitle = plain(f"{axis} · smoothing {self._smoothing}", MUTED)
@@ -89,8 +89,9 @@ class RunChart(Vertical):
         )
 
 
-def _series_of(view: Snapshot, shown: ChartSpec) -> tuple[list[Series], list[int]]:
-    """The curves of a chart with those of the overlaid runs, and a colour number for each."""
+def curves_of(view: Snapshot, shown: ChartSpec = _CHARTS[0]) -> tuple[list[Series], list[int]]:
+    """The curves of a chart, the loss if not told another, with those of the overlaid runs; and a
+    colour number for each."""
     series = [
         Series(
             _IN_WORDS.get(metric, shown.title),

@@ -14,7 +14,8 @@ from textual.widgets import Button, Static
 
 from app.charts.chart import Series
 from app.charts.curve import Point
-from app.tui.board.screen import SystemPanel
+from app.tui.board.disk_panel import DiskPanel, DiskUse
+from app.tui.board.system_panel import SystemPanel
 from app.tui.data import documents, rejected
 from app.tui.data.documents import DocumentsView
 from app.tui.data.rejected import RejectedView
@@ -29,9 +30,10 @@ from app.tui.stage.flow_panel import FlowPanel
 from app.tui.stage.preflight import Outlook
 from app.tui.stage.preflight_card import PreflightCard
 from app.tui.stage.stage_flow import Input as Given
-from app.tui.system import Gpu, Reading
+from app.tui.system import Reading
 from app.tui.watch import overlays, wording
 from app.tui.watch.event_summary import Note, Snapshot, Text
+from app.tui.watch.last_run import LastRun, LastRunPanel
 from app.tui.watch.overlays import Overlays
 from app.tui.watch.panels import LogView, RunPanels
 from app.tui.watch.run_chart import RunChart
@@ -56,6 +58,7 @@ from pipeline.sources.documents import Document
 from pipeline.stages import Product
 from tests.support.sinks.sink import Sink, Told, each, fill_panel, lines, stack
 from utils.errors import HatcheryError
+from utils.gpu import Gpu
 
 _CURVE = [Point(step, 1.0, 2.0, 1.5, 1) for step in range(1, 5)]
 
@@ -125,6 +128,16 @@ def overlay(shown: Overlays, texts: Sequence[str]) -> None:
 def reading(shown: SystemPanel, texts: Sequence[str]) -> None:
     gpus = tuple(Gpu(text, 1, 2, 0.5, 40) for text in texts)
     shown.show(Reading(1, 0.5, 1, 2, 1, 2, gpus))
+
+
+def last_run(shown: LastRunPanel, texts: Sequence[str]) -> None:
+    told = Sample(text="\n".join(texts), prompt=texts[0], step=1)
+    shown.show(LastRun(Path(texts[0]), Snapshot(curves={"loss": _CURVE}, samples=(told,))))
+
+
+def disk(shown: DiskPanel, texts: Sequence[str]) -> None:
+    shown.fit(len(texts))
+    shown.show([DiskUse("Train", text, 1) for text in texts])
 
 
 def curved(chart: CurveChart, text: str) -> None:
@@ -223,6 +236,8 @@ SINKS: tuple[Sink, ...] = (
     Sink("flow", 100, FlowPanel, flowing, (FlowPanel,)),
     Sink("overlays", 100, lambda: Overlays(id="o"), overlay, (Overlays,)),
     Sink("system", 30, SystemPanel, reading, (SystemPanel,)),
+    Sink("last run", 30, lambda: LastRunPanel(Path("none"), 9.0), last_run, (LastRunPanel,)),
+    Sink("disk", 100, DiskPanel, disk, (DiskPanel,)),
     Sink("documents", 40, DocumentsView, document, (DocumentsView, documents.View)),
     Sink("rejected", 30, RejectedView, rejection,
          (RejectedView, rejected.Reasons, rejected.Examples)),
