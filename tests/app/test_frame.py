@@ -84,3 +84,54 @@ def test_a_value_longer_than_its_field_is_shown(
             assert lines[0].styles.scrollbar_size_horizontal == 0
 
     play(scene)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "leads_to"),
+    [
+        ("j Jobs", "› jobs"),
+        ("c Runs", "› runs"),
+        ("p Data", "› data"),
+        ("s Settings", "› settings"),
+        ("? Help", "› help"),
+    ],
+)
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+def test_a_click_on_a_key_presses_it(
+    workspace: Path, size: tuple[int, int], words: str, leads_to: str
+) -> None:
+    async def scene() -> None:
+        async with opened(size) as (app, pilot):
+            await until(pilot, lambda: "q Leave" in _last_line(app))
+            line = _last_line(app)
+            if words not in line:
+                return  # one that finds no room
+            inside = line.index(words) + len(words) - 1
+            await pilot.click(offset=(inside, size[1] - 1))
+            await until(pilot, lambda: leads_to in shown(app).splitlines()[0])
+
+    play(scene)
+
+
+def test_a_click_between_two_keys_presses_none(workspace: Path) -> None:
+    async def scene() -> None:
+        async with opened((120, 40)) as (app, pilot):
+            await until(pilot, lambda: "q Leave" in _last_line(app))
+            for column in (0, _last_line(app).index("j Jobs") - 2, 118):
+                await pilot.click(offset=(column, 39))
+            await pilot.pause()
+            assert shown(app).splitlines()[0].startswith(" hatchery  ")
+
+    play(scene)
+
+
+def test_keys_stand_apart_where_there_is_room(workspace: Path) -> None:
+    async def scene() -> None:
+        async with opened((120, 40)) as (app, pilot):
+            await until(pilot, lambda: "r Run as set   " in _last_line(app))
+            await pilot.resize_terminal(80, 24)
+            await until(pilot, lambda: "  " not in _last_line(app).strip())
+            assert "r Run as set " in _last_line(app)
+
+    play(scene)

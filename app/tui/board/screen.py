@@ -276,7 +276,7 @@ def _stage_line(number: int, row: Row, width: int, titles: int, figures: int) ->
         passed = max(0.0, time.time() - row.since)
         age = human_seconds(passed) if row.state == "running" else ago(passed)
     quiet = MUTED if row.state == "missing" else ""
-    title = max(8, min(titles, width // 4))
+    title = max(6, min(titles, width // 4))
     rest = min(figures, max(8, width - 3 - 10 - title - 10 - 2 * 4))
     return columns(
         [
