@@ -18,7 +18,7 @@ from pipeline.inspection.trace_article import traced_article
 from pipeline.options.config import Config
 from pipeline.sources.items import Input, Item
 from pipeline.sources.lines import Damage
-from pipeline.sources.records import RejectedError, decode
+from pipeline.sources.records import RejectedError, decode, untyped
 from pipeline.sources.stage import raw_inputs
 from utils.artefacts import read_manifest
 
@@ -181,7 +181,7 @@ class Corpus:
 def _row(item: Item) -> dict[str, Any]:
     if not isinstance(item.content, bytes):
         return item.content
-    row = msgspec.json.decode(item.content)
+    row = untyped(item.content)
     return row if isinstance(row, dict) else {}
 
 

@@ -26,10 +26,10 @@ from pipeline.sources.lines import (
     open_raw,
     with_command,
 )
-from pipeline.sources.records import Record
+from pipeline.sources.records import TEXT_FIELDS, Record
 from utils.verification import DamagedFileError
 
-VERSION = 3
+VERSION = 4
 """Of the way files are read: clean documents of another one are made again."""
 _COLUMNS = frozenset(field.encode_name for field in msgspec.structs.fields(Record))
 
@@ -137,9 +137,7 @@ def _batch_rows(batch: Any) -> Iterator[dict[str, Any] | ValueError | OverflowEr
 def _columns(names: list[str], text_field: str) -> list[str]:
     """The columns to read: those known and the one named; all, where none known holds text."""
     known = {*_COLUMNS, text_field, text_field.split(".")[0]}
-    if not text_field and {"sections", "article_sections", *json_files.TEXT_COLUMNS}.isdisjoint(
-        names
-    ):
+    if not text_field and {"sections", "article_sections", *TEXT_FIELDS}.isdisjoint(names):
         return names
     return [name for name in names if name in known]
 

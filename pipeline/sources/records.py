@@ -163,26 +163,24 @@ class RejectedError(Exception):
 _record = msgspec.json.Decoder(Record)
 _parts = msgspec.json.Decoder(list[Part])
 _anything = msgspec.json.Decoder()
+_HALF_PAIRS = re.compile("[\ud800-\udfff]")
 
 
 def decode(line: bytes) -> Record:
-    """A row of raw JSON.
+    """A row of raw JSON. What Python's own reader takes beyond the standard (NaN, raw control
+    characters) is taken here too; half of a surrogate pair becomes U+FFFD.
 
     Raises:
-        RejectedError: not_utf8, not_json, lone_surrogate, too_deep, not_object.
+        RejectedError: not_utf8, not_json, too_deep, not_object.
     """
     try:
         return _record.decode(line)
-    except msgspec.ValidationError:
+    except msgspec.DecodeError:  # also a field of another type
         return _tolerant(untyped(line))
     except UnicodeDecodeError as error:
         raise RejectedError("not_utf8", str(error)) from error
     except RecursionError as error:
         raise RejectedError("too_deep", "nested deeper than any article") from error
-    except msgspec.DecodeError as error:
-        surrogate = re.search(rb"\\u[dD][89a-fA-F]", line)
-        reason = "lone_surrogate" if surrogate and _is_json(line) else "not_json"
-        raise RejectedError(reason, str(error)) from error
 
 
 def convert(row: Any) -> Record:
@@ -288,16 +286,8 @@ def as_parts(parts: Parts) -> list[Part]:
     return parts or []
 
 
-def _is_json(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
 def untyped(line: bytes) -> Any:
-    """A row of raw JSON as Python values.
+    """A row of raw JSON as Python values, read as tolerantly as by `decode`.
 
     Raises:
         RejectedError: not_utf8, not_json, too_deep.
@@ -309,7 +299,24 @@ def untyped(line: bytes) -> Any:
     except RecursionError as error:
         raise RejectedError("too_deep", "nested deeper than any article") from error
     except msgspec.DecodeError as error:
-        raise RejectedError("not_json", str(error)) from error
+        reason = str(error)
+    try:
+        return _mended(json.loads(line, strict=False))
+    except UnicodeDecodeError as error:
+        raise RejectedError("not_utf8", str(error)) from error
+    except RecursionError as error:
+        raise RejectedError("too_deep", "nested deeper than any article") from error
+    except ValueError as error:
+        raise RejectedError("not_json", reason) from error
+
+
+def _mended(value: Any) -> Any:
+    """The same with U+FFFD for every half of a surrogate pair, which no UTF-8 can hold."""
+    if isinstance(value, str):
+        return _HALF_PAIRS.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {_mended(key): _mended(inner) for key, inner in value.items()}
+    return [_mended(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _tolerant(row: Any) -> Record:

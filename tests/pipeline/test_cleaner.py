@@ -138,12 +138,13 @@ def test_a_bad_line_costs_only_itself_and_is_named(workspace: Path) -> None:
     path = write(workspace / "raw.jsonl", b"\n".join(lines))
     events = clean(path)
     facts = summary(events)
-    assert [d.title for d in documents()] == ["A", "F", "I"]
+    assert [d.title for d in documents()] == ["A", "C", "F", "I"]
+    assert "\ufffd The quick" in documents()[1].text
     assert facts["rejected"] == {
-        "not_json": 2,
+        "not_json": 1,
         "not_object": 1,
         "not_utf8": 1,
-        "lone_surrogate": 1,
+        "no_text": 1,
         "too_deep": 1,
         "no_text_field": 1,
         "duplicate": 1,
@@ -154,7 +155,7 @@ def test_a_bad_line_costs_only_itself_and_is_named(workspace: Path) -> None:
     named = {event.where: event.rule for event in events if isinstance(event, Rejected)}
     assert named[f"raw.jsonl:{len(lines[0]) + 1}"] == "not_json"
     rejects = Path("data/cleaned_articles/wikipedia/rejected_raw.jsonl").read_bytes().splitlines()
-    assert len(rejects) == 10
+    assert len(rejects) == 9
     for line in rejects:
         assert set(json.loads(line)) == {"reason", "where", "detail"}
 

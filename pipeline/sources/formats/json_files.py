@@ -10,23 +10,20 @@ from codecs import BOM_UTF8
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from pipeline.sources.items import Item
 from pipeline.sources.lines import READ_ERRORS, Damage, broken, lines_of, with_command
+from pipeline.sources.records import TEXT_FIELDS
 from utils.verification import DamagedFileError
 
 MAX_JSON = 1 << 30
 """Bytes of one value, which must fit into memory whole."""
-TEXT_COLUMNS = (
-    *("text", "content", "article", "article_body", "body", "full_text", "fulltext"),
-    *("document", "story", "raw_content"),
-)
-"""Fields that hold the text of a row."""
 # An object with one of these is a record itself, whatever lists it holds.
 _RECORD = frozenset(
-    {*TEXT_COLUMNS, "abstract", "sections", "article_sections", "messages", "conversations"}
+    {*TEXT_FIELDS, "abstract", "sections", "article_sections", "messages", "conversations"}
 )
 _BETWEEN = re.compile(r"[ \t\r\n,]*")
 _END_OF_ARRAY = re.compile(r"\][ \t\r\n]*")
@@ -41,8 +38,9 @@ def rows(
     for item in lines_of(handle, path, max_line, number, offset):
         if isinstance(item, Damage):
             yield item
-        elif item.data and not item.data.isspace():
-            data = item.data.removeprefix(BOM_UTF8) if item.number == 1 else item.data
+            continue
+        data = item.data.removeprefix(BOM_UTF8) if item.number == 1 else item.data
+        if data and not data.isspace():
             yield Item(item.offset, item.number, data, True)
 
 
@@ -117,6 +115,15 @@ def _held(data: bytes) -> list[msgspec.Raw] | list[bytes]:
     return [data]
 
 
+def _list_in(value: Any) -> list[Any]:
+    """The same of an object that is no strict JSON, by the number of its records."""
+    if not isinstance(value, dict) or not _RECORD.isdisjoint(value):
+        return []
+    lists = [found for found in value.values() if isinstance(found, list)]
+    largest = max(lists, key=len, default=[])
+    return largest if all(isinstance(record, dict) for record in largest) else []
+
+
 def _one_by_one(data: bytes) -> Iterator[Item | Damage]:
     """The values of an array, or of objects that follow each other, up to the first that cannot
     be read: for what is not strict JSON, or is cut."""
@@ -131,12 +138,16 @@ def _one_by_one(data: bytes) -> Iterator[Item | Damage]:
         if array and _END_OF_ARRAY.fullmatch(text, at):
             return
         try:
-            _, end = _decoder.raw_decode(text, at)
+            value, end = _decoder.raw_decode(text, at)
         except RecursionError:
             yield Damage("too_deep", offset, "nested deeper than any article")
             return
         except ValueError as error:
             yield Damage("not_json", offset, f"after {number} values: {error}")
+            return
+        if not array and not number and not text[end:].strip() and (held := _list_in(value)):
+            for number, record in enumerate(held, 1):
+                yield Item(0, number, json.dumps(record).encode(), True)
             return
         content = text[at:end].encode("utf-8", "surrogateescape")
         offset = data.index(content, offset)
