@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.source_table import SOURCES, Source
-from utils.artefacts import MANIFEST
-from utils.errors import UsageError
+from utils import artefacts
+from utils.artefacts import MANIFEST, Manifest
+from utils.errors import RefusedError, UsageError
 from utils.files import home_path, write_json
 
 LAST = "corpus.json"
 FALLBACK = "python"
 GIVEN = "given"
-"""Among the facts of clean documents: the paths that --input named."""
+"""Among the facts of clean documents and tokens: the paths that --input named."""
 
 _RAW, _CLEANED, _TOKENS = "raw", "cleaned_articles", "tokenized_datasets"
 _KNOWN = {source.name: source for source in SOURCES}
@@ -169,6 +170,57 @@ def name_of(inputs: Sequence[Path]) -> str:
     name = re.sub(r"[^\w.-]+", "_", name).strip("._-")
     name = name.encode()[: _LONGEST - 6].decode(errors="ignore") or "texts"
     return f"{name}_texts" if name in _KNOWN or name.endswith("_test") else name
+
+
+def places_of(paths: Sequence[Path]) -> list[str]:
+    """`paths`, those inside the workspace relative to it, so that it can be moved."""
+    here = Path.cwd()
+    whole = [path.absolute() for path in paths]
+    return [str(p.relative_to(here) if p.is_relative_to(here) else p) for p in whole]
+
+
+def other_texts(
+    there: Manifest,
+    before: Sequence[artefacts.Source],
+    now: Sequence[artefacts.Source],
+    given: Sequence[Path],
+) -> str:
+    """Where the texts `before` of an artefact came from if those read `now` from `given` would
+    take their place; empty where it is the same place, or all the earlier ones are among them."""
+    recorded = there.facts.get(GIVEN)
+    prints = {source.fingerprint for source in before}
+    kept = prints <= {source.fingerprint for source in now}
+    paths = {source.path for source in now}
+    shared = recorded is None and any(source.path in paths for source in before)
+    if kept or shared or recorded == places_of(given):
+        return ""
+    return shown_places(there, before)
+
+
+def shown_places(there: Manifest, texts: Sequence[artefacts.Source]) -> str:
+    """The places that the `texts` of an artefact came from, the first three."""
+    places = there.facts.get(GIVEN) or sorted({str(Path(text.path).parent) for text in texts})
+    return ", ".join(map(str, places[:3])) + ", ..." * (len(places) > 3)
+
+
+def in_the_way(
+    problem: str,
+    size: str,
+    made_from: str,
+    target: Path,
+    there: Manifest,
+    command: Sequence[str],
+    place: tuple[str, str],
+) -> RefusedError:
+    """Why `target` is not replaced, with the `command` that makes another beside it and the one
+    that replaces it; `place` is the flag that says where, and its value."""
+    flag, value = place
+    return RefusedError(
+        problem,
+        found=f"{size} in {target}, made from {made_from} on {there.made_by.time[:10]}",
+        remedy=f"call this one otherwise: {{}}; or replace those {size.split()[-1]}: {{}}",
+        commands=[(*command, flag, f"{value}_2"), (*command, flag, value, "--force")],
+    )
 
 
 def source_called(name: str) -> Source:

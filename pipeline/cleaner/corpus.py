@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import corpora
+from pipeline.options.command import changed_flags
 from pipeline.options.config import CleanupOptions, Config
 from pipeline.source_table import Source, find_source
 from utils import artefacts
-from utils.artefacts import Manifest, read_manifest
-from utils.errors import RefusedError
+from utils.artefacts import read_manifest
 
 
 def source_name(config: Config, options: CleanupOptions) -> str:
@@ -58,13 +58,6 @@ def remember(config: Config, options: CleanupOptions, name: str) -> None:
         corpora.remember(config.paths.data_dir, name)
 
 
-def places(paths: Sequence[Path]) -> list[str]:
-    """`paths`, those inside the workspace relative to it, so that it can be moved."""
-    here = Path.cwd()
-    whole = [path.absolute() for path in paths]
-    return [str(p.relative_to(here) if p.is_relative_to(here) else p) for p in whole]
-
-
 def refuse_to_replace(
     target: Path, name: str, inputs: Sequence[artefacts.Source], options: CleanupOptions
 ) -> None:
@@ -78,30 +71,17 @@ def refuse_to_replace(
     there = read_manifest(target)
     if there is None or there.kind != "cleaned" or options.input is None:
         return
-    given = there.facts.get(corpora.GIVEN)
-    before = {source.fingerprint for source in there.inputs}
-    kept = before <= {source.fingerprint for source in inputs}
-    paths = {source.path for source in inputs}
-    shared = given is None and any(source.path in paths for source in there.inputs)
-    if kept or shared or given == places(options.input):
-        return
-    texts = [str(path) for path in options.input]
-    if options.output is not None:
-        another = ("--output", str(target.with_name(f"{target.name}_2")))
-        this: tuple[str, ...] = ("--output", str(options.output))
-    else:
-        another, this = ("--name", f"{name}_2"), ("--name", name)
-    raise RefusedError(
-        f"There is a corpus {name} already, made from other texts.",
-        found=f"{there.facts.get('kept', 0):,} documents in {target}, made from "
-        f"{_shown_places(there)} on "
-        f"{there.made_by.time[:10]}",
-        remedy="call this one otherwise: {}; or replace those documents: {}",
-        commands=[
-            ("cleanup", "--input", *texts, *another),
-            ("cleanup", "--input", *texts, *this, "--force"),
-        ],
-    )
+    made_from = corpora.other_texts(there, there.inputs, inputs, options.input)
+    if made_from:
+        raise corpora.in_the_way(
+            f"There is a corpus {name} already, made from other texts.",
+            f"{there.facts.get('kept', 0):,} documents",
+            made_from,
+            target,
+            there,
+            ["cleanup", *changed_flags(options, "output", "name", "source")],
+            ("--output", str(options.output)) if options.output else ("--name", name),
+        )
 
 
 def made_from_others(target: Path, options: CleanupOptions) -> str:
@@ -114,12 +94,5 @@ def made_from_others(target: Path, options: CleanupOptions) -> str:
     there = read_manifest(target)
     if there is None or there.kind != "cleaned" or options.input is None:
         return ""
-    same = there.facts.get(corpora.GIVEN) == places(options.input)
-    return "" if same else _shown_places(there)
-
-
-def _shown_places(there: Manifest) -> str:
-    """The places that clean documents were made from, the first three."""
-    given = there.facts.get(corpora.GIVEN)
-    places = given or sorted({str(Path(source.path).parent) for source in there.inputs})
-    return ", ".join(map(str, places[:3])) + ", ..." * (len(places) > 3)
+    same = there.facts.get(corpora.GIVEN) == corpora.places_of(options.input)
+    return "" if same else corpora.shown_places(there, there.inputs)

@@ -20,7 +20,6 @@ from pipeline import corpora
 from pipeline.cleaner import rules
 from pipeline.cleaner.corpus import (
     first_line,
-    places,
     refuse_to_replace,
     remember,
     source_name,
@@ -103,7 +102,7 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
             yield from cleaning.run(builder, options.workers, stop)
             merge_passed_over(builder.facts[PASSED_OVER], passed_over)
             if options.input:
-                builder.facts[corpora.GIVEN] = places(options.input)
+                builder.facts[corpora.GIVEN] = corpora.places_of(options.input)
     except _StoppedError:
         yield Finished(
             summary={"units_done": len(cleaning.finished), "units": len(cleaning.units)},

@@ -141,7 +141,7 @@ class RunWindows:
         for name in self.data.metadata.shards[shard].inputs:
             try:
                 check_listed(Path(name))
-                for document in read_cleaned(Path(name)):
+                for document in read_cleaned(Path(name), text_field=self.data.text_field):
                     read_bytes += len(document.text)
                     row = requested.get(split_hash(document.id))
                     if row is not None:

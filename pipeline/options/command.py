@@ -1,8 +1,9 @@
-"""The command line of a training with given settings, for advice that can be pasted."""
+"""Settings as the command line that has them, for advice that can be pasted."""
 
 from typing import Any
 
 from pipeline.options.config import Settings, typed_in
+from pipeline.options.data import Options
 
 
 def train_command(settings: Settings, changes: dict[str, Any]) -> tuple[str, ...]:
@@ -23,8 +24,18 @@ def train_command(settings: Settings, changes: dict[str, Any]) -> tuple[str, ...
     return ("train", *flags)
 
 
+def changed_flags(options: Options, *left_out: str) -> list[str]:
+    """The flags of all settings of a stage that are not at their defaults, but for some."""
+    names = [name for name in options.model_fields_set if name not in left_out]
+    fields, values = type(options).model_fields, {name: getattr(options, name) for name in names}
+    changed = [n for n in fields if n in values and values[n] != fields[n].default]
+    return [flag for name in changed for flag in _flag(name, values[name])]
+
+
 def _flag(dotted: str, value: object) -> list[str]:
     name = dotted.removeprefix("train.").replace("_", "-")
     if isinstance(value, bool):
         return [f"--{name}" if value else f"--no-{name}"]
+    if isinstance(value, list):
+        return [f"--{name}", *map(str, value)]
     return [] if value is None else [f"--{name}", str(value)]

@@ -135,6 +135,9 @@ class TokenizeOptions(Options):
     input: list[Path] | None = Field(
         None, description="Clean documents to learn from or measure; default: the cleaned source"
     )
+    text_field: str | None = Field(
+        None, description="Field of rows of --input that holds the text; default: known names"
+    )
     load: str | None = Field(
         None,
         description="codellama, gpt2, a name under tokenizers/, a folder, a tokenizer.json, a "
@@ -152,7 +155,14 @@ class PrepareOptions(Options):
     test: bool = Field(False, description="Only the first 10,000 articles")
     source: str | None = Field(None, description="Corpus; default: the one worked on last")
     input: list[Path] | None = Field(
-        None, description="Clean documents; default: the source's cleaned folder"
+        None,
+        description="Clean documents, or any rows with a text; default: the corpus's clean ones",
+    )
+    name: str | None = Field(
+        None, description="What the corpus is called; default: as the folder or file of --input"
+    )
+    text_field: str | None = Field(
+        None, description="Field of rows of --input that holds the text; default: known names"
     )
     output: Path | None = Field(None, description="Folder to write; default: by source and --test")
     tokenizer: str | None = Field(

@@ -1,13 +1,15 @@
 """What `prepare` will read: documents, tokenizer, and their division into groups."""
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline import corpora
+from pipeline.options.command import changed_flags
 from pipeline.options.config import Config, PrepareOptions
-from pipeline.sources.documents import cleaned_files, read_cleaned
-from pipeline.sources.lines import check_listed
+from pipeline.sources.documents import Document, cleaned_files, may_be_shared, read_documents
+from pipeline.sources.lines import Damage, check_listed
 from pipeline.tokenizer.load import load_tokenizer, missing, newest, saved_folder
 from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.artefacts import Source, read_manifest, source
@@ -17,6 +19,25 @@ from utils.files import home_path
 TEST_DOCUMENTS = 10_000
 GROUP_BYTES = 16 << 20
 """Small files are encoded together up to this size, so that shards are not tiny."""
+PART_BYTES = 16 << 20
+"""A large file of rows is shared out in parts of this size at least."""
+_MOST_PARTS = 64  # of a file
+
+
+class Group(NamedTuple):
+    """Files that one worker encodes one after the other; with `end` the lines of a single one that
+    begin at its bytes [begin, end)."""
+
+    files: list[Path]
+    bytes: int
+    begin: int = 0
+    end: int | None = None
+
+    def documents(self, text_field: str) -> Iterator[tuple[Path, Document | Damage]]:
+        """What is read for the group, and where, in order."""
+        for file in self.files:
+            for document in read_documents(file, text_field, self.begin, self.end):
+                yield file, document
 
 
 def corpus_name(config: Config, options: PrepareOptions) -> str:
@@ -26,8 +47,9 @@ def corpus_name(config: Config, options: PrepareOptions) -> str:
     Raises:
         UsageError: what was typed cannot be a name.
     """
-    if options.source is not None:
-        return corpora.checked_name(options.source)
+    typed = options.name or options.source
+    if typed is not None:
+        return corpora.checked_name(typed)
     if options.input:
         cleaned = config.paths.data_dir.absolute() / "cleaned_articles"
         first = options.input[0].absolute()
@@ -46,7 +68,7 @@ def input_paths(config: Config, options: PrepareOptions) -> list[Path]:
     """
     if options.input:
         return options.input
-    name = corpus_name(config, options)
+    name = corpora.checked_name(options.source or config.source)
     folder, small = config.cleaned_dir(name), config.cleaned_dir(name, test=True)
     if options.test and not folder.is_dir():
         folder = small
@@ -86,29 +108,63 @@ def lineage(inputs: Sequence[Path], tokenizer: Tokenizer, where: Path) -> list[S
     return [*sources, Source(str(where), tokenizer.fingerprint)]
 
 
-def in_groups(files: Sequence[Path]) -> Iterator[list[Path]]:
-    """Neighbouring files up to `GROUP_BYTES` together; one larger file is a group of its own."""
+def refuse_to_replace(
+    config: Config, options: PrepareOptions, target: Path, inputs: Sequence[Source]
+) -> None:
+    """Refuse to put tokens of other texts in place of some that are there.
+
+    Raises:
+        RefusedError: they would be lost; says which.
+    """
+    there, name = read_manifest(target), corpus_name(config, options)
+    if there is None or there.kind != "tokens":
+        return
+    before, now = there.inputs[:-1], inputs[:-1]  # the last one is the tokenizer
+    own = {str(config.cleaned_dir(name, test=test)) for test in (False, True)}
+    if own.issuperset(source.path for source in (*before, *now)):
+        return
+    made_from = corpora.other_texts(there, before, now, options.input or [])
+    if made_from:
+        raise corpora.in_the_way(
+            f"There are tokens of {name} already, made from other texts.",
+            f"{there.facts.get('tokens', 0):,} tokens",
+            made_from,
+            target,
+            there,
+            ["prepare", *changed_flags(options, "output", "name")],
+            ("--output", str(target)) if options.output else ("--name", name),
+        )
+
+
+def in_groups(files: Sequence[Path]) -> Iterator[Group]:
+    """Neighbouring files up to `GROUP_BYTES` together; one larger file is a group of its own, or
+    several if its lines can be shared out. Depends on the files alone, not on who encodes them."""
     group: list[Path] = []
     size = 0
     for file in files:
         more = file.stat().st_size
         if group and size + more > GROUP_BYTES:
-            yield group
+            yield Group(group, size)
             group, size = [], 0
+        count = min(_MOST_PARTS, more // PART_BYTES) if may_be_shared(file) else 1
+        if count > 1:
+            borders = [more * part // count for part in range(count + 1)]
+            for begin, end in pairwise(borders):
+                yield Group([file], end - begin, begin, end)
+            continue
         group.append(file)
         size += more
     if group:
-        yield group
+        yield Group(group, size)
 
 
-def sample_limits(groups: Sequence[Sequence[Path]]) -> list[int]:
+def sample_limits(groups: Sequence[Group], text_field: str) -> list[int]:
     """How many records of each group belong to the first `TEST_DOCUMENTS` of the input. Their
     files are not read to the end: they are compared with their manifest here."""
     limits, left = [], TEST_DOCUMENTS
-    for files in groups:
-        for file in files if left else ():
+    for group in groups:
+        for file in group.files if left and not group.begin else ():
             check_listed(file)
-        records = (document for file in files for document in read_cleaned(file))
-        limits.append(sum(1 for _ in islice(records, left)))
+        limits.append(sum(1 for _ in islice(group.documents(text_field), left)))
         left -= limits[-1]
     return limits

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from pipeline.events import Progress
+from pipeline.prep.plan import Group
 from pipeline.prep.worker import Advance, ShardDone
 from utils.units import human_count
 
@@ -18,8 +18,8 @@ class PrepareProgress:
     of text stand for it (JSON and compression make the file differ), at its end its size counts.
     """
 
-    def __init__(self, groups: Sequence[Sequence[Path]]) -> None:
-        self._sizes = [sum(file.stat().st_size for file in files) for files in groups]
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self._sizes = [group.bytes for group in groups]
         self._text = [0] * len(groups)
         self._ended = [False] * len(groups)
         self._documents = self._tokens = self._bytes = 0

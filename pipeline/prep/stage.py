@@ -22,6 +22,7 @@ from pipeline.prep.plan import (
     input_paths,
     lineage,
     open_tokenizer,
+    refuse_to_replace,
     sample_limits,
 )
 from pipeline.prep.progress import PrepareProgress
@@ -38,7 +39,8 @@ from utils.files import link_or_copy
 from utils.verification import DamagedFileError
 
 _SHOWN_REJECTS = 100  # as events; all are counted
-_LAYOUT = ("source", "test", "split", "shard_tokens")  # options that decide the shards' bytes
+# Options that decide the shards' bytes.
+_LAYOUT = ("source", "test", "split", "shard_tokens", "text_field")
 
 
 class _StoppedError(Exception):
@@ -53,10 +55,12 @@ def run(config: Config, options: PrepareOptions, stop: StopSignal) -> Iterator[E
         HatcheryError: a damaged input, a full disk, a worker that died.
     """
     build = _Build(config, options)
+    if not options.force:
+        refuse_to_replace(config, options, build.target, build.inputs)
     current = is_current(build.target, "prepare", build.plan, build.inputs)
     if current and not options.force and _intact(build.target, current):
         build.remember()
-        yield Finished(summary=current.facts, path=str(build.target), skipped=True)
+        yield Finished(summary=_shown(current.facts), path=str(build.target), skipped=True)
         return
     try:
         with build_folder(
@@ -74,8 +78,13 @@ def run(config: Config, options: PrepareOptions, stop: StopSignal) -> Iterator[E
         yield build.dropped(dropped)
     yield from build.notes
     build.remember()
-    yield Saved(kind="tokens", path=str(build.target), facts=builder.facts)
-    yield Finished(summary=builder.facts | build.progress.figures(), path=str(build.target))
+    facts = _shown(builder.facts)
+    yield Saved(kind="tokens", path=str(build.target), facts=facts)
+    yield Finished(summary=facts | build.progress.figures(), path=str(build.target))
+
+
+def _shown(facts: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if name != corpora.GIVEN}
 
 
 class _Build:
@@ -87,18 +96,22 @@ class _Build:
         self.target = options.output or config.tokens_dir(self._name, test=options.test)
         inputs = input_paths(config, options)
         self._groups = list(in_groups(cleaned_files(inputs)))
+        self._text_field = options.text_field or ""
         self._tokenizer, self._where = open_tokenizer(config, options)
         self.inputs: list[Source] = lineage(inputs, self._tokenizer, self._where)
         chosen = options.model_dump(include={"test", "window", "split", "shard_tokens"})
         self._stride = options.stride or max(1, options.window // 2)
         self.plan: dict[str, Any] = chosen | {"source": self._name, "stride": self._stride}
+        if self._text_field:
+            self.plan["text_field"] = self._text_field
         self.progress = PrepareProgress(self._groups)
         self.notes: list[Warned] = []
 
     def _title(self) -> str:
         """The first line: of which corpus, and how to choose another."""
         options = self._options
-        return self._config.titled("Prepare", self._name if options.input else options.source)
+        named = self._name if options.input or options.name else options.source
+        return self._config.titled("Prepare", named)
 
     def remember(self) -> None:
         """Note that this corpus was worked on last, unless its tokens lie elsewhere."""
@@ -118,11 +131,7 @@ class _Build:
             before = read_metadata(self.target, old)
             self._describe(builder, before.shards, before.read, before.rejected)
             return
-        done = [
-            msgspec.convert(unit.facts, ShardDone)
-            for name, unit in builder.units.items()
-            if name.startswith("shard ")
-        ]
+        done = self._recalled(builder)
         yield from self._encode(builder, done, stop)
         done.sort(key=lambda shard: shard.name)
         rejected: dict[str, int] = {}
@@ -131,6 +140,20 @@ class _Build:
                 rejected[rule] = rejected.get(rule, 0) + count
         records = [_record(shard) for shard in done if shard.tokens]
         self._describe(builder, records, sum(shard.read for shard in done), rejected)
+
+    def _recalled(self, builder: FolderBuilder) -> list[ShardDone]:
+        """The shards that an interrupted run finished; those of other groups than there are now
+        are discarded."""
+        found = {name: unit for name, unit in builder.units.items() if name.startswith("shard ")}
+        done = []
+        for name, unit in found.items():
+            shard = msgspec.convert(unit.facts, ShardDone)
+            groups = self._groups[shard.group : shard.group + 1]
+            if [(group.begin, group.end) for group in groups] == [(shard.begin, shard.end)]:
+                done.append(shard)
+            else:
+                builder.discard(name)
+        return done
 
     def dropped(self, documents: int) -> Warned:
         """What to say of documents that the tokenizer could not give back."""
@@ -148,7 +171,7 @@ class _Build:
         old = read_manifest(self.target)
         if old is None or self._options.force or not _intact(self.target, old):
             return None
-        requested = [self.plan[key] for key in _LAYOUT]
+        requested = [self.plan.get(key) for key in _LAYOUT]
         same = [old.made_by.options.get(key) for key in _LAYOUT] == requested
         return old if same and old.inputs == self.inputs else None
 
@@ -156,7 +179,7 @@ class _Build:
         self, builder: FolderBuilder, done: list[ShardDone], stop: StopSignal
     ) -> Iterator[Event]:
         """Encode what `done` lacks and add it there."""
-        limits = sample_limits(self._groups) if self._options.test else None
+        limits = sample_limits(self._groups, self._text_field) if self._options.test else None
         self.progress.restore(done, limits)
         yield Started(
             stage="prepare",
@@ -171,10 +194,10 @@ class _Build:
         ]
         try:
             yield from self._collected(builder, done, run_units(units, self._options.workers, stop))
-        except DamagedFileError:
+        except DamagedFileError as error:
             ended = {shard.group for shard in done if shard.last}
-            for shard in done:
-                if shard.group not in ended:  # made before the damage was known
+            for shard in done:  # made before the damage was known
+                if shard.group not in ended or error.path in self._groups[shard.group].files:
                     builder.discard(f"shard {shard.name}")
             raise
         if sum(shard.last for shard in done) < len(self._groups):
@@ -202,8 +225,9 @@ class _Build:
         self, builder: FolderBuilder, group: int, done: list[ShardDone], limits: list[int] | None
     ) -> EncodingUnit:
         return EncodingUnit(
-            group=group,
-            files=[str(file) for file in self._groups[group]],
+            number=group,
+            group=self._groups[group],
+            text_field=self._text_field,
             folder=str(builder.path),
             tokenizer=str(self._where),
             tokenizers_dir=str(self._config.paths.tokenizers_dir),
@@ -229,12 +253,7 @@ class _Build:
         text_bytes = sum(shard.text_bytes for shard in shards)
         assert read == documents + sum(rejected.values()), "a document was lost or doubled"
         if not tokens:
-            raise UsageError(
-                "Nothing is left to train on.",
-                found=f"{read} documents read, rejected: {rejected or 'none'}",
-                remedy="give other text: {}",
-                commands=[("prepare", "--input", "FILE_OR_FOLDER")],
-            )
+            raise self._nothing_left(read, rejected)
         tokenizer = self._tokenizer
         window = self._options.window
         metadata = Metadata(
@@ -266,6 +285,21 @@ class _Build:
         shown = ("documents", "tokens", "text_bytes", "bytes_per_token", "windows", "window")
         facts = {key: getattr(metadata, key) for key in (*shown, "read", "rejected")}
         builder.facts = facts | {"shards": len(shards), "tokenizer": tokenizer.name}
+        if self._options.input:
+            builder.facts[corpora.GIVEN] = corpora.places_of(self._options.input)
+
+    def _nothing_left(self, read: int, rejected: dict[str, int]) -> UsageError:
+        found = f"{read:,} documents read, rejected: {rejected or 'none'}"
+        remedy, command = "give other text: {}", ["prepare", "--input", "FILE_OR_FOLDER"]
+        given = [str(path) for path in self._options.input or ()]
+        if given and rejected.get("no_text_field", 0) * 2 > read:
+            remedy = "say which field holds the text: {}"
+            command = ["prepare", "--input", *given, "--text-field", "NAME"]
+        elif given and set(rejected) & {"not_cleaned", "no_text_field"}:
+            remedy, command = "clean the text first: {}", ["cleanup", "--input", *given]
+        return UsageError(
+            "Nothing is left to train on.", found=found, remedy=remedy, commands=[tuple(command)]
+        )
 
     def _held_out(self, metadata: Metadata, folder: Path) -> Metadata:
         """The metadata with a word on what a training holds out by default, where that is not

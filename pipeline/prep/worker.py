@@ -1,4 +1,4 @@
-"""Encoding of one unit of work, some files of clean documents, into finished shards."""
+"""Encoding of one unit of work, some files of documents or a part of one, into shards."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.events import Rejected
-from pipeline.sources.documents import Document, read_cleaned
+from pipeline.prep.plan import Group
+from pipeline.sources.documents import Document
+from pipeline.sources.lines import Damage, check_listed
 from pipeline.tokenizer.load import load_tokenizer
 from pipeline.tokenizer.tokenizer import Tokenizer
 from pipeline.tokens.shards import Shard
@@ -25,10 +27,12 @@ _CHUNK_BYTES = 1 << 19  # encoded at a time: a few messages a second, and the st
 
 
 class EncodingUnit(msgspec.Struct, frozen=True):
-    """Files to encode into `folder`, from record `skip` to `limit`, as shards `part` and on."""
+    """A group to encode into `folder`, from its record `skip` to `limit`, as shards `part` and on.
+    `text_field` is the one that the user named; empty: the usual ones."""
 
-    group: int
-    files: list[str]
+    number: int
+    group: Group
+    text_field: str
     folder: str
     tokenizer: str
     tokenizers_dir: str
@@ -41,7 +45,7 @@ class EncodingUnit(msgspec.Struct, frozen=True):
     limit: int | None = None
 
     def __str__(self) -> str:
-        return summarized([Path(file).name for file in self.files])
+        return summarized([file.name for file in self.group.files])
 
     def run(self) -> "Iterator[Message]":
         """Encode the files; a shard ends before the document that would overfill it.
@@ -51,16 +55,20 @@ class EncodingUnit(msgspec.Struct, frozen=True):
         Raises:
             HatcheryError: a damaged input file, an id outside the vocabulary, or a full disk.
         """
+        if self.group.end is not None and not self.group.begin:
+            check_listed(self.group.files[0])  # a reader of parts does not
         tokenizer, exact = _opened(self.tokenizer, self.tokenizers_dir, self.fingerprint)
         open_shard, upto, part = _OpenShard(tokenizer.vocab_size), self.skip, self.part
-        for chunk in _chunks(islice(_records(self.files), self.skip, self.limit), self.batch):
+        records = islice(self.group.documents(self.text_field), self.skip, self.limit)
+        for chunk in _chunks(records, self.batch):
             tokens = text_bytes = 0
-            encoded = tokenizer.encode_documents([document.text for _, document in chunk])
-            for (file, document), ids in zip(chunk, encoded, strict=True):
-                data = document.text.encode()
-                size = len(ids)
+            encoded = tokenizer.encode_documents([_text(document) for _, document in chunk])
+            for (path, document), ids in zip(chunk, encoded, strict=True):
+                file, data, size = str(path), _text(document).encode(), len(ids)
                 rule = "" if data.strip() else "empty"
-                if not rule and not exact(ids, data):
+                if isinstance(document, Damage):
+                    rule = document.reason
+                elif not rule and not exact(ids, data):
                     rule = "not_exact"
                 if (
                     not rule
@@ -72,13 +80,13 @@ class EncodingUnit(msgspec.Struct, frozen=True):
                 upto += 1
                 open_shard.read += 1
                 open_shard.inputs[file] = None
-                if rule:
+                if rule or isinstance(document, Damage):
                     open_shard.rejected[rule] = open_shard.rejected.get(rule, 0) + 1
-                    yield Rejected(rule=rule, where=file, detail=document.id)
+                    yield _rejected(rule, file, document)
                     continue
                 open_shard.shard.add(ids, document.id, len(data))
                 tokens, text_bytes = tokens + size, text_bytes + len(data)
-            yield Advance(self.group, len(chunk), tokens, text_bytes)
+            yield Advance(self.number, len(chunk), tokens, text_bytes)
         yield _finish(self, open_shard, part, upto, last=True)
 
 
@@ -94,7 +102,8 @@ class Advance(msgspec.Struct, frozen=True):
 class ShardDone(msgspec.Struct, frozen=True):
     """A shard is durable, or a group has ended (`last`), then possibly with nothing in it.
 
-    `read` documents of the files `inputs` came in, up to record `upto` of the group.
+    `read` documents of the files `inputs` came in, up to record `upto` of the group; `begin` and
+    `end` are those of a group that is a part of a file.
     """
 
     group: int
@@ -109,6 +118,8 @@ class ShardDone(msgspec.Struct, frozen=True):
     inputs: list[str]
     upto: int
     last: bool
+    begin: int = 0
+    end: int | None = None
 
 
 Message: TypeAlias = Advance | Rejected | ShardDone
@@ -137,20 +148,24 @@ def _opened(where: str, tokenizers_dir: str, fingerprint: str) -> "tuple[Tokeniz
     return tokenizer, _RoundTrip(tokenizer)
 
 
-def _records(files: list[str]) -> Iterator[tuple[str, Document]]:
-    for file in files:
-        for document in read_cleaned(Path(file)):
-            yield file, document
+def _text(document: Document | Damage) -> str:
+    return document.text if isinstance(document, Document) else ""
+
+
+def _rejected(rule: str, file: str, document: Document | Damage) -> Rejected:
+    if isinstance(document, Damage):
+        return Rejected(rule=rule, where=f"{file}:{document.offset}", detail=document.detail)
+    return Rejected(rule=rule, where=file, detail=document.id)
 
 
 def _chunks(
-    records: Iterator[tuple[str, Document]], most: int
-) -> Iterator[list[tuple[str, Document]]]:
-    chunk: list[tuple[str, Document]] = []
+    records: Iterator[tuple[Path, Document | Damage]], most: int
+) -> Iterator[list[tuple[Path, Document | Damage]]]:
+    chunk: list[tuple[Path, Document | Damage]] = []
     characters = 0
     for record in records:
         chunk.append(record)
-        characters += len(record[1].text)
+        characters += len(_text(record[1]))
         if characters >= _CHUNK_BYTES or len(chunk) == most:
             yield chunk
             chunk, characters = [], 0
@@ -180,10 +195,12 @@ def _finish(
 ) -> ShardDone:
     shard, rejected = open_shard.shard, open_shard.rejected
     assert open_shard.read == shard.documents + sum(rejected.values()), "a document was lost"
-    name = f"{unit.group:05d}_{part:03d}"
+    name = f"{unit.number:05d}_{part:03d}"
     files = shard.write(Path(unit.folder), name, by_hash=unit.by_hash) if shard.tokens else {}
     return ShardDone(
-        group=unit.group,
+        group=unit.number,
+        begin=unit.group.begin,
+        end=unit.group.end,
         name=name,
         files=files,
         tokens=shard.tokens,

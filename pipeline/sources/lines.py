@@ -7,6 +7,7 @@ reader of raw files counts it and the reader of our own files refuses.
 
 import gzip
 import io
+import re
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ HEAD = 256 * 1024
 """First bytes of a file that tell what it holds."""
 READ_ERRORS = (EOFError, OSError, zlib.error, tarfile.TarError)
 """What reading a file raises where its packing or its disk is broken."""
+_OF_LINE = re.compile(r"^line \d+")
 _NAMED_INPUTS = 20  # in a command; of more, their folders
 
 
@@ -134,6 +136,40 @@ def lines_of(
         raise with_command(error) from None
     except READ_ERRORS as error:
         yield broken(path, offset, error)
+
+
+def read_lines_between(
+    path: Path, begin: int, end: int, max_line: int = MAX_LINE
+) -> Iterator[Line | Damage]:
+    """The lines of a plain file that begin at one of its bytes [begin, end), counted from there.
+
+    Nobody compares the file with the manifest of its artefact here: see `check_listed`.
+    """
+    try:
+        with buffered(path.open("rb", buffering=0)) as handle:
+            if begin:
+                handle.seek(begin - 1)
+                while (data := handle.readline(HEAD)) and not data.endswith(b"\n"):
+                    pass
+            for item in lines_of(handle, path, max_line, offset=handle.tell()):
+                if item.offset >= end:
+                    return
+                if isinstance(item, Damage):
+                    number = line_number(path, item.offset)
+                    item = item._replace(detail=_OF_LINE.sub(f"line {number}", item.detail))
+                yield item
+    except OSError as error:
+        raise CannotOpenError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def line_number(path: Path, offset: int) -> int:
+    """The number of the line of a plain file that begins at byte `offset`."""
+    number = 1
+    with path.open("rb") as handle:
+        while offset > 0 and (data := handle.read(min(offset, 1 << 20))):
+            number += data.count(b"\n")
+            offset -= len(data)
+    return number
 
 
 def read_pieces(path: Path, size: int = PIECE, *, titled: bool = False) -> Iterator[Line | Damage]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Event as StopSignal
 
-from pipeline.corpora import GIVEN
+from pipeline import corpora
 from pipeline.events import Event, Finished
 from pipeline.options.config import Config, DownloadOptions
 from pipeline.source_table import SOURCES, Source, find_source
@@ -65,7 +65,7 @@ def raw_inputs(
 def _recorded_inputs(cleaned: Path) -> list[Path] | None:
     """What the clean documents of a corpus were made from, where all of that is still there."""
     manifest = read_manifest(cleaned)
-    given = manifest.facts.get(GIVEN) if manifest is not None else None
+    given = manifest.facts.get(corpora.GIVEN) if manifest is not None else None
     paths = [Path(path) for path in given] if isinstance(given, list) else []
     return paths if paths and all(path.exists() for path in paths) else None
 

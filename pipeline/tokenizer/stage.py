@@ -104,9 +104,12 @@ def _train(config: Config, options: TokenizeOptions, stop: StopSignal) -> Making
     settings: dict[str, Any] = {"train": options.train, "train_mib": options.train_mib}
     if options.train == "bpe":
         settings["vocab_size"] = options.vocab_size
+    if options.text_field:
+        settings["text_field"] = options.text_field
     if not options.force and (done := is_current(target, "tokenize", settings, inputs)):
         return Outcome(read(target, target.name), target, done.facts, fresh=False)
-    feed = training.TrainingTexts(files, options.train_mib << 20, stop)
+    field = options.text_field or ""
+    feed = training.TrainingTexts(files, options.train_mib << 20, stop, field)
     spec = yield from training.learn(options.train, options.vocab_size, feed, stop)
     tokenizer = Tokenizer(spec, target.name, training.ROLES)
     if options.train == "bpe" and tokenizer.vocab_size < options.vocab_size:
@@ -116,7 +119,7 @@ def _train(config: Config, options: TokenizeOptions, stop: StopSignal) -> Making
             remedy="give more text, or a smaller --vocab-size",
         )
     learned = {"learned_from_bytes": feed.bytes, "learned_from_documents": feed.documents}
-    figures = yield from _measure(config, tokenizer, files)
+    figures = yield from _measure(config, options, tokenizer, files)
     return (yield from _save(tokenizer, target, settings, inputs, learned | figures))
 
 
@@ -134,7 +137,7 @@ def _load(config: Config, options: TokenizeOptions) -> Making:
     tokenizer = found.open()
     tokenizer.name = target.name
     yield from probed(tokenizer)
-    figures = yield from _measure(config, tokenizer, _files_to_measure(config, options))
+    figures = yield from _measure(config, options, tokenizer, _files_to_measure(config, options))
     return (yield from _save(tokenizer, target, settings, inputs, figures))
 
 
@@ -178,7 +181,7 @@ def _measured(config: Config, options: TokenizeOptions, tokenizer: Tokenizer, pa
     manifest = read_manifest(path) if path.is_dir() and not answers else None
     facts = dict(manifest.facts) if manifest else _identity(tokenizer)
     if options.input or not (answers or options.load):
-        facts |= yield from _measure(config, tokenizer, _files_to_measure(config, options))
+        facts |= yield from _measure(config, options, tokenizer, _files_to_measure(config, options))
     return Outcome(tokenizer, path, facts, fresh=False)
 
 
@@ -225,14 +228,14 @@ def _files_to_measure(config: Config, options: TokenizeOptions) -> list[Path]:
 
 
 def _measure(
-    config: Config, tokenizer: Tokenizer, files: Sequence[Path]
+    config: Config, options: TokenizeOptions, tokenizer: Tokenizer, files: Sequence[Path]
 ) -> Generator[Event, None, dict[str, Any]]:
     if not files:
         return {}
     yield Progress(done=0, message="measuring")
     gpt2 = config.paths.tokenizers_dir / loading.KNOWN["gpt2"][1]
     other = read(gpt2, gpt2.name) if gpt2.is_dir() else None
-    figures = measure(tokenizer, sample(files), other)
+    figures = measure(tokenizer, sample(files, options.text_field or ""), other)
     if figures and figures["exact_round_trips"] < figures["sample_documents"]:
         lost = figures["sample_documents"] - figures["exact_round_trips"]
         yield Warned(
@@ -279,16 +282,16 @@ def _parse_ids(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def sample(files: Sequence[Path], limit: int = _SAMPLE_BYTES) -> list[str]:
+def sample(files: Sequence[Path], text_field: str = "", limit: int = _SAMPLE_BYTES) -> list[str]:
     """The beginnings of up to 64 files spread over `files`, `limit` bytes in all."""
     chosen = files[:: -(-len(files) // _SAMPLE_FILES)]
     each = limit // len(chosen)
-    return [text for file in chosen for text in _beginning(file, each)]
+    return [text for file in chosen for text in _beginning(file, text_field, each)]
 
 
-def _beginning(file: Path, limit: int) -> Iterator[str]:
+def _beginning(file: Path, text_field: str, limit: int) -> Iterator[str]:
     left = limit
-    for document in read_cleaned(file):
+    for document in read_cleaned(file, text_field=text_field):
         if left <= 0:
             return
         text = document.text.encode()[:left].decode(errors="ignore")

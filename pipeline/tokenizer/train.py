@@ -36,8 +36,10 @@ class TrainingTexts:
     that the choice is spread over the corpus and does not depend on order.
     """
 
-    def __init__(self, files: Sequence[Path], sample: int, stop: StopSignal) -> None:
-        self._files, self._stop = files, stop
+    def __init__(
+        self, files: Sequence[Path], sample: int, stop: StopSignal, text_field: str = ""
+    ) -> None:
+        self._files, self._stop, self._text_field = files, stop, text_field
         self.total = sum(file.stat().st_size for file in files)
         self._keep_below = int(min(1.0, sample / max(self.total, 1)) * 2**32)
         self.documents = self.bytes = 0
@@ -45,7 +47,7 @@ class TrainingTexts:
 
     def __iter__(self) -> Iterator[str]:
         for file in self._files:
-            for document in read_cleaned(file):
+            for document in read_cleaned(file, text_field=self._text_field):
                 if self._stop.is_set():
                     raise StoppedError
                 data = document.text.encode()
@@ -92,9 +94,9 @@ def learn(
     if not feed.documents:
         raise UsageError(
             "There is no text to learn from.",
-            found=f"{feed.files_done} files without a single character",
-            remedy="clean some first: {}",
-            commands=[("cleanup",)],
+            found=f"{feed.files_done} files without a single character that is read",
+            remedy="clean some first: {}; --text-field NAME says which field of rows is the text",
+            commands=[("cleanup", "--input", *map(str, feed._files[:1]))],
         )
     return result[0]
 

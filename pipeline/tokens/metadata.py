@@ -70,7 +70,7 @@ def remake(folder: Path, manifest: Manifest) -> tuple[str, ...]:
     """The command that makes the tokens of `folder` as they were made."""
     made, *texts = manifest.made_by.options, *(source.path for source in manifest.inputs)
     flags = ["--output", str(folder), "--force"]
-    for name in ("source", "window", "stride", "split", "shard_tokens"):
+    for name in ("source", "window", "stride", "split", "shard_tokens", "text_field"):
         if name in made:
             flags += [f"--{name.replace('_', '-')}", str(made[name])]
     flags += ["--test"] * bool(made.get("test"))

@@ -69,6 +69,11 @@ class TokenSet:
         """Size of all tokens."""
         return sum(shard.nbytes for shard in self.shards)
 
+    @property
+    def text_field(self) -> str:
+        """The field of rows that the user named as their text; empty: the usual ones."""
+        return str(self._manifest.made_by.options.get("text_field", ""))
+
     def check_tokenizer(self, tokenizer: _Identified) -> None:
         """Refuse a tokenizer other than the one that made these tokens.
 

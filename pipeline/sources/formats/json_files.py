@@ -7,7 +7,7 @@ each row is decoded on its own, and a broken one costs only itself.
 import json
 import re
 from codecs import BOM_UTF8
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from pipeline.sources.items import Item
-from pipeline.sources.lines import READ_ERRORS, Damage, broken, lines_of, with_command
+from pipeline.sources.lines import READ_ERRORS, Damage, Line, broken, lines_of, with_command
 from pipeline.sources.records import TEXT_FIELDS
 from utils.verification import DamagedFileError
 
@@ -35,7 +35,12 @@ def rows(
 ) -> Iterator[Item | Damage]:
     """A row per line of an open file, which is part of the file `path`; the first line is not the
     first of the file where `number` lines of `offset` bytes stand before it."""
-    for item in lines_of(handle, path, max_line, number, offset):
+    return rows_of(lines_of(handle, path, max_line, number, offset))
+
+
+def rows_of(lines: Iterable[Line | Damage]) -> Iterator[Item | Damage]:
+    """A row per line that is not blank."""
+    for item in lines:
         if isinstance(item, Damage):
             yield item
             continue
