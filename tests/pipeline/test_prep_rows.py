@@ -68,6 +68,7 @@ TEXT = "the text of a row, long enough to fill a window"
         {"url": "https://x", "content": TEXT, "score": 1.5},
         {"article": TEXT, "highlights": "the"},
         {"title": "t", "story": TEXT},
+        {"text": TEXT, "author": "half an emoji \ud83d"},
     ],
     ids=str,
 )
@@ -98,7 +99,7 @@ def test_a_bad_row_costs_only_itself_and_is_counted() -> None:
     events = prepare(input=[given], tokenizer="letters", window=8)
     last = events[-1]
     assert isinstance(last, Finished)
-    assert texts_in(Path(last.path or ""))[:2] == [TEXT] * 2
+    assert texts_in(Path(last.path or "")) == ["half \ufffd", TEXT, TEXT]
     rejected = last.summary["rejected"]
     assert last.summary["read"] == last.summary["documents"] + sum(rejected.values())
     assert {"not_json", "not_object", "no_text_field", "empty"} <= set(rejected)
