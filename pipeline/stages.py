@@ -195,14 +195,16 @@ PRODUCTS = {
 """What stages make for later ones, in words."""
 
 
-State: TypeAlias = Literal["fresh", "stale", "missing", "damaged"]
+State: TypeAlias = Literal["fresh", "stale", "missing", "damaged", "stopped"]
 
 
 class Product(NamedTuple):
-    """What a stage has made. `title` names it, `figure` is its size in a few words, `made` is in
-    seconds since 1970, `why` says what is wrong with a stale or damaged one. `foreign`
-    says that it is stale because it was made for another corpus, `elsewhere` names what another
-    corpus has newer."""
+    """What a stage has made; a `stopped` one is a run that can go on.
+
+    `title` names it, `figure` is its size in a few words, `made` is in seconds since 1970, `why`
+    says what is wrong with a stale or damaged one. `foreign` says that it is stale because it was
+    made for another corpus, `elsewhere` names what another corpus has newer.
+    """
 
     state: State
     title: str = ""
@@ -212,6 +214,11 @@ class Product(NamedTuple):
     why: str = ""
     foreign: bool = False
     elsewhere: str = ""
+
+    @property
+    def usable(self) -> bool:
+        """Whether later stages take it as it is."""
+        return self.state in ("fresh", "stopped")
 
 
 MISSING = Product("missing")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import corpora
 from pipeline.runs import folders, inventory
+from pipeline.runs.progress import steps_to_go_on_to
 from pipeline.runs.record import read_record
 from pipeline.source_table import SOURCES
 from pipeline.stages import MISSING, Product, State
@@ -217,8 +218,8 @@ def _tokens(config: "Config") -> Product:
 
 
 def _run(config: "Config") -> Product:
-    """The newest run on the corpus, with its best validation loss; stale when its tokens were made
-    anew."""
+    """The newest run on the corpus, with its best validation loss: stale when its tokens were made
+    anew, stopped when it is not at its end and nobody trains it."""
     runs_dir = config.paths.checkpoints_dir
     found = [run for run in inventory.list_runs(runs_dir) if run.checkpoints]
     own = [run for run in found if corpus_of_run(runs_dir / run.name) in (None, config.source)]
@@ -230,13 +231,24 @@ def _run(config: "Config") -> Product:
         return MISSING._replace(elsewhere=elsewhere)
     newest = own[0]
     folder = runs_dir / newest.name
-    best = newest.default
-    figure = f"step {max(c.step or 0 for c in newest.checkpoints):,}"
-    figure += f", val {best.val_loss:.3f}" if best.val_loss is not None else ""
-    why = _trained_on_others(folder) if (folder / "run.json").is_file() else ""
-    state: State = "stale" if why else "fresh"
+    recorded = (folder / "run.json").is_file()
+    why = _trained_on_others(folder) if recorded else ""
+    total = steps_to_go_on_to(folder) if recorded and not why else None
+    step = max(c.step or 0 for c in newest.checkpoints)
+    state: State = "stale" if why else "fresh" if total is None else "stopped"
+    figure = (
+        _trained(newest.default, step) if total is None else f"stopped at {step:,} of {total:,}"
+    )
     title = folders.short_name(newest.name)
     return Product(state, title, figure, folder, newest.modified, why, elsewhere=elsewhere)
+
+
+def _trained(best: inventory.Checkpoint, step: int) -> str:
+    """The last step of a run, and the loss of its best checkpoint with its own step."""
+    if best.val_loss is None:
+        return f"step {step:,}"
+    at = f" at {best.step:,}" if best.step not in (None, step) else ""
+    return f"step {step:,}, val {best.val_loss:.3f}{at}"
 
 
 def corpus_of_run(run: Path) -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.runs import folders, pretrained
+from pipeline.runs.progress import progress_of
 from pipeline.runs.record import state_of
 from utils.errors import UsageError
 from utils.files import home_path
@@ -26,7 +27,7 @@ _TRAINING = (("quickstart",), ("train",))
 @dataclass(frozen=True)
 class Checkpoint:
     """Something that can be loaded. `size` is bytes on disk, `modified` seconds since 1970;
-    `val_loss` is nats per token, None where it is not recorded."""
+    `val_loss` is nats per token, None where it was not measured at this step."""
 
     path: Path
     run: str
@@ -106,7 +107,7 @@ def checkpoints_in(run: Path) -> tuple[Checkpoint, ...]:
 
 def val_loss_of(checkpoint: Path) -> float | None:
     """The recorded validation loss of a checkpoint, nats per token."""
-    return _val_loss(state_of(checkpoint))
+    return _val_loss(checkpoint, state_of(checkpoint))
 
 
 def resolve(where: str, checkpoints_dir: Path) -> Checkpoint:
@@ -239,7 +240,7 @@ def _described(entries: Sequence[Path], run: str) -> Iterator[Checkpoint]:
             run=run,
             name=stem if step is None or not _OURS.match(stem) else f"step {step:,}",
             step=step,
-            val_loss=_val_loss(state),
+            val_loss=_val_loss(entry, state),
             size=size,
             modified=modified,
             best="best" in words,
@@ -247,11 +248,25 @@ def _described(entries: Sequence[Path], run: str) -> Iterator[Checkpoint]:
         )
 
 
-def _val_loss(state: dict[str, Any]) -> float | None:
-    loss = state.get("val_loss")
-    if loss is None and "step" in state and state["step"] == state.get("best_step"):
+def _val_loss(checkpoint: Path, state: dict[str, Any]) -> float | None:
+    """The loss that was measured at the checkpoint's own step; a state holds the last one
+    measured, which may be that of an earlier step."""
+    step, loss = state.get("step"), state.get("val_loss")
+    if loss is None and step is not None and step == state.get("best_step"):
         loss = state.get("best_loss")
-    return loss if isinstance(loss, float) else None
+    return loss if isinstance(loss, float) and _is_measured(checkpoint, state) else None
+
+
+def _is_measured(checkpoint: Path, state: dict[str, Any]) -> bool:
+    """Whether the loss in a state is that of its own step; where neither the state says so nor
+    the run's events, as in older layouts, it is taken to be."""
+    step = state.get("step")
+    if step is None or step == state.get("best_step"):
+        return True
+    if "val_step" in state:
+        return bool(step == state["val_step"])
+    progress = progress_of(checkpoint.parent) if _OURS.match(checkpoint.name) else None
+    return progress is None or not progress.validated or step in progress.validated
 
 
 def _step(stem: str) -> int | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from model.config import ModelConfig
 from pipeline.options.config import TrainOptions
+from pipeline.runs.progress import steps_to_go_on_to
 from pipeline.runs.record import RunRecord, read_record
 from pipeline.runs.results import newest_state, parameters_of
 from utils.artefacts import read_manifest
@@ -20,8 +21,9 @@ _FROM_DATA = frozenset(("vocab_size",))
 class Facts:
     """A run's record, and what became of its data and its relatives.
 
-    `changed` are settings that are not the default; `data_fault` says what became of the tokens;
-    `branches` are runs that began from one of its checkpoints. `fault` is why there is no record.
+    `changed` are settings that are not the default; `planned` are the steps that a stopped run was
+    to reach; `data_fault` says what became of the tokens; `branches` are runs that began from one
+    of its checkpoints. `fault` is why there is no record.
     """
 
     created: str = ""
@@ -34,6 +36,7 @@ class Facts:
     branches: tuple[str, ...] = ()
     changed: tuple[tuple[str, str], ...] = ()
     steps: int | None = None
+    planned: int | None = None
     tokens: int | None = None
     seconds: float | None = None
     fault: str = ""
@@ -59,6 +62,7 @@ def facts_of(run: Path, checkpoints_dir: Path) -> Facts:
         branches=tuple(_branches(run, checkpoints_dir)),
         changed=tuple(_changed(record)),
         steps=int(numbers["step"]) if "step" in numbers else None,
+        planned=steps_to_go_on_to(run),
         tokens=int(numbers["tokens"]) if "tokens" in numbers else None,
         seconds=float(numbers["seconds"]) if "seconds" in numbers else None,
     )

@@ -241,7 +241,8 @@ class Session:
         limit = self._options.eval_batches or MOST_VALIDATION_BATCHES
         loss = self._trainer.evaluate(self._validation.first(limit)).loss
         bits = loss / math.log(2) / self._validation.windows.bytes_per_token
-        self._state["val_loss"] = loss if math.isfinite(loss) else None
+        finite = loss if math.isfinite(loss) else None
+        self._state |= {"val_loss": finite, "val_step": self.step}
         yield self._metric("validation", {"val_loss": loss, "bits_per_byte": bits})
         self._tracker.restart(time.monotonic(), self._state["tokens"])
         # NaN is never smaller, so it is never best.
@@ -309,7 +310,9 @@ class Session:
         if self._state.get("best_step") == self.step:
             folders.point(setup.folder, "best", folder)
         folders.prune(setup.folder, self._options.keep_checkpoints)
-        facts = {"step": self.step, "val_loss": self._state.get("val_loss")}
+        measured = self._state.get("val_step") == self.step
+        loss = self._state.get("val_loss") if measured else None
+        facts = {"step": self.step, "val_loss": loss}
         yield Saved("checkpoint", str(folder), facts)
 
     def _no_room(self, error: DiskFullError) -> DiskFullError:

@@ -185,3 +185,14 @@ def test_what_has_been_made_without_an_earlier_step_needs_none() -> None:
     tokens = products(download=MISSING, **fresh("tokenize", "prepare"))
     assert ROWS[what_next(rows(tokens, [])).row].command == "train"
     assert ROWS[what_next(rows(products(**fresh("train")), [])).row].command == "chat"
+
+
+def test_a_stopped_training_is_to_be_resumed_and_is_no_finished_model() -> None:
+    stopped = Product("stopped", "shake", "stopped at 15 of 80", Path("x"), 100.0)
+    table = rows(products(**fresh(*_MADE[:3]), train=stopped), [])
+    row = next(row for row in table if row.stage.command == "train")
+    assert (row.state, row.figure) == ("stopped", "stopped at 15 of 80 · r resumes")
+    number, sentence = what_next(table)
+    assert ROWS[number].command == "train"
+    assert sentence.startswith("resume Train shake, stopped at 15 of 80")
+    assert [row.figure for row in table if isinstance(row.stage, ScreenRow)] == ["ready", "ready"]

@@ -297,3 +297,68 @@ def test_r_starts_what_the_form_would_start(
 
     play(scene)
     assert asked == [("cleanup", []), ("tokenize", ["--train", "bpe"])]
+
+
+_STOPPED = _FULL | {
+    "prepare": _FULL["prepare"]._replace(state="fresh", why=""),
+    "train": Product(
+        "stopped", "shake", "stopped at 15 of 80", Path("checkpoints/run_x_shake"), NOW - 600
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [WIDE, NARROW])
+def test_a_stopped_training_looks_as_it_did(
+    stage_set: Callable[..., None], size: tuple[int, int]
+) -> None:
+    stage_set(_STOPPED, [])
+
+    async def scene() -> None:
+        async with opened(size) as (_, pilot):
+            await check(pilot, "board_stopped")
+
+    play(scene)
+
+
+def test_a_stopped_training_is_resumed_by_r_or_in_its_form(
+    stage_set: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage_set(_STOPPED, [])
+    asked: list[tuple[str, list[str]]] = []
+
+    def start(self: HatcheryApp, stage: Any, arguments: list[str], **_: Any) -> None:
+        asked.append((stage.command, arguments))
+
+    monkeypatch.setattr(HatcheryApp, "start_job", start)
+    monkeypatch.setattr(
+        HatcheryApp, "open_stage", lambda self, command, preset: asked.append((command, preset))
+    )
+
+    async def scene() -> None:
+        async with opened() as (_, pilot):
+            await pilot.press("r", "enter", "5")
+            await until(pilot, lambda: len(asked) == 3)
+
+    play(scene)
+    assert asked == [("train", ["--resume", "run_x_shake"])] * 3
+
+
+def test_what_failed_is_explained_by_d_and_its_form_stays_open_to_enter(
+    stage_set: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage_set(_FULL, _RUNNING[1:])
+    asked: list[str] = []
+    monkeypatch.setattr(HatcheryApp, "open_stage", lambda self, command: asked.append(command))
+    monkeypatch.setattr(
+        HatcheryApp, "open_doctor", lambda self, job: asked.append(f"why {job.stage}")
+    )
+
+    async def scene() -> None:
+        async with opened() as (app, pilot):
+            await until(pilot, lambda: app.jobs == _RUNNING[1:])
+            await pilot.press("enter", "4", "d")
+            await until(pilot, lambda: len(asked) == 3)
+
+    play(scene)
+    assert asked == ["prepare", "prepare", "why prepare"]

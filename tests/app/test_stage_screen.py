@@ -16,7 +16,9 @@ from app.tui.forms.field_panel import FieldPanel
 from app.tui.stage.preflight import speed_settings
 from app.tui.stage.screen import StageScreen
 from app.tui.system import MeasuredSpeed
+from pipeline.runs.record import RunRecord, write_record
 from tests.support.pilot import NARROW, opened, play, shown, until
+from tests.support.run_folders import finished_run
 from utils.files import DiskFullError
 
 Started = list[tuple[list[str], dict[str, Any]]]
@@ -359,5 +361,63 @@ def test_the_card_of_clean_reads_the_input_and_not_the_corpus_worked_on(workspac
             assert "python  embedded" not in shown(app)
             await type_into(pilot, screen, "cleanup.input", "lettres")
             await until(pilot, lambda: "input lettres: not there" in shown(app))
+
+    play(act)
+
+
+_OWN = {
+    "batch_size": 128,
+    "gradient_accumulation_steps": 4,
+    "learning_rate": 0.001,
+    "optimizer": "adamw",
+    "name": "shake",
+    "max_steps": 80,
+}
+
+
+def _recorded_run() -> None:
+    run = finished_run("run_2026_11_21_10_00_shake")
+    model = {"hidden_size": 128, "num_layers": 4, "num_heads": 4, "num_kv_heads": 4}
+    write_record(run, RunRecord(_OWN, model, "data/x", {}, "2026-11-21T10:00:00+0000", "0.1.0"))
+    for checkpoint in run.glob("checkpoint_*"):
+        (checkpoint / "manifest.json").write_text("{}")
+
+
+@pytest.mark.parametrize("named", ["auto", "shake", "checkpoints/run_2026_11_21_10_00_shake"])
+def test_a_run_that_goes_on_shows_its_own_settings(
+    workspace: Path, started: Started, named: str
+) -> None:
+    _recorded_run()
+    Path("config.json").write_text('{"train": {"batch_size": 16, "learning_rate": 0.003}}')
+
+    async def act() -> None:
+        async with opened() as (app, pilot):
+            screen = await form(app, pilot, "train", "--resume", named)
+            shown_values = {path: line(screen, path).value for path in (
+                "train.batch_size", "train.learning_rate", "train.max_steps", "train.optimizer",
+            )}  # fmt: skip
+            assert list(shown_values.values()) == ["128", "0.001", "80", "adamw"]
+            assert screen.form.draft.config.model.hidden_size == 128
+            assert screen.form.draft.origin("train.batch_size") == "shake"
+            assert screen.form.line == f"python main.py train --resume {named}"
+            await type_into(pilot, screen, "train.max_steps", "120")
+            await pilot.press("enter", "enter")
+            await until(pilot, lambda: started)
+
+    play(act)
+    assert started[0][0] == ["train", "--resume", named, "--max-steps", "120"]
+
+
+def test_without_a_run_to_go_on_the_settings_are_those_of_the_files_again(workspace: Path) -> None:
+    _recorded_run()
+
+    async def act() -> None:
+        async with opened() as (app, pilot):
+            screen = await form(app, pilot, "train")
+            assert line(screen, "train.batch_size").value == "16"
+            await type_into(pilot, screen, "train.resume", "shake")
+            await until(pilot, lambda: line(screen, "train.batch_size").value == "128")
+            await type_into(pilot, screen, "train.resume", "shakes")
+            await until(pilot, lambda: line(screen, "train.batch_size").value == "16")
 
     play(act)

@@ -109,6 +109,7 @@ def _row(
         return Row(stage, job.state, name, f"{job.state}: d says why", job.ended, product, job)
     if product.state != "missing":
         figure = f"{product.figure}  {product.why}".strip()
+        figure += " · r resumes" * (product.state == "stopped")
         return Row(stage, product.state, product.title, figure, product.made, product)
     missing = [kind for kind in stage.needs if kind not in there]
     figure = f"needs {PRODUCTS[missing[0]]}" if missing else "ready"
@@ -127,7 +128,7 @@ def what_next(table: Sequence[Row]) -> Next:
         if row.state in FAILED:
             return Next(number, f"d says why {row.stage.title} {row.state}, and mends it")
     steps = [(number, row) for number, row in enumerate(table) if row.stage.command != "quickstart"]
-    made = [row for _, row in steps if row.state == "fresh" and row.since is not None]
+    made = [row for _, row in steps if row.product.usable and row.since is not None]
     if not made and not any(row.state in ("stale", "damaged") for _, row in steps):
         return Next(
             0, "press Enter to raise a first model from Python's own library, about 5 minutes"
@@ -137,6 +138,9 @@ def what_next(table: Sequence[Row]) -> Next:
     for number, row in steps:
         if row.state in ("stale", "damaged"):
             return Next(number, f"{row.stage.title} again, because {row.product.why}")
+        if row.state == "stopped":
+            run = f"{row.stage.title} {row.title}, {row.product.figure}"
+            return Next(number, f"resume {run} (r, or Enter for its settings)")
         if row.state == "missing" and row.stage.makes in PRODUCTS and number > last:
             return Next(number, f"{row.stage.title}: {_lower(row.stage.purpose)}")
     chat = next(number for number, row in enumerate(table) if row.stage.command == "chat")

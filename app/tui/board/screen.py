@@ -162,7 +162,7 @@ class BoardScreen(HatcheryScreen):
     def _describe(self) -> None:
         row = self.chosen
         if row is not None:
-            line = "" if isinstance(row.stage, ScreenRow) else self._form(row.stage).line
+            line = "" if isinstance(row.stage, ScreenRow) else self._form(row).line
             self.query_one("#detail", Static).update(_detail(row, line))
 
     @on(OptionList.OptionSelected, "#stages")
@@ -182,6 +182,8 @@ class BoardScreen(HatcheryScreen):
             self._open_screen(row.stage.command)
         elif row.job is not None and row.state in ("running", "waiting"):
             self.hatchery.open("job", row.job)
+        elif resumed := _resumed(row):
+            self.hatchery.open("stage", row.stage.command, resumed)
         else:
             self.hatchery.open("stage", row.stage.command)
 
@@ -223,17 +225,18 @@ class BoardScreen(HatcheryScreen):
         if row.state in ("running", "waiting"):
             self.hatchery.note(f"{row.stage.title} runs already: Enter shows it")
             return
-        form = self._form(row.stage)
+        form = self._form(row)
         if form.fault is not None:
             self.hatchery.tell(form.fault)
         elif self.hatchery.start_job(row.stage, form.arguments, name=form.name) is not None:
             self.hatchery.note(f"{form.line} runs as a job")
 
-    def _form(self, stage: Stage) -> "StageForm":
-        """What the form of a stage would start, without the form."""
+    def _form(self, row: Row) -> "StageForm":
+        """What the form of a row's stage would start, without the form."""
         from app.tui.stage.stage_form import StageForm
 
-        return StageForm(stage, products=self.hatchery.products)
+        assert isinstance(row.stage, Stage)
+        return StageForm(row.stage, _resumed(row), products=self.hatchery.products)
 
     def action_doctor(self) -> None:
         job = self._failed()
@@ -250,6 +253,12 @@ def workspace() -> str:
         return str(here)
     except (OSError, RuntimeError):  # deleted since; no home
         return ""
+
+
+def _resumed(row: Row) -> list[str]:
+    """The arguments that go on with a run which stopped."""
+    run = row.product.path if row.state == "stopped" else None
+    return [] if run is None else ["--resume", run.name]
 
 
 def _title(corpus: str) -> Content:

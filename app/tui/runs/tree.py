@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 from pipeline.runs import inventory
 from pipeline.runs.damaged import Fault, faults
 from pipeline.runs.inventory import LOOSE, Checkpoint, Run
+from pipeline.runs.progress import is_being_written
 
 Kind: TypeAlias = Literal["run", "checkpoint", "fault"]
 
@@ -58,21 +59,8 @@ def look(checkpoints_dir: Path) -> RunList:
         runs = ()
     found = tuple(faults(checkpoints_dir))
     names = {run.name for run in runs} | {fault.path.name for fault in found if fault.run is None}
-    writing = frozenset(name for name in names if _is_writing(checkpoints_dir / name))
+    writing = frozenset(name for name in names if is_being_written(checkpoints_dir / name))
     return RunList(checkpoints_dir, runs, found, writing)
-
-
-def _is_writing(run: Path) -> bool:
-    """Whether the process that last locked a run still lives; the lock itself is not touched, or
-    a training that starts now would find it taken."""
-    import psutil  # 30 ms
-
-    lock = run / ".lock"
-    try:
-        pid = int(lock.read_bytes().split(b" ", 1)[0])
-        return bool(psutil.Process(pid).create_time() <= lock.stat().st_mtime + 1)
-    except (OSError, ValueError, psutil.Error):
-        return False
 
 
 def rows(run_list: RunList, closed: Collection[str] = (), words: str = "") -> list[Row]:

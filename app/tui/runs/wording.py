@@ -20,7 +20,7 @@ def line(row: Row, width: int, now: float, *, chosen: bool) -> Content:
     age = ago(max(0.0, now - row.modified)) if row.modified else ""
     cells = [
         plain("" if row.step is None or not row.top else f"{row.step:,}", MUTED),
-        plain("" if row.loss is None else f"{row.loss:.3f}", "bold $success" if row.best else ""),
+        plain("–" if row.loss is None else f"{row.loss:.3f}", "bold $success" if row.best else ""),
         plain(human_bytes(row.size), MUTED),
         plain(age, MUTED),
     ][: len(rest)]
@@ -71,7 +71,9 @@ def _details(row: Row, facts: Facts, now: float) -> Iterator[Content]:
         words = ["best so far"] * row.best + ["latest"] * row.latest
         yield _fact("Checkpoint", ", ".join([f"step {row.step:,}" if row.step else "", *words]))
     if row.loss is not None:
-        yield _fact("Val loss", f"{row.loss:.4f} nats per token")
+        yield _fact("Best val" if row.top else "Val loss", f"{row.loss:.4f} nats per token")
+    elif row.kind == "checkpoint" and row.step is not None:
+        yield _fact("Val loss", "not measured at this step")
     when = f", {ago(max(0.0, now - row.modified))}" if row.modified else ""
     yield _fact("On disk", human_bytes(row.size) + when)
     if facts.fault:
@@ -82,7 +84,8 @@ def _details(row: Row, facts: Facts, now: float) -> Iterator[Content]:
     if facts.steps is not None:
         seen = f", {human_count(facts.tokens)} tokens" if facts.tokens else ""
         took = f" in {human_seconds(facts.seconds)}" if facts.seconds else ""
-        yield _fact("Trained", f"{facts.steps:,} steps{seen}{took}")
+        stopped = f" of {facts.planned:,}, then stopped" if facts.planned else ""
+        yield _fact("Trained", f"{facts.steps:,} steps{stopped}{seen}{took}")
     if facts.data:
         stale = (f"  ↻ {facts.data_fault}", "$warning") if facts.data_fault else ("", "")
         yield joined(("Data        ", MUTED), Path(facts.data).name, stale)

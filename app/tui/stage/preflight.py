@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from app.tui.system import MeasuredSpeed
 from model.config import flops_per_token, parameter_count
-from pipeline.options.config import NOTHING_TYPED, Config
+from pipeline.options.config import NOTHING_TYPED, Config, Typed
 from pipeline.planning.estimate import Estimate
 from pipeline.planning.inputs import Inputs, read_inputs
 from pipeline.planning.remedies import Remedy, remedies
@@ -30,10 +30,13 @@ class Outlook(NamedTuple):
     problem: HatcheryError | None
 
 
-def outlook(config: Config, measured: MeasuredSpeed | None = None) -> Outlook:
-    """What training with `config` would need; never raises: what is wrong becomes its problem."""
+def outlook(
+    config: Config, measured: MeasuredSpeed | None = None, typed: Typed = NOTHING_TYPED
+) -> Outlook:
+    """What training with `config` would need, of which `typed` changes a run that goes on; never
+    raises: what is wrong becomes its problem."""
     try:
-        inputs = read_inputs(config, NOTHING_TYPED)
+        inputs = read_inputs(config, typed)
         plan = _estimated(config, inputs, measured)
         return Outlook(_lines(inputs, plan, measured), plan, remedies(inputs, plan), None)
     except HatcheryError as error:

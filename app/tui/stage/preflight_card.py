@@ -20,7 +20,7 @@ from app.tui.system import MeasuredSpeed
 from app.tui.widgets.meter import meter
 from app.tui.widgets.text import MUTED, joined, plain
 from pipeline.events import Event, Failed, Finished, Progress, from_json
-from pipeline.options.config import Config
+from pipeline.options.config import NOTHING_TYPED, Config, Typed
 from pipeline.planning.wording import Line
 from utils.errors import HatcheryError
 from utils.text import safe
@@ -79,6 +79,7 @@ class PreflightCard(Vertical):
         super().__init__()
         self.measured = measured
         self._config: Config | None = None
+        self._typed = NOTHING_TYPED
         self._found: Outlook | None = None
         self._probing = ""  # how far the probe is; empty while there is none
         self._failed: HatcheryError | None = None
@@ -90,20 +91,22 @@ class PreflightCard(Vertical):
         yield Static(id="advice")
         yield OptionList(id="remedies", compact=True)
 
-    def show(self, config: Config) -> None:
-        """Reckon anew, once the settings have not changed for a moment."""
-        self._config, self._failed = config, None
+    def show(self, config: Config, typed: Typed = NOTHING_TYPED) -> None:
+        """Reckon anew, once the settings have not changed for a moment; a run that goes on is
+        changed by those that were `typed`."""
+        self._config, self._typed, self._failed = config, typed, None
         if self._timer is not None:
             self._timer.stop()
         self._timer = self.set_timer(_REST, self._estimate)
 
     def _estimate(self) -> None:
         if self._config is not None:
-            self._look(self._config, self.measured)
+            self._look(self._config, self._typed, self.measured)
 
     @work(thread=True, group="outlook", exclusive=True, exit_on_error=False)
-    def _look(self, config: Config, measured: MeasuredSpeed | None) -> None:
-        self.post_message(self._Estimated(config, outlook(config, measured)))
+    def _look(self, config: Config, typed: Typed, measured: MeasuredSpeed | None) -> None:
+        more = (typed,) if typed else ()
+        self.post_message(self._Estimated(config, outlook(config, measured, *more)))
 
     @on(_Estimated)
     def _estimated(self, message: _Estimated) -> None:

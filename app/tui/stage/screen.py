@@ -152,7 +152,7 @@ class StageScreen(HatcheryScreen):
         if self._trains and not draft.faults:
             from app.tui.stage.preflight_card import PreflightCard
 
-            self.query_one(PreflightCard).show(draft.config)
+            self.query_one(PreflightCard).show(draft.config, frozenset(draft.changes))
         if (config := self.form.own_data) is not None:
             self._survey(config)
         self._show()
@@ -339,7 +339,7 @@ class StageScreen(HatcheryScreen):
             return
         self.hatchery.reload_config()
         self.hatchery.survey()
-        self.form.draft.rebase(config_file.layers())
+        self.form.rebase()
         self.query_one(FieldPanel).refill()
         self._changed()
         self.hatchery.note(f"{count} setting{'s' * (count != 1)} saved in {CONFIG_FILE}")

@@ -190,9 +190,9 @@ def missing(
     for kind in stage.needs[given:]:
         before = maker(kind)
         earlier = missing(before, products, test=test)
-        anew = any(products.get(step.command, MISSING).state != "fresh" for step in earlier)
+        anew = any(not products.get(step.command, MISSING).usable for step in earlier)
         small = test and hasattr(getattr(Config(), before.section), "test")
-        if anew or small or products.get(before.command, MISSING).state != "fresh":
+        if anew or small or not products.get(before.command, MISSING).usable:
             earlier.append(before)
         found += earlier
     return list(dict.fromkeys(found))

@@ -10,6 +10,8 @@ from app.tui.forms.draft import Draft
 from app.tui.forms.field_spec import Field, fields_of
 from app.tui.stage import form_corpus, stage_flow
 from pipeline.options.config import Config
+from pipeline.runs.folders import short_name
+from pipeline.runs.record import read_record, recorded_options
 from pipeline.stages import Product, Stage
 from utils.config import Layer, read_layers
 from utils.errors import HatcheryError
@@ -45,13 +47,24 @@ class StageForm:
         except HatcheryError as error:
             self.fault = error
         self._products = products or {}
+        self._files = below
         self.draft = Draft(below, changes, check=lambda config: form_corpus.faults(stage, config))
         self._corpus = form_corpus.named_corpus(self.draft.config)
         self.propose()
 
+    def rebase(self) -> None:
+        """Begin anew over config.json, as after saving."""
+        self._files = config_file.layers()
+        self.draft.rebase(self._files)
+
     def propose(self) -> None:
-        """Fill in what fits the settings as they are now."""
-        settled = Draft(self.draft.below, self.draft.changes).config
+        """Fill in what fits the settings as they are now: those of a run that is to go on lie over
+        the files."""
+        settled = Draft(self._files, self.draft.changes).config
+        trains = "train" in self.sections and settled.train.resume
+        below = [*self._files, *(settings_of_run(settled) if trains else [])]
+        if below != self.draft.below:
+            self.draft.move(below)
         found = stage_flow.proposals(self.stage, settled, self._products, self._to_name(settled))
         self.draft.propose(found)
 
@@ -186,7 +199,7 @@ class StageForm:
         lacking = [
             needed
             for needed in stage_flow.inputs(self.stage, products, self.draft.config)
-            if needed.product.state != "fresh"
+            if not needed.product.usable
             and not (needed.product.state == "missing" and needed.product.elsewhere)
         ]
         if not lacking or not products:
@@ -197,3 +210,22 @@ class StageForm:
         state = product.why or ("not there yet" if product.state == "missing" else product.state)
         chain = stage_flow.in_order(self.chain(products))
         return f"{what[:1].upper()}{what[1:]}: {state} · c makes everything in order ({chain})"
+
+
+_NOT_OF_THE_RUN = ("name", "resume", "init_from")
+"""Settings of a command rather than of the run that it goes on with."""
+
+
+def settings_of_run(config: Config) -> list[Layer]:
+    """The settings of the run that `train.resume` names, as a layer over the files; none where
+    there is no such run, which the card says."""
+    from pipeline.train.resume import place_to_resume
+
+    try:
+        run, _ = place_to_resume(config, config.train)
+        record = read_record(run)
+        recorded_options(run, record)
+    except (HatcheryError, OSError):
+        return []
+    options = {name: v for name, v in record.options.items() if name not in _NOT_OF_THE_RUN}
+    return [Layer(short_name(run.name), {"train": options, "model": record.model})]

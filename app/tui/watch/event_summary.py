@@ -80,6 +80,7 @@ class EventSummary:
         self._before: dict[str, Any] = {}
         self._values: dict[str, float | None] = {}
         self._step = 0
+        self._validated: int | None = None  # the step of the last validation
         self._samples: deque[events.Sample] = deque(maxlen=_SAMPLES)
         self._notes: deque[Note] = deque(maxlen=_NOTES)
         self._rejected: Counter[str] = Counter()
@@ -176,6 +177,7 @@ class EventSummary:
         if self._facts.get("progress") is None:
             self._mark(event.time, event.step)
         if event.kind == "validation":
+            self._validated = event.step
             self._facts["before"] = {"val_loss": self._values.get("val_loss")}
         if len(self._values) < _CURVES or event.values.keys() <= self._values.keys():
             self._values.update(event.values)
@@ -219,7 +221,10 @@ class EventSummary:
         name = (
             f"checkpoint at step {step:,}" if isinstance(step, int) else f"{event.kind} {path.name}"
         )
-        more = f", val loss {loss:.3f}" if isinstance(loss, float) else ""
+        measured = self._validated in (None, step)
+        more = f", val loss {loss:.3f}" if isinstance(loss, float) and measured else ""
+        if "val_loss" in event.facts and not more:
+            more = ", val loss not measured"
         self._notes.append(Note(event.time, "saved", name + more))
 
     def _warned(self, event: events.Warned) -> None:
