@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from utils import VERSION
+from utils import VERSION, json_text
 from utils.errors import HatcheryError, RefusedError
 from utils.files import (
     TEMPORARY,
@@ -123,7 +123,7 @@ class FolderBuilder:
     ) -> None:
         """Record that unit `name` is complete, with the files it consists of."""
         unit = Unit(name, dict(files), dict(facts or {}))
-        self._journal.write(msgspec.json.encode(unit))
+        self._journal.write(json_text.encode(unit))
         self.units[name] = unit
 
     def write(self, name: str, data: bytes | str) -> None:
@@ -248,7 +248,7 @@ def _unfinished_units(building: Path, plan: str) -> dict[str, Unit]:
     journal = building / JOURNAL
     if _content(building / PLAN) == plan.encode() and (lines := _content(journal)) is not None:
         try:
-            units = [msgspec.json.decode(line, type=Unit) for line in lines.split(b"\n")[:-1]]
+            units = [json_text.decode(line, Unit) for line in lines.split(b"\n")[:-1]]
         except (msgspec.DecodeError, UnicodeDecodeError):
             units = []  # a journal torn by a power cut: its units are made again
             journal.unlink()
@@ -282,7 +282,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     """
     recover(folder)
     try:
-        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+        manifest = json_text.decode((folder / MANIFEST).read_bytes(), Manifest)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

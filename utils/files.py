@@ -7,7 +7,6 @@ Whole artefacts (folders with a manifest) are in `utils.artefacts`.
 
 import errno
 import hashlib
-import json
 import os
 import shlex
 import shutil
@@ -22,6 +21,7 @@ from typing import IO, Self
 import msgspec
 
 from utils.errors import HatcheryError, RefusedError
+from utils.json_text import encode_indented
 from utils.units import human_bytes
 
 try:
@@ -107,7 +107,7 @@ def write_file(path: Path, data: bytes | str, *, private: bool = False) -> Writt
 
 def write_json(path: Path, value: object) -> Written:
     """Durably write indented JSON; NaN and infinity are refused, they are not JSON."""
-    return write_file(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    return write_file(path, encode_indented(value))
 
 
 def link_or_copy(source: Path, target: Path) -> None:

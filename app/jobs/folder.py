@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
+from utils import json_text
 from utils.errors import HatcheryError
 from utils.files import write_file, write_json
 
@@ -170,7 +171,7 @@ def read_exit(folder: Path) -> Exit | None:
 
 def _read(path: Path, kind: type[_Kind]) -> _Kind | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return json_text.decode(path.read_bytes(), kind)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
 

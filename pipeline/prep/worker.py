@@ -19,7 +19,7 @@ from pipeline.tokenizer.tokenizer import Tokenizer
 from pipeline.tokens.shards import Shard
 from pipeline.workers import summarized
 from utils.errors import RefusedError
-from utils.files import Written
+from utils.files import Written, printable_name
 
 Ids: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 
@@ -79,7 +79,7 @@ class EncodingUnit(msgspec.Struct, frozen=True):
                     open_shard, part = _OpenShard(tokenizer.vocab_size), part + 1
                 upto += 1
                 open_shard.read += 1
-                open_shard.inputs[file] = None
+                open_shard.inputs[printable_name(file)] = None
                 if rule or isinstance(document, Damage):
                     open_shard.rejected[rule] = open_shard.rejected.get(rule, 0) + 1
                     yield _rejected(rule, file, document)

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from pipeline.options.config import TrainOptions
 from pipeline.runs import folders
+from utils import json_text
 from utils.artefacts import Manifest, Source, read_manifest
 from utils.errors import HatcheryError, RefusedError
 from utils.files import hash_file, unique_name, write_file
@@ -66,7 +67,7 @@ def read_record(run: Path) -> RunRecord:
     path = run / RECORD
     try:
         data = path.read_bytes()
-        record = msgspec.json.decode(data, type=RunRecord)
+        record = json_text.decode(data, RunRecord)
     except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise _unusable(run, f"{path} cannot be read: {why}.") from error

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 
 from pipeline.sources.formats.json_files import rows_of
-from pipeline.sources.input_files import ARCHIVE, ROWS, TEXTS, expand_inputs, is_packed, kind_of
-from pipeline.sources.items import Item, as_input
+from pipeline.sources.input_files import ARCHIVE, ROWS, TEXTS, expand_inputs, kind_of
+from pipeline.sources.items import Item, as_input, is_plain_rows
 from pipeline.sources.lines import (
     MAX_LINE,
     Damage,
@@ -34,6 +34,7 @@ from pipeline.sources.records import (
     untyped,
 )
 from utils.errors import HatcheryError, UsageError
+from utils.files import printable_name
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -103,10 +104,12 @@ def read_documents(
         HatcheryError: a damaged line of a file that cleanup made; names the file and line.
     """
     kind, ours = kind_of(path), path.name.startswith("cleaned_")
+    name = printable_name(path.name)
     if kind in TEXTS and not ours:
         for item in read_pieces(path):
-            text = _decoded(path, item)
-            yield Document(f"{path.name}#{_line(path, item).number:05d}", path.stem, text)
+            text, number = _decoded(path, item), _line(path, item).number
+            text = text.removeprefix("\ufeff") if number == 1 else text
+            yield Document(f"{name}#{number:05d}", printable_name(path.stem), text)
     elif ours and kind in (".jsonl", ".txt"):
         lines = (
             read_lines(path, max_line)
@@ -117,7 +120,7 @@ def read_documents(
             line = _line(path, item)
             if kind == ".txt":
                 text = _decoded(path, item)
-                yield Document(f"{path.name}:{line.number}", text[:80], text)
+                yield Document(f"{name}:{line.number}", text[:80], text)
             elif line.data:
                 yield _parsed(path, line, is_part=end is not None)
     elif kind in (*ROWS, ARCHIVE):
@@ -133,13 +136,13 @@ def read_documents(
 
 def may_be_shared(path: Path) -> bool:
     """Whether the lines of a file can be read from any byte on."""
-    return kind_of(path) == ".jsonl" and not is_packed(path)
+    return kind_of(path) == ".jsonl" and is_plain_rows(as_input(path, path.name))
 
 
 def _rows(
     path: Path, text_field: str, begin: int, end: int | None, max_line: int
 ) -> Iterator[Document | Damage]:
-    source = as_input(path, path.name, text_field)
+    source = as_input(path, printable_name(path.name), text_field)
     items = read_items(source, max_line)
     if end is not None:
         items = rows_of(read_lines_between(path, begin, end, max_line))
@@ -171,7 +174,7 @@ def _of_row(path: Path, item: Item, text_field: str) -> Document | Damage:
         return Damage(error.reason, item.offset, error.detail)
     except UnicodeError as error:
         return Damage("not_utf8", item.offset, str(error))
-    name = document_id(record, f"{path.name}:{item.offset}")
+    name = document_id(record, f"{printable_name(path.name)}:{item.offset}")
     return Document(name, record.title or record.name or "", found.text)
 
 

@@ -12,13 +12,16 @@ import pytest
 
 from pipeline.cleaner import stage
 from pipeline.events import Finished, Saved
-from pipeline.options.config import CleanupOptions, Config
+from pipeline.options.config import CleanupOptions, Config, PrepareOptions, TokenizeOptions
+from pipeline.prep import stage as prepare_stage
 from pipeline.rehearsal.sample_files import cut_out
 from pipeline.sources.documents import Document, cleaned_files, read_cleaned
 from pipeline.sources.input_files import PassedOver, expand_inputs, in_words, kind_of
 from pipeline.sources.items import as_input
 from pipeline.sources.lines import Damage
 from pipeline.sources.raw import read_items
+from pipeline.tokenizer import stage as tokenizer_stage
+from pipeline.tokens.metadata import read_metadata
 from utils.artefacts import read_manifest
 from utils.errors import HatcheryError
 
@@ -48,7 +51,7 @@ def documents() -> list[Document]:
 
 def rows(*texts: str, first: int = 0) -> bytes:
     return b"".join(
-        json.dumps({"id": f"d{n}", "text": f"{text} {TEXT}"}).encode() + b"\n"
+        json.dumps({"id": f"d{n}", "title": "", "text": f"{text} {TEXT}"}).encode() + b"\n"
         for n, text in enumerate(texts, first)
     )
 
@@ -331,3 +334,37 @@ def test_a_sample_of_a_form_that_cannot_be_cut_is_rows(tmp_path: Path, name: str
     taken = [json.loads(line) for line in sample.read_bytes().splitlines()]
     assert len(taken) > 1
     assert all(TEXT in row["text"] or row["title"] == "Empty" for row in taken)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"caf\xe9.txt", b"\xff\xfe.jsonl", b"\xd6\xd0\xce\xc4.md", b"a\\\x80.py", b"deep\xe9/b.txt"],
+)
+def test_a_name_that_is_not_utf8_goes_through_every_stage(workspace: Path, raw: bytes) -> None:
+    path = Path("in") / os.fsdecode(raw)
+    content = rows(*"abcdef") if path.suffix == ".jsonl" else f"{TEXT}\n\n{TEXT} Again.\n".encode()
+    write(path, content * 9)
+    write(Path("in/ok.txt"), f"{TEXT} Fine.\n" * 20)
+    facts = clean(Path("in"))
+    assert facts["kept"] > 1
+    assert all(document.id.encode() for document in documents())
+    manifest = read_manifest(Path("out"))
+    assert manifest is not None
+    assert os.fsencode(path) in [os.fsencode(source.path) for source in manifest.inputs]
+    train = TokenizeOptions(train="char", input=[Path("out")])
+    for options in (train, train.model_copy(update={"input": [path], "name": "raw"})):
+        *_, last = tokenizer_stage.run(Config(), options, Event())
+        assert isinstance(last, Finished)
+    for given in (Path("out"), path):
+        options = PrepareOptions(input=[given], tokenizer="raw", output=Path("tokens"), force=True)
+        *_, last = prepare_stage.run(Config(), options, Event())
+        assert isinstance(last, Finished)
+        assert last.summary["documents"] > 0
+        assert read_metadata(Path("tokens"), read_manifest(Path("tokens"))).documents > 0
+
+
+def test_two_names_that_look_alike_are_two_files(workspace: Path) -> None:
+    write(Path("in") / os.fsdecode(b"caf\xe9.txt"), f"{TEXT} One.")
+    write(Path("in/caf\\xe9.txt"), f"{TEXT} Two.")
+    write(Path("in/café.txt"), f"{TEXT} Three.")
+    assert clean(Path("in"))["kept"] == 3
