@@ -5,6 +5,7 @@ that a screen can colour it; without colours solid lines, dotted lines and marks
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -23,6 +24,7 @@ _OUTLIER = 4.0  # a value this many times beyond the spread of the usual ones is
 _LARGEST = 1e100  # no measurement is larger, and differences stay finite
 _STEEP_START = 10  # the first tenth does not set the scale
 _DECADES = 1.5  # a logarithmic axis over fewer has round values in place of powers of ten
+_DECIMAL = re.compile(r"-?\d+(\.\d+)?")
 _ORDER: dict[Look, int] = {"dotted": 0, "line": 1, "marks": 2}
 
 
@@ -248,7 +250,18 @@ def _ticks(scale: _Scale, rows: int, number: Number) -> list[tuple[int, str]]:
         text = number(10**tick if scale.log else tick)
         if 0 <= row < rows and text not in ticks.values():
             ticks[row] = text
-    return sorted(ticks.items()) or [(rows - 1, number(10**scale.low if scale.log else scale.low))]
+    if not ticks:
+        return [(rows - 1, number(10**scale.low if scale.log else scale.low))]
+    rounded = ticks if scale.log else dict(zip(ticks, _aligned(list(ticks.values())), strict=True))
+    return sorted(rounded.items())
+
+
+def _aligned(texts: Sequence[str]) -> list[str]:
+    """Decimal numbers with as many places as the one that has most; others as they are."""
+    if not all(map(_DECIMAL.fullmatch, texts)):
+        return list(texts)
+    places = max(len(text.partition(".")[2]) for text in texts)
+    return [f"{float(text):.{places}f}" for text in texts]
 
 
 def _tick_values(scale: _Scale, count: int) -> list[float]:

@@ -287,7 +287,7 @@ def _facts(job: Job) -> dict[str, Any]:
     return {
         "id": job.id,
         "stage": job.stage,
-        "name": job.record.name if job.record else None,
+        "name": job.called,
         "state": job.state,
         "percent": job.percent,
         "exit_code": job.exit_code,
@@ -314,7 +314,7 @@ def _row(job: Job) -> dict[str, str]:
     return {
         "id": job.id,
         "stage": job.stage,
-        "name": readable(job.record.name if job.record else None),
+        "name": readable(job.called),
         "state": state,
         "duration": "-" if duration is None else human_seconds(duration),
         "age": human_seconds(max(0.0, now - job.started)),

@@ -1,5 +1,6 @@
 """A job as its folder tells it at one moment, and the states that it can be in."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -10,6 +11,7 @@ State: TypeAlias = Literal[
 ]
 ACTIVE: tuple[State, ...] = ("running", "waiting", "elsewhere")
 FAILED: tuple[State, ...] = ("failed", "died", "killed")
+_NAME = "--name"
 
 
 class Job(NamedTuple):
@@ -36,9 +38,18 @@ class Job(NamedTuple):
         return self.record.stage if self.record else parts[-2] if len(parts) > 1 else "?"
 
     @property
+    def called(self) -> str | None:
+        """What the user called it, or with `--name` what it makes; None without either."""
+        if self.record is None:
+            return None
+        words = [part for word in self.record.argv for part in word.split("=", 1)]
+        typed = next((value for flag, value in pairwise(words) if flag == _NAME), None)
+        return self.record.name or typed
+
+    @property
     def name(self) -> str:
         """What the user called it, or its id."""
-        return (self.record.name if self.record else None) or self.id
+        return self.called or self.id
 
     def duration(self, now: float) -> float | None:
         """Seconds of work so far; None while it waits."""

@@ -140,7 +140,7 @@ def find(logs: Path, requested: str | None, *, running: bool = False) -> Job:
         found = active if running else (active or jobs)[:1]
     else:
         found = [j for j in jobs if j.id.startswith(requested) or requested == j.folder.name]
-        found = found or [j for j in jobs if j.record and j.record.name == requested][:1]
+        found = found or [job for job in jobs if job.called == requested][:1]
     if len(found) == 1:
         return found[0]
     known = ", ".join(f"{j.id} ({j.stage})" for j in (found or (active if running else jobs))[:5])

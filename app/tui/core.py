@@ -180,8 +180,7 @@ class AppCore(App[None]):
     def _tell_end(self, job: Job) -> None:
         """A notice and the terminal's bell: whoever waits for a job may look elsewhere."""
         title = next((stage.title for stage in STAGES if stage.command == job.stage), job.stage)
-        name = (job.record.name if job.record else None) or job.id
-        text = safe(f"{title} {name}: {job.state}", lines=False)
+        text = safe(f"{title} {job.name}: {job.state}", lines=False)
         self.notify(text, severity="error" if job.state in FAILED else "information", markup=False)
         self.bell()
 

@@ -59,9 +59,13 @@ class Navigation(AppCore):
         self.push_screen(CorporaScreen())
 
     def open_job(self, job: Job) -> None:
-        """A job, live or over."""
+        """A job, live or over; it takes the place of screens about the one that it stands in for,
+        to which nobody wants to come back."""
         from app.tui.watch.screen import WatchScreen
 
+        mended = job.record.retry_of if job.record is not None else None
+        while mended is not None and getattr(self.screen, "job_id", None) == mended:
+            self.pop_screen()
         self.push_screen(WatchScreen(job=job))
 
     def open_run(self, folder: Path) -> None:

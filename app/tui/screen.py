@@ -38,6 +38,11 @@ class HatcheryScreen(Screen[None]):
         return cast(AppCore, self.app)
 
     @property
+    def job_id(self) -> str | None:
+        """The job that it is about, None where it is about no single one."""
+        return None
+
+    @property
     def header(self) -> Header:
         return self.query_one(Header)
 

@@ -4,6 +4,7 @@ What they lack is folded into the weights where that is exact (`model.huggingfac
 refused by name where it is not; nothing is approximated silently.
 """
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ from utils.verification import verify
 
 EXPORTS = Path("exports")
 _KIND = "model folder"
+_MODELFILE = "Modelfile"
 _SMALL_FILES = 1 << 24
 
 
@@ -78,7 +80,8 @@ def run(config: Config, options: ExportOptions, stop: StopSignal) -> Iterator[Ev
     current = is_current(export.target, "export", export.plan, export.inputs)
     if current is not None and not options.force:
         verify(export.target)
-        yield Finished(current.facts, str(export.target), skipped=True)
+        facts = current.facts | _in_ollama(export)
+        yield Finished(facts, str(export.target), skipped=True)
         return
     if export.checkpoint.path.is_dir():
         folded_config(load_config(export.checkpoint.path))  # a refusal should not wait for loading
@@ -99,7 +102,7 @@ def run(config: Config, options: ExportOptions, stop: StopSignal) -> Iterator[Ev
         yield Finished(stopped=True)
         return
     yield Saved(_KIND, str(export.target), builder.facts)
-    yield Finished(builder.facts, str(export.target))
+    yield Finished(builder.facts | _in_ollama(export), str(export.target))
 
 
 def _found(config: Config, options: ExportOptions) -> _Export:
@@ -116,6 +119,14 @@ def _found(config: Config, options: ExportOptions) -> _Export:
     suffix = "" if options.dtype == "auto" else f"-{options.dtype}"
     target = options.output or EXPORTS / f"{name}-{options.to}{suffix}"
     return _Export(options, chosen, tokenizer, name, target, origin)
+
+
+def _in_ollama(export: _Export) -> dict[str, str]:
+    """The command that makes the files known to Ollama, as a fact; none where they are not its."""
+    file = export.target / _MODELFILE
+    if not file.is_file():
+        return {}
+    return {"then": shlex.join(["ollama", "create", export.name.lower(), "-f", str(file)])}
 
 
 def _folds(config: ModelConfig, target: ModelConfig) -> dict[str, str]:
@@ -179,7 +190,7 @@ def _write_gguf(
     context = model.config.max_position_embeddings
     sampling = read_generation_config(origin).content or ({} if is_of_others(origin) else None)
     builder.write(
-        "Modelfile", modelfile(file_name, export.tokenizer, context, bounds.ends, sampling)
+        _MODELFILE, modelfile(file_name, export.tokenizer, context, bounds.ends, sampling)
     )
     builder.facts |= {
         "format": "gguf",

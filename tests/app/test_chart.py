@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
+import pytest
+
 from app.charts.canvas import AXIS
 from app.charts.chart import FAINT, Drawing, Series, draw, legend, loss_chart
 from app.charts.curve import Point
+from utils.units import human_count
 
 
 def points(values: Sequence[float], *, every: int = 1) -> list[Point]:
@@ -113,3 +116,23 @@ def test_the_legend_tells_curves_apart_without_colours() -> None:
     some = points(FALLING)
     series = [Series("training", some), Series("validation", some, "marks"), Series("", some)]
     assert [piece for piece, _ in legend(series)] == ["── training", "● validation"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(7.9, 8.0), (3.0, 9.0), (0.001, 0.0042), (-2.5, 2.5), (3.05, 3.3), (99, 101)]
+)
+def test_the_values_beside_the_axis_have_as_many_decimals(low: float, high: float) -> None:
+    values = [high - (high - low) * n / 300 for n in range(301)]
+    for height in (8, 14, 24):
+        rows = text(draw([Series("loss", points(values))], 60, height, number="{:.4g}".format))
+        labels = [row.split("┤")[0].strip() for row in rows if "┤" in row]
+        assert len(labels) > 1
+        assert len({len(label.partition(".")[2]) for label in labels}) == 1, labels
+        assert [float(label) for label in labels] == sorted(map(float, labels), reverse=True)
+
+
+def test_values_with_units_beside_the_axis_stay_as_they_are() -> None:
+    values = [500.0 + 10 * n for n in range(300)]
+    rows = text(draw([Series("speed", points(values))], 60, 14, number=human_count))
+    labels = [row.split("┤")[0].strip() for row in rows if "┤" in row]
+    assert {"1 k", "2 k", "3 k"} <= set(labels)

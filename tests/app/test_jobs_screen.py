@@ -1,21 +1,27 @@
 """The screens of jobs and of the doctor, driven as a user does."""
 
+import asyncio
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from app.jobs import lifecycle, states
+from app.jobs.folder import Record
 from app.jobs.job import Job, State
 from app.tui.app import HatcheryApp
 from app.tui.jobs.doctor_screen import DoctorScreen
-from app.tui.jobs.screen import JobsScreen, cells, filtered
+from app.tui.jobs.screen import JobsScreen, _row, cells, filtered
+from app.tui.watch.screen import WatchScreen
 from app.tui.widgets.confirm import ConfirmDialog
 from app.tui.widgets.virtual_list import RowList
 from pipeline import stages
 from tests.support.pilot import NARROW, WIDE, opened, play, shown, until
 from tests.support.programs import fake_stage
+from utils.units import ago
 
 LOGS = Path("logs")
 
@@ -170,3 +176,59 @@ def test_running_jobs_come_first_then_waiting_then_ended_each_newest_first() -> 
         "exit code 1",
     )
     assert cells(everybody[1], everybody, now=120.0).duration == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["train", "--name", "long"], "long"),
+        (["train", "--name=long"], "long"),
+        (["cleanup", "--input", "texts", "--name", "mine"], "mine"),
+        (["train", "--max-steps", "3"], "ab12"),
+        (["train", "--name"], "ab12"),
+        (["train", "--dataset.source", "--name", "x"], "x"),
+    ],
+)
+def test_a_job_is_called_what_its_command_calls_what_it_makes(words: list[str], name: str) -> None:
+    record = Record(["main.py", *words], words[0], None, 1, "", "here", ".", 5.0, {})
+    job = Job("ab12", Path("logs/jobs/2026-train-ab12"), record, "done", 0, 5.0, 6.0, None)
+    assert job.name == name
+    assert job._replace(record=msgspec.structs.replace(record, name="own")).name == "own"
+    assert cells(job, [job], 9.0).name == name
+
+
+@pytest.mark.parametrize("passed", [0, 59 * 60, 10 * 60, 23 * 3600, 400 * 86400])
+def test_how_long_ago_a_job_ended_is_shown_whole(passed: int) -> None:
+    job = Job("ab12", Path("logs/jobs/x-train-ab12"), None, "done", 0, 5.0, 6.0, None)
+    shown_cells = cells(job, [job], 6.0 + passed)
+    assert ago(passed) in _row(shown_cells, 116).plain
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", [("d",), ("enter", "d"), ("d", "l", "escape")])
+def test_nobody_comes_back_to_a_failure_that_was_mended(work: Path, way: tuple[str, ...]) -> None:
+    async def scene() -> None:
+        failed = _start("missing")
+        await asyncio.to_thread(_ended, failed)
+        (work / "no/such").mkdir(parents=True)
+        (work / "no/such/file").write_bytes(b"here")
+        async with opened() as (app, pilot):
+            await pilot.press("j")
+            await until(pilot, lambda: "failed" in shown(app))
+            for key in way:
+                before = app.screen
+                await pilot.press(key)
+                await until(pilot, lambda before=before: app.screen is not before)
+            await until(pilot, lambda: "Something is missing" in shown(app))
+            await pilot.press("enter")
+            await until(pilot, lambda: isinstance(app.screen, WatchScreen))
+            await until(pilot, lambda: len(states.all_jobs(LOGS)) == 2)
+            await pilot.press("escape")
+            await until(pilot, lambda: isinstance(app.screen, JobsScreen))
+
+    play(scene)
+
+
+def _ended(job: Job) -> None:
+    while _state(job) in ("running", "waiting"):
+        time.sleep(0.02)

@@ -67,6 +67,9 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+MADE = "run_2026_01_01_10_00_tiny-step-5"  # what an export calls the model of `saved`
+
+
 @pytest.fixture(scope="module")
 def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tokenizer]:
     """A BPE and a character tokenizer as the stages make them."""
@@ -117,6 +120,37 @@ def gguf_of(events: list[Event]) -> Path:
     end = finished(events)
     assert end.path is not None
     return Path(end.path) / end.summary["file"]
+
+
+@pytest.mark.parametrize(
+    ("options", "command"),
+    [
+        (
+            {"to": "gguf"},
+            f"ollama create {MADE} -f exports/{MADE}-gguf/Modelfile",
+        ),
+        ({"to": "gguf", "name": "Mine"}, "ollama create mine -f exports/Mine-gguf/Modelfile"),
+        (
+            {"to": "gguf", "output": Path("my model")},
+            f"ollama create {MADE} -f 'my model/",
+        ),
+        (
+            {"to": "gguf", "dtype": "q8_0"},
+            f"-f exports/{MADE}-gguf-q8_0/Modelfile",
+        ),
+        ({"to": "hf"}, None),
+    ],
+)
+def test_what_ollama_is_told_comes_with_the_export(
+    workspace: Path, tokenizers: dict[str, Tokenizer], options: dict[str, Any], command: str | None
+) -> None:
+    saved(model_of(tokenizers["bpe"]), tokenizers["bpe"])
+    for _ in range(2):  # also where it is there already
+        told = finished(export(**options)).summary.get("then")
+        if command is None:
+            assert told is None
+        else:
+            assert command in told
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import re
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +11,7 @@ from urllib.parse import quote
 import pytest
 from aiohttp import web
 
+from app.tui.widgets.token_colours import CLASSES, shade
 from pipeline.options.config import InferenceOptions
 from tests.support.browser import CHROMIUM, PATIENCE
 from tests.support.page_visitor import opened, visiting
@@ -412,3 +414,15 @@ def test_the_page_is_one_file_that_makes_no_markup_from_text() -> None:
     assert "style=" not in source
     assert not re.findall(r"https?://|@import|url\(|src=", source)
     assert source.count("<script>") == source.count("<style>") == 1
+
+
+def test_page_and_app_class_probabilities_alike(tmp_path: Path) -> None:
+    async def act() -> None:
+        async with opened(tmp_path) as (person, _):
+            legend = await person.js("document.querySelector('#legend').textContent")
+            assert legend.split(", ") == [words for _, _, words in CLASSES]
+            for share in (1.0, 0.6, 0.5, 0.49, 0.1, 0.09, 0.01, 0.009, 1e-9):
+                place = [name for _, name, _ in CLASSES].index(shade(math.log(share)))
+                assert await person.js(f"shade(Math.exp(Math.log({share})))") == place, share
+
+    asyncio.run(act())

@@ -101,7 +101,7 @@ def _row(
 ) -> Row:
     product = products.get(stage.command, MISSING)
     job = next((job for job in jobs if job.stage == stage.command), None)
-    name = (job.record.name if job is not None and job.record else None) or product.title
+    name = (job.called if job is not None else None) or product.title
     if job is not None and job.state in ACTIVE:
         share = f"{job.percent:.0f} %" if job.percent is not None else ""
         return Row(stage, job.state, name, share or job.state, job.started, product, job)

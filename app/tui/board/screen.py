@@ -322,12 +322,11 @@ def _detail(row: Row, line: str) -> Content:
 
 
 def _job_line(job: Job, width: int) -> Content:
-    name = job.record.name if job.record else None
     if job.state == "running":
         state = f"{job.percent:.0f} %" if job.percent is not None else "running"
     else:
         state = job.state
     return columns(
-        [mark(job.state), plain(f"{job.stage} {name or job.id}"), plain(state, MUTED)],
+        [mark(job.state), plain(f"{job.stage} {job.name}"), plain(state, MUTED)],
         [1, max(8, width - 1 - 10 - 4), -10],
     )

@@ -69,6 +69,10 @@ class DoctorScreen(HatcheryScreen):
         self._found: Diagnosis | None = None
         self._starting = False
 
+    @property
+    def job_id(self) -> str | None:
+        return self._job.id
+
     def content(self) -> ComposeResult:
         with Horizontal(id="doctor"):
             with VerticalScroll(id="found", classes="panel"):

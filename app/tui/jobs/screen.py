@@ -24,7 +24,7 @@ from app.tui.widgets.virtual_list import RowList
 from utils.errors import HatcheryError, as_typed
 from utils.units import ago, human_seconds
 
-_ROOM_FOR_AGE = 90  # cells
+_ROOM_FOR_AGE, _AGE = 90, 10  # cells
 _ORDER = {"running": 0, "elsewhere": 1, "waiting": 2}
 
 
@@ -275,7 +275,7 @@ def _row(row: Cells, width: int, style: str = "") -> Content:
         (plain(row.duration, style), -12),
     ]
     if width >= _ROOM_FOR_AGE:
-        parts.append((plain(row.age, style or MUTED), -9))
+        parts.append((plain(row.age, style or MUTED), -_AGE))
     rest = width - sum(abs(size) + 2 for _, size in parts)
     parts.append((plain(row.note, style or MUTED), max(1, rest)))
     return columns([text for text, _ in parts], [size for _, size in parts])

@@ -84,8 +84,9 @@ def _details(row: Row, facts: Facts, now: float) -> Iterator[Content]:
     if facts.steps is not None:
         seen = f", {human_count(facts.tokens)} tokens" if facts.tokens else ""
         took = f" in {human_seconds(facts.seconds)}" if facts.seconds else ""
+        name = "Trained" if row.top else "Whole run"
         stopped = f" of {facts.planned:,}, then stopped" if facts.planned else ""
-        yield _fact("Trained", f"{facts.steps:,} steps{stopped}{seen}{took}")
+        yield _fact(name, f"{facts.steps:,} steps{stopped}{seen}{took}")
     if facts.data:
         stale = (f"  ↻ {facts.data_fault}", "$warning") if facts.data_fault else ("", "")
         yield joined(("Data        ", MUTED), Path(facts.data).name, stale)

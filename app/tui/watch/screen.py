@@ -91,10 +91,13 @@ class WatchScreen(HatcheryScreen):
         self._follower: Follower | None = None
         self._following: Worker[None] | None = None
 
+    @property
+    def job_id(self) -> str | None:
+        return self._job.id if self._job is not None else None
+
     def _trail(self, job: Job | None, run: Path | None) -> tuple[str, ...]:
         if job is not None:
-            name = job.record.name if job.record else None
-            return "jobs", f"{job.stage} {name or ''} {job.id}".replace("  ", " ")
+            return "jobs", f"{job.stage} {job.called or ''} {job.id}".replace("  ", " ")
         return "runs", run.name if run else "?"
 
     def content(self) -> ComposeResult:

@@ -230,7 +230,7 @@ def _verdict(view: Snapshot, state: str) -> Content:
 
 
 def _words(name: str) -> str:
-    return {"seconds": "training time"}.get(name, name.replace("_", " "))
+    return {"seconds": "training time in all"}.get(name, name.replace("_", " "))
 
 
 def _readable(name: str, value: str | float) -> Content:
