@@ -21,4 +21,5 @@ def load_config(flat: dict[str, Any], file: Path | None = None) -> Settings:
     if file is not None:
         layers += read_layers(file)
     layers.append(Layer(COMMAND_LINE, nest(flat)))
-    return Settings(resolve(Config, layers), frozenset(flat))
+    config = resolve(Config, layers)
+    return Settings(config if file is None else config.read_from(file), frozenset(flat))

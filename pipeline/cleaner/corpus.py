@@ -9,6 +9,7 @@ from pipeline.options.config import CleanupOptions, Config
 from pipeline.source_table import Source, find_source
 from utils import artefacts
 from utils.artefacts import read_manifest
+from utils.errors import UsageError
 
 
 def source_name(config: Config, options: CleanupOptions) -> str:
@@ -20,12 +21,32 @@ def source_name(config: Config, options: CleanupOptions) -> str:
     """
     typed = options.name or options.source
     if typed is not None:
+        _refuse_name_of_test(config, options, typed)
         return corpora.checked_name(typed)
     configured = config.dataset.source
     takes_input = configured is not None and not corpora.source_called(configured).embedded
     if options.input and not takes_input:
         return corpora.name_of(options.input)
     return configured or config.source
+
+
+def _refuse_name_of_test(config: Config, options: CleanupOptions, name: str) -> None:
+    """Refuse a name whose folder is that of a trial of another corpus, unless there is a corpus
+    of that name already."""
+    trial_of = name.removesuffix("_test")
+    there = read_manifest(config.cleaned_dir(name)) if corpora.is_name(name) else None
+    if trial_of in ("", name) or (there and there.made_by.options.get("source") == name):
+        return
+    same = changed_flags(options, "name", "source", "test")
+    raise UsageError(
+        f"{name!r} cannot be the name of a corpus.",
+        found=f"its folder is that of {trial_of}, cleaned with --test",
+        remedy="give a name that does not end in _test, such as {}; or try a part of {}",
+        commands=[
+            ("cleanup", *same, "--name", f"{name}s"),
+            ("cleanup", *same, "--test", "--name", trial_of),
+        ],
+    )
 
 
 def source_of_text(name: str, config: Config, options: CleanupOptions) -> Source:

@@ -1,14 +1,19 @@
 """Settings as the command line that has them, for advice that can be pasted."""
 
-from typing import Any
+from typing import Any, Final
+
+from pydantic import BaseModel
 
 from pipeline.options.config import Settings, typed_in
 from pipeline.options.data import Options
 
+_OTHER_SECTIONS = ("paths", "dataset")  # what a training reads beside its own and the model's
+_LEFT_OUT: Final = object()
+
 
 def train_command(settings: Settings, changes: dict[str, Any]) -> tuple[str, ...]:
     """The words after `python main.py` that train with what was typed and these `changes`, by
-    dotted names; a change to None takes a typed setting back.
+    dotted names.
 
     The corpus is named even where nobody typed it: another may be worked on meanwhile.
     """
@@ -19,9 +24,23 @@ def train_command(settings: Settings, changes: dict[str, Any]) -> tuple[str, ...
     anew = {"model.preset", "model.depth"} & changes.keys()
     if not anew:
         for name in sorted(typed_in("model", typed)):
-            given[f"model.{name}"] = getattr(config.model, name, None)
-    flags = [flag for name, value in (given | changes).items() for flag in _flag(name, value)]
-    return ("train", *flags)
+            given[f"model.{name}"] = _value(config.model, name)
+    others = (name for name in sorted(typed) if name.partition(".")[0] in _OTHER_SECTIONS)
+    given |= {name: _value(config, name) for name in others if name != "dataset.source"}
+    given = {name: value for name, value in (given | changes).items() if value is not _LEFT_OUT}
+    file = [] if config.file is None else ["--config", str(config.file)]
+    return ("train", *file, *(f for name, value in given.items() for f in _flag(name, value)))
+
+
+def _value(section: BaseModel, dotted: str) -> Any:
+    """A setting by its path: None where null took it back, left out where what it is a part of is
+    not set."""
+    value: Any = section
+    for name in dotted.split("."):
+        if value is None:
+            return _LEFT_OUT
+        value = getattr(value, name) if name in value.model_fields_set else None
+    return value
 
 
 def changed_flags(options: Options, *left_out: str) -> list[str]:
@@ -36,6 +55,8 @@ def _flag(dotted: str, value: object) -> list[str]:
     name = dotted.removeprefix("train.").replace("_", "-")
     if isinstance(value, bool):
         return [f"--{name}" if value else f"--no-{name}"]
+    if isinstance(value, BaseModel):
+        return [f"--{name}", value.model_dump_json(exclude_unset=True)]
     if isinstance(value, list):
         return [f"--{name}", *map(str, value)]
-    return [] if value is None else [f"--{name}", str(value)]
+    return [f"--{name}", "null" if value is None else str(value)]

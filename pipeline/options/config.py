@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from pydantic import Field, field_validator
+from pydantic import Field, PrivateAttr, field_validator
 
 from model.config import ModelConfig
 from pipeline.corpora import last_corpus, titled
@@ -186,6 +186,18 @@ class Config(Options):
     quickstart: QuickstartOptions = QuickstartOptions()
     plan: PlanOptions = PlanOptions()
     rehearse: RehearseOptions = RehearseOptions()
+    _file: Path | None = PrivateAttr(None)
+
+    @property
+    def file(self) -> Path | None:
+        """The file that --config named, for commands that shall have the same settings."""
+        return self._file
+
+    def read_from(self, file: Path) -> "Config":
+        """The same, noting that --config named `file`."""
+        noted = self.model_copy()
+        noted._file = file
+        return noted
 
     @property
     def source(self) -> str:

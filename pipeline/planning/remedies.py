@@ -4,9 +4,12 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import msgspec
+
 from model.config import CHINCHILLA_RATIO, PRESETS, ModelConfig
-from pipeline.planning.estimate import MOST_PASSES, Estimate
+from pipeline.planning.estimate import MOST_PASSES, Corpus, Estimate
 from pipeline.planning.inputs import Inputs
+from pipeline.tokens.windows import count_windows
 from utils.units import human_bytes, human_count
 
 _SIZES = ("1B", "760M", "350M", "125M", "small", "mini", "tiny")
@@ -41,10 +44,9 @@ def remedies(inputs: Inputs, plan: Estimate) -> list[Remedy]:
     return found
 
 
-def _changed(inputs: Inputs, changes: dict[str, Any], model: ModelConfig | None = None) -> Estimate:
+def _changed(inputs: Inputs, changes: dict[str, Any]) -> Estimate:
     train = {name.removeprefix("train."): value for name, value in changes.items()}
-    options = inputs.options.model_copy(update=train)
-    return inputs._replace(options=options, model=model or inputs.model).estimated()
+    return inputs._replace(options=inputs.options.model_copy(update=train)).estimated()
 
 
 def _less_memory(inputs: Inputs, plan: Estimate) -> Iterator[Remedy]:
@@ -62,11 +64,9 @@ def _less_memory(inputs: Inputs, plan: Estimate) -> Iterator[Remedy]:
     both = [Remedy(f"{smaller}, and gradient checkpointing", "", halved | checkpointing)]
     helpful = _that_fit(inputs, alone) or (_that_fit(inputs, both) if checkpointing else [])
     yield from helpful
-    for preset, model in _presets(inputs):
-        other = _changed(inputs, {}, model)
+    for changes, other in _presets(inputs):
         if other.parameters < plan.parameters and _good(other):
-            title = f"preset {preset}: {human_count(other.parameters)} parameters"
-            yield Remedy(title, human_bytes(other.memory.total), {"model.preset": preset})
+            yield Remedy(_sized(changes, other), human_bytes(other.memory.total), changes)
             return
 
 
@@ -102,12 +102,10 @@ def _better_length(inputs: Inputs, plan: Estimate) -> Iterator[Remedy]:
     if steps > plan.steps_done and _better(other, plan):
         more = "more" if steps > plan.steps else "fewer"
         yield Remedy(f"{more} steps: {steps:,}", _ratio(other), changes)
-    sizes = [(name, _changed(inputs, {}, model)) for name, model in _presets(inputs)]
-    sizes = [(name, size) for name, size in sizes if _good(size) and _better(size, plan)]
+    sizes = [pair for pair in _presets(inputs) if _good(pair[1]) and _better(pair[1], plan)]
     balanced = [pair for pair in sizes if pair[1].verdict == "balanced"]
-    for name, size in (balanced or sizes[::-1])[:1]:
-        title = f"preset {name}: {human_count(size.parameters)} parameters"
-        yield Remedy(title, _ratio(size), {"model.preset": name})
+    for preset, size in (balanced or sizes[::-1])[:1]:
+        yield Remedy(_sized(preset, size), _ratio(size), preset)
 
 
 def _better(other: Estimate, plan: Estimate) -> bool:
@@ -121,15 +119,32 @@ def _ratio(plan: Estimate) -> str:
     return f"{plan.tokens_per_parameter:.2g} per parameter"
 
 
-def _presets(inputs: Inputs) -> Iterator[tuple[str, ModelConfig]]:
-    """The sizes there are, largest first, with these tokens' vocabulary and window."""
+def _sized(changes: dict[str, Any], plan: Estimate) -> str:
+    return f"preset {changes['model.preset']}: {human_count(plan.parameters)} parameters"
+
+
+def _presets(inputs: Inputs) -> Iterator[tuple[dict[str, Any], Estimate]]:
+    """The changes to each of the sizes there are, largest first, and what it would need with these
+    tokens: in windows of its own context where that is shorter."""
     for name in _SIZES:
-        context = max(PRESETS[name]["max_position_embeddings"], inputs.corpus.window)
-        yield (
-            name,
-            ModelConfig(
-                preset=name,  # type: ignore[arg-type]
-                vocab_size=inputs.model.vocab_size,
-                max_position_embeddings=context,
-            ),
-        )
+        context = PRESETS[name]["max_position_embeddings"]
+        changes: dict[str, Any] = {"model.preset": name}
+        corpus = inputs.corpus
+        if context < corpus.window:
+            corpus = _in_windows_of(context, corpus)
+            if (
+                inputs.options.window is not None
+            ):  # one that was chosen does not yield to the context
+                changes["train.window"] = context
+        model = ModelConfig(preset=name, vocab_size=inputs.model.vocab_size)  # type: ignore[arg-type]
+        yield changes, inputs._replace(model=model, corpus=corpus).estimated()
+
+
+def _in_windows_of(window: int, corpus: Corpus) -> Corpus:
+    """The same tokens in shorter windows, as if they were of one piece."""
+    return msgspec.structs.replace(
+        corpus,
+        window=window,
+        windows=count_windows(corpus.tokens, window, max(1, window // 2)),
+        val_windows=math.ceil(corpus.val_windows * corpus.window / window),
+    )
