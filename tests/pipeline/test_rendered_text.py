@@ -189,7 +189,7 @@ _SENTENCES = st.tuples(
 ).map(lambda sentence: " ".join(sentence[0]) + sentence[1])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(_SENTENCES, min_size=1, max_size=5), st.sampled_from([" ", "\n", "\n\n"]))
 def test_text_without_markup_is_left_alone_in_any_language(texts: list[str], gap: str) -> None:
     text = gap.join(texts)
