@@ -4,12 +4,14 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
 from app.cli.attach import follow, wait_for_end
+from app.commands.corpus import naming_corpus, worked_on_by
 from app.commands.flags import EVERYWHERE
 from app.commands.help import new_app
 from app.commands.parser import parse_stage
@@ -82,7 +84,8 @@ def start(
         )
     if queue:
         waited = [job.id for job in states.all_jobs(logs) if job.state in ACTIVE]
-    job = lifecycle.start(logs, command, stage.command, name, after=waited, queued=queue)
+    words = naming_corpus(parsed, command, _worked_on(logs, waited))
+    job = lifecycle.start(logs, words, stage.command, name, after=waited, queued=queue)
     _announce([job], as_json=as_json)
     return ExitCode.DONE
 
@@ -95,12 +98,26 @@ def chain(
     steps = _steps(commands)
     understood = [parse_stage(step) for step in steps]  # all, before the first one starts
     started: list[Job] = []
+    corpus = None
     for step, parsed in zip(steps, understood, strict=True):
         after = [job.id for job in started[-1:]]
         logs = parsed.config.paths.logs_dir
-        started.append(lifecycle.start(logs, step, parsed.stage.command, None, after=after))
+        words = naming_corpus(parsed, step, corpus)
+        corpus = worked_on_by(parse_stage(words)) or corpus
+        started.append(lifecycle.start(logs, words, parsed.stage.command, None, after=after))
     _announce(started, as_json=as_json)
     return ExitCode.DONE
+
+
+def _worked_on(logs: Path, waited: Sequence[str]) -> str | None:
+    """The corpus of the newest job among those waited for that works on one."""
+    from app.jobs.retry import command_of
+
+    for job in sorted((lifecycle.find(logs, one) for one in waited), key=lambda j: -j.started):
+        with suppress(UsageError):  # of another version
+            if corpus := worked_on_by(parse_stage(command_of(job))):
+                return corpus
+    return None
 
 
 def _steps(words: Sequence[str]) -> list[list[str]]:

@@ -11,11 +11,13 @@ from model import device as devices
 from model.config import parameter_count
 from pipeline.events import Event, Metric, Sample, Warned
 from pipeline.nested import revised
-from pipeline.options.config import NOTHING_TYPED, Config
+from pipeline.options.command import train_command
+from pipeline.options.config import NOTHING_TYPED, Config, Settings
 from pipeline.rehearsal.context import NotTriedError, Record, Rehearsal, Trial, refuse_unwritable
 from pipeline.rehearsal.data_stages import encoded
 from pipeline.rehearsal.verdicts import Concern, judged, losses, memory
 from pipeline.runs import folders, inventory
+from pipeline.tokens.token_set import TooShortError
 from pipeline.train.setup import Setup, compiling_pays, open_inputs
 from utils.artefacts import read_manifest
 from utils.errors import HatcheryError, RefusedError, UsageError
@@ -131,6 +133,9 @@ def _opened(rehearsal: Rehearsal, folder: Path) -> Setup:
             raise NotTriedError(
                 f"the sliver is too small: {error.problem} --documents {more} takes more"
             ) from error
+        if isinstance(error, TooShortError):  # of the user's text, not of the sample
+            changes = {"train.window": error.shorter}
+            raise error.advising(train_command(Settings(rehearsal.config), changes)) from None
         raise
     tokens = rehearsal.whole_tokens or data.metadata.tokens
     per_step = options.batch_size * options.gradient_accumulation_steps

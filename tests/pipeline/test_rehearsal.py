@@ -254,6 +254,9 @@ def test_a_window_longer_than_all_the_text_fails_with_the_remedy_of_train(notes:
     assert "too few for one window" in verdicts(events)["prepare"].detail
     assert said(events)["train"] == "fails"
     assert "smaller --window" in verdicts(events)["train"].remedy
+    [command] = verdicts(events)["train"].commands
+    assert command[:2] == ("train", "--source")
+    assert command[-2] == "--window"
     assert said(events)["resume"] == said(events)["inference"] == "not tried"
 
 

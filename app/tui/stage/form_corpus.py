@@ -2,13 +2,10 @@
 
 from pathlib import Path
 
-from app.commands.flags import names_corpus
 from pipeline import corpora
 from pipeline.options.config import Config
 from pipeline.stages import Stage
 
-_OTHER_TEXTS = ("input", "data", "resume", "load", "encode", "decode")
-"""Settings beside which a stage works on no corpus, or on that which they are of."""
 _TEXTS_IN = ("cleanup", "rehearse")
 """Stages whose input is texts as the user has them, rather than clean documents."""
 
@@ -21,18 +18,6 @@ def named_corpus(config: Config) -> str | None:
     meant = config.source
     there = meant != corpora.FALLBACK or corpora.corpora(config.paths.data_dir)
     return meant if there else None
-
-
-def corpus_setting(stage: Stage, config: Config) -> str | None:
-    """The setting with which a stage is told its corpus; None where it works on no corpus, or on
-    the one that other settings mean."""
-    sections = [getattr(config, name) for name in (stage.section, stage.also) if name]
-    told = [*_OTHER_TEXTS, *["name"] * (stage.command == "cleanup")]
-    if any(getattr(options, name, None) for options in sections for name in told):
-        return None
-    if names_corpus(stage):
-        return "dataset.source"
-    return f"{stage.section}.source" if hasattr(sections[0], "source") else None
 
 
 def corpus_of(stage: Stage, config: Config) -> str:

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from app.commands.corpus import corpus_setting
 from app.tui.forms.command_line import arguments
-from app.tui.stage.form_corpus import corpus_of, corpus_setting
+from app.tui.stage.form_corpus import corpus_of
 from pipeline import corpora
 from pipeline.options.config import Config
 from pipeline.stages import MISSING, PRODUCTS, STAGES, Product, Stage

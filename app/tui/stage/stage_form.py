@@ -5,6 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from app.commands.corpus import corpus_setting
 from app.commands.settings import CONFIG_FILE
 from app.tui.forms import command_line, config_file
 from app.tui.forms.draft import Draft
@@ -112,9 +113,7 @@ class StageForm:
             or path in draft.changes
             or path.startswith(("train.", "model."))
         }
-        if self._corpus is not None and (
-            setting := form_corpus.corpus_setting(other, draft.config)
-        ):
+        if self._corpus is not None and (setting := corpus_setting(other, draft.config)):
             own.setdefault(setting, self._corpus)
         return command_line.arguments(other, own, self.file, proposed=own.keys())
 
