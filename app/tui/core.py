@@ -79,6 +79,7 @@ class AppCore(App[None]):
         self.products: dict[str, Product] = {}
         self.reading: Reading | None = None
         self.drafts: dict[str, dict[str, Any]] = {}  # changes of forms that were left, by command
+        self.last_save: Any = None  # a `Save` of app.tui.forms.config_file, to be taken back
         self.measured: MeasuredSpeed | None = None  # how fast the last probe trained
         self.jobs_changed: Signal[list[Job]] = Signal(self, "jobs changed")
         self.surveyed: Signal[dict[str, Product]] = Signal(self, "surveyed")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,10 +14,16 @@ from app.tui.app import HatcheryApp
 from app.tui.board.rows import ROWS
 from app.tui.board.screen import BoardScreen
 from app.tui.screen import HelpScreen
+from app.tui.stage.preflight import Outlook
+from app.tui.stage.preflight_card import PreflightCard
+from app.tui.stage.screen import StageScreen
+from app.tui.widgets.confirm import ConfirmDialog
 from pipeline.options.config import Config
+from pipeline.planning.wording import Line
 from pipeline.stages import MISSING, Product
 from tests.support.pilot import NARROW, WIDE, opened, play, shown, until
 from tests.support.snapshots import NOW, check
+from utils.errors import HatcheryError
 
 _FULL = {
     "download": Product("fresh", "python", "embedded in this Python"),
@@ -331,6 +338,7 @@ def test_a_stopped_training_is_resumed_by_r_or_in_its_form(
         asked.append((stage.command, arguments))
 
     monkeypatch.setattr(HatcheryApp, "start_job", start)
+    monkeypatch.setattr("app.tui.stage.preflight.outlook", _outlook(20.0))
     monkeypatch.setattr(
         HatcheryApp, "open_stage", lambda self, command, preset: asked.append((command, preset))
     )
@@ -362,3 +370,107 @@ def test_what_failed_is_explained_by_d_and_its_form_stays_open_to_enter(
 
     play(scene)
     assert asked == ["prepare", "prepare", "why prepare"]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The commands of the jobs that would have been started."""
+    commands: list[str] = []
+
+    def start(self: HatcheryApp, stage: Any, arguments: list[str], **_: Any) -> None:
+        commands.append(stage.command)
+
+    monkeypatch.setattr(HatcheryApp, "start_job", start)
+    return commands
+
+
+def _outlook(seconds: float | None, problem: HatcheryError | None = None) -> Callable[..., Any]:
+    """What the card would say of a training that takes so long."""
+    time = Line("Time", "3 h" if seconds else "not measured yet", "p times a few real steps here")
+    told = [Line("Model", "24.7 M parameters"), Line("Disk", "1 GiB"), time]
+    plan: Any = SimpleNamespace(seconds=seconds)
+    return lambda config, measured: Outlook(told, plan, [], problem)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [None, 10_800.0])
+def test_r_asks_before_a_training_and_says_what_it_takes(
+    seconds: float | None,
+    stage_set: Callable[..., None],
+    asked: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage_set(_EMPTY, [])
+    monkeypatch.setattr("app.tui.stage.preflight.outlook", _outlook(seconds))
+
+    async def scene() -> None:
+        async with opened() as (app, pilot):
+            await pilot.press(*["down"] * 5, "r")
+            await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
+            await until(pilot, lambda: "24.7 M parameters" in shown(app))
+            assert ("3 h" in shown(app)) == (seconds is not None)
+            assert ("p in its form times a few" in shown(app)) == (seconds is None)
+            await pilot.press("enter")  # on what is chosen beforehand, which is no
+            await until(pilot, lambda: not isinstance(app.screen, ConfirmDialog))
+            assert asked == []
+            await pilot.press("r")
+            await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
+            await pilot.press("y")
+            await until(pilot, lambda: asked == ["train"])
+
+    play(scene)
+
+
+def test_r_starts_a_training_of_seconds_at_once(
+    stage_set: Callable[..., None], asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage_set(_EMPTY, [])
+    monkeypatch.setattr("app.tui.stage.preflight.outlook", _outlook(20.0))
+
+    async def scene() -> None:
+        async with opened() as (_, pilot):
+            await pilot.press(*["down"] * 5, "r")
+            await until(pilot, lambda: asked == ["train"])
+
+    play(scene)
+
+
+def test_r_opens_the_form_of_a_training_that_would_be_refused(
+    stage_set: Callable[..., None], asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage_set(_EMPTY, [])
+    problem = HatcheryError("A window of 512 does not fit.")
+    monkeypatch.setattr("app.tui.stage.preflight.outlook", _outlook(None, problem))
+
+    async def scene() -> None:
+        async with opened() as (app, pilot):
+            await pilot.press(*["down"] * 5, "r")
+            await until(pilot, lambda: isinstance(app.screen, StageScreen))
+            await until(pilot, lambda: app.screen.query(PreflightCard))
+            told = app._notifications
+            await until(pilot, lambda: any("does not fit" in note.message for note in told))
+
+    play(scene)
+    assert asked == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("took", "question"), [(300.0, "the last time it took 5 min"), (5.0, ""), (None, "")]
+)
+def test_r_asks_where_the_stage_took_long_the_last_time(
+    took: float | None, question: str, stage_set: Callable[..., None], asked: list[str]
+) -> None:
+    done = [] if took is None else [_job("cleanup", "done", NOW - 900, NOW - 900 + took)]
+    stage_set(_EMPTY, done)
+
+    async def scene() -> None:
+        async with opened() as (app, pilot):
+            await pilot.press("down", "down", "r")
+            if question:
+                await until(pilot, lambda: question in shown(app))
+                assert asked == []
+                await pilot.press("y")
+            await until(pilot, lambda: asked == ["cleanup"])
+
+    play(scene)

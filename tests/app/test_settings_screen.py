@@ -10,7 +10,7 @@ from app.tui.forms.field_panel import FieldPanel
 from app.tui.settings.screen import SettingsScreen
 from app.tui.settings.text_editor import ConfigTextScreen, Editor
 from tests.support.pilot import NARROW, opened, play, shown, until
-from utils.errors import UsageError
+from utils.errors import HatcheryError, UsageError
 
 GOOD = {"extends": "base.json", "dataset": {"source": "python"}, "train": {"batch_size": 4}}
 
@@ -160,3 +160,85 @@ def test_what_was_taken_out_is_kept_until_it_is_saved(config: Path) -> None:
 
     play(act)
     assert json.loads(config.read_text())["train"] == {}
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        None,
+        b"{}",
+        b'{"train": {"batch_size": 4}}',
+        b'{ "train" : {"batch_size":4 },\r\n\r\n  "prepare": {} }   \r\n',
+        '{"train": {"name": "Hühner 漢字"}}\n\n\n'.encode(),
+        b'\xef\xbb\xbf{"train": {}}',
+    ],
+)
+def test_a_save_is_taken_back_byte_for_byte(before: bytes | None, workspace: Path) -> None:
+    file = Path("config.json")
+    if before is not None:
+        file.write_bytes(before)
+    saved = config_file.save_changes({"train.seed": 7, "prepare.window": 64})
+    assert json.loads(file.read_bytes())["train"]["seed"] == 7
+    config_file.undo_save(saved)
+    assert (file.read_bytes() if file.exists() else None) == before
+
+
+@pytest.mark.parametrize("change", ["edited", "gone", "saved again", "replaced by a link"])
+def test_a_save_is_not_taken_back_where_the_file_has_changed_since(
+    change: str, config: Path
+) -> None:
+    saved = config_file.save_changes({"train.seed": 7})
+    if change == "edited":
+        config.write_text(config.read_text().replace("7", "8"))
+    elif change == "gone":
+        config.unlink()
+    elif change == "saved again":
+        config_file.save_changes({"train.seed": 9})
+    else:
+        (config.parent / "other.json").write_text("{}")
+        config.unlink()
+        config.symlink_to("other.json")
+    now = config.read_bytes() if config.exists() else None
+    with pytest.raises(HatcheryError, match="has been changed since"):
+        config_file.undo_save(saved)
+    assert (config.read_bytes() if config.exists() else None) == now
+
+
+def test_what_was_saved_is_told_with_what_was_there_before(config: Path) -> None:
+    below = config_file.layers()
+    saved = config_file.save_changes({"train.batch_size": 8, "train.name": "a"}, {"train.seed"})
+    words = config_file.saved_words(below, saved)
+    assert words == "train.batch_size 4 → 8, train.name none → a, train.seed taken out"
+    many = {f"train.{name}": 1 for name in ("seed", "epochs", "log_every", "eval_batches")}
+    assert config_file.saved_words(below, saved._replace(changes=many, removed=())).endswith(
+        " and 1 more"
+    )
+
+
+@pytest.mark.slow
+def test_u_takes_a_save_back_and_what_it_wrote_is_unsaved_again(config: Path) -> None:
+    before = config.read_bytes()
+
+    async def act() -> None:
+        async with opened() as (app, pilot):
+            told = app._notifications
+            await pilot.press("s")
+            await until(pilot, lambda: isinstance(app.screen, SettingsScreen))
+            await until(pilot, lambda: app.screen.query(FieldPanel))
+            screen = app.screen
+            assert isinstance(screen, SettingsScreen)
+            await pilot.press("u")
+            await until(pilot, lambda: any("nothing was saved" in note.message for note in told))
+            screen.draft.apply({"dataset.source": "mine"})
+            await pilot.press("s")
+            words = "dataset.source python → mine"
+            await until(pilot, lambda: any(words in note.message for note in told))
+            assert any("u takes it back" in note.message for note in told)
+            assert b"mine" in config.read_bytes()
+            await pilot.press("u")
+            await until(pilot, lambda: config.read_bytes() == before)
+            await until(pilot, lambda: "1 change unsaved" in shown(app))
+            assert screen.draft.changes == {"dataset.source": "mine"}
+            assert app.config.dataset.source == "python"
+
+    play(act)

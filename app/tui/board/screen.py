@@ -1,10 +1,11 @@
 """Home: the pipeline from top to bottom, the jobs, the machine, and the one thing to do next."""
 
+import asyncio
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import on
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -18,9 +19,11 @@ from app.tui.board.rows import Next, Row, ScreenRow, rows, what_next
 from app.tui.board.system_panel import SystemPanel, in_one_line
 from app.tui.screen import HatcheryScreen
 from app.tui.system import Reading
+from app.tui.widgets.confirm import ConfirmDialog
 from app.tui.widgets.meter import columns
 from app.tui.widgets.text import MUTED, joined, mark, plain
 from pipeline.stages import MISSING, PRODUCTS, Stage
+from utils.errors import HatcheryError
 from utils.units import ago, human_seconds
 
 if TYPE_CHECKING:  # the settings, which the first frame does not wait for
@@ -228,17 +231,38 @@ class BoardScreen(HatcheryScreen):
         form = self._form(row)
         if form.fault is not None:
             self.hatchery.tell(form.fault)
-        elif self.hatchery.start_job(row.stage, form.arguments, name=form.name) is not None:
-            self.hatchery.note(f"{form.line} runs as a job")
+        else:
+            self._start(form)
+
+    @work(group="start", exclusive=True, exit_on_error=False)
+    async def _start(self, form: "StageForm") -> None:
+        """Start it as a job; something long only after a question."""
+        from app.tui.stage.preflight import before_long  # the plan of a training
+
+        app = self.hatchery
+        try:
+            told = await asyncio.to_thread(before_long, form, app.jobs, app.measured)
+        except HatcheryError as error:  # it would be refused
+            app.tell(error)
+            app.open("stage", form.stage.command, form.arguments)
+            return
+        if told is not None:
+            lines = [
+                joined((f"{name:<9}", MUTED), what, (f"  {more}", MUTED))
+                for name, what, more, _ in told
+            ]
+            text = Content("\n").join([plain(form.line, "bold"), plain(""), *lines])
+            if not await self.app.push_screen_wait(ConfirmDialog(text, "Start", harmless=True)):
+                return
+        if app.start_job(form.stage, form.arguments, name=form.name) is not None:
+            app.note(f"{form.line} runs as a job")
 
     def _form(self, row: Row) -> "StageForm":
         """What the form of a row's stage would start, without the form."""
         from app.tui.stage.stage_form import StageForm
 
         assert isinstance(row.stage, Stage)
-        app = self.hatchery
-        speed = app.measured.flops_per_second if app.measured is not None else None
-        return StageForm(row.stage, _resumed(row), products=app.products, speed=speed)
+        return StageForm(row.stage, _resumed(row), products=self.hatchery.products)
 
     def action_doctor(self) -> None:
         job = self._failed()

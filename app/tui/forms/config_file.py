@@ -2,17 +2,20 @@
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from app.commands.settings import CONFIG_FILE
 from app.tui.forms.draft import Draft, without
+from app.tui.forms.field_spec import fields_of
 from pipeline.options.config import Config
 from utils.config import Layer, merge, nest, read_layers, resolve
 from utils.errors import HatcheryError, UsageError
 from utils.files import write_file
 from utils.strict_json import parse_json_object, read_json_object
+
+_TOLD = 3  # settings that a notice names
 
 
 class TextPosition(NamedTuple):
@@ -43,7 +46,17 @@ def reread(draft: Draft) -> bool:
     return changed
 
 
-def save_changes(changes: Mapping[str, Any], removed: Collection[str] = ()) -> None:
+class Save(NamedTuple):
+    """What a save did to config.json: its bytes before and after, None where there was no file,
+    and the settings that were changed and taken out."""
+
+    before: bytes | None
+    after: bytes
+    changes: Mapping[str, Any]
+    removed: Collection[str] = ()
+
+
+def save_changes(changes: Mapping[str, Any], removed: Collection[str] = ()) -> Save:
     """Write settings (by section.name) into config.json, leaving the rest as it is, in its order.
 
     A preset or depth starts its section anew, as it does on the command line.
@@ -52,14 +65,51 @@ def save_changes(changes: Mapping[str, Any], removed: Collection[str] = ()) -> N
         UsageError: the file is broken, or would be no valid configuration.
         HatcheryError: it cannot be written.
     """
-    values = read_json_object(CONFIG_FILE) if CONFIG_FILE.exists() else {}
+    before = CONFIG_FILE.read_bytes() if CONFIG_FILE.exists() else None
+    values = read_json_object(CONFIG_FILE) if before is not None else {}
     kept = without(values, set(removed))
     new, _ = merge([Layer("", kept), Layer("", nest(changes))])
     _check(new)
-    _write(json.dumps(new, indent=2, allow_nan=False, ensure_ascii=False))
+    _write(_ended(json.dumps(new, indent=2, allow_nan=False, ensure_ascii=False)))
+    return Save(before, CONFIG_FILE.read_bytes(), dict(changes), tuple(removed))
 
 
-def save_text(text: str) -> None:
+def undo_save(save: Save) -> None:
+    """Make config.json what it was before a save, byte for byte.
+
+    Raises:
+        HatcheryError: the file has been changed since, or cannot be written.
+    """
+    try:
+        now = CONFIG_FILE.read_bytes()
+    except OSError:
+        now = None
+    if now != save.after:
+        raise HatcheryError(
+            f"{CONFIG_FILE} has been changed since it was saved here.",
+            remedy="the save is not undone; Settings shows what the file says now",
+        )
+    if save.before is None:
+        CONFIG_FILE.unlink()
+    else:
+        _write(save.before)
+
+
+def saved_words(below: Sequence[Layer], save: Save) -> str:
+    """What a save wrote, over the layers before it, in one sentence: `train.batch_size 16 → 8`."""
+    old, new = Draft(below), Draft(below, save.changes)
+    told = []
+    for path in save.changes:
+        section = path.partition(".")[0]
+        field = next((one for one in fields_of(section) if one.path == path), None)
+        if field is not None:
+            told.append(f"{path} {old.text(field) or 'none'} → {new.text(field) or 'none'}")
+    told += [f"{path} taken out" for path in save.removed]
+    more = f" and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
+    return f"{', '.join(told[:_TOLD])}{more}"
+
+
+def save_text(text: str) -> Save:
     """Replace config.json by a text that is valid.
 
     Raises:
@@ -67,13 +117,19 @@ def save_text(text: str) -> None:
         HatcheryError: it cannot be written.
     """
     check_text(text)
-    _write(text)
+    before = CONFIG_FILE.read_bytes() if CONFIG_FILE.exists() else None
+    _write(_ended(text))
+    return Save(before, CONFIG_FILE.read_bytes(), {})
 
 
-def _write(text: str) -> None:
+def _ended(text: str) -> bytes:
+    return (text.rstrip("\n") + "\n").encode()
+
+
+def _write(data: bytes) -> None:
     path = CONFIG_FILE.resolve()  # a link stays a link
     try:
-        write_file(path, text.rstrip("\n") + "\n")
+        write_file(path, data)
     except OSError as error:
         raise HatcheryError(
             f"{CONFIG_FILE} could not be written: {error.strerror}.",

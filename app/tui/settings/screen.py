@@ -13,12 +13,12 @@ from textual.widgets.option_list import Option
 
 from app.commands.settings import CONFIG_FILE
 from app.tui.forms import config_file
-from app.tui.forms.draft import DEFAULT, Draft
+from app.tui.forms.draft import CHANGED, DEFAULT, Draft
 from app.tui.forms.field import ChoiceLine, TextLine
 from app.tui.forms.field_panel import FieldPanel
 from app.tui.forms.field_spec import fields_of
+from app.tui.forms.saving import SavingScreen
 from app.tui.forms.setting_finder import SettingFinder
-from app.tui.screen import HatcheryScreen
 from app.tui.widgets.text import MUTED, joined, plain
 from pipeline.options.config import Config
 from utils.config import Layer
@@ -29,13 +29,14 @@ _KNOWN = {field.path for section in _SECTIONS for field in fields_of(section)}
 _DRAFT, _REMOVED = "settings", "settings taken out"  # what is kept while the screen is closed
 
 
-class SettingsScreen(HatcheryScreen):
+class SettingsScreen(SavingScreen):
     """An editor of config.json; where that cannot be understood, the way to mend it."""
 
     HELP = (
         "Every setting there is, by section of config.json; beside it, which file its value comes "
-        "from. Enter goes into a section and is done with a field, s writes config.json. An "
-        "emptied field is taken out of it, so that its default holds again (d for a choice). "
+        "from. Enter goes into a section and is done with a field, s writes config.json, u takes "
+        "the last change or save back. An emptied field is taken out of the file, so that its "
+        "default holds again (d for a choice). "
         "t shows the file as text, / finds a setting of any section by name, flag or meaning.\n\n"
         "A file that cannot be understood opens as text, at the place of the fault."
     )
@@ -200,7 +201,13 @@ class SettingsScreen(HatcheryScreen):
             await self._go_to(path)
 
     def action_undo(self) -> None:
-        self._at_focus(self.draft.undo)
+        """Take back what was done to the setting with the focus; where nothing was, the last
+        save."""
+        line = self.query_one(FieldPanel).focused_line
+        if line is not None and self.draft.origin(line.margins.field.path) == CHANGED:
+            self._at_focus(self.draft.undo)
+        elif not isinstance(line, TextLine):
+            self.undo_save()
 
     def action_remove(self) -> None:
         self._at_focus(self.draft.remove)
@@ -221,25 +228,21 @@ class SettingsScreen(HatcheryScreen):
         self.app.push_screen(ConfigTextScreen())
 
     async def action_save(self) -> None:
-        count = self.draft.unsaved
-        if not count:
-            self.hatchery.note("nothing to save: no setting was changed")
-            return
         wrong = next((path for path in self.draft.faults if path in _KNOWN), None)
         if wrong is not None:
             await self._go_to(wrong)
             return
-        try:
-            config_file.save_changes(self.draft.changes, self.draft.removed)
-        except HatcheryError as error:
-            self.hatchery.tell(error)
-            return
-        self.hatchery.reload_config()
-        self.hatchery.survey()
+        self.save()
+
+    @property
+    def edited(self) -> Draft:
+        return self.draft
+
+    def rebase(self) -> None:
         self.draft.rebase(self._layers())
-        self.query_one(FieldPanel).refill()
+
+    def redraw(self) -> None:
         self._changed()
-        self.hatchery.note(f"{count} setting{'s' * (count != 1)} saved in {CONFIG_FILE}")
 
     async def _go_to(self, path: str) -> None:
         section = path.partition(".")[0]

@@ -102,12 +102,12 @@ class ConfigTextScreen(HatcheryScreen):
 
     def action_save(self) -> None:
         try:
-            config_file.save_text(self._editor.text)
+            self.hatchery.last_save = config_file.save_text(self._editor.text)
         except HatcheryError as error:
             self.hatchery.tell(error)
             self.action_fault()
             return
         self.hatchery.reload_config()
         self.hatchery.survey()
-        self.hatchery.note(f"{CONFIG_FILE} saved")
+        self.hatchery.note(f"{CONFIG_FILE} is written; u takes it back")
         self.app.pop_screen()

@@ -3,9 +3,11 @@
 Reads a few small files, loads neither torch nor widgets.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from app.jobs.job import Job
+from app.tui.stage.stage_form import StageForm
 from app.tui.system import MeasuredSpeed
 from model.config import flops_per_token, parameter_count
 from pipeline.options.config import NOTHING_TYPED, Config, Typed
@@ -14,8 +16,10 @@ from pipeline.planning.inputs import Inputs, read_inputs
 from pipeline.planning.remedies import Remedy, remedies
 from pipeline.planning.wording import Line, lines
 from utils.errors import HatcheryError
-from utils.units import human_bytes, human_count
+from utils.units import human_bytes, human_count, human_seconds
 
+_LONG = 60.0  # seconds of a stage that is started only after a question
+_ASKED = ("Model", "Data", "Training", "Memory", "Time")  # the lines that the question shows
 # What the speed depends on, beside model and window.
 _SPEED = ("batch_size", "optimizer", "precision", "gradient_checkpointing", "device", "threads")
 
@@ -44,6 +48,38 @@ def outlook(
     except (OSError, ValueError) as error:  # a file that changes while it is read
         problem = HatcheryError("The estimate cannot be made.", found=str(error))
     return Outlook([_model_alone(config)], None, [], problem)
+
+
+def before_long(
+    form: StageForm, jobs: Sequence[Job], measured: MeasuredSpeed | None
+) -> list[Line] | None:
+    """What to know before a stage is started that takes long; None for one that is short, or of
+    which nobody knows.
+
+    Raises:
+        HatcheryError: the training would be refused.
+    """
+    config, command = form.draft.config, form.stage.command
+    if command == "train":
+        found = outlook(config, measured)
+        if found.problem is not None:
+            raise found.problem
+        timed = found.plan.seconds if found.plan is not None else None
+        if timed is not None and timed <= _LONG:
+            return None
+        lines = [line for line in found.lines if line.name in _ASKED]
+        unknown = Line("Time", "not measured yet", "p in its form times a few real steps")
+        return [unknown if line.name == "Time" and timed is None else line for line in lines]
+    if command == "quickstart":
+        seconds: float | None = config.quickstart.minutes * 60
+    else:
+        ended = (job for job in jobs if job.stage == command and job.state == "done")
+        last = next(ended, None)
+        seconds = last.duration(last.started) if last is not None else None
+    if seconds is None or seconds <= _LONG:
+        return None
+    known = "about" if command == "quickstart" else "the last time it took"
+    return [Line("Time", f"{known} {human_seconds(seconds)}")]
 
 
 def understood(numbers: Mapping[str, Any], settings: tuple[object, ...]) -> MeasuredSpeed | None:

@@ -9,22 +9,19 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Static
 
-from app.commands.settings import CONFIG_FILE
 from app.jobs.job import ACTIVE, Job
-from app.tui.forms import config_file
+from app.tui.forms.draft import CHANGED, Draft
 from app.tui.forms.field import ChoiceLine, TextLine
 from app.tui.forms.field_panel import FieldPanel
+from app.tui.forms.saving import SavingScreen
 from app.tui.forms.setting_finder import SettingFinder
-from app.tui.screen import HatcheryScreen
 from app.tui.stage import form_corpus, stage_flow
 from app.tui.stage.flow_panel import FlowPanel
 from app.tui.stage.stage_form import StageForm
 from app.tui.widgets.text import plain
 from pipeline.options.config import Config
-from pipeline.planning.wording import Line
 from pipeline.stages import Product, Stage, find
 from utils.errors import HatcheryError
-from utils.units import human_seconds
 
 
 class StartLine(Static, can_focus=True):
@@ -41,7 +38,7 @@ class StartLine(Static, can_focus=True):
         await self.screen.run_action("start")
 
 
-class StageScreen(HatcheryScreen):
+class StageScreen(SavingScreen):
     """One stage, whichever. `preset` are arguments as typed, shown as changes; what is started
     stands in for the job `retry_of`. `at` is the setting that has the focus at first."""
 
@@ -52,7 +49,8 @@ class StageScreen(HatcheryScreen):
         "are listed as you type, or by alt+↓. ^o picks a file or folder. What is wrong is said "
         "below the field as you type. The line at the bottom is the same as a command for a shell; "
         "y copies it.\n\n"
-        "Enter on Start starts a job with these settings; config.json changes only with s. "
+        "Enter on Start starts a job with these settings; config.json changes only with s, and u "
+        "takes that back. "
         "w starts it after the jobs that run now, c makes what is missing first."
     )
     CSS = """
@@ -107,9 +105,7 @@ class StageScreen(HatcheryScreen):
 
     def content(self) -> ComposeResult:
         kept = {} if self._preset else self.hatchery.drafts.get(self.stage.command, {})
-        measured = self.hatchery.measured
-        speed = measured.flops_per_second if measured is not None else None
-        self.form = form = StageForm(self.stage, self._preset, kept, self.hatchery.products, speed)
+        self.form = form = StageForm(self.stage, self._preset, kept, self.hatchery.products)
         with Horizontal(id="form"):
             yield FieldPanel(form.draft, form.groups, name="settings")
             with Vertical(id="beside", classes="panel"), VerticalScroll():
@@ -146,6 +142,16 @@ class StageScreen(HatcheryScreen):
         own = self._surveyed if self.form.own_data is not None else None
         return self.hatchery.products if own is None else own
 
+    @property
+    def edited(self) -> Draft:
+        return self.form.draft
+
+    def rebase(self) -> None:
+        self.form.rebase()
+
+    def redraw(self) -> None:
+        self._changed()
+
     # What it shows.
 
     @on(FieldPanel.Changed)
@@ -156,25 +162,10 @@ class StageScreen(HatcheryScreen):
         if self._trains and not draft.faults:
             from app.tui.stage.preflight_card import PreflightCard
 
-            self.query_one(PreflightCard).show(
-                draft.config, frozenset(draft.changes), self._proposed()
-            )
+            self.query_one(PreflightCard).show(draft.config, frozenset(draft.changes))
         if (config := self.form.own_data) is not None:
             self._survey(config)
         self._show()
-
-    def _proposed(self) -> Line | None:
-        """What the card says of the training that is proposed."""
-        fit = self.form.fit
-        if fit is None:
-            return None
-        length = (
-            ""
-            if "train.max_steps" in self.form.draft.changes
-            else (f", in about {_roughly(fit.seconds)} here")
-        )
-        remark = f"the size that this text feeds{length}; what you set wins"
-        return Line("Proposed", f"preset {fit.preset}", remark)
 
     @work(thread=True, group="survey of the form", exclusive=True, exit_on_error=False)
     def _survey(self, config: Config) -> None:
@@ -333,11 +324,15 @@ class StageScreen(HatcheryScreen):
         self.app.push_screen(SettingFinder(form.draft, form.groups, bare), go)
 
     def action_undo(self) -> None:
-        panel = self.query_one(FieldPanel)
-        if (line := panel.focused_line) is not None:
-            self.form.draft.undo(line.margins.field.path)
+        """Take back what was done to the field with the focus; where nothing was, the last save."""
+        panel, draft = self.query_one(FieldPanel), self.form.draft
+        line = panel.focused_line
+        if line is not None and draft.origin(line.margins.field.path) == CHANGED:
+            draft.undo(line.margins.field.path)
             panel.refill(forced=True)
             self._changed()
+        elif not isinstance(line, TextLine):
+            self.undo_save()
 
     def action_copy(self) -> None:
         self.app.copy_to_clipboard(self.form.line)
@@ -345,23 +340,8 @@ class StageScreen(HatcheryScreen):
 
     def action_save(self) -> None:
         """Write the changes into config.json; they are what every start begins with from then."""
-        if not self._may_start():
-            return
-        count = self.form.draft.unsaved
-        if not count:
-            self.hatchery.note("nothing to save: no setting was changed")
-            return
-        try:
-            config_file.save_changes(self.form.draft.changes)
-        except HatcheryError as error:
-            self.hatchery.tell(error)
-            return
-        self.hatchery.reload_config()
-        self.hatchery.survey()
-        self.form.rebase()
-        self.query_one(FieldPanel).refill()
-        self._changed()
-        self.hatchery.note(f"{count} setting{'s' * (count != 1)} saved in {CONFIG_FILE}")
+        if self._may_start():
+            self.save()
 
     def action_rehearse(self) -> None:
         rehearse = find("rehearse")
@@ -383,8 +363,3 @@ class StageScreen(HatcheryScreen):
         self.form.draft.apply(message.changes)
         self.query_one(FieldPanel).refill()
         self._changed()
-
-
-def _roughly(seconds: float) -> str:
-    """A guess, in whole minutes from two on."""
-    return human_seconds(60 * round(seconds / 60) if seconds >= 120 else max(1, round(seconds)))

@@ -1,4 +1,4 @@
-"""A question before something is destroyed."""
+"""A question before something is destroyed, or something long is begun."""
 
 from typing import ClassVar
 
@@ -9,12 +9,14 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
+from textual.widgets.button import ButtonVariant
 
 from app.tui.widgets.text import plain
 
 
 class ConfirmDialog(ModalScreen[bool]):
-    """Says what would go; y does it, Esc and n do not. Nothing is chosen beforehand but no."""
+    """Says what would go, or with `harmless` what would begin; y does it, Esc and n do not.
+    Nothing is chosen beforehand but no."""
 
     CSS = """
     ConfirmDialog.question { align: center middle; background: $background 60%; }
@@ -25,22 +27,26 @@ class ConfirmDialog(ModalScreen[bool]):
         Horizontal { height: 3; margin-top: 1; align: right middle; }
         Button { margin-left: 2; }
     }
+    ConfirmDialog.-harmless > Vertical { border: round $accent; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "Yes"),
         Binding("n,escape", "answer(False)", "No"),
     ]
 
-    def __init__(self, text: Content, yes: str) -> None:
-        super().__init__(classes="question")
+    def __init__(self, text: Content, yes: str, *, harmless: bool = False) -> None:
+        super().__init__(classes="question -harmless" if harmless else "question")
         self._text, self._yes = text, yes
+        self._variant: ButtonVariant = "primary" if harmless else "error"
 
     def compose(self) -> ComposeResult:
         with Vertical():
             yield Static(self._text)
             with Horizontal():
                 yield Button(plain("No (n)"), id="no", compact=True)
-                yield Button(plain(f"{self._yes} (y)"), id="yes", variant="error", compact=True)
+                yield Button(
+                    plain(f"{self._yes} (y)"), id="yes", variant=self._variant, compact=True
+                )
 
     def on_mount(self) -> None:
         self.query_one("#no").focus()
