@@ -41,6 +41,8 @@ _MAGIC = (
     "(?:NO|FORCE)?TOC|NOEDITSECTION|(?:NO)?NEWSECTIONLINK|NOGALLERY|HIDDENCAT|NO(?:CONTENT|TITLE)"
     "CONVERT|EXPECTUNUSEDCATEGORY|EXPECTUNUSEDTEMPLATE|NOINDEX|STATICREDIRECT|DISAMBIG"
 )
+_NEAR = 200  # characters on either side
+_PAGE_TAG = re.compile(r"</?(?:a|b|body|div|h[1-6]|head|html|i|li|ol|p|span|t[dhr]|table|ul)[ >]")
 _PIPED_LINK = re.compile(r"\[\[(?=\w)[^\[\]|\n]{1,300}\|(?!\|)([^\[\]|\n]{0,500})\]\]")
 _LINK = re.compile(r"\[\[(?=\w)(?:[^\[\]|\n]{1,300}\|(?!\|))?([^\[\]|\n]{0,500})\]\]")
 _TABLE_MARK = re.compile(r"(?m)^[ :]{0,9}(\{\||\|\})")
@@ -143,10 +145,25 @@ def _in_lines_with(
             yield match
 
 
+def _of_a_page(match: re.Match[str]) -> bool:
+    """Whether other tags of a web page stand near a tag in its line."""
+    text, (begin, end) = match.string, match.span()
+    low = max(0, begin - _NEAR)
+    low = max(low, text.rfind("\n", low, begin) + 1)
+    high = text.find("\n", end, end + _NEAR)
+    return _PAGE_TAG.search(text, low, high if high >= 0 else end + _NEAR) is not None
+
+
+def _untagged(match: re.Match[str]) -> str:
+    """What stands between two tags, where they are no part of the source of a page."""
+    return match.group() if _of_a_page(match) else (match[2] or match[4] or "")
+
+
 def _break(match: re.Match[str]) -> str:
     """What a line break tag within a sentence leaves."""
-    begin, end = match.span()
-    text = match.string
+    text, (begin, end) = match.string, match.span()
+    if _of_a_page(match):
+        return match.group()
     return " " if text[begin - 1 : begin].isalnum() and text[end : end + 1].isalnum() else ""
 
 
@@ -158,11 +175,11 @@ MARKUP_RULES = (
         "<",
         r"<(?:(?<=\w<)(su[bp])>([^<>\n]{1,200})</\1>|references ?/>"
         rf"|({_UNRENDERED})>([^<>\n]{{0,5000}})</\3>)",
-        r"\2\4",
+        _untagged,
     ),
     rule(
         "line_break_tags",
-        "<br",
+        "<",
         r"<br ?/?>(?:(?=\w)|(?<=\w<br>)|(?<=\w<br/>)|(?<=\w<br />))",
         _break,
     ),

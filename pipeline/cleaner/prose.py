@@ -19,7 +19,7 @@ _AROUND = 200  # characters on either side in which an array shows itself by bei
 
 # Each alternative begins with a literal, so that the search skips all other characters.
 _SIGN = re.compile(
-    r"=|\\|\{|\}|\^|`|<|>|\||~(?!\d)|\$(?!\d)|@\w|#[a-z]|&(?:&|(?<!\w&)\w)|_(?<=\w_)\w|::|\+\+"
+    r"=|\\|\{|\}|\^|`|<|>|\||~(?!\d)|\$(?!\d)|@\w|# ?[a-z]|&(?:&|(?<!\w&)\w)|_(?<=\w_)\w|::|\+\+"
     r"|-(?:>|(?<!\S-)-?[A-Za-z])|\)\.\w|\.(?<=\w\.)\w+\("
     r"|\[(?:\]|(?<=\w\[)(?:0|(?!(?:[a-h]|vague|specify|clarify|edit|update)\])[A-Za-z_]\w*\]))"
     r"|\((?:\)(?<=\w\(\))|(?<=[a-z]\()(?!(?:e?s|e|n|in|en|a|o)\))[^)\s])"
@@ -36,17 +36,17 @@ _TERM = re.compile(
 """Words after which brackets mean something."""
 
 _IDENTIFIERS = words(
-    "arg args argv arr array bar baz bits bucket buf buffer byte bytes cache cell cells char chars "
-    "child children code codes coef col color cols column columns count counts data days digits "
-    "dict dim dims dp entries env exp expr fib field fields file files flags foo grid hash head "
-    "heap idx images in index input item items key keys left len letters lhs lines list lookup "
-    "lst main map mask matrix mem memo memory msg names name next node nodes nums num number "
-    "numbers obj object objects offset offsets out output params parent parts path paths pixel "
-    "pixels players points pos prev primes ptr queue rank record records reg registers res result "
-    "results ret rhs right row rows score scores seq set sheet size sizes slots solution src stack "
-    "start state states str string strings students sum table tail temp tmp text token tokens "
-    "tree tuple users val value values var vec vector vectors vertices visited weight weights "
-    "word words xs ys"
+    "arg args argv arr array bar baz bits bucket buf buffer byte bytes cache cell cells char "
+    "chars child children cmd cmds code codes coef col color cols column columns count counts "
+    "data days digits dict dim dims dp entries env exp expr fib field fields file files flags foo "
+    "grid hash head heap idx images in index input item items key keys left len letters lhs lines "
+    "list lookup lst main map mask matrix mem memo memory msg names name next node nodes nums num "
+    "number numbers obj object objects offset offsets out output params parent parts path paths "
+    "pixel pixels players points pos prev primes ptr queue rank record records reg registers res "
+    "result results ret rhs right row rows score scores seq set sheet size sizes slots solution "
+    "src stack start state states str string strings students sum table tail temp tmp text token "
+    "tokens tree tuple users val value values var vec vector vectors vertices visited weight "
+    "weights word words xs ys"
 )
 """Words that are oftener the name of an array than the end of a phrase with a reference."""
 
@@ -133,7 +133,7 @@ def _ends_word(text: str, start: int, end: int, number: str) -> bool:
         return False
     if names_code(text, start, end) or name in _IDENTIFIERS:
         return False
-    if len(name) >= 3 and (name[0].isupper() or number == "1"):
+    if len(name) >= 3 and (name[0].isupper() or (number == "1" and len(name) > 3)):
         return not _used_again(text, start, name)
     return _counted(line) if number else len(name) >= 4
 

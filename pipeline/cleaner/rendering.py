@@ -147,7 +147,8 @@ def _empty(match: re.Match[str]) -> str:
     if not prose or _after_word(text, begin, _KEYWORDS) or word is None or word.group() in _JOINING:
         return match.group()
     called = match.group() == " ()" and word.group().isascii() and word.group().islower()
-    if called and not _TITLE.match(text, text.rfind("\n", 0, begin) + 1, begin):
+    line = text.rfind("\n", max(0, begin - _LONGEST_ASIDE), begin) + 1
+    if called and (begin - line > _LONGEST_ASIDE or not _TITLE.match(text, line, begin)):
         return match.group()
     return "" if _PLAIN_TOKEN.match(word.group()) else match.group()
 
@@ -179,7 +180,8 @@ def _unspaced(match: re.Match[str]) -> str:
     text, begin = match.string, match.start()
     quoted = match[1].strip()
     called = text[begin - 1 : begin] in ("(", "[") and text[begin - 2 : begin - 1].isalnum()
-    if called or not quoted[:1].isalnum() or _after_word(text, begin, _PRINTING):
+    whole = quoted[:1].isalnum() and not quoted.endswith((":", ";", ",", ".", "="))
+    if called or not whole or _after_word(text, begin, _PRINTING):
         return match.group()
     return f'"{quoted}"' if in_prose(text, *match.span()) else match.group()
 
@@ -227,7 +229,7 @@ RENDERING_RULES = (
     rule(
         "empty_parentheses",
         "()~( ~(;~(,",
-        r" \((?:[ ;,:]{0,19} )?;?\)(?=[\s.,;:]|$)",
+        r" \((?:[ ;,:]{0,19} )?;?\)(?=[\s.,]|$)",
         _empty,
     ),
     rule("empty_brackets", "[]~[ ", r"(?<=[a-z]:) \[ ?\](?=[;,)])", _empty),

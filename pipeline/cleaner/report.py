@@ -8,6 +8,7 @@ from pipeline import corpora
 from pipeline.cleaner.worker import CleaningCounts
 from pipeline.events import Finished, Warned
 from pipeline.sources.encodings import BINARY
+from pipeline.sources.formats.parquet_files import TOO_LARGE
 from pipeline.sources.formats.text_files import UNKNOWN
 from pipeline.sources.input_files import in_words
 from utils.artefacts import Manifest
@@ -87,4 +88,6 @@ def _remedy(rejected: dict[str, int]) -> str:
         return "article_body is HTML and wikitext; fetch the structured contents instead"
     if {UNKNOWN, BINARY}.issuperset(rejected):
         return "save these files as UTF-8"
+    if set(rejected) == {TOO_LARGE}:
+        return "a few bytes of this file stand for gigabytes; write it anew with smaller row groups"
     return "--min-words 0 keeps short texts"

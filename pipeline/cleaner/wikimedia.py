@@ -108,7 +108,7 @@ class Walk:
                         break
                     self._leave(before)
                     continue
-                text = plain(part.value)
+                text = running(part.value)
                 if text:
                     self._place(text, depth, listed=part.type == "list_item")
                 if part.has_parts:
@@ -185,10 +185,14 @@ def _has_text(part: Part) -> bool:
 
 
 def plain(value: object) -> str:
-    """A value as one line; a list of runs is joined."""
+    """A name as one line."""
+    return running(value).replace("\n", " ")
+
+
+def running(value: object) -> str:
+    """A value as text, in the lines it has; a list of runs is joined."""
     if isinstance(value, str):
-        text = value.strip()
-        return text.replace("\n", " ") if "\n" in text else text
+        return value.strip()
     if isinstance(value, list):
         runs = (r.get("value") or r.get("text") if isinstance(r, dict) else r for r in value)
         return " ".join(run.strip() for run in runs if isinstance(run, str)).strip()

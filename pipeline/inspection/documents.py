@@ -185,6 +185,16 @@ def _row(item: Item) -> dict[str, Any]:
     return row if isinstance(row, dict) else {}
 
 
+def _with_unread(trace: Trace, unread: int) -> Trace:
+    """A trace that also says how much text of other fields was not read."""
+    if not unread:
+        return trace
+    note = f"\n\n({unread} characters of text in other fields)"
+    end = len(trace.raw)
+    mark = Mark(end, end + len(note), "other_text_field")
+    return trace._replace(raw=trace.raw + note, marks=[*trace.marks, mark])
+
+
 def _traced(item: Item | Damage, source: Input) -> Trace:
     """What the rules do to an item; one that cannot be read is shown as it is."""
     if isinstance(item, Damage):
@@ -193,7 +203,9 @@ def _traced(item: Item | Damage, source: Input) -> Trace:
     with suppress(RejectedError):
         if isinstance(document, RawDocument):
             if document.record is not None:
-                return traced_article(document.record, _row(item), document.rules)
-            return traced(document.text, document.rules)
+                trace = traced_article(document.record, _row(item), document.rules)
+            else:
+                trace = traced(document.text, document.rules)
+            return _with_unread(trace, document.unread)
     content = item.content if isinstance(item.content, bytes) else str(item.content).encode()
     return Trace(content.decode(errors="replace"), "", [], np.empty(0, np.int64))

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from typing import Literal, NamedTuple, TypeAlias
 
 from model.config import CHINCHILLA_RATIO, ModelConfig
-from pipeline.planning.estimate import MOST_PASSES
 from pipeline.planning.inputs import Inputs
+from pipeline.train.fitting import MOST_PASSES
 from utils.errors import UsageError
 
 _UNITS = {"d": 86400, "h": 3600, "min": 60, "m": 60, "s": 1}

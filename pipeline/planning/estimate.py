@@ -14,12 +14,10 @@ from pipeline.planning.activations import Shape
 from pipeline.planning.memory import Memory, optimizer_bytes, peak_memory
 from pipeline.planning.target import Target, in_half
 from pipeline.tokens.token_set import GPU_SHARE, RAM_SHARE
+from pipeline.train.fitting import MOST_PASSES
 from pipeline.train.setup import MOST_VALIDATION_BATCHES, run_length, validation_interval
 
 Verdict: TypeAlias = Literal["balanced", "overfitting", "undertrained", "small"]
-
-MOST_PASSES = 4.0
-"""Passes over a text that teach almost as much as new text (Muennighoff et al. 2023)."""
 
 _UNDERTRAINED, _SMALL = CHINCHILLA_RATIO / 2, CHINCHILLA_RATIO * 5
 _SMALL_FILES = 1 << 20  # description, state and tokenizer of a checkpoint

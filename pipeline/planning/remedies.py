@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from model.config import CHINCHILLA_RATIO, PRESETS, ModelConfig
-from pipeline.planning.estimate import MOST_PASSES, Corpus, Estimate
+from pipeline.planning.estimate import Corpus, Estimate
 from pipeline.planning.inputs import Inputs
 from pipeline.tokens.windows import count_windows
+from pipeline.train.fitting import MOST_PASSES
 from utils.units import human_bytes, human_count
 
 _SIZES = ("1B", "760M", "350M", "125M", "small", "mini", "tiny")

@@ -7,6 +7,7 @@ import msgspec
 
 from pipeline.options.data import Device, Precision
 from pipeline.planning.activations import Kind
+from pipeline.train.fitting import usual_speed
 from utils.gpu import APPLE, amd_gpus, is_apple, torch_built_for
 from utils.hardware import Machine, machine, multiplies_bf16, parse_device
 
@@ -39,6 +40,12 @@ def find_target(device: Device, folder: Path) -> Target:
         return Target("mps", APPLE, here.memory, here.memory_available, here.disk_free, False)
     name, half = f"CPU, {here.cores} cores", multiplies_bf16()
     return Target("cpu", name, here.memory, here.memory_available, here.disk_free, half)
+
+
+def guessed_speed(device: Device) -> float:
+    """Operations per second that training may reach here, before anybody has measured it."""
+    here = Path()
+    return usual_speed(find_target(device, here).kind, machine(here).cores)
 
 
 def in_half(precision: Precision, target: Target) -> bool:

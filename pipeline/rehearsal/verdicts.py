@@ -18,7 +18,7 @@ MARKS = {"works": "✓", "works but": "⚠", "fails": "✕", "not tried": "·"}
 _DAMAGE = (
     *("truncated_gzip", "unreadable", "not_json", "not_utf8", "not_object", "lone_surrogate"),
     *("too_deep", "too_long_line", "no_text_field", "outside_article"),
-    *("binary", "unknown_encoding"),
+    *("binary", "unknown_encoding", "unpacks_too_large", "changed_while_read"),
 )
 _REMEDIES = {
     "stub": "cleanup --min-words with a smaller number keeps short texts",

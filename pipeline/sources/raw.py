@@ -9,12 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, TypeAlias
-
-import msgspec
+from typing import TypeAlias
 
 from pipeline.sources.encodings import BINARY, Encoding, as_utf8, encoding_of_rows
-from pipeline.sources.formats import json_files, text_files
+from pipeline.sources.formats import json_files, parquet_files, text_files
 from pipeline.sources.formats.archives import members
 from pipeline.sources.items import Input, Item, ReadingNotes
 from pipeline.sources.lines import (
@@ -22,16 +20,13 @@ from pipeline.sources.lines import (
     READ_ERRORS,
     CannotOpenError,
     Damage,
-    check_listed,
     open_raw,
     with_command,
 )
-from pipeline.sources.records import TEXT_FIELDS, Record
 from utils.verification import DamagedFileError
 
 VERSION = 4
 """Of the way files are read: clean documents of another one are made again."""
-_COLUMNS = frozenset(field.encode_name for field in msgspec.structs.fields(Record))
 
 
 _JsonReader: TypeAlias = Callable[[BufferedReader, Path, int], Iterator[Item | Damage]]
@@ -47,7 +42,7 @@ def read_items(
         if source.form == "archive":
             yield from _archive(source, max_line, notes)
         elif source.form == "parquet":
-            yield from _parquet(source)
+            yield from parquet_files.items(source)
         elif source.form == "topics":
             yield from _topics(source)
         elif source.form in ("rows", "json"):
@@ -96,50 +91,6 @@ def _archive(source: Input, max_line: int, notes: ReadingNotes) -> Iterator[Item
             else:
                 number += 1
                 yield item._replace(offset=offset, number=number)
-
-
-def _parquet(source: Input) -> Iterator[Item | Damage]:
-    import pyarrow as pa  # 0.2 s to load, and few inputs are Parquet
-    from pyarrow import parquet as pq
-
-    number = 0
-    check_listed(source.path)
-    try:
-        with pq.ParquetFile(source.path) as table:
-            columns = _columns(table.schema_arrow.names, source.text_field)
-            for batch in table.iter_batches(batch_size=64, columns=columns):
-                for row in _batch_rows(batch):
-                    number += 1
-                    if isinstance(row, ValueError | OverflowError):
-                        reason = "not_utf8" if isinstance(row, UnicodeError) else "unreadable"
-                        yield Damage(reason, number, f"row {number}: {row}")
-                    else:
-                        yield Item(number, number, row, True)
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        yield Damage("unreadable", number, f"after row {number}: {error}")
-
-
-def _batch_rows(batch: Any) -> Iterator[dict[str, Any] | ValueError | OverflowError]:
-    """The rows of a batch; the error in place of a row with a value that Python cannot hold, such
-    as invalid UTF-8 or a time outside its years."""
-    try:
-        yield from batch.to_pylist()
-    except (ValueError, OverflowError):
-        for number in range(batch.num_rows):
-            try:
-                row = batch.slice(number, 1).to_pylist()[0]
-            except (ValueError, OverflowError) as error:
-                yield error
-            else:
-                yield row
-
-
-def _columns(names: list[str], text_field: str) -> list[str]:
-    """The columns to read: those known and the one named; all, where none known holds text."""
-    known = {*_COLUMNS, text_field, text_field.split(".")[0]}
-    if not text_field and {"sections", "article_sections", *TEXT_FIELDS}.isdisjoint(names):
-        return names
-    return [name for name in names if name in known]
 
 
 def _topics(source: Input) -> Iterator[Item | Damage]:

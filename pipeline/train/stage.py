@@ -4,6 +4,7 @@ Every event but progress is also written to the run's own events.jsonl. Checkpoi
 between optimizer steps; a stop request finishes the step, saves and ends the run.
 """
 
+import os
 import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -16,8 +17,10 @@ from model.huggingface.folding import folded_config
 from pipeline import corpora
 from pipeline.dataloader import train_val_loaders
 from pipeline.events import Event, Finished, Progress, Started, Warned, to_json
-from pipeline.options.config import Config, TrainOptions, Typed
+from pipeline.options.command import train_command
+from pipeline.options.config import Config, Settings, TrainOptions, Typed
 from pipeline.runs import folders, pretrained
+from pipeline.train.fitting import fitting, is_unset, usual_speed
 from pipeline.train.resume import resume_run
 from pipeline.train.session import Session
 from pipeline.train.setup import Setup, begin_run, save_record
@@ -32,6 +35,8 @@ from utils.errors import (
 )
 from utils.files import AppendLog, DiskFullError, FolderLock
 from utils.units import human_count
+
+_SMALLER = 0.7  # of the parameters, from which a smaller model is worth a word
 
 
 def run(config: Config, options: TrainOptions, stop: StopSignal, typed: Typed) -> Iterator[Event]:
@@ -55,7 +60,7 @@ def run(config: Config, options: TrainOptions, stop: StopSignal, typed: Typed) -
         if setup.options.data is None:
             corpora.remember(config.paths.data_dir, config.source)
         try:
-            for event in _train(config, setup, stop):
+            for event in _train(config, setup, stop, typed):
                 if not isinstance(event, Progress):
                     log.write(to_json(event))
                 yield event
@@ -92,10 +97,10 @@ def _nothing_to_do(setup: Setup) -> Iterator[Event]:
     yield Finished({"steps": done}, run, skipped=True)
 
 
-def _train(config: Config, setup: Setup, stop: StopSignal) -> Iterator[Event]:
+def _train(config: Config, setup: Setup, stop: StopSignal, typed: Typed) -> Iterator[Event]:
     title, run = _title(config, setup), str(setup.folder)
     yield Started("train", title, setup.total_steps, "steps", run=run)
-    yield from _announcements(setup)
+    yield from _announcements(config, setup, typed)
     try:
         with closing(_session(config, setup)) as session:
             yield from session.run(stop)
@@ -139,7 +144,7 @@ def _without_room(error: DiskFullError, run: Path) -> DiskFullError:
     return DiskFullError(error.problem, found=error.found, remedy=remedy, commands=commands)
 
 
-def _announcements(setup: Setup) -> Iterator[Event]:
+def _announcements(config: Config, setup: Setup, typed: Typed) -> Iterator[Event]:
     """What the user should know before the first step."""
     options, device = setup.options, devices.pick_device(setup.options.device)
     for note in setup.notes:
@@ -150,12 +155,28 @@ def _announcements(setup: Setup) -> Iterator[Event]:
         folded_config(setup.model)
     except RefusedError as error:
         yield Warned(f"Only Hatchery computes such a model, export will refuse it: {error.found}.")
-    tokens, parameters = setup.data.train.tokens, parameter_count(setup.model)
+    yield from _size_for_the_text(config, setup, typed)
+
+
+def _size_for_the_text(config: Config, setup: Setup, typed: Typed) -> Iterator[Event]:
+    """That a model is large for its text, and what would fit, where nobody chose its size."""
+    options, tokens = setup.options, setup.data.train.tokens
+    parameters, better = parameter_count(setup.model), ""
+    if is_unset(config) and setup.resume_from is None:
+        speed = usual_speed(devices.pick_device(options.device).type, os.cpu_count() or 1)
+        fit = fitting(config, tokens, setup.data.train.window, setup.tokenizer.vocab_size, speed)
+        if fit.parameters < _SMALLER * parameters:
+            command = as_typed(train_command(Settings(config, typed), fit.changes(config)))
+            better = f"what this text feeds: {command}"
+    size = f"{human_count(parameters)} parameters"
     if tokens * options.epochs < parameters and options.max_steps is None:
         yield Warned(
-            f"{human_count(tokens)} training tokens are few for {human_count(parameters)} "
-            "parameters: expect the model to learn them by heart."
+            f"{human_count(tokens)} training tokens are few for {size}: expect the model to learn "
+            "them by heart.",
+            remedy=better,
         )
+    elif better:
+        yield Warned(f"{size} are many for {human_count(tokens)} training tokens.", remedy=better)
 
 
 def _after_breakdown(error: NonFiniteError, setup: Setup) -> NonFiniteError:

@@ -17,6 +17,7 @@ from app.tui.stage.preflight import speed_settings
 from app.tui.stage.screen import StageScreen
 from app.tui.system import MeasuredSpeed
 from pipeline.runs.record import RunRecord, write_record
+from pipeline.stages import find
 from tests.support.pilot import NARROW, opened, play, shown, until
 from tests.support.run_folders import finished_run
 from utils.files import DiskFullError
@@ -441,5 +442,71 @@ def test_without_a_run_to_go_on_the_settings_are_those_of_the_files_again(worksp
             await until(pilot, lambda: line(screen, "train.batch_size").value == "128")
             await type_into(pilot, screen, "train.resume", "shakes")
             await until(pilot, lambda: line(screen, "train.batch_size").value == "16")
+
+    play(act)
+
+
+def test_a_first_training_is_proposed_in_the_size_that_the_text_feeds(
+    prepared: Path, started: Started
+) -> None:
+    async def act() -> None:
+        async with opened() as (app, pilot):
+            screen = await form(app, pilot, "train")
+            await until(pilot, lambda: "the size that this text feeds" in shown(app))
+            await until(pilot, lambda: "Training" in shown(app))
+            fit = screen.form.fit
+            assert fit is not None
+            assert (fit.preset, fit.window) == ("tiny", 32)
+            assert screen.form.arguments == [
+                *("--max-steps", str(fit.max_steps), "--batch-size", "4"),
+                *("--model.preset", "tiny"),
+            ]
+            assert fit.max_steps * 4 * 32 <= 4 * 19_100
+            assert "What would help" not in shown(app)  # the card would advise nothing else
+            assert screen.form.arguments_for(find("train"))[:2] == [
+                "--max-steps",
+                f"{fit.max_steps}",
+            ]
+            await pilot.press("enter")
+            await until(pilot, lambda: started)
+
+    play(act)
+    assert started[0][0][-2:] == ["--model.preset", "tiny"]
+
+
+def test_what_is_set_in_the_form_wins_over_what_is_proposed(prepared: Path) -> None:
+    async def act() -> None:
+        async with opened() as (app, pilot):
+            screen = await form(app, pilot, "train")
+            await type_into(pilot, screen, "train.max_steps", "7")
+            assert screen.form.arguments == (
+                ["--max-steps", "7", "--batch-size", "4", "--model.preset", "tiny"]
+            )
+            await type_into(pilot, screen, "train.batch_size", "2")
+            assert screen.form.arguments == (
+                ["--max-steps", "7", "--batch-size", "2", "--model.preset", "tiny"]
+            )
+            screen.form.draft.apply({"model.preset": "mini"})
+            screen._changed()
+            assert screen.form.fit is None
+            assert screen.form.arguments == (
+                ["--max-steps", "7", "--batch-size", "2", "--model.preset", "mini"]
+            )
+
+    play(act)
+
+
+@pytest.mark.parametrize("model", [{"num_layers": 3}, {"preset": "small"}, {"depth": 2}])
+def test_a_size_in_config_json_is_not_proposed_otherwise(
+    prepared: Path, model: dict[str, Any]
+) -> None:
+    said = {"dataset": {"source": "files"}, "model": model}
+    Path("config.json").write_text(json.dumps(said))
+
+    async def act() -> None:
+        async with opened() as (app, pilot):
+            screen = await form(app, pilot, "train")
+            assert screen.form.fit is None
+            assert screen.form.arguments == []
 
     play(act)

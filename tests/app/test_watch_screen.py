@@ -17,6 +17,8 @@ from app.jobs.folder import Record, record_exit, write_record
 from app.jobs.processes import process_start
 from app.tui.app import HatcheryApp
 from app.tui.stage.screen import StageScreen
+from app.tui.watch import wording
+from app.tui.watch.event_summary import Snapshot
 from app.tui.watch.panels import RunPanels
 from app.tui.watch.screen import WatchScreen
 from app.tui.widgets.curve_chart import CurveChart
@@ -311,3 +313,24 @@ def test_what_was_to_be_drawn_when_the_screen_was_closed_is_dropped(workspace: P
             assert app._exception is None
 
     play(scene)
+
+
+def test_the_end_shows_what_was_passed_over_however_much_else_is_told() -> None:
+    summary = {
+        "read": 234,
+        "kept": 230,
+        "raw_bytes": 365_789,
+        "text_bytes": 343_163,
+        "rejected": {"stub": 4},
+        "files_passed_over": {"not_read_here": {".pdf": 1}},
+        "decoded_files": {"utf-16-le": {"files": 6}},
+        "more": {"deep": {"x": 1}},
+        "units": 3,
+        "passed_over": "1 file (.pdf 1)",
+        "decoded": "utf-16-le 6 files",
+        "removed_spans": {},
+    }
+    ended = wording.ending(Snapshot(title="x", final=events.Finished(summary)), None, "done").plain
+    for words in ("read  234", "passed over  1 file (.pdf 1)", "decoded  utf-16-le 6 files"):
+        assert words in ended
+    assert "not_read_here" not in ended

@@ -1,12 +1,18 @@
 """Rendered text is what a reader sees: what only looks like markup or debris in it stays."""
 
-import pytest
+import unicodedata
 
-from pipeline.cleaner.rule_engine import clean
-from pipeline.cleaner.rules import PLAIN, WIKI, WIKI_ANY_LANGUAGE
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from pipeline.cleaner.rule_engine import RuleSet, clean
+from pipeline.cleaner.rules import CODE, PLAIN, WIKI, WIKI_ANY_LANGUAGE
 from pipeline.cleaner.steps import RawDocument, Rejection, apply_steps
 from pipeline.cleaner.worker import cleaning_steps
+from pipeline.inspection.trace import traced
 from pipeline.sources.records import Part, Record
+from tests.support.corpora import PROGRAMS, PROSE
 
 KINDS = {
     "subscripts": [
@@ -132,6 +138,93 @@ def test_it_stays_together_and_as_an_article() -> None:
 )
 def test_debris_still_goes(raw: str, expected: str) -> None:
     assert clean(raw, WIKI, {}) == expected
+
+
+# Named rules of blanks, which code in an article is not safe from.
+BLANKS = {"double_spaces", "leading_space", "trailing_space", "blank_lines"}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs_stay_but_for_named_blanks_in_articles_and_whole_as_code(name: str) -> None:
+    program = PROGRAMS[name].strip("\n")
+    removed: dict[str, list[int]] = {}
+    assert clean(program, CODE, removed) == program
+    assert removed == {}
+    for rules in (WIKI, WIKI_ANY_LANGUAGE, PLAIN):
+        assert clean(program, rules, removed).split() == program.split()
+        lines = [line.strip() for line in program.split("\n")]
+        assert [" ".join(clean(line, rules, removed).split()) for line in lines] == [
+            " ".join(line.split()) for line in lines
+        ]
+    assert removed.keys() <= BLANKS
+
+
+@pytest.mark.parametrize("name", PROSE)
+def test_prose_of_many_languages_stays(name: str) -> None:
+    for rules in (WIKI, WIKI_ANY_LANGUAGE, PLAIN, CODE):
+        removed: dict[str, list[int]] = {}
+        assert clean(PROSE[name], rules, removed) == PROSE[name]
+        assert removed == {}
+
+
+def test_a_paragraph_keeps_its_lines() -> None:
+    program = PROGRAMS["C++"].strip()
+    record = Record(name="A", sections=[Part("paragraph", value=program)])
+    raw = RawDocument("", "", "", WIKI, record)
+    document = apply_steps(cleaning_steps(0, {}), raw)
+    assert not isinstance(document, Rejection)
+    assert document.text == f"A\n\n{program}"
+
+
+_WORDS = st.one_of(
+    st.sampled_from(
+        ["The", "a", "in", "Paris", "l'été", "-handel", "'s", "3.5%", "(c.", "1850)", "U.S."]
+    ),
+    st.text(st.characters(categories=["Lu", "Ll", "Lo"]), min_size=1, max_size=9).filter(
+        lambda word: unicodedata.is_normalized("NFC", word)
+    ),
+)
+_SENTENCES = st.tuples(
+    st.lists(_WORDS, min_size=1, max_size=12), st.sampled_from([".", "!", "?", ":", ";", "…", "."])
+).map(lambda sentence: " ".join(sentence[0]) + sentence[1])
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(_SENTENCES, min_size=1, max_size=5), st.sampled_from([" ", "\n", "\n\n"]))
+def test_text_without_markup_is_left_alone_in_any_language(texts: list[str], gap: str) -> None:
+    text = gap.join(texts)
+    assume(not set(text) & set("ⓘ·") and not text.startswith(" "))
+    removed: dict[str, list[int]] = {}
+    assert clean(text, WIKI_ANY_LANGUAGE, removed) == text
+    assert removed == {}
+
+
+_MARKLESS = st.text(
+    st.sampled_from("abc XYZ éß漢字 ,.;:!?()\"'-–/ 0123 \n")
+    | st.characters(exclude_categories=["Cs"]),
+    max_size=80,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(_MARKLESS, st.sampled_from([WIKI, WIKI_ANY_LANGUAGE, PLAIN, CODE]))
+def test_every_change_is_counted_and_shown_under_the_name_of_a_rule(
+    text: str, rules: RuleSet
+) -> None:
+    removed: dict[str, list[int]] = {}
+    cleaned = clean(text, rules, removed)
+    trace = traced(text, rules)
+    assert trace.text == cleaned
+    names = {rule.name for rule in rules.rules} | {"nfc", "outer_blank"}
+    assert {mark.rule for mark in trace.marks} <= names
+    assert removed.keys() <= names
+    stripped = text.strip("\n").rstrip()
+    if cleaned != stripped:
+        assert removed or not trace.text
+    marked = {place for mark in trace.marks for place in range(mark.start, mark.end)}
+    kept = [place for place in range(len(text)) if place not in marked]
+    came = {int(place): cleaned[i] for i, place in reversed(list(enumerate(trace.origin)))}
+    assert all(came.get(place) == text[place] for place in kept)
 
 
 def test_an_open_table_is_no_table() -> None:

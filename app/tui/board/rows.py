@@ -130,9 +130,7 @@ def what_next(table: Sequence[Row]) -> Next:
     steps = [(number, row) for number, row in enumerate(table) if row.stage.command != "quickstart"]
     made = [row for _, row in steps if row.product.usable and row.since is not None]
     if not made and not any(row.state in ("stale", "damaged") for _, row in steps):
-        return Next(
-            0, "press Enter to raise a first model from Python's own library, about 5 minutes"
-        )
+        return Next(0, "press Enter for a first model in 5 minutes, or o to take your own texts")
     own = [number for number, row in steps if row.product.made and not row.product.foreign]
     last = max(own, default=0)
     for number, row in steps:

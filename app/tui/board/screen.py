@@ -262,7 +262,9 @@ class BoardScreen(HatcheryScreen):
         from app.tui.stage.stage_form import StageForm
 
         assert isinstance(row.stage, Stage)
-        return StageForm(row.stage, _resumed(row), products=self.hatchery.products)
+        app = self.hatchery
+        speed = app.measured.flops_per_second if app.measured is not None else None
+        return StageForm(row.stage, _resumed(row), products=app.products, speed=speed)
 
     def action_doctor(self) -> None:
         job = self._failed()

@@ -80,6 +80,7 @@ class PreflightCard(Vertical):
         self.measured = measured
         self._config: Config | None = None
         self._typed = NOTHING_TYPED
+        self._proposed: Line | None = None
         self._found: Outlook | None = None
         self._probing = ""  # how far the probe is; empty while there is none
         self._failed: HatcheryError | None = None
@@ -91,9 +92,12 @@ class PreflightCard(Vertical):
         yield Static(id="advice")
         yield OptionList(id="remedies", compact=True)
 
-    def show(self, config: Config, typed: Typed = NOTHING_TYPED) -> None:
+    def show(
+        self, config: Config, typed: Typed = NOTHING_TYPED, proposed: Line | None = None
+    ) -> None:
         """Reckon anew, once the settings have not changed for a moment; a run that goes on is
-        changed by those that were `typed`."""
+        changed by those that were `typed`, and `proposed` says what nobody has chosen."""
+        self._proposed = proposed
         self._config, self._typed, self._failed = config, typed, None
         if self._timer is not None:
             self._timer.stop()
@@ -190,6 +194,8 @@ class PreflightCard(Vertical):
         self._drawn_in = self._space
         brief = room < _ROOMY
         lines = [self._with_progress(line) for line in found.lines]
+        if self._proposed is not None and found.plan is not None:
+            lines.insert(0, self._proposed)
         if brief:
             lines = [line for line in lines if line.worry or line.name not in _MINOR]
         parts = [_drawn(line, found, width, brief=brief) for line in lines]

@@ -20,8 +20,10 @@ from app.tui.stage.flow_panel import FlowPanel
 from app.tui.stage.stage_form import StageForm
 from app.tui.widgets.text import plain
 from pipeline.options.config import Config
+from pipeline.planning.wording import Line
 from pipeline.stages import Product, Stage, find
 from utils.errors import HatcheryError
+from utils.units import human_seconds
 
 
 class StartLine(Static, can_focus=True):
@@ -105,7 +107,9 @@ class StageScreen(SavingScreen):
 
     def content(self) -> ComposeResult:
         kept = {} if self._preset else self.hatchery.drafts.get(self.stage.command, {})
-        self.form = form = StageForm(self.stage, self._preset, kept, self.hatchery.products)
+        measured = self.hatchery.measured
+        speed = measured.flops_per_second if measured is not None else None
+        self.form = form = StageForm(self.stage, self._preset, kept, self.hatchery.products, speed)
         with Horizontal(id="form"):
             yield FieldPanel(form.draft, form.groups, name="settings")
             with Vertical(id="beside", classes="panel"), VerticalScroll():
@@ -162,10 +166,25 @@ class StageScreen(SavingScreen):
         if self._trains and not draft.faults:
             from app.tui.stage.preflight_card import PreflightCard
 
-            self.query_one(PreflightCard).show(draft.config, frozenset(draft.changes))
+            self.query_one(PreflightCard).show(
+                draft.config, frozenset(draft.changes), self._proposed()
+            )
         if (config := self.form.own_data) is not None:
             self._survey(config)
         self._show()
+
+    def _proposed(self) -> Line | None:
+        """What the card says of the training that is proposed."""
+        fit = self.form.fit
+        if fit is None:
+            return None
+        length = (
+            ""
+            if "train.max_steps" in self.form.draft.changes
+            else (f", in about {_roughly(fit.seconds)} here")
+        )
+        remark = f"the size that this text feeds{length}; what you set wins"
+        return Line("Proposed", f"preset {fit.preset}", remark)
 
     @work(thread=True, group="survey of the form", exclusive=True, exit_on_error=False)
     def _survey(self, config: Config) -> None:
@@ -363,3 +382,8 @@ class StageScreen(SavingScreen):
         self.form.draft.apply(message.changes)
         self.query_one(FieldPanel).refill()
         self._changed()
+
+
+def _roughly(seconds: float) -> str:
+    """A guess, in whole minutes from two on."""
+    return human_seconds(60 * round(seconds / 60) if seconds >= 120 else max(1, round(seconds)))

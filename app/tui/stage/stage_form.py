@@ -1,6 +1,7 @@
 """What is behind the form of a stage: its draft, its command, the chain before it. No widgets."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from pipeline.options.config import Config
 from pipeline.runs.folders import short_name
 from pipeline.runs.record import read_record, recorded_options
 from pipeline.stages import Product, Stage
+from pipeline.tokens.metadata import read_metadata
+from pipeline.train.fitting import Fitting, fitting, is_unset
+from utils.artefacts import read_manifest
 from utils.config import Layer, read_layers
 from utils.errors import HatcheryError
 
@@ -24,7 +28,8 @@ class StageForm:
     """Settings of a stage over config.json.
 
     `preset` are arguments as typed, `kept` are changes of a form that was left, `products` is
-    what there is. `fault` says what could not be read, and is None else.
+    what there is, `speed` how many operations a second this machine trains with, once measured.
+    `fault` says what could not be read, and is None else. `fit` is the training that is proposed.
     """
 
     def __init__(
@@ -33,6 +38,7 @@ class StageForm:
         preset: Sequence[str] = (),
         kept: Mapping[str, Any] | None = None,
         products: Mapping[str, Product] | None = None,
+        speed: float | None = None,
     ) -> None:
         self.stage = stage
         self.fault: HatcheryError | None = None
@@ -48,6 +54,8 @@ class StageForm:
         except HatcheryError as error:
             self.fault = error
         self._products = products or {}
+        self._speed = speed
+        self.fit: Fitting | None = None
         self._files = below
         self.draft = Draft(below, changes, check=lambda config: form_corpus.faults(stage, config))
         self._corpus = form_corpus.named_corpus(self.draft.config)
@@ -67,6 +75,9 @@ class StageForm:
         if below != self.draft.below:
             self.draft.move(below)
         found = stage_flow.proposals(self.stage, settled, self._products, self._to_name(settled))
+        self.fit = fitting_text(settled, self._speed) if self.stage.command == "train" else None
+        if self.fit is not None:
+            found |= self.fit.changes(settled)
         self.draft.propose(found)
 
     def _to_name(self, config: Config) -> str | None:
@@ -96,7 +107,11 @@ class StageForm:
         """The same settings as arguments of another stage."""
         draft = self.draft
         own = {
-            p: v for p, v in draft.typed.items() if p not in draft.proposed or p in draft.changes
+            path: value
+            for path, value in draft.typed.items()
+            if path not in draft.proposed
+            or path in draft.changes
+            or path.startswith(("train.", "model."))
         }
         if self._corpus is not None and (setting := corpus_setting(other, draft.config)):
             own.setdefault(setting, self._corpus)
@@ -209,6 +224,50 @@ class StageForm:
         state = product.why or ("not there yet" if product.state == "missing" else product.state)
         chain = stage_flow.in_order(self.chain(products))
         return f"{what[:1].upper()}{what[1:]}: {state} · c makes everything in order ({chain})"
+
+
+def fitting_text(config: Config, speed: float | None) -> Fitting | None:
+    """The training that fits the tokens there are and this machine, at `speed` or a guess; None
+    where a size was chosen, or where there are no tokens yet."""
+    if not is_unset(config):
+        return None
+    folder = config.train.data or config.tokens_dir(config.source, test=config.train.test)
+    try:
+        manifest = read_manifest(folder)
+        tokens = read_metadata(folder, manifest) if manifest is not None else None
+    except (HatcheryError, OSError):
+        return None
+    if tokens is None:
+        return None
+    share = config.train.val_split
+    count = round(tokens.tokens * (1 - share))
+    if tokens.tokens <= _COUNTED and manifest is not None:
+        count = _training_tokens(folder, manifest.fingerprint, share) or count
+    window = config.train.window or tokens.window
+    speed = speed or _guessed_speed(config.train.device)
+    return fitting(config, count, window, tokens.tokenizer.vocab_size, speed)
+
+
+@lru_cache
+def _training_tokens(folder: Path, fingerprint: str, share: float) -> int | None:
+    """Tokens that are not held out, which in a small text may be far from the share asked for;
+    `fingerprint` tells one state of the folder from another."""
+    from pipeline.tokens.token_set import open_tokens
+
+    try:
+        return open_tokens(folder, val_split=share, check="sizes").train.tokens
+    except (HatcheryError, OSError, ValueError):
+        return None
+
+
+_COUNTED = 20_000_000  # tokens up to which those held out are counted
+
+
+@lru_cache
+def _guessed_speed(device: str) -> float:
+    from pipeline.planning.target import guessed_speed
+
+    return guessed_speed(device)
 
 
 _NOT_OF_THE_RUN = ("name", "resume", "init_from")

@@ -1,7 +1,9 @@
 """The words and figures of a watched job or run, as Content. Knows no widgets and no clock."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from typing import Any
 
 from textual.content import Content
 
@@ -219,14 +221,18 @@ def _verdict(view: Snapshot, state: str) -> Content:
     lines = [joined(mark(state), (sentence, "bold"))]
     if final.path:
         lines.append(joined(("made  ", MUTED), final.path))
-    for name, value in list(final.summary.items())[:_SUMMARY_LINES]:
+    return Content("\n").join([*lines, *islice(_figures(final.summary), _SUMMARY_LINES)])
+
+
+def _figures(summary: Mapping[str, Any]) -> Iterator[Content]:
+    """The lines of a summary that a person can read."""
+    for name, value in summary.items():
         if isinstance(value, dict) and any(isinstance(inner, dict) for inner in value.values()):
             continue  # figures within figures are for programs
         if isinstance(value, dict) and name != "rejected":
             value = ", ".join(f"{_words(inner)} {count}" for inner, count in value.items())
         if isinstance(value, str | int | float) and value != "":
-            lines.append(joined((f"{_words(name)}  ", MUTED), _readable(name, value)))
-    return Content("\n").join(lines)
+            yield joined((f"{_words(name)}  ", MUTED), _readable(name, value))
 
 
 def _words(name: str) -> str:
