@@ -17,6 +17,7 @@ from app.client.client import Model
 from app.client.responses import RequestRefusedError
 from app.tui.app import HatcheryApp
 from app.tui.chat.message_log import MessageLog
+from app.tui.chat.saved_list import ChatList
 from app.tui.chat.screen import ChatScreen
 from app.tui.chat.storage import ChatStore
 from app.tui.themes import LIGHT
@@ -713,3 +714,90 @@ def test_what_is_written_on_or_called_back_is_not_sent_by_itself(workspace: Path
         assert chat.screen.query_one(PromptArea).text.startswith("Once")
 
     scene(act, client=FakeClient(reachable=False), ready=False)
+
+
+@asynccontextmanager
+async def with_chats(*texts: str) -> AsyncIterator[ChatPilot]:
+    """Several conversations, the last one open, and the list of all."""
+    async with chat_screen() as chat:
+        for text in texts:
+            await chat.pilot.press("ctrl+n")
+            await chat.request_for(text)
+        await chat.pilot.press("f2")
+        await until(chat.pilot, lambda: all(f"{text} " in chat.text for text in texts))
+        await chat.see("Conversations", "a new one")
+        await until(chat.pilot, lambda: chat.screen.query_one("#chat-list").has_focus)
+        yield chat
+
+
+def _listed(chat: ChatPilot) -> list[str]:
+    saved = chat.screen.query_one(ChatList)
+    return [saved._saved[key].title for key in saved._rows._keys if key in saved._saved]
+
+
+@pytest.mark.slow
+def test_conversations_are_searched_as_one_types(workspace: Path) -> None:
+    async def run() -> None:
+        async with with_chats("hens", "foxes", "words") as chat:
+            await chat.pilot.press("slash")
+            await chat.type("fox")
+            await until(chat.pilot, lambda: _listed(chat) == ["foxes"])
+            await chat.pilot.press("enter")
+            await until(chat.pilot, lambda: chat.screen.query_one("#chat-list").has_focus)
+            await chat.pilot.press("enter")
+            await until(chat.pilot, lambda: chat.screen._session.conversation.title == "foxes")
+            await chat.pilot.press("f2", "slash", "escape")
+            await until(chat.pilot, lambda: len(_listed(chat)) == 3)
+
+    play(run)
+
+
+@pytest.mark.slow
+def test_a_conversation_is_given_a_name_in_the_list(workspace: Path) -> None:
+    async def run() -> None:
+        async with with_chats("hens", "foxes") as chat:
+            await chat.pilot.press("down")
+            open_name = chat.screen._session.name
+            await until(chat.pilot, lambda: chat.screen.query_one(ChatList)._chosen is not None)
+            assert chat.screen.query_one(ChatList)._chosen.name == open_name  # type: ignore[union-attr]
+            await chat.pilot.press("r", *["backspace"] * 9)
+            await chat.type("My tale")
+            await chat.pilot.press("enter")
+            await until(chat.pilot, lambda: "My tale" in _listed(chat))
+            await until(chat.pilot, lambda: "chat › My tale" in shown(chat.app))
+
+    play(run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("answer", "left"), [("y", 1), ("n", 2)])
+def test_a_conversation_is_deleted_after_a_question(
+    workspace: Path, answer: str, left: int
+) -> None:
+    async def run() -> None:
+        async with with_chats("hens", "foxes") as chat:
+            await chat.pilot.press("down", "delete")
+            await chat.see("Delete the conversation foxes?")
+            await chat.pilot.press(answer)
+            await until(chat.pilot, lambda: isinstance(chat.app.screen, ChatScreen))
+            await until(chat.pilot, lambda: len(_listed(chat)) == left)
+            assert len(list(Path("logs/chats").glob("*.jsonl"))) == left
+            assert bool(chat.screen._session.conversation.turns) == (answer == "n")
+
+    play(run)
+
+
+@pytest.mark.slow
+def test_the_conversation_that_is_written_in_is_not_deleted(workspace: Path) -> None:
+    async def run() -> None:
+        async with with_chats("hens") as chat:
+            await chat.pilot.press("escape")
+            chat.client.hold = asyncio.Event()
+            await chat.type("more")
+            await chat.pilot.press("enter", "f2", "down", "delete")
+            await chat.see("Esc stops it")
+            assert isinstance(chat.app.screen, ChatScreen)
+            chat.client.hold.set()
+            await chat.answered()
+
+    play(run)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from app.tui.chat.connection import choose, default_mode
 from app.tui.chat.conversation import (
     FAILED,
     STOPPED,
+    WITHDRAWN,
     Conversation,
     StreamedAnswer,
     Turn,
@@ -189,6 +191,78 @@ def test_a_conversation_that_cannot_be_kept_is_said(tmp_path: Path) -> None:
     assert len(told) == 2
     with pytest.raises(HatcheryError, match="not kept"):
         session.store.save(session.name, session.conversation)
+
+
+def _kept(folder: Path, *texts: str) -> tuple[ChatStore, list[str]]:
+    """A store with a conversation for each of the texts, oldest first."""
+    store, names = ChatStore(folder), []
+    for number, text in enumerate(texts):
+        name = f"2026_11_21_11_00_{number:02}-ab{number:02}"
+        store.append(name, Turn(1, None, "user", text, "chat")).result()
+        store.append(name, Turn(2, 1, "assistant", f"answer {number}", "chat")).result()
+        os.utime(folder / "chats" / f"{name}.jsonl", (1000 + number, 1000 + number))
+        names.append(name)
+    return store, names
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ("eggs", [0]),
+        ("EGGS lay", [0]),
+        ("answer", [0, 1, 2, 3]),
+        ("answer 2", [2]),
+        ('say "hi"', [1]),
+        ("größe", [2]),
+        ("[/foo]", [3]),
+        ("eggs fox", []),
+        ("nowhere", []),
+    ],
+)
+def test_a_search_finds_words_wherever_they_stand(
+    tmp_path: Path, wanted: str, expected: list[int]
+) -> None:
+    texts = ["Hens lay Eggs", 'They say "hi"\n\tand go', "Die GRÖSSE und Größe", "a [/foo] b"]
+    store, names = _kept(tmp_path, *texts)
+    assert store.search(store.recent(), wanted) == {names[number] for number in expected}
+
+
+@pytest.mark.parametrize("title", ["My hens", "größer", "[bold]x", "a\nb", "x" * 900])
+def test_a_conversation_keeps_the_name_that_it_is_given(tmp_path: Path, title: str) -> None:
+    store, (first, second) = _kept(tmp_path, "one", "two")
+    store.rename(first, title)
+    again = ChatStore(tmp_path)
+    shown = " ".join(title[:200].split())
+    assert [one.title for one in again.recent()] == ["two", shown]
+    assert again.load(first).title == shown
+    assert again.load(second).title == "two"
+    again.rename(first, "")
+    assert [one.title for one in ChatStore(tmp_path).recent()] == ["two", "one"]
+
+
+def test_a_deleted_conversation_leaves_nothing_but_what_was_saved(tmp_path: Path) -> None:
+    store, (first, second) = _kept(tmp_path, "one", "two")
+    store.rename(first, "name")
+    saved = store.save(first, store.load(first))
+    store.append(first, Turn(3, 2, "user", "still to be written", "chat"))
+    store.remove(first)
+    assert [one.name for one in store.recent()] == [second]
+    assert {path.name for path in (tmp_path / "chats").iterdir()} == {saved.name, f"{second}.jsonl"}
+    store.remove(first)  # is gone already
+    assert store.load(first).turns == {}
+
+
+def test_a_withdrawn_question_is_gone_when_the_conversation_comes_back(tmp_path: Path) -> None:
+    store, (name,) = _kept(tmp_path, "one")
+    store.append(name, Turn(3, 2, "user", "too long", "chat")).result()
+    store.append(name, Turn(3, 2, "user", "", "chat", finish=WITHDRAWN)).result()
+    assert [turn.text for turn in store.load(name).path] == ["one", "answer 0"]
+    store.append(name, Turn(3, 2, "user", "shorter", "chat")).result()
+    assert store.load(name).path[-1].text == "shorter"
+    empty = "2026_11_21_11_00_59-ab59"
+    store.append(empty, Turn(1, None, "user", "too long", "chat")).result()
+    store.append(empty, Turn(1, None, "user", "", "chat", finish=WITHDRAWN)).result()
+    assert [one.name for one in store.recent()] == [name]
 
 
 def test_a_transcript_quotes_texts_that_hold_fences_themselves(tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ class Conversation:
 
     def __init__(self, turns: Iterable[Turn] = ()) -> None:
         self.turns: dict[int, Turn] = {}
+        self.name = ""  # given by the user
         self.leaf: int | None = None
         for turn in turns:
             self.add(turn)
@@ -96,7 +97,9 @@ class Conversation:
 
     @property
     def title(self) -> str:
-        """The beginning of what was first asked."""
+        """What the user named it, else the beginning of what was first asked."""
+        if self.name:
+            return self.name
         text = next((t.text for t in self.turns.values() if t.role == "user"), "")
         words = " ".join(text.split())
         return words[:_TITLE] or ("a new document" if self.turns else "")

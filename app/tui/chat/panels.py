@@ -1,11 +1,10 @@
 """The two panels of the chat: the conversation, and beside it the settings of sampling, the models
 or earlier conversations."""
 
-import time
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
@@ -13,19 +12,19 @@ from textual.message import Message
 from textual.widgets import ContentSwitcher, Static
 
 from app.client.client import Model, Sampling
-from app.tui.chat.conversation import Conversation
 from app.tui.chat.message_log import MessageLog
+from app.tui.chat.saved_list import ChatList
 from app.tui.chat.session import ChatSession
-from app.tui.chat.storage import ChatStore, SavedChat
+from app.tui.chat.storage import ChatStore
 from app.tui.chat.wording import sampling_line, welcome
 from app.tui.forms.draft import Draft
 from app.tui.forms.field_panel import FieldPanel
 from app.tui.forms.sampling import sampling_fields
-from app.tui.widgets.meter import columns, fitted
+from app.tui.widgets.meter import columns
 from app.tui.widgets.text import MUTED, joined, plain
 from app.tui.widgets.virtual_list import RowList
 from pipeline.runs.folders import short_name
-from utils.units import ago, human_bytes, human_count
+from utils.units import human_bytes, human_count
 
 View: TypeAlias = Literal["sampling", "models", "chats"]
 
@@ -34,8 +33,6 @@ _TITLES: dict[View, str] = {
     "models": "Models",
     "chats": "Conversations",
 }
-NEW = "new"
-"""The key of the row that begins a conversation."""
 
 
 class SidePanel(Vertical):
@@ -59,18 +56,10 @@ class SidePanel(Vertical):
             super().__init__()
             self.model = model
 
-    class Opened(Message):
-        """A conversation; one without turns is new."""
-
-        def __init__(self, name: str, conversation: Conversation) -> None:
-            super().__init__()
-            self.name, self.conversation = name, conversation
-
     def __init__(self, draft: Draft, store: ChatStore) -> None:
         super().__init__(classes="panel")
         self._draft, self._store = draft, store
         self._models: dict[str, Model] = {}
-        self._saved: dict[str, SavedChat] = {}
         self._current = ""
         self.view: View = "sampling"
 
@@ -81,8 +70,7 @@ class SidePanel(Vertical):
             with Vertical(id="models"):
                 yield RowList(self._model_line, id="model-list")
                 yield Static(classes="facts")
-            with Vertical(id="chats"):
-                yield RowList(self._chat_line, id="chat-list")
+            yield ChatList(self._store, id="chats")
 
     def on_mount(self) -> None:
         self.turn("sampling")
@@ -93,11 +81,16 @@ class SidePanel(Vertical):
         focused = self.screen.focused
         return focused is not None and self in focused.ancestors
 
+    def mark(self, name: str, *, busy: bool) -> None:
+        """The conversation that is open, and whether a model writes in it."""
+        saved = self.query_one(ChatList)
+        saved.current, saved.busy = name, busy
+
     def turn(self, view: View) -> None:
         """Show one of the panels."""
         self.view = view
         if view == "chats":
-            self.list_chats()
+            self.query_one(ChatList).look()
         self.border_title = _TITLES[view]
         self.query_one(ContentSwitcher).current = view
 
@@ -119,15 +112,6 @@ class SidePanel(Vertical):
         self.query_one("#model-list", RowList).show(list(self._models))
         self._describe()
 
-    @work(thread=True, group="chats", exclusive=True, exit_on_error=False)
-    def list_chats(self) -> None:
-        """Look for the conversations there are."""
-        self.app.call_from_thread(self._listed, self._store.recent())
-
-    def _listed(self, saved: Sequence[SavedChat]) -> None:
-        self._saved = {one.name: one for one in saved}
-        self.query_one("#chat-list", RowList).show([NEW, *self._saved])
-
     def _model_line(self, key: str, width: int) -> Content:
         model = self._models[key]
         chosen = ("▸ ", "bold $accent") if key == self._current else "  "
@@ -136,13 +120,6 @@ class SidePanel(Vertical):
         size = human_bytes(model.bytes) if model.bytes is not None else ""
         name = joined(chosen, mark, (short_name(key), "" if model.loaded else MUTED))
         return columns([name, plain(loss), plain(size, MUTED)], [max(8, width - 5 - 8 - 4), -5, -8])
-
-    def _chat_line(self, key: str, width: int) -> Content:
-        if key == NEW:
-            return plain("+ a new one", "bold $accent")
-        saved = self._saved[key]
-        age = plain(ago(max(0.0, time.time() - saved.time)), MUTED)
-        return columns([fitted(saved.title, width), age], [max(8, width - 2 - 10), -10])
 
     @on(RowList.Moved)
     def _describe(self) -> None:
@@ -156,15 +133,6 @@ class SidePanel(Vertical):
         key = self.query_one(f"#{self.view} RowList", RowList).current or ""
         if self.view == "models" and key in self._models:
             self.post_message(self.Picked(self._models[key]))
-        elif self.view == "chats":
-            self._load(key)
-
-    @work(thread=True, group="chats", exclusive=True, exit_on_error=False)
-    def _load(self, key: str) -> None:
-        if key == NEW:
-            self.post_message(self.Opened(self._store.new_name(), Conversation()))
-        else:
-            self.post_message(self.Opened(key, self._store.load(key)))
 
 
 def _facts(model: Model) -> Content:

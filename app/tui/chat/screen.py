@@ -14,6 +14,7 @@ from app.tui.chat.connection import ModelConnection, default_mode
 from app.tui.chat.conversation import Block, Conversation, StreamedAnswer
 from app.tui.chat.message_log import MessageLog
 from app.tui.chat.panels import ConversationPanel, SidePanel, View
+from app.tui.chat.saved_list import ChatList
 from app.tui.chat.session import Action, ChatSession
 from app.tui.chat.storage import ChatStore
 from app.tui.chat.wording import HELP, facts, hint, length, status
@@ -239,6 +240,7 @@ class ChatScreen(HatcheryScreen):
         self._panel.show(self._session, self._connection.models, model)
         self._prompt.border_title = "Begin a text" if mode == "complete" else "Message"
         self._prompt.placeholder = hint(mode, conversation)
+        self._side.mark(self._session.name, busy=self._session.answer is not None)
         self._side.show_models(self._connection.models or [], model.id if model else "")
         self.header.place("chat", *([conversation.title] if conversation.title else []))
         self.header.fact(facts(model))
@@ -354,8 +356,20 @@ class ChatScreen(HatcheryScreen):
         self._show(log=False)
         self.action_done()
 
-    @on(SidePanel.Opened)
-    def _opened(self, event: SidePanel.Opened) -> None:
+    @on(ChatList.Renamed)
+    def _renamed(self, event: ChatList.Renamed) -> None:
+        if event.name == self._session.name:
+            self._session.conversation.name = event.title
+            self._show(log=False)
+
+    @on(ChatList.Removed)
+    def _removed(self, event: ChatList.Removed) -> None:
+        if event.name == self._session.name:
+            self._session.open(ChatStore.new_name(), Conversation())
+            self._show()
+
+    @on(ChatList.Opened)
+    def _opened(self, event: ChatList.Opened) -> None:
         if self._session.answer is not None:
             self.hatchery.note(_BUSY)
         else:

@@ -3,7 +3,7 @@
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from utils.errors import HatcheryError
 from utils.files import AppendLog, disk_error, write_file
 
 _SHOWN = 200  # conversations that are listed
+_TITLE, _LONGEST = ".title", 200  # the file beside it that names it, and characters of that
 _HEAD = 16384  # bytes read of each to name it
 _NAME = re.compile(r"\d{4}(_\d\d){5}-[0-9a-f]{4}")
 
@@ -63,7 +64,57 @@ class ChatStore:
             data = (self._folder / f"{name}.jsonl").read_bytes()
         except OSError:
             return Conversation()
-        return Conversation(_turns(data))
+        conversation = Conversation(_turns(data))
+        conversation.name = self._title(name)
+        return conversation
+
+    def search(self, saved: Iterable[SavedChat], wanted: str) -> frozenset[str]:
+        """The names of those that hold every word of `wanted`, in what was asked or answered."""
+        words = wanted.casefold().split()
+        found = []
+        for one in saved:
+            texts = [turn.text for turn in self.load(one.name).turns.values()]
+            whole = "\n".join([one.title, *texts]).casefold()
+            if all(word in whole for word in words):
+                found.append(one.name)
+        return frozenset(found)
+
+    def rename(self, name: str, title: str) -> None:
+        """Give a conversation a title of its own; an empty one takes it away.
+
+        Raises:
+            HatcheryError: it cannot be written.
+        """
+        path = self._folder / f"{name}{_TITLE}"
+        try:
+            if title:
+                write_file(path, title[:_LONGEST])
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise _unkept(error, path) from error
+
+    def remove(self, name: str) -> None:
+        """Delete a conversation, after what is still to be written of it.
+
+        Raises:
+            HatcheryError: it cannot be deleted.
+        """
+        self._writer.submit(self._remove, name).result()
+
+    def _remove(self, name: str) -> None:
+        for path in (self._folder / f"{name}.jsonl", self._folder / f"{name}{_TITLE}"):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise _unkept(error, path) from error
+
+    def _title(self, name: str) -> str:
+        try:
+            text = (self._folder / f"{name}{_TITLE}").read_text("utf-8", "replace")
+        except OSError:
+            return ""
+        return " ".join(text[:_LONGEST].split())
 
     def recent(self) -> list[SavedChat]:
         """The conversations, newest first."""
@@ -77,7 +128,7 @@ class ChatStore:
         return [
             kept
             for modified, path in found[:_SHOWN]
-            if (kept := _named(path, modified)) is not None
+            if (kept := _named(path, modified, self._title(path.stem))) is not None
         ]
 
     def save(self, name: str, conversation: Conversation) -> Path:
@@ -110,7 +161,7 @@ def _turns(data: bytes) -> Iterator[Turn]:
             continue
 
 
-def _named(path: Path, modified: float) -> SavedChat | None:
+def _named(path: Path, modified: float, given: str) -> SavedChat | None:
     if not _NAME.fullmatch(path.stem):
         return None
     try:
@@ -122,7 +173,7 @@ def _named(path: Path, modified: float) -> SavedChat | None:
     if read and not head.turns:
         return None  # its only question was withdrawn
     models = [turn.model for turn in head.turns.values() if turn.model]
-    title = head.title or path.stem
+    title = given or head.title or path.stem
     return SavedChat(path.stem, title, models[-1] if models else "", modified)
 
 

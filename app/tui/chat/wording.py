@@ -20,7 +20,8 @@ HELP = (
     "Tab or a click goes to the texts, where ↑ and ↓ choose one: e edits what was asked and "
     "asks again, and what was there before stays, [ and ] show it. p colours every token by "
     "its probability; ← and → walk through them and say the number. Everything is kept in "
-    "logs/chats/, F2 lists it.\n\n"
+    "logs/chats/, F2 lists it: / searches in all of it, r gives a conversation a name, Del "
+    "deletes it.\n\n"
     "The models live in a server of the app's own, which ends with it."
 )
 _NOTHING = (

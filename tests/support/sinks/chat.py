@@ -12,6 +12,7 @@ from app.tui.chat import panels, wording
 from app.tui.chat.conversation import Block, Conversation, StreamedAnswer, Turn
 from app.tui.chat.message_log import MessageLog
 from app.tui.chat.panels import ConversationPanel, SidePanel
+from app.tui.chat.saved_list import ChatList
 from app.tui.chat.storage import SavedChat
 from app.tui.forms.field_panel import FieldPanel
 from app.tui.widgets.prompt_area import PromptArea
@@ -97,7 +98,7 @@ SINKS: tuple[Sink, ...] = (
     Sink("chat words", 25, Static, lines(model_lines)),
     Sink("models", 90, side_panel, show_models, (SidePanel,)),
     Sink("facts of models", 20, Static, lines(lambda text: panels._facts(model(text)))),
-    Sink("conversations", 100, side_panel, show_chats),
+    Sink("conversations", 100, side_panel, show_chats, (ChatList,)),
     Sink("sampling", 60, side_panel, settings),
     Sink("chat prompt", 25, PromptArea, prompted, (PromptArea,)),
 )  # fmt: skip
