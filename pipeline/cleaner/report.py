@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import corpora
-from pipeline.cleaner.worker import CleaningCounts
+from pipeline.cleaner.worker import CHANGED, CleaningCounts
 from pipeline.events import Finished, Warned
 from pipeline.sources.encodings import BINARY
 from pipeline.sources.formats.parquet_files import TOO_LARGE
@@ -33,6 +33,11 @@ def warnings(counts: CleaningCounts, target: Path) -> Iterator[Warned]:
             message=f"{files:,} files are no text in an encoding that is sure, and were left out "
             "whole.",
             remedy=f"{rejects}, save those files as UTF-8 and rerun.",
+        )
+    if files := rejected.get(CHANGED, 0):
+        yield Warned(
+            message=f"{files:,} files changed while they were read, and were left out whole.",
+            remedy="Rerun when nothing writes to them.",
         )
     if marks := counts.notes.marks_in_text:
         named = ", ".join(f"{mark} {number:,} times" for mark, number in marks.items())

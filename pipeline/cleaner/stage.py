@@ -129,7 +129,9 @@ def _readable(
     failure: HatcheryError | None = None
     for item in inputs:
         try:
-            found.append((item, artefacts.source(item.path)))
+            content = artefacts.source(item.path)
+            item = msgspec.structs.replace(item, fingerprint=content.fingerprint)
+            found.append((item, content))
         except HatcheryError as error:
             failure = failure or error
             pass_over(passed_over, UNREADABLE, item.path)

@@ -6,7 +6,7 @@ span is counted under its rule.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -41,6 +41,8 @@ from pipeline.workers import summarized
 from utils.files import DurableFile, Written, durable_file
 
 TEST_ARTICLES = 50_000
+CHANGED = "changed_while_read"
+"""The rejection of a file that something wrote to meanwhile: none of it is kept."""
 _BUFFER = 1 << 20
 _SHOWN = 20  # damaged places in a report
 _TICK = 0.1  # seconds
@@ -92,9 +94,18 @@ class CleaningUnit(msgspec.Struct, frozen=True):
             HatcheryError: a file cannot be opened, or the disk is full.
         """
         good, bad = self.outputs
-        with durable_file(self.folder / good) as kept, durable_file(self.folder / bad) as rejected:
-            work = _Cleaning(self, _LineWriter(kept), _LineWriter(rejected))
-            yield from work.clean()
+        changed: set[Input] = set()
+        while True:  # once more without each file that changed while it was read
+            with (
+                durable_file(self.folder / good) as kept,
+                durable_file(self.folder / bad) as rejected,
+            ):
+                work = _Cleaning(self, changed, _LineWriter(kept), _LineWriter(rejected))
+                yield from work.clean()
+            before = len(changed)
+            changed |= {source for source in self.inputs if source.has_changed}
+            if len(changed) == before:
+                break
         counts = work.counts
         assert counts.read == counts.kept + sum(counts.rejected.values())
         files = {good: kept.written, bad: rejected.written}
@@ -163,10 +174,17 @@ class _LineWriter:
 
 
 class _Cleaning:
-    """A unit being cleaned."""
+    """A unit being cleaned; none of the files that `changed` while they were read is taken."""
 
-    def __init__(self, unit: CleaningUnit, kept: _LineWriter, rejected: _LineWriter) -> None:
+    def __init__(
+        self,
+        unit: CleaningUnit,
+        changed: Collection[Input],
+        kept: _LineWriter,
+        rejected: _LineWriter,
+    ) -> None:
         self.unit = unit
+        self._changed = changed
         self.counts = CleaningCounts()
         self.damage: list[Rejection] = []
         self._kept = kept
@@ -177,7 +195,7 @@ class _Cleaning:
         counts, behind, ticked = self.counts, 0, time.monotonic()
         for source in self.unit.inputs:
             start = counts.raw_bytes
-            for item in read_items(source, self.unit.max_line, counts.notes):
+            for item in self._items(source):
                 if self.unit.test and counts.read >= TEST_ARTICLES:
                     break
                 self._take(item, source)
@@ -189,6 +207,11 @@ class _Cleaning:
             behind += source.bytes
         self._kept.flush()
         self._rejected.flush()
+
+    def _items(self, source: Input) -> Iterator[Item | Damage]:
+        if source in self._changed:
+            return iter([Damage(CHANGED, 0, "something wrote to this file while it was read")])
+        return read_items(source, self.unit.max_line, self.counts.notes)
 
     def _take(self, item: Item | Damage, source: Input) -> None:
         """Keep or reject one item."""

@@ -15,6 +15,7 @@ from pipeline.sources.input_files import (
     merge_passed_over,
 )
 from pipeline.sources.lines import READ_ERRORS, CannotOpenError, open_raw
+from utils.artefacts import fingerprint
 
 Form: TypeAlias = Literal["rows", "json", "parquet", "archive", "text", "code", "topics"]
 
@@ -31,13 +32,29 @@ _HEAD = 4096  # bytes that tell the forms of a file of WikiExtractor apart
 
 class Input(msgspec.Struct, frozen=True):
     """A raw file, the name its documents are known by, and how it is read; `text_field` is the
-    field of a row that the user named as its text."""
+    field of a row that the user named as its text.
+
+    `state` is its size and times when it was found; `fingerprint`, where it is known, what
+    identified its content a moment later.
+    """
 
     path: Path
     name: str
     form: Form
     bytes: int
     text_field: str = ""
+    state: tuple[int, ...] = ()
+    fingerprint: str = ""
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether the file is another one than it was when its fingerprint was taken."""
+        if not self.fingerprint:
+            return False
+        try:
+            return _state(self.path) != self.state and fingerprint(self.path) != self.fingerprint
+        except OSError:
+            return True
 
 
 class Item(NamedTuple):
@@ -106,10 +123,16 @@ def as_input(path: Path, name: str, text_field: str = "") -> Input:
     if kind == WIKI and _begins_with_object(path):
         form = "rows"
     try:
-        size = path.stat().st_size
+        state = _state(path)
     except OSError:
-        size = 0
-    return Input(path, name, form, size, text_field)
+        state = (0,)
+    return Input(path, name, form, state[0], text_field, state)
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """The size of a file, and when its content and its entry were last changed, in ns."""
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def _begins_with_object(path: Path) -> bool:
