@@ -23,9 +23,22 @@ _REFERENCE = (
     r"failed verification|unreliable source\?|dead link|permanent dead link|"
     r"neutrality is disputed|not in citation given|clarify|edit|update\]? ?"
 )
-_REFERENCES = rf" ?\[(?:{_REFERENCE}|[a-z]{{1,2}})\](?:\[(?:{_REFERENCE}|[a-z]{{1,2}})\])*"
+# "Citation needed" and "note 1" of other languages.
+_FOREIGN = (
+    r"Beleg(?: fehlt)?\??|réf\. (?:nécessaire|souhaitée|à confirmer)|cita requerida|"
+    r"senza fonte|bron\?|carece de fontes\??|potrzebny przypis|"
+    r"источник не указан[^\]\n]{0,30}|джерело\?|要出典|"
+    r"来源请求|來源請求|cal citació|zdroj\?|källa behövs|trenger referanse|kilde mangler|lähde\?|"
+    r"kaynak belirtilmeli|بحاجة لمصدر|نیازمند منبع|cần dẫn nguồn|butuh rujukan|출처 필요|forrás\?|"
+    r"necesită citare|דרוש מקור|erreferentzia behar|"
+    r"(?:Anm\.|nota|noot|prim\.|прим\.|註|注|注釈|注释|註釋|주|К) \d{1,3}"
+)
+_MARK = rf"\[(?:{_REFERENCE}|{_FOREIGN}|[a-z]{{1,2}})\]"
+_REFERENCES = rf" ?{_MARK}(?:{_MARK})*"
 _SUBSCRIPTS = frozenset({*"ijklmnopqrstuvwxyz"})
-_SPELLED = re.compile(r"\[[^\]]*[ ?]")  # a remark of several words needs no place of its own
+_SPELLED = re.compile(
+    r"\[(?:[^\]]*[ ?]|要出典|来源请求|來源請求|Beleg\])"
+)  # a remark of several words needs no place of its own
 
 # Letters that occur in phonetic transcriptions and hardly elsewhere in slashes or brackets.
 _PHONETIC = "ˈːəɪʊɔɛɑʁʃʒŋ"

@@ -2,10 +2,9 @@
 
 A rule is a pattern, what replaces it, and the cheap literal triggers without which it cannot
 match. Three ordered sets: CODE leaves all that could mean something to a program, PLAIN adds what
-is safe in any prose, and WIKI removes the debris that rendering an encyclopedia leaves.
-
-No text may make a rule slow: a pattern with a closing mark either stops at the next opening one
-or is written as a scan, which looks once for each mark.
+is safe in any prose, and WIKI removes the debris of an encyclopedia, which is in
+`pipeline.cleaner.markup` and `pipeline.cleaner.rendering`; here are the rules of single characters
+and blanks. WIKI is for articles in English, WIKI_ANY_LANGUAGE for all others.
 """
 
 import re
@@ -25,7 +24,7 @@ from pipeline.cleaner.rule_engine import (
 )
 from pipeline.cleaner.steps import RawDocument, Rejection
 
-VERSION = 5
+VERSION = 6
 """Raise it when a rule changes what it does: clean documents are then stale."""
 
 _C0 = "".join(map(chr, [*range(9), *range(0x0E, 0x20), 0x7F]))
