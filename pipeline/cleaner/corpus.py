@@ -1,5 +1,6 @@
 """Which corpus cleanup makes, from which texts, and that none takes the place of another."""
 
+import glob
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from pipeline import corpora
 from pipeline.options.command import changed_flags
 from pipeline.options.config import CleanupOptions, Config
 from pipeline.source_table import Source, find_source
+from pipeline.sources.input_files import kind_of
 from utils import artefacts
 from utils.artefacts import read_manifest
 from utils.errors import UsageError
@@ -55,13 +57,40 @@ def source_of_text(name: str, config: Config, options: CleanupOptions) -> Source
     Raises:
         UsageError: there is no such source or corpus; names the nearest.
     """
-    own = options.input or read_manifest(config.cleaned_dir(name)) or config.raw_dir(name).is_dir()
+    folders = [config.cleaned_dir(name, test=test) for test in (False, True)]
+    own = options.input or any(map(read_manifest, folders)) or config.raw_dir(name).is_dir()
     if own:
         return corpora.source_called(name)
     source = (options.source if options.name else None) or name
     if corpora.means_path(source, config.paths.data_dir):
         raise corpora.path_for_name(source)
-    return find_source(source)
+    try:
+        return find_source(source)
+    except UsageError as error:
+        raise _of_your_own(error, source) from None
+
+
+def _of_your_own(error: UsageError, name: str) -> UsageError:
+    """The refusal of a name that nothing has, with how to give it to texts: those of a file or
+    folder here that is called so, but for its suffix."""
+    called = (path for path in sorted(Path().glob(f"{glob.escape(name)}.*")) if kind_of(path))
+    texts = str(next(called, "FILE_OR_FOLDER"))
+    return UsageError(
+        error.problem,
+        found=error.found,
+        remedy="make a corpus of that name of your texts: {}; or see the named sources: {}",
+        commands=[("cleanup", "--input", texts, "--name", name), ("download", "--list")],
+    )
+
+
+def text_field(config: Config, options: CleanupOptions, name: str) -> str:
+    """The field of rows that holds the text; for a corpus that is cleaned again by its name the
+    one that was named before. Empty: the usual ones."""
+    if options.text_field or options.input:
+        return options.text_field or ""
+    there = [read_manifest(config.cleaned_dir(name, test=test)) for test in (options.test, False)]
+    made = next((manifest.made_by.options for manifest in there if manifest), {})
+    return str(made.get("text_field", ""))
 
 
 def first_line(config: Config, options: CleanupOptions, name: str) -> str:

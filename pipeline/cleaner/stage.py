@@ -24,6 +24,7 @@ from pipeline.cleaner.corpus import (
     remember,
     source_name,
     source_of_text,
+    text_field,
 )
 from pipeline.cleaner.report import PASSED_OVER, finished, summary, warnings
 from pipeline.cleaner.worker import CleaningCounts, CleaningUnit, UnitProgress, UnitReport
@@ -69,7 +70,8 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
         raw_inputs(source_of_text(name, config, options), config, options.input, passed_over),
         passed_over,
     )
-    inputs = [msgspec.structs.replace(item, text_field=options.text_field or "") for item in inputs]
+    field = text_field(config, options, name)
+    inputs = [msgspec.structs.replace(item, text_field=field) for item in inputs]
     target = options.output or config.cleaned_dir(name, test=options.test)
     settings: dict[str, Any] = {
         "source": name,
@@ -79,8 +81,8 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
         "rules": rules.VERSION,
         "reading": raw.VERSION,
     }
-    if options.text_field:
-        settings["text_field"] = options.text_field
+    if field:
+        settings["text_field"] = field
     current = is_current(target, "cleanup", settings, sources)
     if current is not None and not options.force:
         remember(config, options, name)

@@ -48,7 +48,8 @@ def run(config: Config, options: PlanOptions, stop: StopSignal, typed: Typed) ->
     Raises:
         UsageError, RefusedError: what training itself would refuse; a deadline without a probe.
     """
-    yield Started("plan", "Plan a training")
+    own = config.train.data is not None or config.train.resume is not None
+    yield Started("plan", "Plan a training" if own else config.titled("Plan a training on"))
     seconds = None
     if options.finish_by is not None:
         seconds = seconds_until(options.finish_by, datetime.now())

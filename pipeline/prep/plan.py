@@ -22,6 +22,7 @@ GROUP_BYTES = 16 << 20
 PART_BYTES = 16 << 20
 """A large file of rows is shared out in parts of this size at least."""
 _MOST_PARTS = 64  # of a file
+_TEXTS = {"input", "text_field"}
 
 
 class Group(NamedTuple):
@@ -91,12 +92,19 @@ def open_tokenizer(config: Config, options: PrepareOptions) -> tuple[Tokenizer, 
     """
     folder = config.paths.tokenizers_dir
     if options.tokenizer is None:
-        path = newest(folder)
+        path = newest(folder, same_texts(config, options))
     else:
         path = saved_folder(options.tokenizer, folder) or home_path(options.tokenizer)
         if not path.exists():
-            raise missing(options.tokenizer, folder)
+            raise missing(options.tokenizer, folder, same_texts(config, options))
     return load_tokenizer(path, folder), path
+
+
+def same_texts(config: Config, options: PrepareOptions) -> list[str]:
+    """The flags with which a tokenizer learns from the texts that are to be prepared."""
+    if options.input is None:
+        return ["--source", options.source or config.source]
+    return changed_flags(options, *set(type(options).model_fields) - _TEXTS)
 
 
 def lineage(inputs: Sequence[Path], tokenizer: Tokenizer, where: Path) -> list[Source]:
@@ -123,7 +131,10 @@ def refuse_to_replace(
     own = {str(config.cleaned_dir(name, test=test)) for test in (False, True)}
     if own.issuperset(source.path for source in (*before, *now)):
         return
-    made_from = corpora.other_texts(there, before, now, options.input or [])
+    given = options.input
+    if given is None and (clean := read_manifest(config.cleaned_dir(name))):
+        given = [Path(path) for path in clean.facts.get(corpora.GIVEN, ())]
+    made_from = corpora.other_texts(there, before, now, given or [])
     if made_from:
         raise corpora.in_the_way(
             f"There are tokens of {name} already, made from other texts.",

@@ -15,6 +15,7 @@ import numpy as np
 
 from pipeline import corpora
 from pipeline.events import Event, Finished, Rejected, Saved, Started, Warned
+from pipeline.options.command import changed_flags
 from pipeline.options.config import Config, PrepareOptions
 from pipeline.prep.plan import (
     corpus_name,
@@ -23,6 +24,7 @@ from pipeline.prep.plan import (
     lineage,
     open_tokenizer,
     refuse_to_replace,
+    same_texts,
     sample_limits,
 )
 from pipeline.prep.progress import PrepareProgress
@@ -157,13 +159,15 @@ class _Build:
 
     def dropped(self, documents: int) -> Warned:
         """What to say of documents that the tokenizer could not give back."""
-        again = ("prepare", "--source", self._name, "--tokenizer", "bpe_tokenizer")
+        learn = ("tokenize", "--train", "bpe", *same_texts(self._config, self._options))
+        flags = changed_flags(self._options, "source", "tokenizer", "force")
+        again = ("prepare", "--source", self._name, *flags, "--tokenizer", "bpe_tokenizer")
         return Warned(
             message=f"{documents:,} documents are left out: {self._tokenizer.name} does not give "
             "them back character by character (an indented first line, or text beside one of its "
             "added tokens, is often why).",
             remedy="to keep them, learn a tokenizer that does: "
-            f"{as_typed(('tokenize', '--train', 'bpe'))}, then {as_typed(again)}",
+            f"{as_typed(learn)}, then {as_typed(again)}",
         )
 
     def _same_shards(self) -> Manifest | None:

@@ -255,7 +255,7 @@ def with_command(error: DamagedFileError) -> DamagedFileError:
     if made.command == "cleanup":
         given = [i.path for i in error.manifest.inputs]
         command = ["cleanup", "--force", "--output", str(error.path.parent)]
-        for name in ("source", "format", "min_words"):
+        for name in ("source", "format", "min_words", "text_field"):
             if name in made.options:
                 command += [f"--{name.replace('_', '-')}", str(made.options[name])]
         command += ["--test"] * bool(made.options.get("test"))

@@ -43,7 +43,7 @@ def raw_inputs(
         return library_inputs()
     if not given:
         folder = config.raw_dir(source.name)
-        recorded = None if folder.is_dir() else _recorded_inputs(config.cleaned_dir(source.name))
+        recorded = None if folder.is_dir() else _recorded_inputs(config, source.name)
         if not folder.is_dir() and recorded is None:
             raise UsageError(
                 f"There is no raw text of {source.name} at {folder}.",
@@ -62,12 +62,16 @@ def raw_inputs(
     return [as_input(file, printable_name(name)) for file, name in zip(files, names, strict=True)]
 
 
-def _recorded_inputs(cleaned: Path) -> list[Path] | None:
-    """What the clean documents of a corpus were made from, where all of that is still there."""
-    manifest = read_manifest(cleaned)
-    given = manifest.facts.get(corpora.GIVEN) if manifest is not None else None
-    paths = [Path(path) for path in given] if isinstance(given, list) else []
-    return paths if paths and all(path.exists() for path in paths) else None
+def _recorded_inputs(config: Config, name: str) -> list[Path] | None:
+    """What the clean documents of a corpus were made from, or those of its trial, where all of
+    that is still there."""
+    for test in (False, True):
+        manifest = read_manifest(config.cleaned_dir(name, test=test))
+        given = manifest.facts.get(corpora.GIVEN) if manifest is not None else None
+        paths = [Path(path) for path in given] if isinstance(given, list) else []
+        if paths and all(path.exists() for path in paths):
+            return paths
+    return None
 
 
 def is_here(source: Source, config: Config) -> bool:

@@ -6,7 +6,7 @@ another hub.
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -108,20 +108,22 @@ def find(where: str | Path, tokenizers_dir: Path, *, refetch: bool = False) -> F
     raise missing(text, tokenizers_dir)
 
 
-def missing(text: str, tokenizers_dir: Path) -> UsageError:
-    """What to say where nothing is called `text`: those there are, and how to make one."""
+def missing(text: str, tokenizers_dir: Path, texts: Sequence[str] = ()) -> UsageError:
+    """What to say where nothing is called `text`: those there are, and how to make one; `texts`
+    are the flags that say from which."""
     names = sorted(p.name for p in tokenizers_dir.glob("[!.]*") if p.is_dir())
     known = text if text in KNOWN else "codellama"
     return UsageError(
         f"There is no tokenizer {text} on this machine.",
         found=f"in {tokenizers_dir}: {', '.join(names) or 'none'}",
         remedy="train one: {}; or fetch one: {}",
-        commands=[("tokenize", "--train", "bpe"), ("tokenize", "--load", known)],
+        commands=[("tokenize", "--train", "bpe", *texts), ("tokenize", "--load", known)],
     )
 
 
-def newest(tokenizers_dir: Path) -> Path:
-    """The folder of the tokenizer made last.
+def newest(tokenizers_dir: Path, texts: Sequence[str] = ()) -> Path:
+    """The folder of the tokenizer made last; `texts` are the flags that say from which texts one
+    is to be made where there is none.
 
     Raises:
         UsageError: there is none.
@@ -135,7 +137,7 @@ def newest(tokenizers_dir: Path) -> Path:
         raise UsageError(
             f"There is no tokenizer in {tokenizers_dir} yet.",
             remedy="train one: {}",
-            commands=[("tokenize", "--train", "bpe")],
+            commands=[("tokenize", "--train", "bpe", *texts)],
         )
     return max(made, key=lambda folder: made[folder])
 

@@ -204,14 +204,15 @@ def _identity(tokenizer: Tokenizer) -> dict[str, Any]:
 
 def _corpus(config: Config, options: TokenizeOptions) -> tuple[list[Path], list[Source]]:
     """Files to learn from, and the artefacts or files they are, for lineage."""
-    folder = config.cleaned_dir(corpora.checked_name(options.source or config.source))
+    name = corpora.checked_name(options.source or config.source)
+    folder = _cleaned(config, name)
     places = options.input or [folder]
     if not options.input and not folder.is_dir():
         raise UsageError(
-            f"There are no clean documents of {folder.name} yet.",
+            f"There are no clean documents of {name} yet.",
             found=f"no folder {folder}",
             remedy="make them: {}",
-            commands=[corpora.cleaning(folder.name, config.paths.data_dir)],
+            commands=[corpora.cleaning(name, config.paths.data_dir)],
         )
     files = cleaned_files(places)
     whole = [place for place in places if place.is_dir() and read_manifest(place)]
@@ -219,9 +220,15 @@ def _corpus(config: Config, options: TokenizeOptions) -> tuple[list[Path], list[
     return files, [source(path) for path in (*whole, *single)]
 
 
+def _cleaned(config: Config, name: str) -> Path:
+    """The clean documents of a corpus, or those of `cleanup --test` where there are no others."""
+    whole, small = config.cleaned_dir(name), config.cleaned_dir(name, test=True)
+    return small if small.is_dir() and not whole.is_dir() else whole
+
+
 def _files_to_measure(config: Config, options: TokenizeOptions) -> list[Path]:
     """The input, else the cleaned source where there is one."""
-    folder = config.cleaned_dir(options.source or config.source)
+    folder = _cleaned(config, options.source or config.source)
     if options.input or options.source or folder.is_dir():
         return cleaned_files(options.input or [folder])
     return []

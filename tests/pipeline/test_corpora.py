@@ -1,5 +1,6 @@
 """Corpora: their names, which one a command means, and that none replaces another silently."""
 
+import json
 from pathlib import Path
 from threading import Event as StopSignal
 
@@ -151,3 +152,57 @@ def test_a_single_text_goes_all_the_way_and_every_stage_says_what_is_held_out() 
     settings = parse_stage(["train", "--model.preset", "tiny"]).settings
     notes = begin_run(settings.config, settings.config.train, settings.typed).notes
     assert any(sentence in note for note in notes)
+
+
+def _rows(row: dict[str, str], count: int = 1) -> None:
+    Path("rows.jsonl").write_text((json.dumps(row) + "\n") * count)
+
+
+def _refused(*words: str) -> UsageError:
+    with pytest.raises(UsageError) as refused:
+        _run(*words)
+    return refused.value
+
+
+def test_a_trial_alone_goes_on_to_a_tokenizer_and_to_all_of_its_texts() -> None:
+    _run("cleanup", "--input", str(_texts(Path("mine"), "word", 6)), "--test")
+    assert _run("tokenize", "--train", "char", "--name", "t")[-1]
+    assert _kept(_run("cleanup", "--source", "mine")) == 6
+    assert Path("data/cleaned_articles/mine").is_dir()
+
+
+def test_a_name_that_nothing_has_offers_the_texts_that_are_called_so() -> None:
+    Path("poems.jsonl").write_text('{"text": "a"}\n')
+    for name, offered in (("poems", "poems.jsonl"), ("nothing", "FILE_OR_FOLDER")):
+        first, _ = _refused("cleanup", "--source", name).commands
+        assert first == ("cleanup", "--input", offered, "--name", name)
+
+
+def test_a_tokenizer_is_to_be_made_of_the_texts_that_are_to_be_prepared() -> None:
+    _run("cleanup", "--input", str(_texts(Path("mine"), "word", 6)))
+    rows = ["--input", "rows.jsonl", "--text-field", "frage"]
+    _rows({"frage": "some words " * 90}, count=30)
+    for words, texts in ((["--source", "mine"], ["--source", "mine"]), (rows, rows)):
+        for asked in ([], ["--tokenizer", "none"]):
+            command = _refused("prepare", *words, *asked).commands[0]
+            assert command == ("tokenize", "--train", "bpe", *texts)
+    assert _run(*command, "--name", "t")[-1]
+    assert _run("prepare", *rows)[-1]
+
+
+def test_the_field_that_was_named_is_read_again() -> None:
+    _rows({"frage": "asked words " * 30, "text": "other words " * 30})
+    _run("cleanup", "--input", "rows.jsonl", "--text-field", "frage")
+    again = _run("cleanup", "--source", "rows")[-1]
+    assert isinstance(again, Finished)
+    assert again.skipped
+    _run("cleanup", "--source", "rows", "--force")
+    assert "asked words" in Path("data/cleaned_articles/rows/cleaned_rows.jsonl").read_text()
+
+
+def test_the_same_texts_once_cleaned_may_take_the_place_of_their_rows() -> None:
+    _rows({"body": "some words " * 90}, count=30)
+    _run("tokenize", "--train", "char", "--name", "t", "--input", "rows.jsonl")
+    _run("prepare", "--input", "rows.jsonl")
+    _run("cleanup", "--input", "rows.jsonl")
+    assert _run("prepare")[-1]
