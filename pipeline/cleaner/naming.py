@@ -123,7 +123,7 @@ def canonical(code: str) -> str:
     return _SAME.get(code, code)
 
 
-@cache
+@lru_cache(maxsize=256)
 def language(code: str) -> Language:
     """The names of the language with this code; of every language where it is empty."""
     code = canonical(code)

@@ -15,6 +15,7 @@ def words(text: str) -> frozenset[str]:
 
 
 _NEAR = 40  # characters on either side that decide
+_SHORT = 4  # letters of a name that ends a sentence so seldom that it is one of an array
 _AROUND = 200  # characters on either side in which an array shows itself by being used again
 
 # Each alternative begins with a literal, so that the search skips all other characters.
@@ -95,16 +96,12 @@ def ends_phrase(text: str, start: int, end: int, number: str = "") -> bool:
         return False
     if before.isspace():
         return _apart(text, start, end, number)
+    if before in ".!?…" and _ends_sentence(text, start, end):
+        return True
     if not in_prose(text, start, end):
         return False
     if _QUOTED.match(before):
-        following = text[end + 1 : end + 2] if text[end : end + 1] == " " else ""
-        token = _WORD.search(text, max(0, start - 31), start - 1)
-        name = token.group() if token else ""
-        member = following.islower() and (
-            name in _IDENTIFIERS or (len(name) == 1 and name.islower())
-        )
-        return start > 1 and not text[start - 2].isspace() and not member
+        return start > 1 and not text[start - 2].isspace() and not _names_member(text, start, end)
     if _PAUSE.match(before):
         return start > 1 and (text[start - 2].isalnum() or text[start - 2] in '"”’)')
     if before in "\"'":
@@ -112,6 +109,32 @@ def ends_phrase(text: str, start: int, end: int, number: str = "") -> bool:
     if before == ")":
         return closes_aside(text, start - 1)
     return _ends_word(text, start, end, number)
+
+
+def _ends_sentence(text: str, start: int, end: int) -> bool:
+    """Whether a mark behind a full stop stands between two sentences, whatever is in them."""
+    last = text[start - 2 : start - 1]
+    following = text[end : end + 2]
+    begins = not following.strip() or following[0] == "\n" or following[1:].isupper()
+    word = last.isalnum() or last in ')"”’»'
+    name = _name_before(text, start)
+    return begins and word and not (len(name) <= _SHORT and _names_array(name))
+
+
+def _names_member(text: str, start: int, end: int) -> bool:
+    """Whether brackets behind a dot take an item of an array, as in `arr.[1] is`."""
+    goes_on = text[end : end + 1] == " " and text[end + 1 : end + 2].islower()
+    return goes_on and _names_array(_name_before(text, start))
+
+
+def _name_before(text: str, start: int) -> str:
+    """The word before the character before `start`."""
+    token = _WORD.search(text, max(0, start - 31), start - 1)
+    return token.group() if token else ""
+
+
+def _names_array(name: str) -> bool:
+    return name in _IDENTIFIERS or (len(name) == 1 and name.islower())
 
 
 def _ends_word(text: str, start: int, end: int, number: str) -> bool:

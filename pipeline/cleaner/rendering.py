@@ -96,7 +96,7 @@ def _reference(match: re.Match[str]) -> str:
     first = end - len(mark)
     inside = mark[1 : mark.find("]")]
     if _SPELLED.match(mark):
-        gone = in_prose(text, begin, end)
+        gone = " " in inside or in_prose(text, begin, end)
     elif inside.isdecimal():
         gone = ends_phrase(text, first, end, inside)
     elif first > begin or not first:

@@ -130,6 +130,11 @@ def test_it_stays_together_and_as_an_article() -> None:
         ),
         ("Дом стар[источник не указан 123 дня], но велик[прим. 2].", "Дом стар, но велик."),
         ("Het is oud[bron?] en groot.[noot 4]", "Het is oud en groot."),
+        (
+            "The call strlen() counts letters.[1] It is C.[2]",
+            "The call strlen() counts letters. It is C.",
+        ),
+        ("x = f(y) returns 0.[3][4] So a < b.[citation needed]", "x = f(y) returns 0. So a < b."),
         ("Paris () is the capital.", "Paris is the capital."),
         ("The giant panda () is a bear.", "The giant panda is a bear."),
         ("Paris ( ; ) is, and Rome ( ) was", "Paris is, and Rome was"),
