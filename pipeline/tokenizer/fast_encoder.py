@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ _CHUNK = re.compile(f"{_ANY}*{_WORD}+(?:[ \\n\\t]*[{_RARE}]{_ANY}*{_WORD}*)*|{_A
 _CROSSING = re.compile(f"{_WORD}[ \\n\\t]")
 _KNOWN_CHUNKS = 1 << 18  # about 50 MB
 _GROUP = 1 << 20  # characters
+_CHUNKS_AT_ONCE = 1 << 16  # of a long text
 _LONGEST_KNOWN = 48  # characters; longer ones hardly ever come again
 # Cuts words from the white space before them. Ours are cut so too: of the patterns that other
 # programs compute it is the one with which chunks are exact, at 3 % more tokens on Python source
@@ -90,6 +92,9 @@ class Encoder:
         head, tail = self._pack(before), self._pack(after)
         packed: list[bytearray] = []
         for group in _groups(texts):
+            if self._split and len(group) == 1 and len(group[0]) > _GROUP:
+                packed.append(bytearray().join((head, *self._piecewise(group[0]), tail)))
+                continue
             chunks = [self._chunks(text) for text in group]
             with self._lock:
                 new = self._learn(chunks, group)
@@ -97,6 +102,16 @@ class Encoder:
                 packed += [bytearray().join((head, *map(find, c), tail)) for c in chunks]
                 self._forget(new)
         return [np.frombuffer(ids, self._dtype) for ids in packed]
+
+    def _piecewise(self, text: str) -> Iterator[bytes]:
+        """Ids of a long text, so many chunks at a time that they take no more than its own size."""
+        found = _CHUNK.finditer(self._prefix + text if self._prefix else text)
+        while chunks := [chunk[0] for chunk in islice(found, _CHUNKS_AT_ONCE)]:
+            with self._lock:
+                new = self._learn([chunks], [text])
+                ids = b"".join(map(self._known.__getitem__, chunks))
+                self._forget(new)
+            yield ids
 
     def _chunks(self, text: str) -> list[str]:
         text = self._prefix + text if text else ""
