@@ -1,7 +1,6 @@
 """`jobs start|chain|retry|list|attach|stop`: background jobs from the command line."""
 
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,7 +18,7 @@ from app.commands.settings import load_config
 from app.jobs import lifecycle, states
 from app.jobs.job import ACTIVE, FAILED, Job
 from app.terminal.event_renderers import EventRenderer, JsonRenderer, TerminalRenderer
-from app.terminal.layout import Console, readable, table
+from app.terminal.layout import Console, confirmed, print_line, readable, table
 from utils.errors import ExitCode, HatcheryError, UsageError, as_typed
 from utils.units import human_seconds
 
@@ -146,7 +145,7 @@ def _announce(started: Sequence[Job], *, as_json: bool) -> None:
     console.say(f"  follow it: python main.py jobs attach {last}", "dim")
     console.say(f"  stop it:   python main.py jobs stop {last}", "dim")
     for job in started:
-        _print_line(json.dumps(_facts(job)) if as_json else job.id)
+        print_line(json.dumps(_facts(job)) if as_json else job.id)
 
 
 def retry(
@@ -199,7 +198,7 @@ def why(job: _Id = None, *, config: _Config = None, as_json: _Json = False) -> i
     if as_json:
         facts = {"job": found.id, "state": found.state, **diagnosis._asdict()}
         facts["remedies"] = [remedy._asdict() for remedy in diagnosis.remedies]
-        _print_line(json.dumps(facts))
+        print_line(json.dumps(facts))
     else:
         _print_diagnosis(found, diagnosis)
     return ExitCode.DONE
@@ -229,7 +228,7 @@ def list_jobs(*, config: _Config = None, as_json: _Json = False) -> int:
     found = states.all_jobs(_logs(config))
     if as_json:
         for job in found:
-            _print_line(json.dumps(_facts(job)))
+            print_line(json.dumps(_facts(job)))
     elif found:
         Console().print(table([_row(job) for job in found]))
     else:
@@ -270,12 +269,12 @@ def stop(
         )
     lifecycle.kill(found) if hard else lifecycle.interrupt(found)
     ended = wait_for_end(found, timeout, silent=as_json)
-    if not ended and not as_json and _confirmed(f"Job {found.id} still runs. Kill it?"):
+    if not ended and not as_json and confirmed(f"Job {found.id} still runs. Kill it?"):
         lifecycle.kill(found)
         ended = wait_for_end(found, timeout, silent=False)
     now = states.look(found.folder)
     if as_json:
-        _print_line(json.dumps(_facts(now)))
+        print_line(json.dumps(_facts(now)))
     if not ended:
         raise HatcheryError(
             f"Job {found.id} still runs after {human_seconds(timeout)}.",
@@ -284,16 +283,8 @@ def stop(
             commands=[("jobs", "stop", found.id, "--hard")],
         )
     if not as_json:
-        _print_line(f"{now.id} {now.state}")
+        print_line(f"{now.id} {now.state}")
     return ExitCode.DONE
-
-
-def _confirmed(question: str) -> bool:
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return False
-    sys.stderr.write(f"{question} [y/N] ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _logs(config: Path | None) -> Path:
@@ -336,8 +327,3 @@ def _row(job: Job) -> dict[str, str]:
         "duration": "-" if duration is None else human_seconds(duration),
         "age": human_seconds(max(0.0, now - job.started)),
     }
-
-
-def _print_line(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()

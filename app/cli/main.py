@@ -79,6 +79,14 @@ def _run(arguments: list[str]) -> int:
         from app.cli.jobs import job_app
 
         outcome = parse(job_app(), _job_arguments(arguments[1:]), "jobs")
+    elif arguments[:1] == ["runs"]:
+        from app.cli.runs import runs_app
+
+        outcome = parse(runs_app(), _with_list(arguments[1:]), "runs")
+    elif arguments[:1] == ["chat"]:
+        from app.cli.chat import chat_app
+
+        outcome = parse(chat_app(), arguments[1:], "chat")
     elif arguments[:1] == ["web"]:
         from app.web.command import web
 
@@ -99,10 +107,15 @@ def _run(arguments: list[str]) -> int:
     return int(outcome or ExitCode.DONE)
 
 
+def _with_list(typed: list[str]) -> list[str]:
+    """`runs` and `jobs` alone list."""
+    alone = not typed or (typed[0].startswith("--") and typed[0] != "--help")
+    return ["list", *typed] if alone else typed
+
+
 def _job_arguments(typed: list[str]) -> list[str]:
     """`jobs` alone lists; what follows `jobs start STAGE` belongs to the stage, -- or not."""
-    if not typed or (typed[0].startswith("--") and typed[0] != "--help"):
-        return ["list", *typed]
+    typed = _with_list(typed)
     if typed[0] == "start" and "--" not in typed:
         names = {stage.command for stage in stages.STAGES}
         for at, word in enumerate(typed):

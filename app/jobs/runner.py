@@ -35,7 +35,7 @@ from pipeline.events import Event, Failed, Finished, ServerReady, Started, Warne
 from pipeline.options.config import Settings
 from pipeline.stages import Stage
 from utils.errors import ExitCode, HatcheryError, explain_memory, is_out_of_memory
-from utils.files import AppendLog, DiskFullError, disk_error
+from utils.files import AppendLog, DiskFullError, disk_error, home_path
 from utils.hardware import keep_heap
 
 _SHOW_CURSOR = "\x1b[?25h"
@@ -243,10 +243,31 @@ def _run(
     if stop.is_set():  # before there was anything to save
         output.show(Finished(stopped=True))
         return stop.exit_code
+    _require_named(stage, settings)
     if stage.uses_torch:
         keep_heap()
         renderer.waiting("loading torch")
     return _consume(stage.events(settings, stop), output, stop)
+
+
+def _require_named(stage: Stage, settings: Settings) -> None:
+    """Refuse a run or checkpoint that there is not, before seconds are spent on loading torch.
+
+    Raises:
+        UsageError: a setting of the stage names nothing.
+    """
+    from pipeline.runs import folders, inventory
+
+    options = getattr(settings.config, stage.section)
+    folder = settings.config.paths.checkpoints_dir
+    given = getattr(options, "checkpoint", None) or []
+    named = [given] if isinstance(given, str) else list(given)
+    begun = getattr(options, "init_from", None)
+    for where in [*named, *([begun] if begun else [])]:
+        inventory.require_known(where, folder)
+    resumed = getattr(options, "resume", None)
+    if resumed is not None and resumed != "auto" and not home_path(resumed).exists():
+        folders.find_run(folder, resumed)
 
 
 def fail_job(error: HatcheryError) -> None:

@@ -152,6 +152,21 @@ def amount(done: float, total: float | None, unit: str) -> str:
     return f"{human_count(done)}{of} {unit}".rstrip()
 
 
+def print_line(text: str) -> None:
+    """One line of a result, for a program to read, at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def confirmed(question: str) -> bool | None:
+    """Whether somebody at the terminal says yes to a question; None where nobody is there."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    sys.stderr.write(f"{safe(question)} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def report_failure(error: HatcheryError) -> None:
     """One paragraph on stderr: the problem, what was found, the next command."""
     console = Console(stderr=True)

@@ -6,11 +6,12 @@ what they point to (scp -r, zip, a USB stick) leave copies of step folders, whic
 and become links again when the run goes on.
 """
 
+import difflib
 import json
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -265,6 +266,13 @@ def is_called(run: str, name: str) -> bool:
     return run == name or re.fullmatch(rf"{_DATED}_{re.escape(name)}(_\d+)?", run) is not None
 
 
+def meant(name: str, known: Sequence[str]) -> str:
+    """`did you mean shake? Else ` where a run is called nearly so, else nothing."""
+    names = dict.fromkeys([*map(short_name, known), *known])
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]}? Else " if close else ""
+
+
 def find_run(checkpoints_dir: Path, name: str | None) -> Path:
     """The newest run, or the newest one called `name` (its whole folder name or its suffix).
 
@@ -286,6 +294,6 @@ def find_run(checkpoints_dir: Path, name: str | None) -> Path:
     raise UsageError(
         f"There is no run{f' called {name}' if name else ''} in {checkpoints_dir}.",
         found=listed,
-        remedy="{} starts one",
+        remedy=f"{meant(name or '', [run.name for run in known])}{{}} starts one",
         commands=[("train", "--name", "NAME")],
     )

@@ -161,6 +161,19 @@ def newest(checkpoints_dir: Path) -> Checkpoint:
     return known[0].default
 
 
+def require_known(where: str, checkpoints_dir: Path) -> None:
+    """Refuse the name of nothing, without reading what a known one names: in milliseconds, before
+    torch is loaded. A model of the hub may be fetched, and so counts as known.
+
+    Raises:
+        UsageError: there is nothing of that name.
+    """
+    if home_path(where).exists():
+        return
+    if pretrained.hub_id(where) is None and not is_run(where, checkpoints_dir):
+        _run_called(where, checkpoints_dir)
+
+
 def is_run(name: str, checkpoints_dir: Path) -> bool:
     """Whether a run goes by that name."""
     return any(folders.is_called(run.name, name) for run in list_runs(checkpoints_dir))
@@ -175,10 +188,11 @@ def _run_called(name: str, checkpoints_dir: Path) -> Run:
         found = f"in {checkpoints_dir}: {', '.join(run.name for run in known[:8])}"
     else:
         found = f"no runs in {checkpoints_dir.absolute()}"
+    meant = folders.meant(name, [run.name for run in known])
     raise UsageError(
         f"There is no checkpoint or run {name}.",
         found=found,
-        remedy="give one of these, a folder or a .pt file"
+        remedy=f"{meant}give one of these, a folder or a .pt file"
         if known
         else f"if your runs are elsewhere, change to the folder with {checkpoints_dir}/ or give "
         f"--paths.checkpoints-dir; else {_TRAIN}",

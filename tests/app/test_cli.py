@@ -15,15 +15,18 @@ from typing import Literal
 import pytest
 
 from app.cli import main
+from app.commands import parser
 from app.commands.flags import stage_command
 from app.commands.parser import parse_stage
 from app.commands.settings import load_config
 from app.jobs.runner import StopRequest
 from app.terminal.event_renderers import TerminalRenderer
+from model.config import PRESETS
 from pipeline import events, stages
 from pipeline.options.config import Config, typed_in
 from pipeline.stages import STAGES
 from tests.support.programs import fake_stage
+from tests.support.run_folders import finished_run
 from utils.errors import ExitCode
 
 FAKE = [sys.executable, fake_stage.__file__]
@@ -438,3 +441,74 @@ def test_a_rehearsal_that_fails_is_not_called_done(
     failed = told("fails")
     assert "done" not in failed
     assert failed.index("✕ ended after") < failed.index("Not ready")
+
+
+@pytest.mark.parametrize(
+    ("typed", "advised"),
+    [
+        ("compare", "inference --checkpoint A B --prompt TEXT"),
+        ("generate", "inference --prompt TEXT"),
+        ("finetune", "train --init-from RUN"),
+        ("Fine-Tune", "train --init-from RUN"),
+        ("ls", "runs"),
+        ("rm", "runs delete RUN"),
+        ("talk", "chat"),
+        ("resume", "train --resume auto"),
+    ],
+)
+def test_what_other_programs_call_it_leads_to_the_command_here(
+    typed: str, advised: str, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(typed, "and", "more") == ExitCode.USAGE
+    told = capsys.readouterr().err
+    assert f"There is no command {typed}." in told
+    assert told.rstrip().endswith(f"python main.py {advised}")
+
+
+def test_every_command_that_is_named_in_place_of_another_is_one() -> None:
+    known = {stage.command for stage in STAGES} | {"runs", "chat", "web", "jobs"}
+    for names, commands in parser._CALLED_HERE.items():
+        assert known.isdisjoint(names)
+        for command, *flags in commands:
+            assert command in known
+            if command not in ("runs", "chat", "web"):
+                values = [word for word in flags if word.islower()]
+                parse_stage([command, *(word if word in values else "x" for word in flags)])
+
+
+def test_the_help_of_a_training_names_every_shape(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("train", "--help") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"--model.preset {', '.join(PRESETS)}" in shown
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["inference", "--checkpoint", "shakke", "--prompt", "x"], "shake"),
+        (["export", "--checkpoint", "skahe"], "shake"),
+        (["serve", "--checkpoint", "code", "shakee"], "shake"),
+        (["bench", "--checkpoint", "run_2026_11_20_10_00_shak"], "run_2026_11_20_10_00_shake"),
+        (["train", "--init-from", "shaek"], "shake"),
+        (["train", "--resume", "shakes"], "shake"),
+        (["inference", "--checkpoint", "zzz", "--prompt", "x"], ""),
+    ],
+)
+def test_a_wrong_name_is_refused_before_a_stage_is_loaded(
+    typed: list[str],
+    meant: str,
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("run_2026_11_20_10_00_shake", "run_2026_11_21_10_00_code"):
+        for step in finished_run(name).glob("checkpoint_step_*"):
+            (step / "manifest.json").touch()
+    monkeypatch.setattr(stages.Stage, "load", lambda self: pytest.fail("it was loaded"))
+    assert run(*typed) == ExitCode.USAGE
+    told = capsys.readouterr().err
+    assert "There is no" in told
+    assert ("did you mean" in told) == bool(meant)
+    assert f"did you mean {meant}? Else" in told or not meant
