@@ -19,6 +19,10 @@ _UNMISTAKABLE = 8  # letters of a section name that means the same in no other l
 _SHORTEST_REDIRECT = 4  # letters, where the language is not known
 _LONGEST_LEAD = 300  # characters of a first sentence that only opens a list
 _LEAD_END = 100  # of them are looked at
+_BETWEEN = (  # before the colon
+    " (?:among others|notamment|entre autres|entre otros?|también|anche|tra l'altro|unter anderem|"
+    r"u\. a\.|auch|onder andere|onder meer|bl\.a\.|bland annat|m\.in\.|também|també)"
+)
 _TITLE_END = re.compile(r"[(（]([^()（）]{2,40})[)）]\s*$")
 
 
@@ -83,8 +87,12 @@ class Language(NamedTuple):
 def _language(names: Iterable[Names]) -> Language:
     listed = [*names]
     leads = [re.escape(lead) for each in listed for lead in each.leads.split("|") if lead]
-    # The sentence that opens the list, up to its colon.
-    lead = rf"(?:{'|'.join(leads)})(?:[^.:：。\n]{{0,40}}[:：])?\s*$" if leads else None
+    # The sentence that opens the list, up to its colon. Only "may refer to" is clear enough for
+    # more words before it: "Als Gruppe bezeichnet man eine Menge:" opens an article.
+    lead = (
+        rf"(?:{'|'.join(leads)})(?:{_BETWEEN})?\s*[:：]?\s*$"
+        rf"|(?:may|can|could|might) (?:also )?(?:refer to|stand for) [^.:\n]{{0,40}}:\s*$"
+    )
     return Language(
         _folded(each.sections for each in listed),
         _folded(each.literature for each in listed),
@@ -92,7 +100,7 @@ def _language(names: Iterable[Names]) -> Language:
         _folded(each.title for each in listed),
         _folded([*(each.markers for each in listed), *(each.title for each in listed)]),
         _folded(each.description for each in LANGUAGES.values()),
-        re.compile(lead, re.IGNORECASE) if lead else None,
+        re.compile(lead, re.IGNORECASE) if leads else None,
     )
 
 

@@ -67,9 +67,8 @@ class Rule:
 
     `pair` is the bit of `_pairs_in` that the triggers set, 0 when they are single characters,
     which are cheap to look for. Without triggers the rule is tried on any text that holds a
-    character no printer would print. Where
-    `evidence` is given, it must say yes to the text too. A
-    replacement that is a function may leave a match as it is.
+    character no printer would print. Where `evidence` is given, it must say yes to the text too.
+    A replacement that is a function may leave a match as it is.
     """
 
     name: str

@@ -15,6 +15,8 @@ from pipeline.cleaner.steps import RawDocument, Rejection
 from pipeline.sources.records import Part, Record, RejectedError, as_parts
 
 _LEFT_OUT = frozenset({"infobox", "image", "table", "field", "reference", "citation"})
+_ALIKE, _COMPARED = 40, 800  # characters of two leads
+_SHARED = 0.6
 _DEEPEST = 50  # levels of a list that are indented further; a million of them are no article
 _NO_TABLE = re.compile(r"(?:(?:Sources?|Source for [^:\n]{1,60}|References?|Notes?): *){1,6}")
 
@@ -90,11 +92,13 @@ class Walk:
         self._out: list[str] = []
         self._headings: list[str] = []
         self._items: list[str] = []
+        first = _text_in(parts[0]) if parts and _is_abstract(parts[0]) else ""
+        self._leads = [text for text in (lead, first) if text]
 
     def blocks(self) -> list[str]:
         """The blocks; what is left out is counted."""
         parts, headings = self._parts, self._headings
-        if not (parts and _is_abstract(parts[0]) and _has_text(parts[0])):
+        if len(self._leads) < 2 or not _same_text(*self._leads):
             self._open_with(list(filter(None, map(str.strip, self._lead.split("\n")))))
         # A level: its parts, how deep in lists it is, and how many headings stood above it.
         stack = [(iter(parts), 0, 0)]
@@ -132,16 +136,22 @@ class Walk:
         if reason is not None:
             count(self._removed, reason)
             return False
-        if heading and not (root and heading == "Abstract"):
+        if heading and not self._opens(part):
             self._headings.append(heading)
         return True
+
+    def _opens(self, part: Part) -> bool:
+        """Whether a section is the lead, which has no heading."""
+        return part is self._parts[0] and _is_abstract(part)
 
     def _left_out(self, part: Part, heading: str, *, root: bool) -> str | None:
         """The rule that leaves `part` out with all it holds, None where it stays."""
         if part.type != "section":
             return part.type or ""
-        if root and heading == "Abstract":
-            return None if part is self._parts[0] else "repeated_abstract"
+        if root and heading == "Abstract" and not self._opens(part):
+            text = _text_in(part)
+            if not text or any(_same_text(text, lead) for lead in self._leads):
+                return "repeated_abstract"
         return "apparatus_section" if self._names.is_apparatus(heading, root=root) else None
 
     def _leave(self, above: int) -> None:
@@ -174,14 +184,25 @@ def _is_abstract(part: Part) -> bool:
     return part.type == "section" and part.name == "Abstract"
 
 
-def _has_text(part: Part) -> bool:
-    stack = [part]
+def _text_in(part: Part) -> str:
+    """All text in a part, to any depth."""
+    found, stack = [], [part]
     while stack:
         part = stack.pop()
-        if plain(part.value):
-            return True
-        stack += as_parts(part.has_parts)
-    return False
+        found.append(running(part.value))
+        stack += reversed(as_parts(part.has_parts))
+    return "\n".join(filter(None, found))
+
+
+def _same_text(one: str, other: str) -> bool:
+    """Whether two leads say the same: they begin alike, or share most groups of three letters."""
+    if one[:_ALIKE].strip() == other[:_ALIKE].strip():
+        return True
+    groups, others = (
+        {text[place : place + 3] for place in range(min(len(text), _COMPARED))}
+        for text in (one, other)
+    )
+    return len(groups & others) >= _SHARED * min(len(groups), len(others))
 
 
 def plain(value: object) -> str:

@@ -105,7 +105,7 @@ class _Noted(Walk):
         reason = self._left_out(part, heading, root=root)
         if reason is not None:
             self.noted.append(Block(_part_text(part) or f"({reason})", reason))
-        elif heading and not (root and heading == "Abstract"):
+        elif heading and not self._opens(part):
             self._noted_headings.append(len(self.noted))
             self.noted.append(Block(heading))
         return super()._enter(part, root=root)

@@ -82,6 +82,36 @@ def test_what_is_no_article_is_named(row: dict, reason: str) -> None:
     assert error.value.reason == reason
 
 
+def section(name: str, text: str) -> dict:
+    return {"type": "section", "name": name, "has_parts": [{"type": "paragraph", "value": text}]}
+
+
+LONG = "The hen is a bird that lays eggs, which people have eaten for many thousand years."
+
+
+@pytest.mark.parametrize(
+    ("lead", "sections", "text"),
+    [
+        (LONG, [section("Abstract", LONG)], LONG),
+        (LONG[:50], [section("Abstract", LONG)], LONG),
+        (LONG, [section("Abstract", f"A note. {LONG}")], f"A note. {LONG}"),
+        (LONG, [section("Use", "Eggs."), section("Abstract", LONG)], f"{LONG}\n\nUse\n\nEggs."),
+        # A lead or a section of that name which says something else is no repetition.
+        (LONG, [section("Abstract", "Quite short.")], f"{LONG}\n\nQuite short."),
+        (
+            LONG,
+            [section("Use", "Eggs."), section("Abstract", "Patents begin with a summary of it.")],
+            f"{LONG}\n\nUse\n\nEggs.\n\nAbstract\n\nPatents begin with a summary of it.",
+        ),
+        ("", [section("Abstract", LONG), section("Abstract", "")], LONG),
+    ],
+)
+def test_a_lead_is_left_out_only_where_it_is_repeated(
+    lead: str, sections: list[dict], text: str
+) -> None:
+    assert text_of({"name": "T", "abstract": lead, "sections": sections}) == f"T\n\n{text}"
+
+
 def test_nesting_of_any_depth_is_read_or_refused_never_a_crash() -> None:
     part: dict = {"type": "paragraph", "value": "deep"}
     for _ in range(300):
