@@ -93,6 +93,18 @@ def text_field(config: Config, options: CleanupOptions, name: str) -> str:
     return str(made.get("text_field", ""))
 
 
+def places_read(config: Config, options: CleanupOptions, name: str) -> list[str]:
+    """The paths that --input names, or named when the corpus was made that is cleaned again; empty
+    where the texts are those of its raw folder."""
+    if options.input:
+        return corpora.places_of(options.input)
+    if config.raw_dir(name).is_dir():
+        return []
+    there = [read_manifest(config.cleaned_dir(name, test=test)) for test in (False, True)]
+    recorded = (m.facts.get(corpora.GIVEN) for m in there if m is not None)
+    return next((list(places) for places in recorded if places), [])
+
+
 def first_line(config: Config, options: CleanupOptions, name: str) -> str:
     """The first line: which corpus it makes, and how to choose another name or text."""
     if options.name or options.source:

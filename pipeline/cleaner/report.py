@@ -77,22 +77,37 @@ def finished(target: Path, manifest: Manifest, *, skipped: bool = False) -> Fini
     facts = summary(manifest)
     if not facts["kept"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in facts["rejected"].items())
+        remedy, *flags = _remedy(facts["rejected"])
         raise HatcheryError(
             "No document survived cleaning.",
             found=f"{facts['read']} read; rejected: {reasons or 'none'}",
-            remedy=f"look into {target}/rejected_*.jsonl; {_remedy(facts['rejected'])}",
+            remedy=f"look into {target}/rejected_*.jsonl; {remedy}",
+            commands=[_again(target, manifest, flags)] if flags else [],
         )
     return Finished(summary=facts, path=str(target), skipped=skipped)
 
 
-def _remedy(rejected: dict[str, int]) -> str:
-    """What would keep most of what was rejected."""
+def _remedy(rejected: dict[str, int]) -> tuple[str, ...]:
+    """What would keep most of what was rejected, and the flags that do it."""
     if rejected.get("no_text_field", 0) * 2 > sum(rejected.values()):
-        return "--text-field NAME says which field holds the text"
+        return "--text-field says which field holds the text: {}", "--text-field", "NAME"
     if set(rejected) == {"body_not_read"}:
-        return "article_body is HTML and wikitext; fetch the structured contents instead"
+        return ("article_body is HTML and wikitext; fetch the structured contents instead",)
     if {UNKNOWN, BINARY}.issuperset(rejected):
-        return "save these files as UTF-8"
+        return ("save these files as UTF-8",)
     if set(rejected) == {TOO_LARGE}:
-        return "a few bytes of this file stand for gigabytes; write it anew with smaller row groups"
-    return "--min-words 0 keeps short texts"
+        return (
+            "a few bytes of this file stand for gigabytes; write it anew with smaller row groups",
+        )
+    return "--min-words 0 keeps short texts: {}", "--min-words", "0"
+
+
+def _again(target: Path, manifest: Manifest, flags: Sequence[str]) -> tuple[str, ...]:
+    """The command that made the clean documents, with other `flags`."""
+    made, given = manifest.made_by.options, manifest.facts.get(corpora.GIVEN)
+    name = str(made["source"])
+    words = ["--input", *given, "--name", name] if given else ["--source", name]
+    words += ["--test"] * bool(made.get("test"))
+    if target.name not in (name, f"{name}_test"):
+        words += ["--output", str(target)]
+    return ("cleanup", *words, *flags)

@@ -20,6 +20,7 @@ from pipeline import corpora
 from pipeline.cleaner import rules
 from pipeline.cleaner.corpus import (
     first_line,
+    places_read,
     refuse_to_replace,
     remember,
     source_name,
@@ -70,7 +71,7 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
         raw_inputs(source_of_text(name, config, options), config, options.input, passed_over),
         passed_over,
     )
-    field = text_field(config, options, name)
+    field, places = text_field(config, options, name), places_read(config, options, name)
     inputs = [msgspec.structs.replace(item, text_field=field) for item in inputs]
     target = options.output or config.cleaned_dir(name, test=options.test)
     settings: dict[str, Any] = {
@@ -85,8 +86,9 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
         settings["text_field"] = field
     current = is_current(target, "cleanup", settings, sources)
     if current is not None and not options.force:
+        last = finished(target, current, skipped=True)
         remember(config, options, name)
-        yield finished(target, current, skipped=True)
+        yield last
         return
     if not options.force:
         refuse_to_replace(target, name, sources, options)
@@ -103,8 +105,8 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
             )
             yield from cleaning.run(builder, options.workers, stop)
             merge_passed_over(builder.facts[PASSED_OVER], passed_over)
-            if options.input:
-                builder.facts[corpora.GIVEN] = corpora.places_of(options.input)
+            if places:
+                builder.facts[corpora.GIVEN] = places
     except _StoppedError:
         yield Finished(
             summary={"units_done": len(cleaning.finished), "units": len(cleaning.units)},
@@ -113,10 +115,11 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
         return
     manifest = read_manifest(target)
     assert manifest is not None
-    remember(config, options, name)
     yield Saved(kind="cleaned", path=str(target), facts=summary(manifest))
     yield from warnings(cleaning.counts, target)
-    yield finished(target, manifest)
+    last = finished(target, manifest)
+    remember(config, options, name)
+    yield last
 
 
 def _readable(

@@ -157,8 +157,8 @@ def in_groups(files: Sequence[Path]) -> Iterator[Group]:
         if group and size + more > GROUP_BYTES:
             yield Group(group, size)
             group, size = [], 0
-        count = min(_MOST_PARTS, more // PART_BYTES) if may_be_shared(file) else 1
-        if count > 1:
+        count = min(_MOST_PARTS, more // PART_BYTES)
+        if count > 1 and may_be_shared(file):
             borders = [more * part // count for part in range(count + 1)]
             for begin, end in pairwise(borders):
                 yield Group([file], end - begin, begin, end)

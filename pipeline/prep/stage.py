@@ -317,7 +317,8 @@ class _Build:
         ]
         split = split_tokens(metadata, tables, self._config.train.val_split, metadata.window)
         longest, left = split.longest_window, count_tokens(split.train)
-        found = f"{metadata.tokens:,} tokens in {metadata.documents:,} documents"
+        found = f"{metadata.tokens:,} tokens in {metadata.documents:,} "
+        found += f"document{'s' * (metadata.documents != 1)}"
         if not longest:
             raise UsageError(
                 "The text is too short to learn from.",

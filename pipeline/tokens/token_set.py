@@ -267,7 +267,8 @@ def _check_sizes(
     left = count_tokens(split.train)
     error = TooShortError(
         f"{folder} is too small: {left:,} training tokens do not fill one window of {window} + 1.",
-        found=f"{metadata.tokens:,} tokens in {metadata.documents:,} documents, of which "
+        found=f"{metadata.tokens:,} tokens in {metadata.documents:,} "
+        f"document{'s' * (metadata.documents != 1)}, of which "
         f"--val-split {val_split} leaves {left:,} for training",
         remedy="add more text",
     )

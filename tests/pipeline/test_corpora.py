@@ -10,7 +10,7 @@ from app.commands.parser import parse_stage
 from pipeline.corpora import LAST, checked_name, corpora, last_corpus, name_of, remember
 from pipeline.events import Event, Finished, Started, Warned
 from pipeline.train.setup import begin_run
-from utils.errors import RefusedError, UsageError
+from utils.errors import HatcheryError, RefusedError, UsageError
 
 
 def _texts(folder: Path, word: str, count: int = 3) -> Path:
@@ -206,3 +206,23 @@ def test_the_same_texts_once_cleaned_may_take_the_place_of_their_rows() -> None:
     _run("prepare", "--input", "rows.jsonl")
     _run("cleanup", "--input", "rows.jsonl")
     assert _run("prepare")[-1]
+
+
+def test_a_corpus_of_which_nothing_is_left_is_not_worked_on_and_the_advice_runs() -> None:
+    _run("cleanup", "--input", str(_texts(Path("mine"), "word", 6)))
+    Path("tiny.txt").write_text("hello")
+    for words in (["--input", "tiny.txt"], ["--input", "tiny.txt", "--test", "--name", "t"]):
+        with pytest.raises(HatcheryError, match="No document survived") as refused:
+            _run("cleanup", *words)
+        assert last_corpus(Path("data")).name == "mine"
+        [command] = refused.value.commands
+        assert _kept(_run(*command)) == 1
+        remember(Path("data"), "mine")
+
+
+def test_a_corpus_may_be_cleaned_by_its_name_again_and_again() -> None:
+    _run("cleanup", "--input", str(_texts(Path("mine"), "word", 6)))
+    for _ in range(3):
+        assert _kept(_run("cleanup", "--source", "mine", "--force")) == 6
+    with pytest.raises(RefusedError, match="made from mine"):
+        _run("cleanup", "--input", str(_texts(Path("x/mine"), "other", 1)))

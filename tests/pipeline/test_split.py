@@ -146,5 +146,5 @@ def test_a_text_of_which_nothing_can_be_learned_is_refused(workspace: Path) -> N
     write_documents(workspace / "no" / "cleaned_0.jsonl", ["a"])
     with pytest.raises(UsageError, match="too short to learn from") as refused:
         prepare(input=[Path("no")], tokenizer="t")
-    assert "1 documents" in refused.value.found
+    assert "1 document" in refused.value.found
     assert not Path("data/tokenized_datasets/no_full_dataset").exists()
