@@ -146,7 +146,7 @@ def means_path(name: str, data_dir: Path) -> bool:
     it is written like one, and no corpus is called so."""
     if is_name(name) and _is_there(name, data_dir):
         return False
-    return "/" in name or _exists(Path(name).expanduser())
+    return "/" in name or _exists(home_path(name))
 
 
 def _exists(path: Path) -> bool:

@@ -67,6 +67,8 @@ def _guarded(look: "Callable[[Config], Product]", config: "Config") -> Product:
         return Product("damaged", why=error.problem)
     except OSError as error:
         return Product("damaged", why=f"{error.filename}: {error.strerror}")
+    except ValueError as error:  # a name in a record that no file system takes
+        return Product("damaged", why=str(error))
 
 
 def _raw(config: "Config") -> Product:
@@ -112,8 +114,11 @@ def given_texts(paths: Sequence[Path]) -> Product:
 
 def _own_texts(config: "Config") -> Product:
     """The files that a corpus of the user's own was made from, wherever they are now."""
-    found = [read_manifest(config.cleaned_dir(config.source, test=test)) for test in (False, True)]
-    manifest = next((one for one in found if one is not None), None)
+    folders_of_clean = [config.cleaned_dir(config.source, test=test) for test in (False, True)]
+    try:
+        manifest = next(filter(None, map(read_manifest, folders_of_clean)), None)
+    except HatcheryError:  # which the row of Clean tells
+        return Product("fresh", config.source, "your own files")
     if manifest is None:
         return Product("missing", config.source, why="no texts are known by this name")
     given = manifest.facts.get(corpora.GIVEN)
@@ -256,7 +261,7 @@ def corpus_of_run(run: Path) -> str | None:
     try:
         tokens = Path(read_record(run).data)
         manifest = read_manifest(tokens)
-    except HatcheryError:
+    except (HatcheryError, OSError, ValueError):  # also a path that no file system takes
         return None
     source = manifest.made_by.options.get("source") if manifest is not None else None
     named = re.fullmatch(r"(.+)_(?:full|test)_dataset", tokens.name)

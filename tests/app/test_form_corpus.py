@@ -119,6 +119,8 @@ def test_where_another_corpus_has_a_newer_run_a_model_is_named() -> None:
         ("book.txt", "book.txt"),
         ("nowhere/deep", "nowhere/deep"),
         ("..", ".."),
+        ("~nobody-of-that-name/x", "~nobody-of-that-name/x"),
+        ("~nobody-of-that-name", None),
         ("poems", None),
         ("python", None),
         ("shakespeare", None),

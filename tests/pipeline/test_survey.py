@@ -1,5 +1,6 @@
 """What there is, read from manifests: fresh, stale, missing or damaged."""
 
+import json
 import os
 import subprocess
 import sys
@@ -191,3 +192,17 @@ def test_a_huge_folder_is_counted_up_to_a_limit(
     for number in range(5):
         Path(f"{number}.txt").write_text("text")
     assert given_texts([Path()]).figure == "more than 3 files"
+
+
+@pytest.mark.parametrize("data", ["data/\ud800x", "data/\0x", "x" * 5000, "", "/"])
+def test_a_record_with_an_impossible_path_is_one_row_s_trouble(workspace: Path, data: str) -> None:
+    run = finished_run("run_2026_11_21_10_00_odd")
+    text = json.dumps({
+        "options": {}, "model": {}, "data": data, "fingerprints": {"data": "d"},
+        "created": "2026-11-21T11:20:00+0000", "version": "0.1.0",
+    })  # fmt: skip
+    (run / "run.json").write_text(text)
+    found = survey(settings())
+    assert found["train"].title in ("odd", "")
+    assert found["download"].state == "fresh"
+    assert list(survey_all(settings())) == ["python", "wikipedia", "shakespeare"]

@@ -5,6 +5,7 @@ from pathlib import Path
 from pipeline import corpora
 from pipeline.options.config import Config
 from pipeline.stages import Stage
+from utils.files import home_path
 
 _TEXTS_IN = ("cleanup", "rehearse")
 """Stages whose input is texts as the user has them, rather than clean documents."""
@@ -36,7 +37,7 @@ def misplaced_path(stage: Stage, config: Config) -> Path | None:
     named = getattr(getattr(config, section), name, None)
     if not named or not corpora.means_path(named, config.paths.data_dir):
         return None
-    return Path(named).expanduser()
+    return home_path(named)
 
 
 def takes_texts(stage: Stage) -> bool:
