@@ -26,6 +26,7 @@ from pipeline.sources.lines import (
 )
 from pipeline.sources.raw import read_items
 from utils.files import write_file
+from utils.verification import DamagedFileError
 
 _SMALL = 256 << 10
 """A text or value up to this size is taken whole, in bytes."""
@@ -230,7 +231,7 @@ def _is_utf8(item: Input) -> bool:
     try:
         with open_raw(item.path) as handle:
             return encoding_of_rows(handle.peek()).is_utf8
-    except READ_ERRORS:
+    except (DamagedFileError, *READ_ERRORS):
         return True
 
 

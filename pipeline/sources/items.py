@@ -16,6 +16,7 @@ from pipeline.sources.input_files import (
 )
 from pipeline.sources.lines import READ_ERRORS, CannotOpenError, open_raw
 from utils.artefacts import fingerprint
+from utils.verification import DamagedFileError
 
 Form: TypeAlias = Literal["rows", "json", "parquet", "archive", "text", "code", "topics"]
 
@@ -139,7 +140,7 @@ def _begins_with_object(path: Path) -> bool:
     try:
         with open_raw(path) as handle:
             return handle.read(_HEAD).lstrip()[:1] == b"{"
-    except (CannotOpenError, *READ_ERRORS):
+    except (CannotOpenError, DamagedFileError, *READ_ERRORS):
         return False
 
 
@@ -150,5 +151,5 @@ def is_plain_rows(source: Input) -> bool:
     try:
         with open_raw(source.path) as handle:
             return encoding_of_rows(handle.peek()).is_utf8
-    except (CannotOpenError, *READ_ERRORS):
-        return True
+    except (CannotOpenError, DamagedFileError, *READ_ERRORS):
+        return True  # what is wrong is said when it is read

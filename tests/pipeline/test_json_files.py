@@ -172,3 +172,15 @@ def test_damage_says_where(tmp_path: Path) -> None:
     assert len(good) == 2
     assert isinstance(last, Damage)
     assert "after 2 values" in last.detail
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.5, 0.7, 0.9, 0.99])
+def test_a_cut_packed_array_gives_what_comes_before_the_cut(tmp_path: Path, kept: float) -> None:
+    rows = [{"text": f"{n * 7919 % 10007} {TEXT} {n * 104729 % 99991}"} for n in range(3000)]
+    data = gzip.compress(json.dumps(rows).encode())
+    path = write(tmp_path / "a.json.gz", data[: int(len(data) * kept)])
+    *whole, last = read_items(as_input(path, "a"))
+    assert isinstance(last, Damage)
+    assert last.reason == "truncated_gzip"
+    assert [json.loads(item.content) for item in whole] == rows[: len(whole)]
+    assert len(whole) > 3000 * kept * 0.8

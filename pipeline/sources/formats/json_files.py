@@ -9,6 +9,7 @@ import re
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from io import BufferedReader
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -51,27 +52,41 @@ def rows_of(lines: Iterable[Line | Damage]) -> Iterator[Item | Damage]:
 
 def values(handle: BufferedReader, path: Path, max_line: int) -> Iterator[Item | Damage]:
     """The records of an open .json file, which is part of the file `path`."""
+    data = bytearray()
     try:
         head = handle.peek()
         lines = [line for line in head.removeprefix(BOM_UTF8).split(b"\n") if line.strip()]
         if len(lines) > 1 and _are_rows(lines[:-1] or lines):
             yield from rows(handle, path, max_line)
             return
-        first = handle.readline(max_line + 1) if len(lines) == 1 else b""
-        if first.endswith(b"\n") and handle.peek().strip() and _is_object(first):
-            yield Item(0, 1, first.removeprefix(BOM_UTF8).rstrip(b"\r\n"), True)
-            yield from rows(handle, path, max_line, 1, len(first))
+        if len(lines) == 1:
+            _fill(data, handle, max_line, line=True)
+        if data.endswith(b"\n") and handle.peek().strip() and _is_object(data):
+            yield Item(0, 1, bytes(data).removeprefix(BOM_UTF8).rstrip(b"\r\n"), True)
+            yield from rows(handle, path, max_line, 1, len(data))
             return
-        data = first + handle.read(MAX_JSON + 1 - len(first))
+        _fill(data, handle, MAX_JSON)
     except DamagedFileError as error:
         raise with_command(error) from None
     except READ_ERRORS as error:
-        yield broken(path, 0, error)
+        found = _one_by_one(bytes(data))
+        yield from takewhile(lambda item: isinstance(item, Item), found)
+        yield broken(path, len(data), error)
         return
     if len(data) > MAX_JSON:
         yield Damage("too_long_line", 0, f"one JSON value of more than {MAX_JSON} bytes")
         return
-    yield from _of_value(data.removeprefix(BOM_UTF8))
+    yield from _of_value(bytes(data).removeprefix(BOM_UTF8))
+
+
+def _fill(data: bytearray, handle: BufferedReader, most: int, *, line: bool = False) -> None:
+    """Read on to the end of a file, or of a `line`, or until there are more than `most` bytes.
+    Where the file breaks, `data` has every byte before."""
+    while len(data) <= most and (there := handle.peek()):
+        end = there.find(b"\n") + 1 if line else 0
+        data += handle.read(end or len(there))
+        if end:
+            return
 
 
 def _are_rows(lines: list[bytes]) -> bool:
@@ -82,7 +97,7 @@ def _are_rows(lines: list[bytes]) -> bool:
     return objects > 1 and objects * 2 >= len(lines)
 
 
-def _is_object(line: bytes) -> bool:
+def _is_object(line: bytes | bytearray) -> bool:
     try:
         value = json.loads(line.decode("utf-8-sig", "replace"), strict=False)
     except (ValueError, RecursionError):
