@@ -30,9 +30,10 @@ _SIGN = re.compile(
 _TERM = re.compile(
     r"(?i)\b(?:arrays?|subscripts?|ind(?:ex|ices)|pointers?|elements?|vectors?|matrix|matrices|"
     r"tuples?|strings?|variables?|functions?|methods?|procedures?|arguments?|parameters?|"
-    r"commands?|calls?|routines?|loops?|returns?|void|int|char|float|struct|printf|malloc|sizeof|argv|argc|"
-    r"characters?|operators?|commas?|colons?|dots?|symbols?|delimiters?|separators?|expressions?|"
-    r"syntax|lambda|unit type|intervals?|modulo|mod|brackets?|parenthes[ie]s)\b"
+    r"commands?|calls?|routines?|loops?|returns?|void|int|char|float|struct|printf|malloc|sizeof|argv|"
+    r"argc|characters?|operators?|commas?|colons?|dots?|symbols?|delimiters?|separators?|expressions?|"
+    r"syntax|atomic|isotopes?|weights?|theorems?|lemmas?|equations?|lambda|"
+    r"unit type|intervals?|modulo|mod|brackets?|parenthes[ie]s)\b"
 )
 """Words after which brackets mean something."""
 
@@ -58,6 +59,8 @@ _BEHIND = re.compile(
 )
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?$")
 _TOKEN = re.compile(r"\S{1,60}$")
+_REFERRING = words("in see by of from to and or with as cf per ref reference references also both")
+"""Words that a number in brackets belongs to: without it the sentence would have a hole."""
 _SAID_OF = re.compile(
     r" (?:is|are|was|were|has|have|and|or|to|of|in|denotes?|means?|holds?|gives?)\b"
 )
@@ -170,6 +173,8 @@ def _apart(text: str, start: int, end: int, number: str) -> bool:
         following = text[end : end + 2]
         return not following.strip() or following[1:].isupper() or following[0] == "\n"
     if not before.isalnum() or _SAID_OF.match(text, end) or names_code(text, start, end):
+        return False
+    if _name_before(text, start).lower() in _REFERRING:
         return False
     marks = _COUNT.findall(_line(text, start, end))
     return bool(marks) and [int(n) for _, n in marks] == [*range(1, len(marks) + 1)]

@@ -34,7 +34,7 @@ _FOREIGN = (
     r"(?:Anm\.|nota|noot|prim\.|прим\.|註|注|注釈|注释|註釋|주|К) \d{1,3}"
 )
 _MARK = rf"\[(?:{_REFERENCE}|{_FOREIGN}|[a-z]{{1,2}})\]"
-_REFERENCES = rf" ?{_MARK}(?:{_MARK})*"
+_REFERENCES = rf" ?{_MARK}(?:[–,-]?{_MARK})*"
 _SUBSCRIPTS = frozenset({*"ijklmnopqrstuvwxyz"})
 _SPELLED = re.compile(
     r"\[(?:[^\]]*[ ?]|要出典|来源请求|來源請求|Beleg\])"

@@ -31,6 +31,8 @@ KINDS = {
         "The residue class [3] modulo 7 equals [10]. We write [5] for the first five numbers.",
         "Result [1] is printed by R.",
         "[1] is the first line of output.",
+        "As shown in [1], this follows from [1]. See [1]; compare both [1] and Theorem [1].",
+        "Hydrogen has the atomic weight [1].",
         "The ring Z[i], the field Q[a] and F[x]; the commutator [a, b] is zero.",
     ],
     "HTML named in prose": [
@@ -135,6 +137,7 @@ def test_it_stays_together_and_as_an_article() -> None:
             "The call strlen() counts letters. It is C.",
         ),
         ("x = f(y) returns 0.[3][4] So a < b.[citation needed]", "x = f(y) returns 0. So a < b."),
+        ("It fell.[1]–[3] Then it rose.[4],[5] Yes[6][a].", "It fell. Then it rose. Yes."),
         ("Paris () is the capital.", "Paris is the capital."),
         ("The giant panda () is a bear.", "The giant panda is a bear."),
         ("Paris ( ; ) is, and Rome ( ) was", "Paris is, and Rome was"),
