@@ -10,7 +10,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 def test_every_command_it_names_exists() -> None:
     named = set(re.findall(r"python main\.py ([a-z]+)", README))
-    assert named == {stage.command for stage in STAGES} | {"jobs", "web"}
+    assert named == {stage.command for stage in STAGES} | {"jobs", "web", "runs", "chat"}
 
 
 def test_every_make_target_it_names_exists() -> None:
