@@ -30,14 +30,14 @@ def warnings(counts: CleaningCounts, target: Path) -> Iterator[Warned]:
         )
     if files := rejected.get(UNKNOWN, 0) + rejected.get(BINARY, 0):
         yield Warned(
-            message=f"{files:,} files are no text in an encoding that is sure, and were left out "
+            message=f"{_files(files)} in no encoding that is sure, or no text at all, and left out "
             "whole.",
-            remedy=f"{rejects}, save those files as UTF-8 and rerun.",
+            remedy=f"{rejects}, save as UTF-8 what is text and rerun.",
         )
     if files := rejected.get(CHANGED, 0):
         yield Warned(
-            message=f"{files:,} files changed while they were read, and were left out whole.",
-            remedy="Rerun when nothing writes to them.",
+            message=f"{_files(files)} left out whole: something wrote to them meanwhile.",
+            remedy="Rerun when nothing writes there.",
         )
     if marks := counts.notes.marks_in_text:
         named = ", ".join(f"{mark} {number:,} times" for mark, number in marks.items())
@@ -46,6 +46,10 @@ def warnings(counts: CleaningCounts, target: Path) -> Iterator[Warned]:
             remedy="A mark on a line of its own divides documents; give these lines of their own "
             "if they should.",
         )
+
+
+def _files(number: int) -> str:
+    return f"{number:,} files are" if number != 1 else "1 file is"
 
 
 def summary(manifest: Manifest) -> dict[str, Any]:

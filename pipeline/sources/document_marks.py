@@ -12,7 +12,14 @@ from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.sources.lines import READ_ERRORS, Damage, Line, broken, with_command
+from pipeline.sources.lines import (
+    READ_ERRORS,
+    Damage,
+    Line,
+    broken,
+    cut_at_character,
+    with_command,
+)
 from utils.verification import DamagedFileError
 
 _ENDS = (
@@ -107,7 +114,7 @@ def count_marks(text: bytes) -> dict[str, int]:
 
 
 class MarkedDocument(NamedTuple):
-    """A document and the mark that ended it, empty at the end of a file or of a long piece."""
+    """A document and the mark that ended it, or where there is none the last one before."""
 
     line: Line
     mark: str
@@ -120,11 +127,12 @@ def marked_documents(
     ones are left out."""
     number = offset = at = size = 0
     held: list[bytes] = []
-    mark, unfinished = "", False
+    seen, unfinished = "", False
     try:
         while line := handle.readline(_LONGEST):
             begin, at = at, at + len(line)
             mark, text = ("", line) if unfinished and not marks.closing else _cut(line, marks)
+            seen = mark or seen
             unfinished = not line.endswith(b"\n")
             full = size >= _LONGEST and (not text.strip() or size > 2 * _LONGEST)
             offset = offset if held else begin
@@ -132,16 +140,17 @@ def marked_documents(
                 held.append(text)
                 size += len(text)
             if mark or full:
-                if any(map(bytes.strip, held)):
+                piece, held = (b"".join(held), []) if mark else cut_at_character(held)
+                if piece.strip():
                     number += 1
-                    yield MarkedDocument(Line(number, offset, b"".join(held)), mark)
-                held, size = [], 0
+                    yield MarkedDocument(Line(number, offset, piece), seen)
+                size, offset = sum(map(len, held)), offset + len(piece)
     except DamagedFileError as error:
         raise with_command(error) from None
     except READ_ERRORS as error:
         yield broken(path, offset, error)
     if any(map(bytes.strip, held)):
-        yield MarkedDocument(Line(number + 1, offset, b"".join(held)), "")
+        yield MarkedDocument(Line(number + 1, offset, b"".join(held)), seen)
 
 
 def _cut(line: bytes, marks: Marks) -> tuple[str, bytes]:

@@ -197,7 +197,7 @@ def pieces_of(
             blank_after = bool(held) and not held[-1].strip()
             full = held_size >= limit and (blank_after or held_size + len(line) > 2 * limit)
             if held and (starts or full):
-                piece, held = _cut(held)
+                piece, held = cut_at_character(held)
                 number += 1
                 yield Line(number, offset, piece)
                 offset += len(piece)
@@ -223,7 +223,7 @@ def is_wikitext_title(line: bytes) -> bool:
     )
 
 
-def _cut(held: list[bytes]) -> tuple[bytes, list[bytes]]:
+def cut_at_character(held: list[bytes]) -> tuple[bytes, list[bytes]]:
     """The held lines as one piece; the bytes of a character cut in two are given back."""
     piece = b"".join(held)
     for back in range(1, 4):

@@ -90,6 +90,18 @@ def test_a_document_of_many_megabytes_is_cut_and_nothing_is_lost(tmp_path: Path)
     assert max(map(len, pieces)) < 2 << 20
 
 
+@pytest.mark.parametrize("before", ["", "x", "xy"])
+def test_a_line_of_many_megabytes_is_never_cut_within_a_character(
+    tmp_path: Path, before: str
+) -> None:
+    line = before + "語" * 1_500_000
+    path = write(tmp_path / "a.txt", f"{line}\n<|endoftext|>\n{STORY}\n")
+    pieces = contents(path)
+    assert b"".join(pieces[:-1]).decode() == f"{line}\n"
+    assert len(pieces) > 2
+    assert all(piece.decode() for piece in pieces)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -109,6 +121,17 @@ def test_marks_within_a_text_stay_and_are_counted(workspace: Path, text: str) ->
     assert sum(events[-1].summary["marks_in_text"].values()) == sum(
         text.count(mark) for mark in ("<|endoftext|>", "<|im_end|>", "<s>", "</s>")
     )
+
+
+def test_a_mark_before_the_first_document_is_named_too(workspace: Path) -> None:
+    [*_, last] = clean(write(Path("in/a.txt"), f"<s>\n{STORY}\n<|endoftext|>\nAgain: {STORY}"))
+    assert isinstance(last, Finished)
+    assert last.summary["divided"] == "2 documents, cut at <|endoftext|>"
+
+
+def test_marks_in_programs_are_strings(workspace: Path) -> None:
+    events = clean(write(Path("in/a.py"), f'MARK = "<|endoftext|>"\n# {STORY}\n'))
+    assert not [event for event in events if isinstance(event, Warned)]
 
 
 def test_marks_are_for_plain_texts(workspace: Path) -> None:

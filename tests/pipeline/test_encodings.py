@@ -213,7 +213,7 @@ def test_what_is_in_no_encoding_to_its_end_is_refused_whole(workspace: Path, dat
     [(reason, count)] = last.summary["rejected"].items()
     assert (reason in ("binary", "unknown_encoding"), count) == (True, 1)
     assert [d.id for d in documents()] == ["good.txt"]
-    assert any(isinstance(e, Warned) and "1 files are no text" in e.message for e in events)
+    assert any(isinstance(e, Warned) and "1 file is in no encoding" in e.message for e in events)
     with pytest.raises(HatcheryError) as error:
         clean(bad, output="alone")
     assert "save these files as UTF-8" in error.value.remedy

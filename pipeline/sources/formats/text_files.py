@@ -81,7 +81,8 @@ def items(source: Input, max_line: int, notes: ReadingNotes) -> Iterator[Item | 
         elif source.form == "text" and kind_of(source.path) == ".txt" and _is_marked(examined):
             yield from _marked(handle, source, examined.marks, notes)
         else:
-            yield from _pieces(handle, source, first, notes if examined.marks.seen else None)
+            noted = examined.marks.seen and source.form != "code"  # where they are strings
+            yield from _pieces(handle, source, first, notes if noted else None)
 
 
 def _is_marked(examined: Examined) -> bool:
@@ -92,13 +93,11 @@ def _marked(
     handle: BufferedReader, source: Input, marks: Marks, notes: ReadingNotes
 ) -> Iterator[Item | Damage]:
     """The documents of a text with marks."""
-    last = ""
     for found in marked_documents(handle, source.path, marks):
         if isinstance(found, Damage):
             yield found
             continue
-        last = found.mark or last
-        notes.cut_at(last)
+        notes.cut_at(found.mark)
         notes.literal_marks(count_marks(found.line.data))
         line = found.line
         name = f"{source.name}#{line.number:05d}"
