@@ -119,7 +119,7 @@ def _ends_sentence(text: str, start: int, end: int) -> bool:
     last = text[start - 2 : start - 1]
     following = text[end : end + 2]
     begins = not following.strip() or following[0] == "\n" or following[1:].isupper()
-    word = last.isalnum() or last in ')"”’»'
+    word = last.isalnum() or (last != "" and last in ')"”’»')
     name = _name_before(text, start)
     return begins and word and not (len(name) <= _SHORT and _names_array(name))
 

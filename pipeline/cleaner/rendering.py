@@ -251,7 +251,7 @@ RENDERING_RULES = (
     rule(
         "punctuation_space",
         " ,~ .",
-        r" {1,9}(?:,(?=\s\S|$)|\.(?=$|\n|\s[^\W\d_a-z\"“]))",
+        r" {1,9}(?:,(?=[^\S\n]\S|\n|\Z)|\.(?=\n|\Z|[^\S\n][^\W\d_a-z\"“]))",
         _punctuation,
     ),
     rule("possessive_space", " 's ", _possessives),

@@ -199,7 +199,7 @@ def clean(text: str, rules: RuleSet, removed: Removed) -> str:
     Raises:
         UnstableMarkupError: it still changes after eight passes.
     """
-    cleaned = one_pass(text, rules, removed)
+    cleaned = one_pass(opened(text, rules), rules, removed)
     if cleaned == text:
         return text
     if not rules.by_line:
@@ -215,9 +215,16 @@ def clean(text: str, rules: RuleSet, removed: Removed) -> str:
             lines[number] = _settle(lines[number], rules, removed)
     joined = "\n".join(lines)
     for rule in rules.spanning:
-        if rule.applies(joined):
-            joined = rule.apply(joined, removed)
+        before = joined
+        joined = rule.apply(before, removed) if rule.applies(before) else before
+        if joined != before and rule is not rules.rules[-1]:
+            return _settle(joined, rules, removed)
     return joined.strip("\n").rstrip()
+
+
+def opened(text: str, rules: RuleSet) -> str:
+    """`text` behind a line end where it begins with a blank, so that a line begins there too."""
+    return f"\n{text}" if rules.by_line and text.startswith(" ") else text
 
 
 def _settle(text: str, rules: RuleSet, removed: Removed) -> str:

@@ -11,7 +11,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.cleaner.rule_engine import PASSES, Edit, RemovalObserver, Rule, RuleSet, nfc, one_pass
+from pipeline.cleaner.rule_engine import (
+    PASSES,
+    Edit,
+    RemovalObserver,
+    Rule,
+    RuleSet,
+    nfc,
+    one_pass,
+    opened,
+)
 
 Offsets = npt.NDArray[np.int64]
 
@@ -50,7 +59,11 @@ class Trace(NamedTuple):
 def traced(raw: str, rules: RuleSet) -> Trace:
     """What `rule_engine.clean` does to `raw`, span by span."""
     record = _Recorder(raw)
-    text = one_pass(raw, rules, record)
+    if opened(raw, rules) != raw:
+        record.wrap()
+        text = one_pass(f"\n{raw}\n", rules, record)
+    else:
+        text = one_pass(raw, rules, record)
     record.trim(text)
     for _ in range(PASSES):
         before = text

@@ -316,6 +316,16 @@ _SNIPPETS = st.lists(
             *("[1]", "[[a|b]]", "{{x}}", "<ref>", "</ref>", "&amp;", "&nbsp;", "()", "( ; ", " "),
             *("/ə/", "The", ".", "\n", "word", '" ', ' "', " 's ", "<!--", "-->", "[a]", "''"),
             *("e", "(", ")", "\u0301", "{|", "|", " -abc", "&#x0301;"),
+            *(
+                " (x ;)",
+                " ( ab cd)",
+                "{| class=x |- | a |}",
+                "\n{| a\n| b\n|}\n",
+                "A&amp;B",
+                "''x'' ",
+            ),
+            *(" , ", " . ", "<br>", "H<sub>2</sub>O", "a<!--c-->b", " -based", "The.In ", " x[0]"),
+            *(" f(x)", "Paris", " ()", "[note 1]", ".[2]", "{{cn}}", "[[c]]"),
         ]
     ),
     max_size=25,
@@ -328,6 +338,10 @@ _SNIPPETS = st.lists(
 @example("0\r&nbsp0;", WIKI)
 @example("e[1]\u0301", WIKI)
 @example("a\n [1] x\n( ( ) )", WIKI)
+@example(" .[1]{{cn}}\u200b", WIKI)
+@example(" (x ;)\n{| a\n| b\n|}\n{| class=x |- | a |} -based.", WIKI)
+@example(" [note 1]{|\n|}   ()a<!--c-->b The ()The.In  ( ab cd)", WIKI)
+@example("a<!--c-->b{| class=x |- | a |} .\n{| a\n| b\n|}\n The , \n x[0] , <br>", WIKI)
 def test_cleaning_twice_is_cleaning_once(text: str, rules: tuple) -> None:
     try:
         once = clean(text, rules, {})
