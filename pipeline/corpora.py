@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -127,18 +128,15 @@ def checked_name(name: str) -> str:
 
 def path_for_name(path: str) -> UsageError:
     """The refusal of a path where the name of a corpus belongs, which offers to make one of it."""
-    there = _exists(Path(path))
+    there = _exists(home_path(path))
     return UsageError(
         f"{path!r} is a path, where the name of a corpus belongs.",
         found="a file or folder of that name" if there else "nothing of that name",
-        remedy="clean the texts there, which names the corpus: {}",
-        commands=[("cleanup", "--input", path)],
+        remedy="clean the texts there, which names the corpus: {}"
+        if there
+        else "check the path, which names the corpus: {}",
+        commands=[("cleanup", "--input", path if there else "PATH")],
     )
-
-
-def cleaning(name: str, data_dir: Path) -> tuple[str, ...]:
-    """The command that makes the clean documents of `name`, which may be a folder or file."""
-    return ("cleanup", "--input" if means_path(name, data_dir) else "--source", name)
 
 
 def means_path(name: str, data_dir: Path) -> bool:
@@ -215,11 +213,14 @@ def in_the_way(
     """Why `target` is not replaced, with the `command` that makes another beside it and the one
     that replaces it; `place` is the flag that says where, and its value."""
     flag, value = place
+    stem = Path(value).name
+    rest = target.name.removeprefix(stem)
+    free = next(n for n in count(2) if not target.with_name(f"{stem}_{n}{rest}").exists())
     return RefusedError(
         problem,
         found=f"{size} in {target}, made from {made_from} on {there.made_by.time[:10]}",
         remedy=f"call this one otherwise: {{}}; or replace those {size.split()[-1]}: {{}}",
-        commands=[(*command, flag, f"{value}_2"), (*command, flag, value, "--force")],
+        commands=[(*command, flag, f"{value}_{free}"), (*command, flag, value, "--force")],
     )
 
 

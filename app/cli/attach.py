@@ -47,7 +47,7 @@ def _verdict(job: Job, renderer: EventRenderer, *, reported: bool) -> int:
         failed = Failed(
             f"Job {job.id} {problem}." if gone else f"Job {job.id} ({job.stage}) {problem}.",
             output_tail(job.folder) or "no output",
-            f"what it had saved is intact; {as_typed(why)} says more",
+            f"what it had saved is intact; more: {as_typed(why)}",
             now.exit_code or ExitCode.FAILED,
             commands=(why,),
         )

@@ -167,7 +167,8 @@ def retry(
         again = start_again(logs, found, command_again(found, more))
     else:
         chosen = _chosen(found, remedy)
-        again = start_again(logs, found, chosen.command, first=chosen.first)
+        *before, command = chosen.commands
+        again = start_again(logs, found, command, *before)
     _announce([again], as_json=as_json)
     return ExitCode.DONE
 
@@ -219,7 +220,7 @@ def _print_diagnosis(job: Job, diagnosis: "Diagnosis") -> None:
             console.say(f"   python main.py jobs retry {job.id} -- OPTIONS", "green")
         elif remedy.command:
             console.say(f"   python main.py jobs retry {job.id} --remedy {number}", "green")
-            ran = [as_typed(command) for command in (remedy.first, remedy.command) if command]
+            ran = [as_typed(command) for command in remedy.commands]
             console.say(f"   which runs: {'; '.join(ran)}", "dim")
 
 
@@ -232,7 +233,7 @@ def list_jobs(*, config: _Config = None, as_json: _Json = False) -> int:
     elif found:
         Console().print(table([_row(job) for job in found]))
     else:
-        Console(stderr=True).say("No jobs. Start one: python main.py jobs start -- train --test")
+        Console(stderr=True).say("No jobs. Start one: python main.py jobs start -- quickstart")
     return ExitCode.DONE
 
 

@@ -51,6 +51,7 @@ _KINDS = {
     "NetworkError": Cause.NETWORK,
     "RefusedError": Cause.MISMATCH,
     "UsageError": Cause.SETTINGS,
+    "MissingError": Cause.MISSING,
     "FileNotFoundError": Cause.MISSING,
     "NotADirectoryError": Cause.MISSING,
 }

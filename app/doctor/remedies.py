@@ -21,6 +21,8 @@ from pipeline.stages import STAGES, Stage
 from utils.errors import HatcheryError
 from utils.units import human_bytes
 
+_MISSING = "MissingError"  # a failure of this kind lists steps to do one after the other
+
 
 class Cause(StrEnum):
     """What went wrong, in words for a heading."""
@@ -47,14 +49,21 @@ class Cause(StrEnum):
 
 class Remedy(NamedTuple):
     """Something that may help. `command` is a stage and its arguments that take the job's place,
-    empty for what is done by hand; `first` is an earlier stage that has to be done before. `edit`
-    says that the command makes sense only once the user has changed it."""
+    empty for what is done by hand; `first` is an earlier stage that has to be done before, and
+    `earlier` are those, in order, that `first` needs in turn. `edit` says that the command makes
+    sense only once the user has changed it."""
 
     label: str
     why: str
     command: tuple[str, ...] = ()
     first: tuple[str, ...] = ()
     edit: bool = False
+    earlier: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def commands(self) -> list[tuple[str, ...]]:
+        """All that it runs, in order."""
+        return [words for words in (*self.earlier, self.first, self.command) if words]
 
 
 class Case(NamedTuple):
@@ -132,6 +141,15 @@ def _again(case: Case) -> Remedy:
 def _general(case: Case) -> Iterator[Remedy]:
     """The advice of the stage: commands first, else its words."""
     commands = startable(case.failed) if case.failed else []
+    if case.failed and case.failed.kind == _MISSING:
+        commands = commands if len(commands) == len(case.failed.commands) else []
+        *earlier, first = [_same_source(case, words) for words in commands] or [()]
+        if first:
+            label = f"First {', then '.join(' '.join(words) for words in (*earlier, first))}"
+            yield Remedy(
+                label, "then this job again", case.again(), first=first, earlier=tuple(earlier)
+            )
+            return
     for words in (_same_source(case, words) for words in commands):
         typed = " ".join(words)
         if words[0] == case.stage.command:

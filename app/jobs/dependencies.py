@@ -147,14 +147,14 @@ def _warning(dependency: Dependency, own: str) -> Warned | None:
         return Warned(
             f"This job waits for {dependency.id}, whose folder is gone: nobody knows if it was "
             "done.",
-            f"python main.py jobs stop {own}, then python main.py jobs retry {own} does not wait "
-            "for it",
+            f"not to wait for it: python main.py jobs stop {own}, then python main.py jobs retry "
+            f"{own}",
         )
     if job.state == "elsewhere" and job.record:
         return Warned(
             f"{job.stage} {job.id} runs on {job.record.host}: only its folder tells when it is "
             "done.",
-            f"python main.py jobs stop {own} ends the waiting",
+            f"to end the waiting: python main.py jobs stop {own}",
         )
     if not dependency.blocked:
         return None
@@ -162,7 +162,7 @@ def _warning(dependency: Dependency, own: str) -> Warned | None:
     why = f": {failed.problem.rstrip('.')}" if failed and job.state == "failed" else ""
     return Warned(
         f"This job waits, because {job.stage} {job.id} {IN_WORDS[job.state]}{why}.",
-        f"python main.py jobs why {job.id} says what helps; once a retry of it is done, this job "
+        f"what helps: python main.py jobs why {job.id}; once a retry of it is done, this job "
         "goes on by itself",
     )
 

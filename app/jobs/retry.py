@@ -55,7 +55,7 @@ def stage_of(command: str) -> Stage:
     except KeyError as error:
         raise UsageError(
             f"This version has no stage {command}.",
-            remedy="{} shows those there are",
+            remedy="those there are: {}",
             commands=[("--help",)],
         ) from error
 
@@ -72,9 +72,9 @@ def run_folder(job: Job) -> Path | None:
     return Path(saved.path).parent if saved else None
 
 
-def start_again(logs: Path, job: Job, command: Sequence[str], *, first: Sequence[str] = ()) -> Job:
+def start_again(logs: Path, job: Job, command: Sequence[str], *before: Sequence[str]) -> Job:
     """Start `command` in the place of an ended job, so that those who wait for it go on after
-    this one. `first` is the command of an earlier stage that has to be done before.
+    this one. `before` are commands of earlier stages that have to be done first, in order.
 
     Raises:
         UsageError: a command line is not valid.
@@ -83,7 +83,7 @@ def start_again(logs: Path, job: Job, command: Sequence[str], *, first: Sequence
     """
     from app.commands.parser import parse_stage
 
-    for words in filter(None, (first, command)):
+    for words in (*before, command):
         parse_stage(words)
     everybody = states.all_jobs(logs)
     _refuse_active(job, stand_in(job.id, everybody))
@@ -96,8 +96,8 @@ def start_again(logs: Path, job: Job, command: Sequence[str], *, first: Sequence
             for dependency in open_dependencies(job.record, everybody)
             if dependency.job is not None
         ]
-    if first:
-        after.append(lifecycle.start(logs, first, first[0], None, after=after, cwd=cwd).id)
+    for words in before:
+        after = [*after, lifecycle.start(logs, words, words[0], None, after=after, cwd=cwd).id]
     return lifecycle.start(
         logs, command, command[0], name,
         after=after, retry_of=job.id, cwd=cwd, key=read_key(job.folder),

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from app.terminal.layout import Console
 from utils.errors import ExitCode, HatcheryError, RefusedError
+from utils.ports import free_port
 
 _HOST, _PORT = "127.0.0.1", 8000
 
@@ -40,7 +41,7 @@ def web(
         raise HatcheryError(
             f"{host}:{port} cannot be served: {_reason(error)}.",
             remedy="{}",
-            commands=[("web", "--port", str(port + 1 if 0 < port < 65535 else _PORT))],
+            commands=[("web", "--port", str(free_port(_HOST, port)))],
         ) from error
     server = Server(socket)
     console = Console(stderr=True)

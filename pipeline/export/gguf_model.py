@@ -65,7 +65,7 @@ class _Entry:
         return int(np.prod(self.byte_shape, dtype=np.int64))
 
 
-def refuse_unknown(config: ModelConfig) -> None:
+def refuse_unknown(config: ModelConfig, *checkpoint: str) -> None:
     """Refuse a model that llama.cpp would compute differently.
 
     Raises:
@@ -87,8 +87,8 @@ def refuse_unknown(config: ModelConfig) -> None:
         raise RefusedError(
             "No GGUF file can hold this model.",
             found=why,
-            remedy="{} holds this model",
-            commands=[("export", "--to", "hf")],
+            remedy="what holds this model: {}",
+            commands=[("export", *checkpoint, "--to", "hf")],
         )
 
 

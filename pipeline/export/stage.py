@@ -161,7 +161,8 @@ def _write_gguf(
     from pipeline.export.gguf_metadata import ends_in_gguf, metadata_bytes
     from pipeline.export.gguf_tokenizer import vocabulary
 
-    gguf_model.refuse_unknown(model.config)
+    where = export.options.checkpoint
+    gguf_model.refuse_unknown(model.config, *[] if where is None else ["--checkpoint", where])
     origin = export.checkpoint.path
     bounds = _bounds_in_gguf(origin, export.tokenizer)
     words = vocabulary(export.tokenizer, model.config.vocab_size)

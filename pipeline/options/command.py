@@ -15,12 +15,16 @@ def train_command(settings: Settings, changes: dict[str, Any]) -> tuple[str, ...
     """The words after `python main.py` that train with what was typed and these `changes`, by
     dotted names.
 
-    The corpus is named even where nobody typed it: another may be worked on meanwhile.
+    The corpus is named even where nobody typed it: another may be worked on meanwhile. A run that
+    goes on has its own.
     """
     config, typed = settings
     given = {f"train.{n}": getattr(config.train, n) for n in sorted(typed_in("train", typed))}
-    if "dataset.source" in typed or config.train.data is None:
+    own = config.train.data is not None or config.train.resume is not None
+    if "dataset.source" in typed or not own:
         given["source"] = config.source
+    if "train.max_steps" in changes:
+        given.pop("train.epochs", None)  # one length is enough
     anew = {"model.preset", "model.depth"} & changes.keys()
     if not anew:
         for name in sorted(typed_in("model", typed)):

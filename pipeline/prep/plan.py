@@ -5,15 +5,15 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline import corpora
+from pipeline import corpora, missing
+from pipeline.missing import MissingError
 from pipeline.options.command import changed_flags
 from pipeline.options.config import Config, PrepareOptions
 from pipeline.sources.documents import Document, cleaned_files, may_be_shared, read_documents
 from pipeline.sources.lines import Damage, check_listed
-from pipeline.tokenizer.load import load_tokenizer, missing, newest, saved_folder
+from pipeline.tokenizer.load import load_tokenizer, newest, not_here, saved_folder
 from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.artefacts import Source, read_manifest, source
-from utils.errors import UsageError
 from utils.files import home_path
 
 TEST_DOCUMENTS = 10_000
@@ -74,12 +74,11 @@ def input_paths(config: Config, options: PrepareOptions) -> list[Path]:
     if options.test and not folder.is_dir():
         folder = small
     if not folder.is_dir() or not any(folder.iterdir()):
-        raise UsageError(
+        raise MissingError(
             f"There are no clean documents of {name} yet.",
-            found=f"{folder} is {'empty' if folder.is_dir() else 'not there'}"
+            f"{folder} is {'empty' if folder.is_dir() else 'not there'}"
             + (f"; {small} is, for --test" if small.is_dir() and folder != small else ""),
-            remedy="make them: {}",
-            commands=[corpora.cleaning(name, config.paths.data_dir)],
+            commands=missing.cleaning(config, name),
         )
     return [folder]
 
@@ -96,7 +95,7 @@ def open_tokenizer(config: Config, options: PrepareOptions) -> tuple[Tokenizer, 
     else:
         path = saved_folder(options.tokenizer, folder) or home_path(options.tokenizer)
         if not path.exists():
-            raise missing(options.tokenizer, folder, same_texts(config, options))
+            raise not_here(options.tokenizer, folder, same_texts(config, options))
     return load_tokenizer(path, folder), path
 
 

@@ -30,7 +30,7 @@ from pipeline.rehearsal.verdicts import (
 )
 from pipeline.sources.items import Input, as_input
 from pipeline.sources.stage import raw_inputs
-from pipeline.tokenizer.load import missing, newest, saved_folder
+from pipeline.tokenizer.load import newest, not_here, saved_folder
 from pipeline.tokens.shards import DOCUMENT, token_dtype
 from utils.artefacts import Manifest, read_manifest
 from utils.errors import UsageError
@@ -140,7 +140,7 @@ def users_tokenizer(rehearsal: Rehearsal) -> Path | None:
     if named is not None:
         path = saved_folder(named, folder) or home_path(named)
         if not path.exists() and named not in (made, options.load):
-            raise missing(named, folder)
+            raise not_here(named, folder)
         return path if path.exists() else None
     if options.load is not None:
         return saved_folder(options.load, folder)

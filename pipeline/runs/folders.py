@@ -242,7 +242,7 @@ def newest_intact(run: Path, *, skip_corrupt: bool) -> tuple[Path, list[str]]:
                 raise RefusedError(
                     f"The newest checkpoint cannot be trusted: {error.problem}",
                     found=error.found,
-                    remedy="{} sets it aside and goes on from the one before it",
+                    remedy="set it aside and go on from the one before it: {}",
                     commands=[("train", "--resume", "auto", "--name", run.name)],
                 ) from error
             aside = checkpoint.replace(unique_name(run, f"{checkpoint.name}.corrupt"))
@@ -294,6 +294,6 @@ def find_run(checkpoints_dir: Path, name: str | None) -> Path:
     raise UsageError(
         f"There is no run{f' called {name}' if name else ''} in {checkpoints_dir}.",
         found=listed,
-        remedy=f"{meant(name or '', [run.name for run in known])}{{}} starts one",
+        remedy=f"{meant(name or '', [run.name for run in known])}start one: {{}}",
         commands=[("train", "--name", "NAME")],
     )

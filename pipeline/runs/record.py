@@ -87,7 +87,7 @@ def _unusable(run: Path, problem: str, found: str = "") -> RefusedError:
         return RefusedError(
             problem,
             found=f"{found}; without it the run's settings are unknown, so it cannot go on",
-            remedy="{} starts a new run",
+            remedy="start a new run: {}",
             commands=[("train",)],
         )
     return RefusedError(

@@ -1,5 +1,6 @@
 """The serve stage: a server that speaks the OpenAI protocol, until it is asked to stop."""
 
+import errno
 import os
 import secrets
 import socket
@@ -18,6 +19,7 @@ from pipeline.server.engine.catalogue import Catalogue
 from pipeline.server.http.guard import is_loopback
 from pipeline.server.http.uvicorn_thread import Server
 from utils.errors import ExitCode, HatcheryError, UsageError
+from utils.ports import free_port
 from utils.units import human_count
 
 TOKEN_VARIABLE = "HATCHERY_TOKEN"  # noqa: S105
@@ -122,12 +124,15 @@ def _listen(options: ServeOptions) -> socket.socket:
     try:
         return socket.create_server((options.host, options.port), family=family)
     except OSError as error:
-        other = options.port + 1 if 0 < options.port < 65535 else 0
+        good = error.errno in (errno.EADDRINUSE, errno.EACCES)  # else it is no address of ours
+        host = options.host if good else Config().serve.host
+        kept = ["--host", host] * (host != Config().serve.host)
+        other = free_port(host, options.port)
         raise HatcheryError(
             f"{options.host}:{options.port} cannot be listened on.",
             found=str(error.strerror or error),
             remedy="{}",
-            commands=[("serve", "--port", str(other))],
+            commands=[("serve", *kept, "--port", str(other))],
         ) from error
 
 

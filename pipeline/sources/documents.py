@@ -198,7 +198,7 @@ def _decoded(path: Path, item: Line | Damage) -> str:
         raise HatcheryError(
             f"{path}:{line.number} is not UTF-8.",
             found=f"byte {line.data[error.start]:#04x} at {line.offset + error.start}",
-            remedy="clean it first: {}",
+            remedy="save it as UTF-8, then clean it: {}",
             commands=[("cleanup", "--input", str(path))],
         ) from error
 

@@ -60,9 +60,9 @@ def fetch(
         with build_folder(folder, kind="raw", command="download", options=settings) as builder:
             builder.facts = {"license": source.license, "from": place}
             if source.where == "url":
-                yield from _from_url(source, place, builder, stop)
+                yield from _from_url(source, place, folder, builder, stop)
             else:
-                yield from _from_hub(source, builder, options, stop)
+                yield from _from_hub(source, folder, builder, options, stop)
             names = [name for unit in builder.units.values() for name in unit.files]
     except _StoppedError:
         yield Finished(stopped=True)
@@ -72,7 +72,7 @@ def fetch(
 
 
 def _from_url(
-    source: Source, url: str, builder: FolderBuilder, stop: StopSignal
+    source: Source, url: str, folder: Path, builder: FolderBuilder, stop: StopSignal
 ) -> Iterator[Event]:
     if not url.startswith(("https://", "http://")):
         raise UsageError(f"{url!r} is not an http address.", remedy="give --url https://...")
@@ -93,7 +93,7 @@ def _from_url(
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()
-        raise _unreachable(source, url, error) from error
+        raise _unreachable(source, url, folder, error) from error
     if out.written.sha256 != source.sha256:
         (builder.path / source.file).unlink()
         raise HatcheryError(
@@ -106,7 +106,11 @@ def _from_url(
 
 
 def _from_hub(
-    source: Source, builder: FolderBuilder, options: DownloadOptions, stop: StopSignal
+    source: Source,
+    folder: Path,
+    builder: FolderBuilder,
+    options: DownloadOptions,
+    stop: StopSignal,
 ) -> Iterator[Event]:
     from huggingface_hub import HfApi  # 0.5 s to load; only a download pays
     from huggingface_hub.errors import HfHubHTTPError
@@ -150,7 +154,7 @@ def _from_hub(
             else:
                 builder.adopt(name)
     except failures as error:
-        raise _unreachable(source, options.url or "huggingface.co", error) from error
+        raise _unreachable(source, options.url or "huggingface.co", folder, error) from error
     finally:
         _remove_bookkeeping(builder.path)
 
@@ -233,11 +237,10 @@ def _remove_bookkeeping(folder: Path) -> None:
         shutil.rmtree(kept)
 
 
-def _unreachable(source: Source, place: str, error: Exception) -> NetworkError:
+def _unreachable(source: Source, place: str, folder: Path, error: Exception) -> NetworkError:
     return NetworkError(
         f"{source.name} could not be fetched from {place}.",
         found=str(error).split("\n")[0][:300],
-        remedy=f"try again later, or put the files into the raw folder of {source.name} yourself "
-        "({} says which), then: {}",
-        commands=[("download", "--list"), ("cleanup", "--source", source.name)],
+        remedy=f"try again later, or put the files into {folder} yourself, then: {{}}",
+        commands=[("cleanup", "--source", source.name)],
     )

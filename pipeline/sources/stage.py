@@ -94,7 +94,7 @@ def run(config: Config, options: DownloadOptions, stop: StopSignal) -> Iterator[
             raise UsageError(
                 "Which source?",
                 found="no name",
-                remedy="{} shows them",
+                remedy="those there are: {}",
                 commands=[("download", "--list")],
             )
         yield Finished(summary={"sources": [_row(source, config) for source in SOURCES]})

@@ -193,8 +193,7 @@ def _explain(texts: Sequence[str]) -> None:
             raise UsageError(
                 "This text is not Unicode: it holds half of a surrogate pair.",
                 found=f"U+{ord(text[error.start]):04X} at character {error.start}",
-                remedy="clean it first: {}",
-                commands=[("cleanup",)],
+                remedy="write it as UTF-8, which has no such halves",
             ) from None
 
 

@@ -105,10 +105,10 @@ def find(where: str | Path, tokenizers_dir: Path, *, refetch: bool = False) -> F
     if online:
         repository = identity.partition("@")[0]
         return _online(identity, folder if text in KNOWN else repository.split("/")[1])
-    raise missing(text, tokenizers_dir)
+    raise not_here(text, tokenizers_dir)
 
 
-def missing(text: str, tokenizers_dir: Path, texts: Sequence[str] = ()) -> UsageError:
+def not_here(text: str, tokenizers_dir: Path, texts: Sequence[str] = ()) -> UsageError:
     """What to say where nothing is called `text`: those there are, and how to make one; `texts`
     are the flags that say from which."""
     names = sorted(p.name for p in tokenizers_dir.glob("[!.]*") if p.is_dir())

@@ -6,8 +6,9 @@ from pathlib import Path
 from threading import Event as StopSignal
 from typing import Any, NamedTuple
 
-from pipeline import corpora
+from pipeline import corpora, missing
 from pipeline.events import Event, Finished, Progress, Saved, Started, Warned
+from pipeline.missing import MissingError
 from pipeline.options.config import Config, TokenizeOptions
 from pipeline.sources.documents import cleaned_files, read_cleaned
 from pipeline.tokenizer import load as loading
@@ -208,11 +209,10 @@ def _corpus(config: Config, options: TokenizeOptions) -> tuple[list[Path], list[
     folder = _cleaned(config, name)
     places = options.input or [folder]
     if not options.input and not folder.is_dir():
-        raise UsageError(
+        raise MissingError(
             f"There are no clean documents of {name} yet.",
-            found=f"no folder {folder}",
-            remedy="make them: {}",
-            commands=[corpora.cleaning(name, config.paths.data_dir)],
+            f"no folder {folder}",
+            commands=missing.cleaning(config, name),
         )
     files = cleaned_files(places)
     whole = [place for place in places if place.is_dir() and read_manifest(place)]

@@ -24,7 +24,14 @@ from pipeline.runs.record import (
     record_of,
     recorded_options,
 )
-from pipeline.train.setup import MOST_VALIDATION_BATCHES, Setup, assemble, open_data, run_length
+from pipeline.train.setup import (
+    MOST_VALIDATION_BATCHES,
+    Setup,
+    assemble,
+    length_note,
+    open_data,
+    run_length,
+)
 from utils.artefacts import MANIFEST
 from utils.errors import RefusedError, UsageError
 from utils.files import home_path
@@ -75,7 +82,8 @@ def resume_run(
     setup = assemble(run, merged, model, data, tokenizer, checkpoint, None, notes)
     setup = replace(setup, origin=record.initial, record=record)
     changes = _what_changes(recorded_options(run, record), setup)
-    setup = replace(setup, notes=[*notes, *changes])
+    twice = length_note(options, typed) if "train.epochs" in typed else []
+    setup = replace(setup, notes=[*notes, *twice, *changes])
     if checkpoint != folders.step_folders(run)[-1] and setup.steps_done < setup.total_steps:
         return _branch(config, options, setup)
     return setup

@@ -8,7 +8,8 @@ from typing import Literal
 
 from model.config import ModelConfig, flops_per_token
 from model.huggingface.generation_config import GenerationConfig, read_generation_config
-from pipeline import corpora
+from pipeline import corpora, missing
+from pipeline.missing import MissingError
 from pipeline.options.command import train_command
 from pipeline.options.config import Config, Settings, TrainOptions, Typed
 from pipeline.runs import folders
@@ -89,7 +90,7 @@ def begin_run(config: Config, options: TrainOptions, typed: Typed) -> Setup:
     model, data, tokenizer = open_inputs(config, options, typed, initial=initial)
     folder = folders.new_run(config.paths.checkpoints_dir, options.name, time.time())
     origin = None if initial is None else initial.origin()
-    notes = notes_on(options, data)
+    notes = [*notes_on(options, data), *length_note(options, typed)]
     if data.train.window != data.metadata.window:
         options = options.model_copy(update={"window": data.train.window})  # kept on resuming
     setup = assemble(folder, options, model, data, tokenizer, notes=notes)
@@ -150,11 +151,10 @@ def open_data(
         raise corpora.path_for_name(source)
     folder = options.data or config.tokens_dir(source, test=options.test)
     if options.data is None and not folder.is_dir():
-        raise UsageError(
+        raise MissingError(
             f"There are no tokens of {source} yet.",
-            found=f"no folder {folder}",
-            remedy="make them: {}",
-            commands=[("prepare", "--source", source, *["--test"] * options.test)],
+            f"no folder {folder}",
+            commands=missing.tokens(config, source, test=options.test),
         )
     window = options.window
     if window is None and context is not None and folder.is_dir():
@@ -239,6 +239,17 @@ def run_length(options: TrainOptions, windows: int) -> tuple[float, int]:
     """Optimizer steps of an epoch over `windows` training windows, and of the whole run."""
     per_epoch = windows / (options.batch_size * options.gradient_accumulation_steps)
     return per_epoch, options.max_steps or max(1, math.ceil(options.epochs * per_epoch))
+
+
+def length_note(options: TrainOptions, typed: Typed) -> list[str]:
+    """That of two lengths given in one place only one counts, where that is so."""
+    both = {"max_steps", "epochs"} <= options.model_fields_set and options.max_steps is not None
+    if not both or len({"train.max_steps", "train.epochs"} & typed) == 1:
+        return []  # what was typed is stronger than a file, which is as it should be
+    return [
+        f"max_steps {options.max_steps:,} and epochs {options.epochs:g} both say how long to "
+        "train: max_steps decides, epochs is not used."
+    ]
 
 
 def validation_interval(options: TrainOptions, steps_per_epoch: float, total_steps: int) -> int:

@@ -5,7 +5,6 @@ between optimizer steps; a stop request finishes the step, saves and ends the ru
 """
 
 import os
-import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -60,7 +59,7 @@ def run(config: Config, options: TrainOptions, stop: StopSignal, typed: Typed) -
         if setup.options.data is None:
             corpora.remember(config.paths.data_dir, config.source)
         try:
-            for event in _train(config, setup, stop, typed):
+            for event in _train(Settings(config, typed), setup, stop):
                 if not isinstance(event, Progress):
                     log.write(to_json(event))
                 yield event
@@ -97,19 +96,19 @@ def _nothing_to_do(setup: Setup) -> Iterator[Event]:
     yield Finished({"steps": done}, run, skipped=True)
 
 
-def _train(config: Config, setup: Setup, stop: StopSignal, typed: Typed) -> Iterator[Event]:
-    title, run = _title(config, setup), str(setup.folder)
+def _train(settings: Settings, setup: Setup, stop: StopSignal) -> Iterator[Event]:
+    title, run = _title(settings.config, setup), str(setup.folder)
     yield Started("train", title, setup.total_steps, "steps", run=run)
-    yield from _announcements(config, setup, typed)
+    yield from _announcements(settings.config, setup, settings.typed)
     try:
-        with closing(_session(config, setup)) as session:
+        with closing(_session(settings.config, setup)) as session:
             yield from session.run(stop)
     except NonFiniteError as error:
-        raise _after_breakdown(error, setup) from error
+        raise _after_breakdown(error, settings, setup) from error
     except Exception as error:
         if isinstance(error, HatcheryError) or not is_out_of_memory(error):
             raise
-        raise _out_of_memory(error, setup) from error
+        raise _out_of_memory(error, settings, setup) from error
 
 
 def _title(config: Config, setup: Setup) -> str:
@@ -179,40 +178,49 @@ def _size_for_the_text(config: Config, setup: Setup, typed: Typed) -> Iterator[E
         yield Warned(f"{size} are many for {human_count(tokens)} training tokens.", remedy=better)
 
 
-def _after_breakdown(error: NonFiniteError, setup: Setup) -> NonFiniteError:
-    """`error` with what can be done: only a run with a checkpoint goes on, and fp32 is no remedy
-    where it is used already."""
-    options, run = setup.options, setup.folder
-    lower = ["--learning-rate", f"{options.learning_rate / 2:g}"]
+def _changed(settings: Settings, setup: Setup, **changes: object) -> tuple[str, ...]:
+    """The command that goes on, from the last checkpoint where there is one, with other values of
+    training settings."""
+    if folders.step_folders(setup.folder):
+        option = settings.config.train.model_copy(update={"resume": str(setup.folder)})
+        settings = Settings(
+            settings.config.model_copy(update={"train": option}), frozenset({"train.resume"})
+        )
+    return train_command(settings, {f"train.{name}": value for name, value in changes.items()})
+
+
+def _after_breakdown(error: NonFiniteError, settings: Settings, setup: Setup) -> NonFiniteError:
+    """`error` with what can be done; fp32 is no remedy where it is used already."""
+    options = setup.options
+    lower = {"learning_rate": f"{options.learning_rate / 2:g}"}
     if options.optimizer == "muon":
-        lower += ["--matrix-learning-rate", f"{options.matrix_learning_rate / 2:g}"]
-    ways = [lower]
+        lower["matrix_learning_rate"] = f"{options.matrix_learning_rate / 2:g}"
+    commands = [_changed(settings, setup, **lower)]
     device = devices.pick_device(options.device)
     if devices.pick_dtype(options.precision, device).itemsize < 4:
-        ways.append(["--precision", "fp32"])
-    if not folders.step_folders(run):
-        typed = " or ".join(map(shlex.join, ways))
-        return error.advising(f"there is no checkpoint yet: run the same command with {typed}")
-    places = " or ".join("{}" for _ in ways)
-    commands = [("train", "--resume", str(run), *way) for way in ways]
-    return error.advising(f"go on from the last checkpoint: {places}", commands)
+        commands.append(_changed(settings, setup, precision="fp32"))
+    saved = folders.step_folders(setup.folder)
+    lead = "go on from the last checkpoint" if saved else "there is no checkpoint yet: begin again"
+    return error.advising(f"{lead}: {' or '.join('{}' for _ in commands)}", commands)
 
 
-def _out_of_memory(error: Exception, setup: Setup) -> OutOfMemoryError:
+def _out_of_memory(error: Exception, settings: Settings, setup: Setup) -> OutOfMemoryError:
     text, options = str(error), setup.options
-    ways = []
+    ways, commands = [], []
     if smaller := options.smaller_batches():
         batch, parts = smaller
-        ways.append(f"--batch-size {batch} --gradient-accumulation-steps {parts} learns the same")
+        split = {"batch_size": batch, "gradient_accumulation_steps": parts}
+        commands.append(_changed(settings, setup, **split))
+        ways.append("the same learning: {}")
     if not options.gradient_checkpointing:
-        ways.append("--gradient-checkpointing needs less")
+        commands.append(_changed(settings, setup, gradient_checkpointing=True))
+        ways.append("less memory: {}")
     if setup.resume_from is None:
-        ways.append("so does a smaller model" if ways else "a smaller model needs less")
+        ways.append("a smaller model needs less too" if ways else "a smaller model needs less")
     return OutOfMemoryError(
         f"Out of memory with a batch of {options.batch_size} windows of "
         f"{setup.data.train.window} tokens.",
         found=text.splitlines()[0] if text else type(error).__name__,
-        remedy="the same command with other settings: " + "; ".join(ways)
-        if ways
-        else "close other programs, or go on where there is more memory",
+        remedy="; ".join(ways) or "close other programs, or go on where there is more memory",
+        commands=commands,
     )

@@ -179,7 +179,7 @@ def test_a_retry_that_needs_an_earlier_stage_waits_for_it(work: Path) -> None:
     last = _start("noisy", failed)
     _until(lambda: _told(last))
     words = ["fake", "--max-steps", "1"]
-    again = retry.start_again(LOGS, failed, words, first=["fake", "--max-steps", "20"])
+    again = retry.start_again(LOGS, failed, words, ["fake", "--max-steps", "20"])
     (before,) = again.waits_for
     with pytest.raises(RefusedError, match="being done again already"):
         retry.start_again(LOGS, failed, words)

@@ -1,6 +1,7 @@
 """Every error that advises a command carries it as data, and the command line understands it."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,3 +111,18 @@ def test_a_sentence_is_made_of_the_commands() -> None:
     typed = "do python main.py train; or python main.py inference --prompt 'a {} b' {}"
     assert (error.remedy, error.commands) == (typed, tuple(commands))
     assert HatcheryError("a", remedy="mend {}").remedy == "mend {}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_command_ends_where_its_sentence_pauses(path: Path) -> None:
+    """So that nobody copies a word too many."""
+    running_on = {
+        f"{call.lineno}: {words}"
+        for call in _calls(path)
+        if _argument(call, "commands") is not None
+        and (remedy := _argument(call, "remedy")) is not None
+        for node in ast.walk(remedy)
+        if isinstance(node, ast.Constant) and isinstance(words := node.value, str)
+        if re.search(r"\{\}(?![,;)]|$| or | and \{)", words)
+    }
+    assert running_on == set()

@@ -139,7 +139,7 @@ class DoctorScreen(HatcheryScreen):
         remedy = self._remedy
         if remedy is None:
             return
-        commands = [as_typed(words) for words in (remedy.first, remedy.command) if words]
+        commands = [as_typed(words) for words in remedy.commands]
         text = "\n".join(commands) or "this is for you to do; then run the job again"
         self.query_one("#runs", Static).update(block(text))
         self.refresh_bindings()
@@ -169,7 +169,8 @@ class DoctorScreen(HatcheryScreen):
         app = self.hatchery
         logs = app.config.paths.logs_dir
         try:
-            again = start_again(logs, self._job, remedy.command, first=remedy.first)
+            *before, command = remedy.commands
+            again = start_again(logs, self._job, command, *before)
         except HatcheryError as error:
             app.call_from_thread(self._not_started, error)
         except OSError as error:
