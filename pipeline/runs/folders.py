@@ -8,16 +8,18 @@ and become links again when the run goes on.
 
 import difflib
 import json
+import os
 import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 from utils.artefacts import MANIFEST, read_manifest, recover
 from utils.errors import HatcheryError, RefusedError, UsageError
-from utils.files import TEMPORARY, sync_folder, unique_name, write_file
+from utils.files import sync_folder, unique_name, write_file
 from utils.verification import verify
 
 _STEP = re.compile(r"checkpoint_step_(\d+)$")
@@ -27,6 +29,7 @@ _SAVE_REQUEST = "save_now"
 _WHICH = ("best", "latest")
 _LINKS = tuple(f"checkpoint_{which}" for which in _WHICH)
 _DELETED = ".deleted_"
+_NEXT = ".next"  # ends the name of a link before it has its place
 _LONGEST_NAME = 64  # bytes of a file that stands for a link
 
 
@@ -74,6 +77,7 @@ def _last_written(checkpoints: list[Path]) -> float:
 
 def step_folders(run: Path) -> list[Path]:
     """Complete checkpoints of a run, by step; those set aside as corrupt are not among them."""
+    _recover_links(run)
     for hidden in run.glob(".checkpoint_step_*"):
         recover(run / hidden.name.removeprefix(".").rpartition(".")[0])
     found = [p for p in run.glob("checkpoint_step_*") if _STEP.match(p.name)]
@@ -94,26 +98,54 @@ def step_of(checkpoint: Path) -> int:
 
 
 def point(run: Path, which: str, checkpoint: Path) -> None:
-    """Make checkpoint_<which> a link to `checkpoint`, in one rename; where there are no links, a
-    file with its name."""
-    link = run / f"checkpoint_{which}"
-    temporary = run / f".{link.name}{TEMPORARY}"
-    temporary.unlink(missing_ok=True)
-    replaced = _hide(link) if _is_copy(link) else None
+    """Make checkpoint_<which> a link to `checkpoint`; where there are no links, a file with its
+    name.
+
+    The link is whole under another name before anything is taken away, so that a kill at any
+    moment leaves what was there or what is to be: `step_folders` takes the last step.
+    """
+    _take_place(run, _prepared(run, which, checkpoint.name), run / f"checkpoint_{which}")
+
+
+def _next(run: Path, which: str) -> Path:
+    """The name of a link that is about to be checkpoint_<which>."""
+    return run / f".checkpoint_{which}{_NEXT}"
+
+
+def _prepared(run: Path, which: str, name: str) -> Path:
+    """A link to `name` that is to be checkpoint_<which>, and has appeared whole."""
+    link = _next(run, which)
+    link.unlink(missing_ok=True)
     try:
-        temporary.symlink_to(checkpoint.name)
+        link.symlink_to(name)
     except OSError:  # file systems without links answer this in many ways; others refuse files too
-        write_file(link, f"{checkpoint.name}\n")
-    else:
-        temporary.replace(link)
-        sync_folder(run)
-    if replaced is not None:
-        shutil.rmtree(replaced)
+        write_file(link, f"{name}\n")
+    return link
+
+
+def _take_place(run: Path, prepared: Path, link: Path) -> None:
+    """Put a prepared link in the place of another, or of a copy, which no rename can replace."""
+    copied = _hide(link) if _is_copy(link) else None
+    with suppress(FileNotFoundError):  # somebody who looked at the run was faster
+        prepared.replace(link)
+    sync_folder(run)
+    if copied is not None:
+        shutil.rmtree(copied)
+
+
+def _recover_links(run: Path) -> None:
+    """Take the last step of a `point` that a kill has cut short."""
+    for which in _WHICH:
+        prepared, link = _next(run, which), run / f"checkpoint_{which}"
+        if os.path.lexists(prepared) and not os.path.lexists(link):
+            with suppress(OSError):  # somebody else was faster, or the folder cannot be written
+                prepared.replace(link)
 
 
 def remove_link(run: Path, which: str) -> None:
     """Take checkpoint_<which> away, whatever form it has."""
     link = run / f"checkpoint_{which}"
+    _next(run, which).unlink(missing_ok=True)  # of a kill; it must not come back as the link
     if _is_copy(link):
         shutil.rmtree(_hide(link))
     else:
@@ -138,8 +170,11 @@ def restore_links(run: Path) -> None:
             original = step_folder(run, json.loads((link / "state.json").read_bytes())["step"])
             if original.exists():  # of another attempt, or damaged
                 original.replace(unique_name(run, f"{original.name}.corrupt"))
+            prepared = _prepared(run, which, original.name)
             link.replace(original)
-        point(run, which, original)
+            _take_place(run, prepared, link)
+        else:
+            point(run, which, original)
 
 
 def copies(run: Path) -> list[Path]:

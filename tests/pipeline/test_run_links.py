@@ -1,10 +1,14 @@
 """checkpoint_best and checkpoint_latest in every form, and folders set aside or half-deleted."""
 
 import errno
+import json
 import os
 import shutil
+import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +17,7 @@ from pipeline.runs.deletion import delete
 from tests.pipeline.test_resume import resume, weights
 from tests.pipeline.test_train import run_folder, train
 from tests.support.stage_runner import finished, run_stage
+from tests.support.tiny_checkpoints import lively_model, save_step
 from utils.errors import UsageError
 
 
@@ -119,6 +124,89 @@ def test_deleting_a_checkpoint_corrects_its_links_in_every_form(
     assert folders.pointed(run, "latest") == folders.step_folder(run, 4)
     delete(folders.step_folder(run, 4), Path("checkpoints"))
     assert not [path.name for path in run.iterdir() if path.name.startswith("checkpoint")]
+
+
+def _killed_at(call: int, work: Callable[[], None], *, linkless: bool) -> bool:
+    """Do `work` in a process that is killed before its file operation `call`, counted from 1;
+    whether it came so far. `linkless` is a file system without symbolic links."""
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    done = 0
+
+    def counted(operation: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **how: Any) -> Any:
+            nonlocal done
+            done += 1
+            if done == call:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return operation(*args, **how)
+
+        return run
+
+    for owner, names in (
+        (os, ("symlink", "rename", "replace", "unlink", "rmdir", "fsync")),
+        (shutil, ("rmtree",)),
+    ):
+        for name in names:
+            setattr(owner, name, counted(getattr(owner, name)))
+    if linkless:
+        os.symlink = _refuse
+    try:
+        work()
+    finally:
+        os._exit(0)
+
+
+def _point_best(run: Path) -> None:
+    folders.point(run, "best", folders.step_folder(run, 8))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("linkless", [False, True], ids=["links", "no links"])
+@pytest.mark.parametrize(
+    ("work", "form"),
+    [*((_point_best, form) for form in FORMS[:4]), *((folders.restore_links, f) for f in FORMS)],
+)
+def test_a_kill_at_any_operation_on_a_link_loses_no_best(
+    prepared: Path,
+    form: Callable[[Path], None],
+    work: Callable[[Path], None],
+    linkless: bool,
+) -> None:
+    run = Path("checkpoints/run_2026_01_02_10_00")
+    for call in range(1, 100):
+        shutil.rmtree("checkpoints", ignore_errors=True)
+        for step in (4, 8):
+            save_step(run, step, lively_model(step, num_layers=1))
+        folders.point(run, "best", folders.step_folder(run, 4))
+        form(run)
+        killed = _killed_at(call, partial(work, run), linkless=linkless)
+        assert folders.step_folders(run) or folders.copies(run)  # anybody who looks at the run
+        best = folders.pointed(run, "best") or run / "checkpoint_best"
+        step = json.loads((best / "state.json").read_bytes())["step"]
+        before = 8 if form is as_half_copies else 4
+        assert step in ({before, 8} if work is _point_best else {before})
+        folders.restore_links(run)
+        assert folders.pointed(run, "best") is not None, call
+        if not killed:
+            break
+    assert not killed
+    assert call > 1 or form in (as_links, as_files)
+
+
+def _refuse(*_: object, **__: object) -> None:
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def test_a_link_that_was_taken_away_does_not_come_back(workspace: Path) -> None:
+    run = Path("checkpoints/run_2026_01_02_10_00")
+    folder = save_step(run, 4, lively_model(4, num_layers=1))
+    folders.point(run, "best", folder)
+    (run / ".checkpoint_best.next").symlink_to(folder.name)
+    folders.remove_link(run, "best")
+    assert folders.step_folders(run) == [folder]
+    assert folders.pointed(run, "best") is None
 
 
 def test_folders_of_an_older_layout_are_no_copies(tmp_path: Path) -> None:
