@@ -18,6 +18,17 @@ def _visible(match: re.Match[str]) -> str:
     return "\u2421" if code == 0x7F else "\ufffd"
 
 
+def _escaped(match: re.Match[str]) -> str:
+    units = match.group().encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
+
+
+def safe_json(data: bytes) -> bytes:
+    """The same JSON on one line with nothing in it that a terminal would obey: what `safe` would
+    replace, strings hold as \\u and four digits."""
+    return data if data.isascii() else _UNSAFE.sub(_escaped, data.decode()).encode()
+
+
 def safe(text: str, *, lines: bool = True) -> str:
     """`text` without anything a terminal would obey.
 

@@ -37,7 +37,7 @@ from pipeline import events
 from pipeline.events import Event
 from pipeline.rehearsal.verdicts import MARKS
 from utils.errors import HatcheryError
-from utils.text import safe
+from utils.text import safe, safe_json
 from utils.units import human_seconds
 
 _PLAIN_INTERVAL = 10.0
@@ -79,7 +79,7 @@ class JsonRenderer(EventRenderer):
     """Every event as a line of JSON on stdout, in UTF-8 whatever the locale."""
 
     def show(self, event: Event) -> None:
-        sys.stdout.buffer.write(events.to_json(event) + b"\n")
+        sys.stdout.buffer.write(safe_json(events.to_json(event)) + b"\n")
         sys.stdout.buffer.flush()
         if isinstance(event, events.Failed):
             report(event)

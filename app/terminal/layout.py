@@ -9,6 +9,7 @@ from rich.console import Console as RichConsole
 from rich.console import RenderableType
 from rich.constrain import Constrain
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task
+from rich.status import Status
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -24,7 +25,8 @@ class Console(RichConsole):
     """A console whose reader may leave, whose encoding may be ASCII, and which never guesses.
 
     Text in a pipe is not wrapped, tables there are 80 wide. Nothing is highlighted or read as
-    markup.
+    markup, and a plain string is made safe wherever it is given; whoever gives a `Text` has done
+    so.
     """
 
     def __init__(self, *, stderr: bool = False) -> None:
@@ -53,6 +55,14 @@ class Console(RichConsole):
         except UnicodeEncodeError:
             return _ASCII[symbol]
         return symbol
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        super().print(*(Text(safe(o)) if isinstance(o, str) else o for o in objects), **how)
+
+    def status(self, status: RenderableType, **how: Any) -> Status:
+        """A line with a spinner, gone at the end of the block."""
+        shown = Text(safe(status, lines=False)) if isinstance(status, str) else status
+        return super().status(shown, **how)
 
     def say(self, text: str, style: str = "") -> None:
         """One note; foreign text in it is made safe."""
@@ -154,7 +164,7 @@ def amount(done: float, total: float | None, unit: str) -> str:
 
 def print_line(text: str) -> None:
     """One line of a result, for a program to read, at once."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(safe(text) + "\n")
     sys.stdout.flush()
 
 

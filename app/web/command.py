@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from app.terminal.layout import Console
 from utils.errors import ExitCode, HatcheryError, RefusedError
-from utils.ports import free_port
+from utils.ports import free_port, listen
 
 _HOST, _PORT = "127.0.0.1", 8000
 
@@ -33,7 +33,7 @@ def web(
             remedy=f"from elsewhere: ssh -L {port}:127.0.0.1:{port} THIS_MACHINE, and leave "
             "--host away; in a network you trust: add --public",
         )
-    from app.web.server import Server, listen  # aiohttp, 0.2 s
+    from app.web.server import Server  # aiohttp, 0.2 s
 
     try:
         socket = listen(host, port)

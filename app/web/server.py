@@ -46,16 +46,6 @@ _HEADERS = {
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens.
-
-    Raises:
-        OSError: the address is not ours, or taken.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family)
-
-
 def known_name(host: str) -> bool:
     """Whether a Host header names this machine and not a name that a foreign name server could
     point at it (DNS rebinding)."""

@@ -1,6 +1,5 @@
 """The serve stage: a server that speaks the OpenAI protocol, until it is asked to stop."""
 
-import errno
 import os
 import secrets
 import socket
@@ -19,7 +18,7 @@ from pipeline.server.engine.catalogue import Catalogue
 from pipeline.server.http.guard import is_loopback
 from pipeline.server.http.uvicorn_thread import Server
 from utils.errors import ExitCode, HatcheryError, UsageError
-from utils.ports import free_port
+from utils.ports import TAKEN, free_port, listen
 from utils.units import human_count
 
 TOKEN_VARIABLE = "HATCHERY_TOKEN"  # noqa: S105
@@ -120,12 +119,10 @@ def _described(catalogue: Catalogue, chosen: Sequence[Checkpoint]) -> str:
 
 
 def _listen(options: ServeOptions) -> socket.socket:
-    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     try:
-        return socket.create_server((options.host, options.port), family=family)
+        return listen(options.host, options.port)
     except OSError as error:
-        good = error.errno in (errno.EADDRINUSE, errno.EACCES)  # else it is no address of ours
-        host = options.host if good else Config().serve.host
+        host = options.host if error.errno in TAKEN else Config().serve.host
         kept = ["--host", host] * (host != Config().serve.host)
         other = free_port(host, options.port)
         raise HatcheryError(

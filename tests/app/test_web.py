@@ -17,9 +17,10 @@ from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
 from app.web.command import loopback
-from app.web.server import Server, bounded, known_name, listen
+from app.web.server import Server, bounded, known_name
 from tests.support.browser import CHROMIUM, PATIENCE, page
 from tests.support.run_folders import finished_run
+from utils.ports import listen
 
 MAIN = str(Path(__file__).parents[2] / "main.py")
 PICTURES = "HATCHERY_TEST_PICTURES"  # environment: a folder that keeps the browser's screenshots
