@@ -72,7 +72,8 @@ class RunWindows:
 
     @property
     def steps_per_epoch(self) -> float:
-        return len(self.data.train) / (self.batch_size * self.accumulation)
+        """Steps in which as many tokens are seen as the text has."""
+        return self.data.train.epoch / (self.batch_size * self.accumulation)
 
     @property
     def validation_batches(self) -> int:

@@ -50,7 +50,11 @@ class TrainOptions(Options):
     max_steps: Count | None = Field(
         None, description="Optimizer steps in all; default: from --epochs"
     )
-    epochs: float = Field(1.0, gt=0, description="Passes over the training windows")
+    epochs: float = Field(
+        2.0,
+        gt=0,
+        description="Times that the text is read; windows that overlap read it in fewer steps",
+    )
     batch_size: Count = Field(16, description="Windows per micro-batch")
     gradient_accumulation_steps: Count = Field(1, description="Micro-batches per optimizer step")
     window: int | None = Field(

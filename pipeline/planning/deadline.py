@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from model.config import CHINCHILLA_RATIO, ModelConfig
 from pipeline.planning.inputs import Inputs
-from pipeline.train.fitting import MOST_PASSES
+from pipeline.train.fitting import MOST_EPOCHS
 from utils.errors import UsageError
 
 _UNITS = {"d": 86400, "h": 3600, "min": 60, "m": 60, "s": 1}
@@ -85,7 +85,7 @@ def optimal_size(inputs: Inputs, flops_per_second: float, seconds: float) -> Opt
         takes = plan.flops / flops_per_second
         limits: list[tuple[Limit, bool]] = [
             ("time", takes > seconds),
-            ("text", plan.passes > MOST_PASSES),
+            ("text", plan.epochs > MOST_EPOCHS),
             ("memory", not plan.fits),
         ]
         for limit, is_exceeded in limits:

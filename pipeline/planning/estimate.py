@@ -13,8 +13,9 @@ from pipeline.options.config import TrainOptions
 from pipeline.planning.activations import Shape
 from pipeline.planning.memory import Memory, optimizer_bytes, peak_memory
 from pipeline.planning.target import Target, in_half
+from pipeline.runs.record import Epoch
 from pipeline.tokens.token_set import GPU_SHARE, RAM_SHARE
-from pipeline.train.fitting import MOST_PASSES
+from pipeline.train.fitting import MOST_EPOCHS
 from pipeline.train.setup import MOST_VALIDATION_BATCHES, run_length, validation_interval
 
 Verdict: TypeAlias = Literal["balanced", "overfitting", "undertrained", "small"]
@@ -26,7 +27,8 @@ _TIGHT = 0.9
 
 class Corpus(msgspec.Struct, frozen=True):
     """A token set as training sees it: tokens and windows to learn from, windows to validate on,
-    all in windows of `window` tokens, and the bytes of its shards."""
+    all in windows of `window` tokens, and the bytes of its shards. `epoch` is what the epochs of a
+    run count."""
 
     name: str
     tokens: int
@@ -34,6 +36,17 @@ class Corpus(msgspec.Struct, frozen=True):
     val_windows: int
     window: int
     bytes: int
+    epoch: Epoch = "text"
+
+    @property
+    def windows_per_epoch(self) -> float:
+        """See `pipeline.train.setup.windows_per_epoch`."""
+        return self.tokens / self.window if self.epoch == "text" else self.windows
+
+    @property
+    def overlap(self) -> float:
+        """Share of a window that the one after it holds too."""
+        return max(0.0, 1 - self.tokens / (self.windows * self.window))
 
 
 class Disk(msgspec.Struct, frozen=True):
@@ -53,7 +66,7 @@ class Estimate(msgspec.Struct, frozen=True):
     """Everything known before the first step. Sizes in bytes, times in seconds.
 
     `steps` counts the whole run, of which `steps_done` are done already; `tokens_seen` counts a
-    token each time it is seen, `passes` how often that is; `flops` is the arithmetic still to do.
+    token each time it is seen, `epochs` how often that is; `flops` is the arithmetic still to do.
     `seconds` is None while nobody has measured how fast this machine is.
     """
 
@@ -65,7 +78,6 @@ class Estimate(msgspec.Struct, frozen=True):
     steps_done: int
     tokens_per_step: int
     epochs: float
-    passes: float
     tokens_seen: int
     tokens_per_parameter: float
     verdict: Verdict
@@ -108,7 +120,7 @@ def estimate(
 
     `tokens_per_second` is the speed of training once measured, None when it is not known.
     """
-    steps_per_epoch, steps = run_length(options, corpus.windows)
+    steps_per_epoch, steps = run_length(options, corpus.windows_per_epoch)
     half = in_half(options.precision, target)
     shape = Shape(model, options.batch_size, corpus.window, half, target.kind)
     accumulation = options.gradient_accumulation_steps
@@ -116,7 +128,7 @@ def estimate(
     remaining = max(0, steps - steps_done)
     seen = steps * tokens_per_step
     parameters = parameter_count(model)
-    passes = seen / corpus.tokens
+    epochs = seen / corpus.tokens
     validations = _validation_tokens(options, corpus, steps, steps_per_epoch, steps_done)
     # Validation takes the forward pass alone, a third of a training step's arithmetic.
     work = remaining * tokens_per_step + validations / 3
@@ -128,11 +140,10 @@ def estimate(
         steps=steps,
         steps_done=steps_done,
         tokens_per_step=tokens_per_step,
-        epochs=steps / steps_per_epoch,
-        passes=passes,
+        epochs=epochs,
         tokens_seen=seen,
         tokens_per_parameter=seen / parameters,
-        verdict=_verdict(seen / parameters, corpus.tokens / parameters, passes),
+        verdict=_verdict(seen / parameters, corpus.tokens / parameters, epochs),
         half=half,
         memory=peak_memory(
             shape,
@@ -155,8 +166,8 @@ def _resident(corpus: Corpus, target: Target) -> int:
     return corpus.bytes if corpus.bytes <= share * target.memory_free else 0
 
 
-def _verdict(per_parameter: float, text_per_parameter: float, passes: float) -> Verdict:
-    if passes > MOST_PASSES and text_per_parameter < CHINCHILLA_RATIO:
+def _verdict(per_parameter: float, text_per_parameter: float, epochs: float) -> Verdict:
+    if epochs > MOST_EPOCHS and text_per_parameter < CHINCHILLA_RATIO:
         return "overfitting"
     if per_parameter < _UNDERTRAINED:
         return "undertrained"

@@ -13,7 +13,7 @@ from pipeline.planning.estimate import Corpus, Estimate, estimate
 from pipeline.planning.target import Target, find_target
 from pipeline.runs import folders
 from pipeline.runs.damaged import is_step
-from pipeline.runs.record import read_record
+from pipeline.runs.record import Epoch, read_record
 from pipeline.tokens.token_set import TokenSet
 from pipeline.train.resume import place_to_resume, settings_to_resume
 from pipeline.train.setup import notes_on, open_inputs
@@ -53,18 +53,22 @@ def read_inputs(config: Config, typed: Typed) -> Inputs:
             fit them, no run to resume.
     """
     options, steps_done = config.train, 0
+    epoch: Epoch = "text"
     if options.resume is not None:
         run, steps_done = _run_to_resume(config, options)
-        options, model = settings_to_resume(config, options, run, read_record(run), typed)
+        record = read_record(run)
+        if "train.epochs" not in typed:
+            epoch = record.epoch
+        options, model = settings_to_resume(config, options, run, record, typed)
         config = config.model_copy(update={"model": model})
         options = options.model_copy(update={"init_from": None})  # it has weights of its own now
     model, data, _ = open_inputs(config, options, typed, check="sizes")
     target = find_target(options.device, config.paths.checkpoints_dir)
     notes = () if options.resume is not None else tuple(notes_on(options, data))
-    return Inputs(options, model, _corpus(config, data), target, steps_done, notes)
+    return Inputs(options, model, _corpus(config, data, epoch), target, steps_done, notes)
 
 
-def _corpus(config: Config, data: TokenSet) -> Corpus:
+def _corpus(config: Config, data: TokenSet, epoch: Epoch) -> Corpus:
     return Corpus(
         name=data.metadata.source or config.source,
         tokens=data.train.tokens,
@@ -72,6 +76,7 @@ def _corpus(config: Config, data: TokenSet) -> Corpus:
         val_windows=len(data.val),
         window=data.train.window,
         bytes=data.bytes,
+        epoch=epoch,
     )
 
 

@@ -10,7 +10,7 @@ from model.config import CHINCHILLA_RATIO, PRESETS, ModelConfig
 from pipeline.planning.estimate import Corpus, Estimate
 from pipeline.planning.inputs import Inputs
 from pipeline.tokens.windows import count_windows
-from pipeline.train.fitting import MOST_PASSES
+from pipeline.train.fitting import MOST_EPOCHS
 from utils.units import human_bytes, human_count
 
 _SIZES = ("1B", "760M", "350M", "125M", "small", "mini", "tiny")
@@ -96,7 +96,7 @@ def _good(plan: Estimate) -> bool:
 
 def _better_length(inputs: Inputs, plan: Estimate) -> Iterator[Remedy]:
     """As many steps as the model wants and the text gives, or a model that these steps suit."""
-    optimal, most = CHINCHILLA_RATIO * plan.parameters, MOST_PASSES * plan.corpus.tokens
+    optimal, most = CHINCHILLA_RATIO * plan.parameters, MOST_EPOCHS * plan.corpus.tokens
     steps = max(1, math.floor(min(optimal, most) / plan.tokens_per_step))
     changes = {"train.max_steps": steps}
     other = _changed(inputs, changes)

@@ -7,6 +7,7 @@ from pipeline.planning.estimate import Estimate
 from pipeline.planning.memory import Memory
 from utils.units import human_bytes, human_count, human_seconds
 
+_NOTED_OVERLAP = 0.02  # of a window; less comes from the last one of each shard
 _NAMES = {"working": "update", "gaps": "allocator", "process": "program"}
 
 
@@ -40,7 +41,10 @@ def _model(plan: Estimate) -> Line:
 def _data(plan: Estimate) -> Line:
     per_parameter = plan.corpus.tokens / plan.parameters
     figure = f"{plan.corpus.name} · {human_count(plan.corpus.tokens)} tokens"
-    return Line("Data", figure, f"{per_parameter:.2g} per parameter")
+    remark = f"{per_parameter:.2g} per parameter"
+    if plan.corpus.overlap >= _NOTED_OVERLAP:
+        remark += f", windows overlap by {plan.corpus.overlap:.0%}"
+    return Line("Data", figure, remark)
 
 
 def _length(plan: Estimate) -> Line:
@@ -53,12 +57,12 @@ def _length(plan: Estimate) -> Line:
 
 
 def verdict(plan: Estimate) -> str:
-    """What tokens per parameter and passes over the text let expect."""
+    """What tokens per parameter and epochs let expect."""
     ratio = f"{plan.tokens_per_parameter:.2g} tokens per parameter"
     optimal = human_count(CHINCHILLA_RATIO * plan.parameters)
     match plan.verdict:
         case "overfitting":
-            return f"expect overfitting: it reads the text {plan.passes:.2g} times"
+            return f"expect overfitting: it reads the text {plan.epochs:.2g} times"
         case "undertrained":
             return f"undertrained: {ratio}, Chinchilla would want {optimal} tokens"
         case "small":

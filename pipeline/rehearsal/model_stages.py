@@ -139,7 +139,7 @@ def _opened(rehearsal: Rehearsal, folder: Path) -> Setup:
         raise
     tokens = rehearsal.whole_tokens or data.metadata.tokens
     per_step = options.batch_size * options.gradient_accumulation_steps
-    each = max(1.0, tokens * (1 - options.val_split) / data.train.stride) / per_step
+    each = max(1.0, tokens * (1 - options.val_split) / data.train.window) / per_step
     total = options.max_steps or max(1, math.ceil(options.epochs * each))
     return Setup(folder, options, model, data, tokenizer, total, each, None, None, [])
 

@@ -8,7 +8,7 @@ is compared with the newest checkpoint: its manifest, which has a checksum, hold
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 from pydantic import ValidationError
@@ -21,6 +21,8 @@ from utils.errors import HatcheryError, RefusedError
 from utils.files import hash_file, unique_name, write_file
 from utils.verification import verify
 
+Epoch: TypeAlias = Literal["text", "windows"]
+
 RECORD, STATE, MODEL = "run.json", "state.json", "config.json"
 
 
@@ -28,6 +30,8 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The contents of run.json: what the run was started with.
 
     `parent` is the checkpoint that it branches off, `initial` what gave it its first weights.
+    `epoch` is what its --epochs count: once over the text, or, in runs of earlier versions, once
+    over the training windows, which read the text more than once where they overlap.
     `checksum` is the SHA-256 of the file without these 64 digits; empty in files of versions that
     wrote none.
     """
@@ -40,6 +44,7 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: str
     parent: str | None = None
     initial: Source | None = None
+    epoch: Epoch = "windows"
     checksum: str = ""
 
 
@@ -142,7 +147,8 @@ def record_of(checkpoint: Path) -> RunRecord:
     manifest = verify(checkpoint, [MODEL, STATE])
     try:
         model = json.loads((checkpoint / MODEL).read_bytes())["hatchery"]
-        fingerprints = json.loads((checkpoint / STATE).read_bytes())["fingerprints"]
+        state = json.loads((checkpoint / STATE).read_bytes())
+        fingerprints = state["fingerprints"]
         first, *rest = manifest.inputs
     except (ValueError, KeyError, TypeError) as error:
         raise RefusedError(
@@ -156,6 +162,7 @@ def record_of(checkpoint: Path) -> RunRecord:
         created=manifest.made_by.time,
         version=manifest.made_by.version,
         initial=rest[0] if rest else None,
+        epoch="text" if state.get("epoch") == "text" else "windows",
     )
 
 

@@ -88,6 +88,11 @@ class Windows:
         return self.text_bytes / self.tokens
 
     @property
+    def epoch(self) -> float:
+        """Windows that hold as many tokens as the text: fewer than there are where they overlap."""
+        return self.tokens / self.window
+
+    @property
     def targets(self) -> int:
         """Tokens that are predicted at least once: all but the first of each stretch."""
         return self.tokens - len(self.stretches)

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from model.config import CHINCHILLA_RATIO, PRESETS, ModelConfig, flops_per_token, parameter_count
 from pipeline.options.config import Config
 
-MOST_PASSES = 4.0
-"""Passes over a text that teach almost as much as new text (Muennighoff et al. 2023)."""
+MOST_EPOCHS = 4.0
+"""Epochs of a text that teach almost as much as new text (Muennighoff et al. 2023)."""
 
 _SIZES = ("1B", "760M", "350M", "125M", "small", "mini", "tiny")
 _ENOUGH = CHINCHILLA_RATIO / 2  # tokens per parameter
@@ -63,7 +63,7 @@ def fitting(
         model = ModelConfig(preset=preset, vocab_size=vocab_size)  # type: ignore[arg-type]
         parameters, each = parameter_count(model), flops_per_token(model, context)
         in_time = _PATIENCE * flops_per_second / each
-        seen = min(CHINCHILLA_RATIO * parameters, MOST_PASSES * tokens, in_time)
+        seen = min(CHINCHILLA_RATIO * parameters, MOST_EPOCHS * tokens, in_time)
         if seen >= _ENOUGH * parameters or preset == _SIZES[-1]:
             break
     batch = _said_batch(config) or _LARGEST_BATCH

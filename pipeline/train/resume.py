@@ -19,6 +19,7 @@ from pipeline.runs import folders
 from pipeline.runs.damaged import is_step
 from pipeline.runs.record import (
     RECORD,
+    Epoch,
     RunRecord,
     read_record,
     record_of,
@@ -31,6 +32,7 @@ from pipeline.train.setup import (
     length_note,
     open_data,
     run_length,
+    windows_per_epoch,
 )
 from utils.artefacts import MANIFEST
 from utils.errors import RefusedError, UsageError
@@ -79,9 +81,11 @@ def resume_run(
     data, tokenizer = open_data(config, merged)
     found = {"data": data.fingerprint, "tokenizer": tokenizer.fingerprint}
     _check_belongs(run, record.fingerprints, found)
-    setup = assemble(run, merged, model, data, tokenizer, checkpoint, None, notes)
+    # Epochs that were typed now count as they do now.
+    epoch = "text" if "epochs" in typed_in("train", typed) else record.epoch
+    setup = assemble(run, merged, model, data, tokenizer, checkpoint, None, notes, epoch)
     setup = replace(setup, origin=record.initial, record=record)
-    changes = _what_changes(recorded_options(run, record), setup)
+    changes = _what_changes(recorded_options(run, record), record.epoch, setup)
     twice = length_note(options, typed) if "train.epochs" in typed else []
     setup = replace(setup, notes=[*notes, *twice, *changes])
     if checkpoint != folders.step_folders(run)[-1] and setup.steps_done < setup.total_steps:
@@ -204,7 +208,7 @@ def _check_belongs(run: Path, expected: dict[str, str], found: dict[str, str]) -
             )
 
 
-def _what_changes(before: TrainOptions, setup: Setup) -> list[str]:
+def _what_changes(before: TrainOptions, epoch: Epoch, setup: Setup) -> list[str]:
     """What goes on otherwise than it was, for the user to know."""
     after, notes = setup.options, []
     if before.batch_size != after.batch_size:
@@ -215,12 +219,12 @@ def _what_changes(before: TrainOptions, setup: Setup) -> list[str]:
             f"{before.gradient_accumulation_steps}: the same windows, the same numbers up to "
             f"rounding{exact}."
         )
-    return [*notes, *_rate_changes(before, setup)]
+    return [*notes, *_rate_changes(before, epoch, setup)]
 
 
-def _rate_changes(before: TrainOptions, setup: Setup) -> list[str]:
+def _rate_changes(before: TrainOptions, epoch: Epoch, setup: Setup) -> list[str]:
     """What another length does to the learning rate, where it jumps."""
-    _, old = run_length(before, len(setup.data.train))
+    _, old = run_length(before, windows_per_epoch(setup.data, epoch))
     new, done = setup.total_steps, setup.steps_done
     if new == old or not 0 < done < new:
         return []

@@ -90,6 +90,11 @@ class Session:
     def step(self) -> int:
         return int(self._state["step"])
 
+    @property
+    def _epochs(self) -> float:
+        """How often the text was read."""
+        return int(self._state["tokens"]) / self._setup.data.train.tokens
+
     def close(self) -> None:
         """Close the metric files."""
         self._logger.close()
@@ -293,7 +298,7 @@ class Session:
                 pad_token_id=setup.tokenizer.pad_id,
                 generation=self._generation,
                 optimizer_state=optimizer_state(self._trainer.optimizer, self._model),
-                state=self._state | {"fingerprints": setup.fingerprints},
+                state=self._state | {"fingerprints": setup.fingerprints, "epoch": setup.epoch},
                 command="train",
                 options=setup.options.model_dump(mode="json"),
                 inputs=setup.sources,
@@ -337,6 +342,7 @@ class Session:
         summary = {
             "steps": self.step,
             "tokens": self._state["tokens"],
+            "epochs": round(self._epochs, 2),
             "seconds": round(self._state["seconds"], 1),
         }
         best = {k: self._state[k] for k in ("best_loss", "best_step") if k in self._state}
@@ -359,6 +365,7 @@ class Session:
         loss, speed = self._tracker.smooth("loss"), self._tracker.tokens_per_second()
         val = self._state.get("val_loss")
         shown = {
+            "epoch": f"{self._epochs:.2f}",
             "loss": None if loss is None else f"{loss:.3f}",
             "val": None if val is None else f"{val:.3f}",
             "speed": None if speed is None else f"{speed:,.0f} tokens/s",

@@ -13,7 +13,7 @@ from pipeline.missing import MissingError
 from pipeline.options.command import train_command
 from pipeline.options.config import Config, Settings, TrainOptions, Typed
 from pipeline.runs import folders
-from pipeline.runs.record import RunRecord, write_record
+from pipeline.runs.record import Epoch, RunRecord, write_record
 from pipeline.tokenizer.load import load_tokenizer
 from pipeline.tokenizer.tokenizer import Tokenizer
 from pipeline.tokens.token_set import TokenSet, TooShortError, open_tokens
@@ -35,7 +35,8 @@ _USUAL_MFU = 0.4  # share of the matrix-product ceiling that training reaches
 class Setup:
     """A run about to start or go on; `initial` are weights that a new one begins with, `origin`
     says where those of any run came from. `record` is what a run that goes on has on record, and
-    `parent` the checkpoint of another run that this one branches off."""
+    `parent` the checkpoint of another run that this one branches off. `epoch` is what the run's
+    epochs count."""
 
     folder: Path
     options: TrainOptions
@@ -50,6 +51,7 @@ class Setup:
     initial: Initial | None = None
     origin: Source | None = None
     record: RunRecord | None = None
+    epoch: Epoch = "text"
 
     @property
     def steps_done(self) -> int:
@@ -226,17 +228,23 @@ def assemble(
     resume_from: Path | None = None,
     parent: Path | None = None,
     notes: list[str] | None = None,
+    epoch: Epoch = "text",
 ) -> Setup:
     """A setup with the length that its options give it on these data."""
-    steps_per_epoch, total = run_length(options, len(data.train))
+    steps_per_epoch, total = run_length(options, windows_per_epoch(data, epoch))
     return Setup(
         folder, options, model, data, tokenizer, total, steps_per_epoch,
-        resume_from, parent, notes or [],
+        resume_from, parent, notes or [], epoch=epoch,
     )  # fmt: skip
 
 
-def run_length(options: TrainOptions, windows: int) -> tuple[float, int]:
-    """Optimizer steps of an epoch over `windows` training windows, and of the whole run."""
+def windows_per_epoch(data: TokenSet, epoch: Epoch) -> float:
+    """Windows of an epoch, as a run counts it."""
+    return data.train.epoch if epoch == "text" else len(data.train)
+
+
+def run_length(options: TrainOptions, windows: float) -> tuple[float, int]:
+    """Optimizer steps of an epoch of so many windows, and of the whole run."""
     per_epoch = windows / (options.batch_size * options.gradient_accumulation_steps)
     return per_epoch, options.max_steps or max(1, math.ceil(options.epochs * per_epoch))
 
@@ -287,6 +295,7 @@ def save_record(setup: Setup) -> None:
         version=before.version if before else VERSION,
         parent=before.parent if before else parent,
         initial=before.initial if before else setup.origin,
+        epoch=setup.epoch,
         checksum=before.checksum if before else "",
     )
     if record != before or not record.checksum:

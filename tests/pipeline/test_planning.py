@@ -192,12 +192,13 @@ def _inputs(preset: str = "mini", target: Target = CPU, text: Corpus = TEXT, **o
     return Inputs(TrainOptions(**options), model, text, target, 0)
 
 
-def test_steps_epochs_and_passes_count_windows_as_training_does() -> None:
+def test_steps_and_epochs_count_as_training_does() -> None:
     plan = _inputs(batch_size=8, gradient_accumulation_steps=2, epochs=2.0).estimated()
-    assert plan.steps == 9750
+    assert plan.steps == 4883
     assert plan.tokens_per_step == 4096
-    assert plan.tokens_seen == 9750 * 4096
-    assert plan.passes == pytest.approx(4.0, rel=0.01)  # windows overlap by half
+    assert plan.tokens_seen == 4883 * 4096
+    assert plan.epochs == pytest.approx(2.0, rel=0.01)
+    assert plan.corpus.overlap == pytest.approx(0.5, rel=0.01)
     assert plan.parameters == parameter_count(plan.model)
 
 
@@ -209,7 +210,7 @@ def test_steps_epochs_and_passes_count_windows_as_training_does() -> None:
         ("tiny", 20_000, "overfitting"),
     ],
 )
-def test_the_verdict_follows_tokens_per_parameter_and_passes(
+def test_the_verdict_follows_tokens_per_parameter_and_epochs(
     preset: str, steps: int, verdict: str
 ) -> None:
     plan = _inputs(preset, max_steps=steps).estimated()

@@ -265,9 +265,11 @@ def test_a_loss_that_breaks_down_advises_only_what_can_be_done(
     monkeypatch.setattr(GPT, "loss", sabotaged)
     with pytest.raises(NonFiniteError, match="step 0") as error:
         train(name="first", precision="fp32")
-    assert error.value.commands == ()
+    [anew] = error.value.commands
+    assert "--resume" not in anew
+    assert anew[-2:] == ("--matrix-learning-rate", "0.01")
     assert "there is no checkpoint yet" in error.value.remedy
-    assert "precision" not in error.value.remedy
+    assert error.value.remedy.count("--precision fp32") == 1  # as it was typed
     calls.clear()
     broken_from[0] = 6
     with pytest.raises(NonFiniteError) as error:
