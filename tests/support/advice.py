@@ -110,13 +110,16 @@ def recorded() -> Iterator[list[tuple[str, HatcheryError]]]:
 
 
 def _place_of(frame: FrameType | None) -> str:
-    while frame is not None and frame.f_code.co_name in ("__init__", "advising"):
+    while frame is not None:
+        path, line = Path(frame.f_code.co_filename), frame.f_lineno
+        file = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+        inside = [p.name for p in places().get(file, []) if p.first <= line <= p.last]
+        if frame.f_code.co_name not in ("__init__", "advising"):
+            return inside[0] if inside else f"{file}:{line}"
+        if inside and not inside[0].endswith("__init__"):
+            return inside[0]
         frame = frame.f_back
-    assert frame is not None
-    path = Path(frame.f_code.co_filename)
-    file = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
-    inside = (p for p in places().get(file, []) if p.first <= frame.f_lineno <= p.last)
-    return next((place.name for place in inside), f"{file}:{frame.f_lineno}")
+    raise AssertionError("an error that nobody made")
 
 
 def typed(words: Sequence[str], capfd: pytest.CaptureFixture[str]) -> Outcome:

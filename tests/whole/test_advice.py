@@ -130,7 +130,7 @@ def _rows_that_are_no_documents() -> list[str]:
     return ["prepare", "--input", "rows.jsonl"]
 
 
-@advises(SITUATIONS, "pipeline/cleaner/stage.py:_refuse_to_replace")
+@advises(SITUATIONS, "pipeline/cleaner/corpus.py:refuse_to_replace")
 def _other_texts_under_the_same_name() -> list[str]:
     for name in ("notes", "notes_2"):
         folder = Path("other", name)
@@ -140,7 +140,7 @@ def _other_texts_under_the_same_name() -> list[str]:
     return ["cleanup", "--input", "other/notes"]
 
 
-@advises(SITUATIONS, "pipeline/corpora.py:checked_name")
+@advises(SITUATIONS, "pipeline/corpora.py:path_for_name")
 def _a_path_where_a_name_belongs() -> list[str]:
     return ["cleanup", "--source", "notes/"]
 
@@ -163,6 +163,12 @@ def _nothing_to_learn_from() -> list[str]:
 def _no_token_left() -> list[str]:
     Path("empty.txt").write_text("\n")
     return ["prepare", "--input", "empty.txt", "--output", "empty"]
+
+
+@advises(SITUATIONS, "pipeline/prep/stage.py:_Build._held_out", FILE_OR_FOLDER="notes")
+def _two_tokens() -> list[str]:
+    Path("short.txt").write_text("a")
+    return ["prepare", "--input", "short.txt", "--output", "short"]
 
 
 @advises(SITUATIONS, "pipeline/tokenizer/train.py:learn")

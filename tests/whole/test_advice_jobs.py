@@ -338,6 +338,15 @@ def test_documents_that_a_tokenizer_loses_are_kept_with_the_proposed_one(
 
 
 @pytest.mark.slow
+def test_a_text_shorter_than_a_window_says_how_to_train_on_it(
+    house: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shown = typed(["prepare", "--window", "60000"], capfd)
+    [line] = advised(shown.err)
+    assert pasted(line, capfd).code == 0
+
+
+@pytest.mark.slow
 def test_a_run_that_is_done_says_how_it_goes_on(
     house: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,6 +41,27 @@ def _fail(error: Exception) -> Callable[..., None]:
 # Training.
 
 
+@advises(SITUATIONS, "pipeline/tokens/token_set.py:TooShortError.advising")
+def _a_window_longer_than_the_text() -> list[str]:
+    return ["train", "--window", "100000", "--seed", "3"]
+
+
+@advises(SITUATIONS, "pipeline/train/init_from.py:Initial.check")
+def _a_window_longer_than_the_weights_context() -> list[str]:
+    made("prepare", "--window", "2048")
+    return ["train", "--init-from", "first", "--window", "2048"]
+
+
+@advises(SITUATIONS, "pipeline/train/setup.py:_fit_model")
+def _a_vocabulary_that_is_too_small() -> list[str]:
+    return ["train", "--model.vocab-size", "10"]
+
+
+@advises(SITUATIONS, "pipeline/train/setup.py:_fit_model#2")
+def _a_context_that_is_too_short() -> list[str]:
+    return ["train", "--model.max-position-embeddings", "8", "--window", "16"]
+
+
 @advises(SITUATIONS, "pipeline/train/setup.py:open_data", FOLDER="notes")
 def _no_tokens_of_that_corpus() -> list[str]:
     return ["train", "--source", "letters"]

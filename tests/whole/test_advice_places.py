@@ -37,7 +37,9 @@ PRINTED = {
     "a_job_that_waits_in_vain_says_what_to_do": "app/jobs/dependencies.py:_warning "
     "app/jobs/dependencies.py:_warning#2 app/jobs/dependencies.py:_warning#3",
     "a_job_that_is_done_again_can_be_followed": "app/jobs/retry.py:_refuse_active",
-    "every_command_of_a_plan_works": "pipeline/planning/wording.py:command",
+    "every_command_of_a_plan_works": "pipeline/planning/stage.py:_typed",
+    "a_text_shorter_than_a_window_says_how_to_train_on_it": "pipeline/prep/stage.py:"
+    "_Build._held_out#2",
     "documents_that_a_tokenizer_loses_are_kept_with_the_proposed_one": "pipeline/tokenizer/"
     "stage.py:probed#2 pipeline/prep/stage.py:_Build.dropped "
     "pipeline/prep/stage.py:_Build.dropped#2",
@@ -61,7 +63,6 @@ HANDED_ON = {
     "app/tui/jobs/doctor_screen.py:DoctorScreen._moved": "of the doctor",
     "app/tui/jobs/doctor_screen.py:DoctorScreen.action_copy": "of the doctor",
     "app/tui/jobs/screen.py:_command": "what a job was started with",
-    "app/tui/board/screen.py:_detail": "the stage that Enter opens",
     "app/tui/stage/preflight_card.py:PreflightCard._handle_event": "of the planning process",
     "app/launcher.py:obstacle": "opens the app, as tests/app/test_launcher.py does",
     "app/launcher.py:obstacle#2": "opens the app, as tests/app/test_launcher.py does",
