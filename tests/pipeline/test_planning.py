@@ -360,7 +360,9 @@ def test_more_time_buys_a_larger_model_until_text_or_memory_end() -> None:
 def test_without_tokens_the_plan_says_what_training_would_say(workspace: Path) -> None:
     with pytest.raises(UsageError, match="There are no tokens of python yet") as refused:
         run_stage("plan", plan={"probe": False})
-    assert refused.value.remedy == "make them: python main.py prepare --source python"
+    steps = ("cleanup", "tokenize --train bpe", "prepare")  # each needs what the one before makes
+    commands = [f"python main.py {step} --source python" for step in steps]
+    assert refused.value.remedy == f"make them: {'; then '.join(commands)}"
 
 
 TINY = {"preset": "tiny"}
