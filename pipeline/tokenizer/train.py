@@ -15,6 +15,7 @@ from typing import Literal
 
 from pipeline.events import Progress
 from pipeline.sources.documents import read_cleaned
+from pipeline.sources.input_files import ROWS, kind_of
 from pipeline.tokenizer.spec import Spec, byte_marks
 from utils.errors import UsageError
 from utils.units import human_bytes
@@ -92,11 +93,13 @@ def learn(
     if failure:
         raise failure[0]
     if not feed.documents:
+        rows = [f for f in feed._files if kind_of(f) in ROWS and not f.name.startswith("cleaned_")]
+        given = [str(rows[0]), "--text-field", "NAME"] if rows else ["FILE_OR_FOLDER"]
         raise UsageError(
             "There is no text to learn from.",
             found=f"{feed.files_done} files without a single character that is read",
-            remedy="clean some first: {}; --text-field NAME says which field of rows is the text",
-            commands=[("cleanup", "--input", *map(str, feed._files[:1]))],
+            remedy="say which field holds the text: {}" if rows else "clean some first: {}",
+            commands=[("cleanup", "--input", *given)],
         )
     return result[0]
 

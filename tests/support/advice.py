@@ -168,6 +168,7 @@ class Situation(NamedTuple):
             except HatcheryError:
                 words = []
             failed = typed(words, capfd) if words else None
+        place = place.partition(" (")[0]  # where one place has several situations
         error = next((error for name, error in reversed(errors) if name == place), None)
         assert error is not None, ([name for name, _ in errors], failed)
         os.environ["HF_ENDPOINT"] = hub

@@ -107,10 +107,10 @@ def _only_rejected_documents() -> list[str]:
     return ["prepare", "--input", "clean"]
 
 
-@advises(SITUATIONS, "pipeline/sources/documents.py:read_cleaned")
-def _raw_records_in_place_of_clean_documents() -> list[str]:
-    Path("rows.json").write_text(json.dumps([{"title": "a", "text": LINE}]))
-    return ["prepare", "--input", "rows.json"]
+@advises(SITUATIONS, "pipeline/sources/documents.py:read_documents")
+def _a_text_called_like_clean_documents() -> list[str]:
+    Path("cleaned_up.md").write_text(LINE * 9)
+    return ["prepare", "--input", "cleaned_up.md"]
 
 
 def _saved_as_utf8() -> None:
@@ -126,11 +126,11 @@ def _another_encoding() -> list[str]:
 
 @advises(SITUATIONS, "pipeline/sources/documents.py:_parsed")
 def _rows_that_are_no_documents() -> list[str]:
-    Path("rows.jsonl").write_text(json.dumps({"content": LINE}) + "\n")
-    return ["prepare", "--input", "rows.jsonl"]
+    Path("cleaned_rows.jsonl").write_text(json.dumps({"content": LINE}) + "\n")
+    return ["prepare", "--input", "cleaned_rows.jsonl"]
 
 
-@advises(SITUATIONS, "pipeline/cleaner/corpus.py:refuse_to_replace")
+@advises(SITUATIONS, "pipeline/corpora.py:in_the_way")
 def _other_texts_under_the_same_name() -> list[str]:
     for name in ("notes", "notes_2"):
         folder = Path("other", name)
@@ -159,10 +159,18 @@ def _nothing_to_learn_from() -> list[str]:
     return ["tokenize", "--train", "bpe", "--source", "python"]
 
 
-@advises(SITUATIONS, "pipeline/prep/stage.py:_Build._describe", FILE_OR_FOLDER="notes")
+@advises(SITUATIONS, "pipeline/prep/stage.py:_Build._nothing_left", FILE_OR_FOLDER="more.txt")
 def _no_token_left() -> list[str]:
+    Path("more.txt").write_text(LINE * 20)
     Path("empty.txt").write_text("\n")
     return ["prepare", "--input", "empty.txt", "--output", "empty"]
+
+
+@advises(SITUATIONS, "pipeline/prep/stage.py:_Build._nothing_left (rows)", NAME="inhalt")
+def _rows_with_an_unknown_field() -> list[str]:
+    row = json.dumps({"inhalt": LINE, "sprache": "de"})
+    Path("rows.jsonl").write_text(f"{row}\n" * 30)
+    return ["prepare", "--input", "rows.jsonl"]
 
 
 @advises(SITUATIONS, "pipeline/prep/stage.py:_Build._held_out", FILE_OR_FOLDER="notes")
@@ -171,7 +179,13 @@ def _two_tokens() -> list[str]:
     return ["prepare", "--input", "short.txt", "--output", "short"]
 
 
-@advises(SITUATIONS, "pipeline/tokenizer/train.py:learn")
+@advises(SITUATIONS, "pipeline/tokenizer/train.py:learn (rows)", NAME="inhalt")
+def _nothing_to_read_in_rows() -> list[str]:
+    Path("rows.jsonl").write_text(json.dumps({"inhalt": LINE, "sprache": "de"}) + "\n")
+    return ["tokenize", "--train", "bpe", "--input", "rows.jsonl"]
+
+
+@advises(SITUATIONS, "pipeline/tokenizer/train.py:learn", FILE_OR_FOLDER="notes")
 def _text_without_a_character() -> list[str]:
     Path("cleaned_0.jsonl").write_text(json.dumps({"id": "1", "title": "", "text": ""}) + "\n")
     return ["tokenize", "--train", "bpe", "--input", "cleaned_0.jsonl"]

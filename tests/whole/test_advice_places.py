@@ -81,11 +81,12 @@ HANDED_ON = {
 def test_every_place_that_advises_a_command_is_tried() -> None:
     """One that is new belongs into a table of situations, or beside the test that runs it."""
     there = {place.name for inside in places().values() for place in inside}
-    tried = {*test_advice.SITUATIONS, *test_advice_models.SITUATIONS}
+    known = [*test_advice.SITUATIONS, *test_advice_models.SITUATIONS]
+    tried = {name.partition(" (")[0] for name in known}
     printed = {name for names in PRINTED.values() for name in names.split()}
     assert there == tried | printed | HANDED_ON.keys()
-    known = vars(test_advice_jobs) | globals()
-    assert {test for test in PRINTED if not callable(known.get(f"test_{test}"))} == set()
+    tests = vars(test_advice_jobs) | globals()
+    assert {test for test in PRINTED if not callable(tests.get(f"test_{test}"))} == set()
 
 
 # Servers.
