@@ -183,9 +183,9 @@ def _changed(settings: Settings, setup: Setup, **changes: object) -> tuple[str, 
     training settings."""
     if folders.step_folders(setup.folder):
         option = settings.config.train.model_copy(update={"resume": str(setup.folder)})
-        settings = Settings(
-            settings.config.model_copy(update={"train": option}), frozenset({"train.resume"})
-        )
+        elsewhere = {n for n in settings.typed if not n.startswith(("train.", "model."))}
+        config = settings.config.model_copy(update={"train": option})
+        settings = Settings(config, frozenset({*elsewhere, "train.resume"}))
     return train_command(settings, {f"train.{name}": value for name, value in changes.items()})
 
 

@@ -140,6 +140,11 @@ def _other_texts_under_the_same_name() -> list[str]:
     return ["cleanup", "--input", "other/notes"]
 
 
+@advises(SITUATIONS, "pipeline/cleaner/corpus.py:_refuse_name_of_test")
+def _the_name_of_a_trial() -> list[str]:
+    return ["cleanup", "--input", "notes", "--name", "notes_test"]
+
+
 @advises(SITUATIONS, "pipeline/corpora.py:path_for_name")
 def _a_path_where_a_name_belongs() -> list[str]:
     return ["cleanup", "--source", "notes/"]
