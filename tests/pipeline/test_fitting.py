@@ -9,7 +9,7 @@ from model.config import ModelConfig, parameter_count
 from pipeline.events import Event, Progress, Warned
 from pipeline.options.config import Config
 from pipeline.planning.target import guessed_speed
-from pipeline.train.fitting import _SHIPPED, MOST_PASSES, fitting, is_unset, usual_speed
+from pipeline.train.fitting import _SHIPPED, MOST_EPOCHS, fitting, is_unset, usual_speed
 from tests.conftest import ROOT
 from tests.support.stage_runner import run_stage, settings
 from utils.config import Layer, read_layers, resolve
@@ -42,7 +42,7 @@ def test_no_text_is_read_too_often_and_no_first_training_takes_too_long(
 ) -> None:
     fit = fitting(Config(), tokens, window, 8192, usual_speed("cpu", 4))
     seen = fit.max_steps * fit.batch_size * fit.window
-    assert seen <= max(MOST_PASSES * tokens, fit.batch_size * fit.window)
+    assert seen <= max(MOST_EPOCHS * tokens, fit.batch_size * fit.window)
     assert fit.seconds <= 3600
     assert fit.window <= window
     assert 4 <= fit.batch_size <= 16

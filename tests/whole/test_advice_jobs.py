@@ -347,6 +347,17 @@ def test_a_text_shorter_than_a_window_says_how_to_train_on_it(
 
 
 @pytest.mark.slow
+def test_a_model_too_large_for_its_text_says_what_would_fit(
+    house: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = json.loads(Path("config.json").read_bytes())
+    Path("config.json").write_text(json.dumps(settings | {"model": {}}))
+    [line] = advised(typed(["train", "--max-steps", "1"], capfd).err)
+    assert "--model.preset tiny" in line
+    assert pasted(line, capfd).code == 0
+
+
+@pytest.mark.slow
 def test_a_run_that_is_done_says_how_it_goes_on(
     house: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
