@@ -182,9 +182,9 @@ def _changed(settings: Settings, setup: Setup, **changes: object) -> tuple[str, 
     """The command that goes on, from the last checkpoint where there is one, with other values of
     training settings."""
     if folders.step_folders(setup.folder):
-        option = settings.config.train.model_copy(update={"resume": str(setup.folder)})
+        options = settings.config.train.model_copy(update={"resume": str(setup.folder)})
         elsewhere = {n for n in settings.typed if not n.startswith(("train.", "model."))}
-        config = settings.config.model_copy(update={"train": option})
+        config = settings.config.model_copy(update={"train": options})
         settings = Settings(config, frozenset({*elsewhere, "train.resume"}))
     return train_command(settings, {f"train.{name}": value for name, value in changes.items()})
 
