@@ -145,6 +145,11 @@ def _the_name_of_a_trial() -> list[str]:
     return ["cleanup", "--input", "notes", "--name", "notes_test"]
 
 
+@advises(SITUATIONS, "pipeline/cleaner/corpus.py:_of_your_own", FILE_OR_FOLDER="notes")
+def _a_name_that_nothing_has() -> list[str]:
+    return ["cleanup", "--source", "letters"]
+
+
 @advises(SITUATIONS, "pipeline/corpora.py:path_for_name")
 def _a_path_where_a_name_belongs() -> list[str]:
     return ["cleanup", "--source", "notes/"]
