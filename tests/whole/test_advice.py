@@ -150,6 +150,12 @@ def _a_name_that_nothing_has() -> list[str]:
     return ["cleanup", "--source", "letters"]
 
 
+@advises(SITUATIONS, "pipeline/cleaner/report.py:finished")
+def _only_short_texts() -> list[str]:
+    Path("short.txt").write_text(LINE)
+    return ["cleanup", "--input", "short.txt", "--min-words", "500"]
+
+
 @advises(SITUATIONS, "pipeline/corpora.py:path_for_name")
 def _a_path_where_a_name_belongs() -> list[str]:
     return ["cleanup", "--source", "notes/"]

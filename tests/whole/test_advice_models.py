@@ -161,6 +161,16 @@ def _a_record_of_a_later_version() -> list[str]:
 # What uses a model.
 
 
+@advises(SITUATIONS, "app/cli/runs.py:delete_some")
+def _no_run_to_delete_named() -> list[str]:
+    return ["runs", "delete"]
+
+
+@advises(SITUATIONS, "app/cli/runs.py:_nothing_called")
+def _no_such_run_to_delete() -> list[str]:
+    return ["runs", "delete", "second", "--yes"]
+
+
 @advises(SITUATIONS, "pipeline/runs/inventory.py:newest")
 def _no_model_yet() -> list[str]:
     shutil.rmtree("checkpoints")

@@ -54,6 +54,8 @@ PRINTED = {
     "a_server_without_models_says_how_to_make_one": "pipeline/server/engine/"
     "catalogue.py:Catalogue.find",
     "the_help_names_commands_that_work": "app/commands/parser.py:",
+    "what_others_call_differently_is_led_to_what_works": "app/commands/parser.py:parse#2",
+    "no_runs_lead_to_the_first_one": "app/cli/runs.py:list_all",
 }
 """Places whose commands are printed, or belong to no stage, by the test that runs them."""
 
@@ -147,6 +149,26 @@ def test_a_server_without_models_says_how_to_make_one(workspace: Path) -> None:
 
 
 # What is there to read.
+
+
+def test_no_runs_lead_to_the_first_one(workspace: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert advised(typed(["runs", "list"], capfd).err) == ["python main.py quickstart"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "word",
+    ["compare", "generate", "finetune", "resume", "ls", "rm", "clean", "tokenizer", "prep"],
+)
+def test_what_others_call_differently_is_led_to_what_works(
+    word: str, house: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    [line] = advised(typed([word], capfd).err)
+    values = {"A": "first", "B": "first", "RUN": "first", "TEXT": "Once"}
+    words = [values.get(word, word) for word in shlex.split(line)]
+    line = shlex.join([*words, *["--yes"] * (word == "rm")])
+    done = pasted(line, capfd)
+    assert done.code == 0, done.err
 
 
 @pytest.mark.slow
