@@ -41,7 +41,7 @@ def new_run(checkpoints_dir: Path, name: str | None, now: float) -> Path:
     Raises:
         UsageError: `name` could not be a part of a file name.
     """
-    if name and (_UNSAFE_NAME.search(name) or name.startswith(".")):
+    if name and not may_be_called(name):
         raise UsageError(
             f"A run cannot be called {name!r}.",
             found="only letters, digits, dot, dash and underscore make a safe file name",
@@ -57,6 +57,11 @@ def new_run(checkpoints_dir: Path, name: str | None, now: float) -> Path:
             continue
         return folder
     raise AssertionError("names do not end")
+
+
+def may_be_called(name: str) -> bool:
+    """Whether a run may bear a name, which becomes part of that of a folder."""
+    return not _UNSAFE_NAME.search(name) and not name.startswith(".")
 
 
 def _numbered(stem: str) -> Iterator[str]:

@@ -44,7 +44,8 @@ def _line(command: str, *preset: str, products: dict[str, Product] | None = None
         ("prepare", "", "--source poems"),
         ("prepare", "--input rows.jsonl", "--input rows.jsonl"),
         ("prepare", "--source letters", "--source letters"),
-        ("train", "", "--source poems"),
+        ("train", "", "--name poems --source poems"),
+        ("train", "--name big", "--name big --source poems"),
         ("train", "--resume auto", "--resume auto"),
         ("train", "--data data/x", "--data data/x"),
         ("plan", "", "--source poems"),
@@ -81,7 +82,7 @@ def test_a_chain_names_the_corpus_at_every_step(texts: Path) -> None:
         ("cleanup", "--source", "poems"),
         ("tokenize", "--train", "bpe", "--name", "poems", "--source", "poems"),
         ("prepare", "--source", "poems"),
-        ("train", "--source", "poems"),
+        ("train", "--name", "poems", "--source", "poems"),
     ]
     form = StageForm(find("prepare"), ["--source", "letters"], products=there)
     assert [step.arguments[-1] for step in form.chain(there)] == ["letters"] * 3

@@ -10,6 +10,7 @@ from app.tui.forms.command_line import arguments
 from app.tui.stage.form_corpus import corpus_of
 from pipeline import corpora
 from pipeline.options.config import Config
+from pipeline.runs.folders import may_be_called
 from pipeline.stages import MISSING, PRODUCTS, STAGES, Product, Stage
 from utils.artefacts import read_manifest
 from utils.errors import HatcheryError, UsageError
@@ -49,8 +50,8 @@ def proposals(
     """What a form fills in where the command alone could only ask; by section.name.
 
     `corpus` is named by stages that work on one. A tokenizer that is there is proposed again as it
-    was made, one for another corpus is called like it. Where another corpus has a newer run, what
-    uses a model names the run of this one.
+    was made; one for another corpus is called like it, and so is a run. Where another corpus has a
+    newer run, what uses a model names the run of this one.
     """
     proposed: dict[str, Any] = {}
     options = getattr(config, stage.section)
@@ -65,6 +66,8 @@ def proposals(
         proposed[f"{stage.section}.checkpoint"] = [run.path.name]
     if corpus is not None and (setting := corpus_setting(stage, config)) is not None:
         proposed[setting] = corpus
+        if stage.command == "train" and may_be_called(corpus):
+            proposed["train.name"] = corpus
     default = Config()
     return {
         path: value
