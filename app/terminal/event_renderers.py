@@ -31,6 +31,7 @@ from app.terminal.layout import (
     report_failure,
     spaced,
     table,
+    without_loops,
 )
 from app.terminal.streams import Streams
 from pipeline import events
@@ -184,7 +185,8 @@ class TerminalRenderer(EventRenderer):
     def _sample(self, event: events.Sample) -> None:
         if event.step is not None:
             self.note(f"sample at step {event.step:,}")
-            self._console.say(_indented(safe(event.prompt + event.text)), "green")
+            text = without_loops(event.prompt + event.text)
+            self._console.say(_indented(safe(text)), "green")
             return
         self._delta(event)
 

@@ -1,8 +1,10 @@
 """How single things look in a terminal: numbers, tables, the progress line, a failure."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from rich.console import Console as RichConsole
@@ -18,6 +20,8 @@ from utils.text import safe
 from utils.units import human_count, human_seconds
 
 _PIPE_WIDTH = 80
+_TIMES = 3  # that a line or piece of a sample may come in a row
+_PIECE = re.compile(r"([^-=#*_~.\s]\S{0,11}?|\S{1,11}? )\1{11,}")  # twelve times and more
 _ASCII = {"●": "*", "▲": "^", "✓": "=", "✕": "x", "⚠": "!", "·": "-", "…": "..."}
 
 
@@ -160,6 +164,20 @@ def amount(done: float, total: float | None, unit: str) -> str:
         return ""
     of = f" of {human_count(total)}" if total else ""
     return f"{human_count(done)}{of} {unit}".rstrip()
+
+
+def without_loops(text: str) -> str:
+    """A model's text in which a line or a short piece that comes again and again stands three
+    times, and then how often it came."""
+    lines: list[str] = []
+    for line, group in groupby(text.split("\n")):
+        same = sum(1 for _ in group)
+        shown = _PIECE.sub(lambda again: f"{again[1] * _TIMES}…", line)
+        if same <= _TIMES or not line.strip():
+            lines += [shown] * same
+        else:
+            lines += [*[shown] * _TIMES, f"… the same line {same - _TIMES} more times"]
+    return "\n".join(lines)
 
 
 def print_line(text: str) -> None:

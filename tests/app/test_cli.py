@@ -21,6 +21,7 @@ from app.commands.parser import parse_stage
 from app.commands.settings import load_config
 from app.jobs.runner import StopRequest
 from app.terminal.event_renderers import TerminalRenderer
+from app.terminal.layout import without_loops
 from model.config import PRESETS
 from pipeline import events, stages
 from pipeline.options.config import Config, typed_in
@@ -512,3 +513,22 @@ def test_a_wrong_name_is_refused_before_a_stage_is_loaded(
     assert "There is no" in told
     assert ("did you mean" in told) == bool(meant)
     assert f"did you mean {meant}? Else" in told or not meant
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("import warnings\n" * 15, "import warnings\n" * 3 + "… the same line 12 more times\n"),
+        ("def sw" + "b" * 40, "def swbbb…"),
+        ("ab" * 30 + " end", "ababab… end"),
+        ("the the " * 20, "the the the …"),
+        ("# " + "-" * 60, "# " + "-" * 60),
+        ("=" * 79, "=" * 79),
+        ("a\na\na\nb", "a\na\na\nb"),
+        ("\n" * 9, "\n" * 9),
+        ("    " * 20 + "x", "    " * 20 + "x"),
+        ("1, 2, 3, 4, 5, 6", "1, 2, 3, 4, 5, 6"),
+    ],
+)
+def test_a_sample_is_shown_without_its_loops(text: str, shown: str) -> None:
+    assert without_loops(text) == shown

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pipeline.events import Event, Progress, Sample, Saved, Started, Warned
+from pipeline.quickstart import _fault_of, loops
 from pipeline.runs import folders
 from tests.support.stage_runner import finished, run_stage
 
@@ -44,7 +45,8 @@ def test_one_command_goes_from_a_library_to_text(small_library: Path) -> None:
     assert path is not None
     assert folders.pointed(Path(path), "best") is not None
     texts = [e for e in events if isinstance(e, Sample) and e.step is None]
-    assert len(texts) == 4
+    assert len(texts) == 1  # its best
+    assert "its best of 16" in finished(events).summary["the text above"]
     assert all(text.token_ids for text in texts)
     assert "inference --checkpoint" in finished(events).summary["talk to it"]
 
@@ -97,3 +99,39 @@ def test_an_interrupted_training_goes_on(small_library: Path) -> None:
     started = [(e.title, e.run) for e in resumed if isinstance(e, Started) and e.stage == "train"]
     assert started == [(f"Train {run.name} on python", str(run))]
     assert folders.step_of(folders.step_folders(run)[-1]) > done
+
+
+def _text(text: str, *ids: int) -> Sample:
+    return Sample(text, token_ids=list(ids) or list(range(60)))
+
+
+@pytest.mark.parametrize(
+    ("text", "again"),
+    [
+        (_text("import warnings\n" * 15), True),
+        (_text("a\nb\nb\nb\nc"), True),
+        (_text("x", *[1, 2] * 30), True),
+        (_text("x", *range(6), *[7] * 60), True),
+        (_text("def f():\n\n\n\n    return 1"), False),
+        (_text("a\na\nb\na\na"), False),
+        (_text("x", *range(200)), False),
+        (_text("short", 1, 2, 3), False),
+    ],
+)
+def test_a_text_that_repeats_itself_is_known(text: Sample, again: bool) -> None:
+    assert loops(text) == again
+
+
+def test_the_text_that_is_shown_is_whole_likely_and_without_loops() -> None:
+    def text(name: str, perplexity: float, *, count: int = 60, looping: bool = False) -> Sample:
+        ids = [1] * count if looping else list(range(count))
+        return Sample(name, token_ids=ids, statistics={"perplexity": perplexity})
+
+    texts = [
+        text("loops", 1.1, looping=True),
+        text("short", 1.2, count=5),
+        text("good", 9.0),
+        text("better", 4.0),
+        text("unlikely", 300.0),
+    ]
+    assert min(texts, key=_fault_of).text == "better"
