@@ -2,7 +2,8 @@
 
 Sets of code name the file (`path`, `max_stars_repo_path`), its suffix (`ext`) or the language of
 programming (`lang`, `language`). The same fields name a natural language in other sets (`en`,
-`English`), and a text in a code repository (`README.md`) is no code.
+`English`), and a text in a code repository (`README.md`) is no code. Where prose comes from such a
+file as often (`.html`, `.xml`, `.json`, `.tex`), the language decides.
 """
 
 from collections.abc import Iterable
@@ -14,22 +15,21 @@ def _set(names: str) -> frozenset[str]:
 
 
 _SUFFIXES = _set(
-    "4th abap ada adb ads agda as asm awk bas bash bat bib c c++ cbl cc cfg cl clj cljc cljs cls "
-    "cmake cmd cob coffee conf cpp cr cs css csv cu cuh cxx d dart diff dockerfile dpr ejs el elm "
-    "erb erl ex exs f f03 f08 f77 f90 f95 fish for frag fs fsi fsx fth gd glsl go gradle graphql "
-    "groovy h h++ haml hbs hcl hh hlsl hpp hrl hs htm html hx hxx i idr ini inl ino ipynb j2 java "
-    "jinja jl js json json5 jsonl jsp jsx kt kts l lean less lhs lisp ll lock lua m mak mat metal "
-    "mjs mk ml mli mm move mustache nim nix nut pas patch php pl pm pp pro proto ps1 psm1 pug py "
-    "pyi pyx q qml r rake rb rkt rs s sas sass sc scala scm scss sed sh sld sml sol sql ss st sv "
-    "svelte svg swift t tcl tex tf thrift toml ts tsv tsx twig v vb vert vhd vhdl vim vue vy wat "
-    "wgsl wl x xhtml xml xsd xsl xslt y yaml yml yy zig zsh cjs"
+    "4th abap ada adb ads agda as asm awk bas bash bat c c++ cbl cc cjs cl clj cljc cljs cls "
+    "cmake cmd cob coffee cpp cr cs css cu cuh cxx d dart diff dockerfile dpr ejs el elm erb erl "
+    "ex exs f f03 f08 f77 f90 f95 fish for frag fs fsi fsx fth gd glsl go gradle graphql groovy "
+    "h h++ haml hbs hcl hh hlsl hpp hrl hs hx hxx i idr inl ino ipynb j2 java jinja jl js jsp "
+    "jsx kt kts lean less lhs lisp ll lua m mak mat metal mjs mk ml mli mm move mustache nim nix "
+    "nut pas patch php pl pm pp proto ps1 psm1 pug py pyi pyx qml r rake rb rkt rs s sas sass sc "
+    "scala scm scss sed sh sld sml sol sql ss st sv svelte swift tcl tf thrift ts tsx twig v vb "
+    "vert vhd vhdl vim vue vy wat wgsl wl xsl xslt yy zig zsh"
 )
 _TEXT_SUFFIXES = frozenset(
     ["txt", "md", "markdown", "mdx", "rst", "adoc", "asciidoc", "org", "text"]
 )
 _FILES = _set(
-    "makefile dockerfile cmakelists.txt rakefile gemfile jenkinsfile vagrantfile procfile build "
-    "workspace configure requirements.txt brewfile podfile .gitignore .bashrc .profile"
+    "Makefile makefile GNUmakefile Dockerfile CMakeLists.txt Rakefile Gemfile Jenkinsfile "
+    "Vagrantfile Procfile BUILD WORKSPACE configure Brewfile Podfile .bashrc .profile"
 )
 """Names of files of code that no suffix shows."""
 
@@ -60,11 +60,12 @@ def is_source_code(
     """Whether a row is source code by its paths, suffixes and languages, in this order; values of
     other types than text count as absent."""
     for path in paths:
-        if isinstance(path, str) and path:
+        if isinstance(path, str) and path and "://" not in path:
             name = path.replace("\\", "/").rpartition("/")[2]
-            if name.lower() in _FILES:
+            if name in _FILES:
                 return True
-            known = _by_suffix(name.rpartition(".")[2] if "." in name else "")
+            named = "." in name and " " not in name
+            known = _by_suffix(name.rpartition(".")[2]) if named else None
             if known is not None:
                 return known
     for suffix in suffixes:
