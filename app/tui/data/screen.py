@@ -137,7 +137,7 @@ class DataScreen(HatcheryScreen):
         yield FindBar()
 
     def on_mount(self) -> None:
-        self.header.fact(f"source {self.hatchery.config.source}")
+        self.header.fact(f"corpus {self.hatchery.config.source}")
         self._session = DataSession(self.hatchery.config, Random())
         self.action_view(self._view)
 

@@ -99,7 +99,7 @@ class DataSession:
         """The document asked for, its number where it is known, and a note."""
         here = self._position or corpus.at(0, go_on)
         if here is None:
-            return None, 0, "the raw files of this source hold none"
+            return None, 0, "the raw files of this corpus hold none"
         if move == "number":
             requested = max(0, int(value) - 1)  # type: ignore[arg-type]
             found = corpus.at(requested, go_on)
@@ -128,7 +128,7 @@ class DataSession:
     # Rejected documents.
 
     def reasons(self) -> "list[Reason]":
-        """Why documents of the source were rejected."""
+        """Why documents of the corpus were rejected."""
         from pipeline.inspection.rejected import read_rejected
 
         source = self._config.source
