@@ -63,7 +63,7 @@ def cleaned_files(paths: Path | Sequence[Path]) -> list[Path]:
                 f"There are no clean documents at {path}.",
                 found="nothing of that name",
                 remedy="make them: {}",
-                commands=[("cleanup",)],
+                commands=[("cleanup", "--input", "FILE_OR_FOLDER")],
             )
         found = ours or [p for p in expand_inputs([path]) if not p.name.startswith("rejected_")]
         files |= dict.fromkeys(found)
@@ -72,7 +72,7 @@ def cleaned_files(paths: Path | Sequence[Path]) -> list[Path]:
             f"There are no clean documents at {paths}.",
             found="only rejected ones",
             remedy="make them: {}",
-            commands=[("cleanup",)],
+            commands=[("cleanup", "--input", "FILE_OR_FOLDER")],
         )
     return list(files)
 

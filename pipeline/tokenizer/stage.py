@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from pipeline import corpora, missing
 from pipeline.events import Event, Finished, Progress, Saved, Started, Warned
 from pipeline.missing import MissingError
+from pipeline.options.command import changed_flags
 from pipeline.options.config import Config, TokenizeOptions
 from pipeline.sources.documents import cleaned_files, read_cleaned
 from pipeline.tokenizer import load as loading
@@ -20,6 +21,7 @@ from utils.errors import RefusedError, UsageError, as_typed
 
 _SAMPLE_BYTES = 1 << 20
 _SAMPLE_FILES = 64
+_TEXTS_SHOWN = 3
 _PROBES = (
     "The quick brown fox, 1234567 times; it's fine.",
     "one  two   three    four",
@@ -109,6 +111,7 @@ def _train(config: Config, options: TokenizeOptions, stop: StopSignal) -> Making
         settings["text_field"] = options.text_field
     if not options.force and (done := is_current(target, "tokenize", settings, inputs)):
         return Outcome(read(target, target.name), target, done.facts, fresh=False)
+    yield from _replacing(target, inputs, config, options)
     field = options.text_field or ""
     feed = training.TrainingTexts(files, options.train_mib << 20, stop, field)
     spec = yield from training.learn(options.train, options.vocab_size, feed, stop)
@@ -122,6 +125,26 @@ def _train(config: Config, options: TokenizeOptions, stop: StopSignal) -> Making
     learned = {"learned_from_bytes": feed.bytes, "learned_from_documents": feed.documents}
     figures = yield from _measure(config, options, tokenizer, files)
     return (yield from _save(tokenizer, target, settings, inputs, learned | figures))
+
+
+def _replacing(
+    target: Path, inputs: Sequence[Source], config: Config, options: TokenizeOptions
+) -> Iterator[Warned]:
+    """Warn that a tokenizer learned from other texts is about to be replaced."""
+    there = read_manifest(target)
+    if there is None or options.force or "train" not in there.made_by.options:
+        return
+    if corpora.other_texts(there, there.inputs, inputs, options.input or []):
+        texts = ", ".join(Path(text.path).name for text in there.inputs[:_TEXTS_SHOWN])
+        more = ", ..." * (len(there.inputs) > _TEXTS_SHOWN)
+        of = [] if options.input else ["--source", options.source or config.source]
+        flags = changed_flags(options, "name", "source")
+        command = ("tokenize", *of, *flags, "--name", f"{target.name}_2")
+        yield Warned(
+            message=f"{target.name}, learned from {texts}{more}, is replaced: tokens that it made "
+            "no longer fit.",
+            remedy=f"to keep it, stop this and give another name: {as_typed(command)}",
+        )
 
 
 def _load(config: Config, options: TokenizeOptions) -> Making:

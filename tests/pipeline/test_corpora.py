@@ -226,3 +226,18 @@ def test_a_corpus_may_be_cleaned_by_its_name_again_and_again() -> None:
         assert _kept(_run("cleanup", "--source", "mine", "--force")) == 6
     with pytest.raises(RefusedError, match="made from mine"):
         _run("cleanup", "--input", str(_texts(Path("x/mine"), "other", 1)))
+
+
+def test_a_tokenizer_of_another_corpus_is_not_replaced_without_a_word() -> None:
+    for name in ("mine", "yours"):
+        _run("cleanup", "--input", str(_texts(Path(name), name, 6)))
+    told = []
+    for name in ("mine", "yours", "yours", "mine"):
+        events = _run("tokenize", "--train", "char", "--source", name)
+        told.append([event.remedy for event in events if isinstance(event, Warned)])
+    assert list(map(len, told)) == [0, 1, 0, 1]
+    assert "tokenize --source yours --train char --name char_tokenizer_2" in told[1][0]
+    _texts(Path("mine"), "more", 7)
+    _run("cleanup", "--source", "mine")
+    events = _run("tokenize", "--train", "char", "--source", "mine")
+    assert not [event for event in events if isinstance(event, Warned)]

@@ -14,9 +14,11 @@ from pipeline.prep import plan
 from pipeline.sources.documents import Document, read_documents
 from pipeline.tokenizer.load import load_tokenizer
 from pipeline.tokens.metadata import Metadata, read_metadata
+from tests.pipeline.test_damaged_inputs import cleaned, flip_letter
 from tests.support.token_sets import prepare, prepared, save_tokenizer, write_documents
 from utils.artefacts import read_manifest
 from utils.errors import HatcheryError, RefusedError, UsageError
+from utils.verification import DamagedFileError
 
 
 @pytest.fixture(autouse=True)
@@ -275,3 +277,21 @@ def test_the_same_place_may_be_prepared_again_after_a_change() -> None:
             assert isinstance(made, Finished)
             assert made.summary["documents"] == count
             assert "given" not in made.summary
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_flipped_bit_in_a_shared_file_is_refused_and_nothing_of_it_is_kept(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    path = cleaned(Path("cleaned").absolute(), [f"www wow {number} www" for number in range(400)])
+    before = flip_letter(path, seed)
+    monkeypatch.setattr(plan, "PART_BYTES", 2_003)
+    asked = {"input": [Path("cleaned")], "tokenizer": "letters", "window": 8, "workers": 1}
+    with pytest.raises(DamagedFileError, match="is damaged") as refused:
+        prepare(output=Path("set"), **asked)
+    assert refused.value.commands
+    assert not Path("set").exists()
+    path.write_bytes(before)
+    for folder in ("set", "fresh"):
+        prepare(output=Path(folder), **asked)
+    assert content(Path("set")) == content(Path("fresh"))
