@@ -16,7 +16,8 @@ _FOLDED_AWAY = re.compile("[\u0307\u064b-\u0655\u055b\u200b-\u200f\u00ad]|[:：.
 _VARIANTS = str.maketrans({"ş": "ș", "ţ": "ț", "’": "'", "ي": "ی", "ك": "ک", "ı": "i", "_": " "})
 _SAME = {"simple": "en", "nb": "no", "nn": "no", "sh": "sr", "in": "id", "iw": "he"}
 _UNMISTAKABLE = 8  # letters of a section name that means the same in no other language
-_SHORTEST_REDIRECT = 4  # letters, where the language is not known
+_SHORTEST_REDIRECT = 4  # letters, where the language is not known; one more without a `#`
+_LONGEST_NAME = 100  # characters; what is longer is no name
 _LONGEST_LEAD = 300  # characters of a first sentence that only opens a list
 _LEAD_END = 100  # of them are looked at
 _BETWEEN = (  # before the colon
@@ -50,7 +51,7 @@ class Language(NamedTuple):
 
     def is_apparatus(self, heading: str, *, root: bool) -> bool:
         """Whether a section of this name holds no prose; `root`: it is in no other one."""
-        name = fold(heading)
+        name = fold(heading[:_LONGEST_NAME])
         return name in self.sections or (root and name in self.literature)
 
     def is_redirect(self, block: str, *, alone: bool) -> bool:
@@ -59,14 +60,15 @@ class Language(NamedTuple):
         Rendering takes the `#` for that of a list, so the word may stand without it: in capitals,
         or as the only item of a list.
         """
-        text = block.removeprefix("- ").lstrip()
+        text = block[:_LONGEST_NAME].removeprefix("- ").lstrip()
         marked = text[:1] in ("#", "＃")
         word = re.split(r"[\s:\[]", text[marked:].lstrip(), maxsplit=1)[0]
         if marked and any(fold(word).startswith(known) for known in self._unspaced):
             return True
         if fold(word) not in self.redirects:
             return False
-        return marked or word.isupper() or (alone and block.startswith("- "))
+        capitals = word.isupper() and len(word) > _SHORTEST_REDIRECT
+        return marked or capitals or (alone and block.startswith("- "))
 
     @property
     def _unspaced(self) -> list[str]:
@@ -81,7 +83,12 @@ class Language(NamedTuple):
             return True
         if len(lead) <= _LONGEST_LEAD and self.lead and self.lead.search(lead[-_LEAD_END:]):
             return True
-        return any(fold(mark.rpartition(":")[2]) in self.markers for mark in marks)
+        names = (mark[:_LONGEST_NAME].rpartition(":")[2] for mark in marks)
+        return any(fold(name) in self.markers for name in names)
+
+    def is_described_so(self, description: str) -> bool:
+        """Whether Wikidata says of a page that it is one of disambiguation."""
+        return fold(description[:_LONGEST_NAME]) in self.descriptions
 
 
 def _language(names: Iterable[Names]) -> Language:

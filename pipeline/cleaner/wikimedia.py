@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from pipeline.cleaner.naming import Language, fold, language
+from pipeline.cleaner.naming import Language, language
 from pipeline.cleaner.rule_engine import Removed, count
 from pipeline.cleaner.steps import RawDocument, Rejection
 from pipeline.sources.records import Part, Record, RejectedError, as_parts
@@ -62,7 +62,7 @@ def article(record: Record, removed: Removed) -> tuple[str, str]:
         raise RejectedError("no_text", "no lead and no section with text")
     if names.is_redirect(blocks[0], alone=len(blocks) == 1):
         raise RejectedError("redirect", blocks[0][:200])
-    described = record.description and fold(record.description) in names.descriptions
+    described = names.is_described_so(record.description or "")
     if described or names.is_disambiguation(title, blocks[0], _marks(record)):
         raise RejectedError("disambiguation", title)
     return title, "\n\n".join([title, *blocks] if title else blocks)

@@ -167,6 +167,8 @@ def test_a_section_on_literature_within_another_is_prose(code: str) -> None:
         ("重定向是一种页面。", "zh", ""),
         ("#重定向巴黎", "zh", "redirect"),
         ("#REDIRECTORS are people.", "en", ""),
+        ("TAM – przedsiębiorstwo z Mariboru.", "pl", ""),
+        ("AL estas mallongigo.", "eo", ""),
         ("#TAM is a tag in English.", "en", ""),
     ],
 )
