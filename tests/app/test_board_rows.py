@@ -126,6 +126,8 @@ def ran(stage: str, *words: str, folder: str = "logs/jobs/x") -> Job:
         (["cleanup", "--source", "poems"], "poems"),
         (["cleanup", "--input", "texts/poems/", "--workers", "2"], "poems"),
         (["cleanup", "--input=poems/*.txt"], "poems"),
+        (["cleanup", "--input", "texts/a=b"], "a_b"),
+        (["cleanup", "--workers=2", "--input=texts/a=b"], "a_b"),
         (["cleanup", "--input", "texts/poems", "--name", "verse"], "verse"),
         (["prepare", "--source=poems"], "poems"),
         (["tokenize", "--train", "bpe", "--name", "small", "--source", "poems"], "poems"),

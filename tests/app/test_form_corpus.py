@@ -166,6 +166,16 @@ def test_a_path_moves_to_the_input_of_the_stage_or_out_of_its_form(
     assert shlex.join(form.arguments).split() == moved.split()
 
 
+def test_a_path_that_config_json_says_is_moved_too(texts: Path) -> None:
+    Path("config.json").write_text(json.dumps({"cleanup": {"source": "letters"}}))
+    form = StageForm(find("cleanup"))
+    assert form.take_path("cleanup.source") == Path("letters")
+    form.propose()
+    assert form.draft.faults == {}
+    assert form.draft.config.cleanup.source is None
+    assert form.draft.config.cleanup.input == [Path("letters")]
+
+
 def test_before_it_is_moved_the_card_says_what_would_be_made(texts: Path) -> None:
     form = StageForm(find("cleanup"), kept={"cleanup.source": "letters"})
     made = output(find("cleanup"), form.meant)

@@ -13,6 +13,9 @@ from pipeline.corpora import name_of
 from pipeline.stages import MISSING, PRODUCTS, STAGES, Product, Stage
 
 STEPS = tuple(stage for stage in STAGES if not stage.tool)
+_TOLD_CORPUS = ("cleanup", "tokenize", "prepare", "train")
+_NAMES = ("--name", "--source", "--dataset.source")
+"""The flags that name the corpus of a job, the strongest first; `--name` only that of cleanup."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,6 @@ def rows(
     return [_row(stage, products, there, own) for stage in ROWS]
 
 
-_TOLD_CORPUS = ("cleanup", "tokenize", "prepare", "train")
-_NAMES = ("--name", "--source", "--dataset.source")
-
-
 def corpus_of(job: Job) -> str | None:
     """The corpus that a job works on, as its command names it; None where it does not."""
     if job.record is None or job.stage not in _TOLD_CORPUS:
@@ -77,8 +76,10 @@ def corpus_of(job: Job) -> str | None:
 
 
 def _named_in(record: Record) -> str | None:
-    """What the words of a command name as their corpus, in the order of `_NAMES`."""
-    words = [part for word in record.argv for part in word.split("=", 1)]
+    """What the words of a command name as their corpus."""
+    words: list[str] = []
+    for word in record.argv:
+        words += word.split("=", 1) if word.startswith("--") else [word]
     values = dict(pairwise(words))
     names = _NAMES if record.stage == "cleanup" else _NAMES[1:]
     named = next((values[flag] for flag in names if flag in values), None)

@@ -23,6 +23,10 @@ from utils.errors import HatcheryError
 
 Group = tuple[str, Sequence[Field]]
 
+_COUNTED = 20_000_000  # tokens up to which those held out are counted
+_NOT_OF_THE_RUN = ("name", "resume", "init_from")
+"""Settings of a command rather than of the run that it goes on with."""
+
 
 class StageForm:
     """Settings of a stage over config.json.
@@ -130,9 +134,8 @@ class StageForm:
 
     def chain(self, products: Mapping[str, Product]) -> list[stage_flow.Step]:
         """This stage after all it lacks."""
-        config = self.draft.config
+        draft, config = self.draft, self.draft.config
         corpus = self._to_name(config)
-        draft = self.draft
         proposed = draft.proposed.keys() - draft.changes.keys()
         typed = {path: value for path, value in draft.typed.items() if path not in proposed}
         steps = stage_flow.chain(self.stage, typed, config, products, corpus)
@@ -179,6 +182,8 @@ class StageForm:
         if path is None or setting != form_corpus.naming_setting(self.stage):
             return None
         self.draft.undo(setting)
+        if form_corpus.misplaced_path(self.stage, self.draft.config) is not None:  # of a file
+            self.draft.apply({setting: None})
         if form_corpus.takes_texts(self.stage):
             self.draft.apply({f"{self.stage.section}.input": [str(path)]})
         return path
@@ -260,18 +265,11 @@ def _training_tokens(folder: Path, fingerprint: str, share: float) -> int | None
         return None
 
 
-_COUNTED = 20_000_000  # tokens up to which those held out are counted
-
-
 @lru_cache
 def _guessed_speed(device: str) -> float:
     from pipeline.planning.target import guessed_speed
 
     return guessed_speed(device)
-
-
-_NOT_OF_THE_RUN = ("name", "resume", "init_from")
-"""Settings of a command rather than of the run that it goes on with."""
 
 
 def settings_of_run(config: Config) -> list[Layer]:
