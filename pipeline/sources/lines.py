@@ -60,7 +60,7 @@ def open_raw(path: Path) -> BufferedReader:
         handle = open_checked(path)
         if path.suffix.lower() in (".gz", ".tgz"):
             return unpacked(handle)
-        return buffered(handle)
+        return handle if isinstance(handle, BufferedReader) else buffered(handle)
     except OSError as error:
         raise CannotOpenError(f"{path} cannot be read: {error.strerror}.") from error
 

@@ -31,6 +31,9 @@ _CHUNK = re.compile(f"{_ANY}*{_WORD}+(?:[ \\n\\t]*[{_RARE}]{_ANY}*{_WORD}*)*|{_A
 _CROSSING = re.compile(f"{_WORD}[ \\n\\t]")
 _KNOWN_CHUNKS = 1 << 18  # about 50 MB
 _GROUP = 1 << 20  # characters
+_SEGMENT = 1 << 18  # characters of a text whose chunks are not known by white space
+_MARGIN = 1 << 10  # characters at the end of one, which what follows could join
+_TRIES = 50  # cuts looked at for one that holds
 _CHUNKS_AT_ONCE = 1 << 16  # of a long text
 _LONGEST_KNOWN = 48  # characters; longer ones hardly ever come again
 # Cuts words from the white space before them. Ours are cut so too: of the patterns that other
@@ -59,6 +62,7 @@ class Encoder:
             self._escape = self._pack([vocab[f"<0x{b:02X}>"] for b in SPACE.encode()])
             spec = spec | {"normalizer": UNPREFIXED}
         self._split = plain and _chunks_are_exact(spec, kind, bool(self._escape))
+        self._cuttable = plain and _pattern_is_local(spec, kind)
         try:
             self._engine = Engine.from_str(json.dumps(spec))
         except Exception as error:  # the library raises nothing more specific
@@ -92,7 +96,7 @@ class Encoder:
         head, tail = self._pack(before), self._pack(after)
         packed: list[bytearray] = []
         for group in _groups(texts):
-            if self._split and len(group) == 1 and len(group[0]) > _GROUP:
+            if len(group) == 1 and len(group[0]) > _GROUP and (self._split or self._cuttable):
                 packed.append(bytearray().join((head, *self._piecewise(group[0]), tail)))
                 continue
             chunks = [self._chunks(text) for text in group]
@@ -105,13 +109,48 @@ class Encoder:
 
     def _piecewise(self, text: str) -> Iterator[bytes]:
         """Ids of a long text, so many chunks at a time that they take no more than its own size."""
-        found = _CHUNK.finditer(self._prefix + text if self._prefix else text)
-        while chunks := [chunk[0] for chunk in islice(found, _CHUNKS_AT_ONCE)]:
+        found: Iterator[str]
+        if self._split:
+            matches = _CHUNK.finditer(self._prefix + text if self._prefix else text)
+            found, at_once = (match[0] for match in matches), _CHUNKS_AT_ONCE
+        else:
+            found, at_once = self._segments(text), 1
+        while chunks := list(islice(found, at_once)):
             with self._lock:
                 new = self._learn([chunks], [text])
                 ids = b"".join(map(self._known.__getitem__, chunks))
                 self._forget(new)
             yield ids
+
+    def _segments(self, text: str) -> Iterator[str]:
+        """A long text cut where the pattern of the vocabulary cuts it too."""
+        normalizer, start = self._engine.normalizer, 0
+        text = normalizer.normalize_str(text) if normalizer is not None else text
+        while len(text) - start > _SEGMENT:
+            end = self._boundary(text[start : start + _SEGMENT])
+            if end is None:
+                break
+            yield text[start : start + end]
+            start += end
+        yield text[start:]
+
+    def _boundary(self, window: str) -> int | None:
+        """A place late in `window`, which begins at a cut of the pattern, where the pattern cuts
+        whether the text ends there or goes on; None where none is found.
+
+        A pattern is matched from left to right, so cuts depend on what stands before only through
+        the last one. What follows must be ASCII, so that no normalizer would join it.
+        """
+        words = self._engine.pre_tokenizer.pre_tokenize_str(window)
+        ends = [end for _, (_, end) in words if end < len(window) - _MARGIN]
+        for end in ends[: -_TRIES - 1 : -1]:
+            if window[end - 1].isspace() or not window[end].isascii():
+                continue
+            if self._engine.pre_tokenizer.pre_tokenize_str(window[:end]) == [
+                word for word in words if word[1][1] <= end
+            ]:
+                return int(end)
+        return None
 
     def _chunks(self, text: str) -> list[str]:
         text = self._prefix + text if text else ""
@@ -169,6 +208,18 @@ def _chunks_are_exact(spec: Spec, kind: Kind, marked: bool) -> bool:
         return False
     mark = SPACE if marked else " "
     return not any(_CROSSING.search(p.replace(mark, " ")) for p in spec["model"]["vocab"])
+
+
+def _pattern_is_local(spec: Spec, kind: Kind) -> bool:
+    """Whether a pattern cuts texts into words that are encoded one by one, as they stand."""
+    steps = parts(spec.get("pre_tokenizer"))
+    return (
+        kind == "byte-level"
+        and bool(steps)
+        and spec.get("normalizer") in (None, {"type": "NFC"})
+        and all(step["type"] in ("ByteLevel", "Split", "Digits") for step in steps)
+        and not any(step.get("add_prefix_space") for step in steps)
+    )
 
 
 def _without_offsets(step: dict[str, Any]) -> dict[str, Any]:

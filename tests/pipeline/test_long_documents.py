@@ -3,6 +3,7 @@
 import json
 import random
 import tracemalloc
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from pipeline.prep import worker
 from pipeline.tokenizer import fast_encoder
 from pipeline.tokenizer.load import load_tokenizer
 from pipeline.tokenizer.tokenizer import Tokenizer
+from tests.pipeline.test_tokenizer_fuzz import spec_of
 from tests.support.small_tokenizers import PROSE, train
 
 LETTERS = [
@@ -23,12 +25,21 @@ LETTERS = [
     "    ",
     "Hello",
     "123",
+    "e\u0301",
+    "\u0301",
 ]
-KINDS = ["bpe", "char", "spaced", "prefixed"]
+KINDS = ["bpe", "char", "spaced", "prefixed", "llama3", "composed"]
 
 
 def tokenizer(kind: str, folder: Path) -> Tokenizer:
-    """One of four kinds; `prefixed` puts a space before a text, as SentencePiece does."""
+    """One of six kinds; `prefixed` puts a space before a text, as SentencePiece does, `llama3` and
+    `composed` cut words by a pattern of their own, the latter after NFC."""
+    if kind in ("llama3", "composed"):
+        spec = spec_of("llama3", folder)
+        spec["normalizer"] = {"type": "NFC"} if kind == "composed" else None
+        path = folder / "tokenizer.json"
+        path.write_text(json.dumps(spec))
+        return load_tokenizer(path, folder)
     if kind in ("bpe", "char"):
         return train(kind, PROSE, folder / kind)
     spec = json.loads(train("char", PROSE, folder / kind).files()["tokenizer.json"])
@@ -61,8 +72,22 @@ def test_pieces_give_the_ids_of_the_whole(
     texts = [text_of(length, length) for length in (1, 30, 300, 3000)]
     whole = [ids.tolist() for ids in made.encode_documents(texts)]
     monkeypatch.setattr(fast_encoder, "_GROUP", 20)
+    monkeypatch.setattr(fast_encoder, "_SEGMENT", 60 + at_once % 100)
+    monkeypatch.setattr(fast_encoder, "_MARGIN", 20)
     monkeypatch.setattr(fast_encoder, "_CHUNKS_AT_ONCE", at_once)
     assert [ids.tolist() for ids in made.encode_documents(texts)] == whole
+
+
+@pytest.mark.parametrize("kind", ["llama3", "composed"])
+def test_a_pattern_of_its_own_is_no_reason_to_hold_a_text_at_once(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast_encoder, "_SEGMENT", 200)
+    monkeypatch.setattr(fast_encoder, "_MARGIN", 50)
+    segments = list(tokenizer(kind, tmp_path)._encoder._segments(text_of(5000)))
+    assert max(map(len, segments)) < 400
+    joined = unicodedata.normalize("NFC", "".join(segments))
+    assert joined == unicodedata.normalize("NFC", text_of(5000))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -73,7 +98,7 @@ def test_what_comes_back_is_compared_to_the_last_byte(
     monkeypatch.setattr(worker, "_IDS_AT_ONCE", at_once)
     made = tokenizer(kind, tmp_path)
     exact = worker._RoundTrip(made)
-    text = text_of(200)
+    text = unicodedata.normalize("NFC", text_of(200))  # other texts do not come back from it
     [ids] = made.encode_documents([text])
     data = text.encode()
     assert exact(ids, data)
