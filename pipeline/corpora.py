@@ -5,6 +5,7 @@ A corpus is a name: its clean documents lie in `data/cleaned_articles/NAME`, its
 made or used last; `data/corpus.json` remembers it. Must not import the settings, which ask here.
 """
 
+import glob
 import json
 import os
 import re
@@ -175,6 +176,18 @@ def places_of(paths: Sequence[Path]) -> list[str]:
     here = Path.cwd()
     whole = [path.absolute() for path in paths]
     return [str(p.relative_to(here) if p.is_relative_to(here) else p) for p in whole]
+
+
+def texts_of(data_dir: Path, name: str) -> list[Path]:
+    """The paths from which the clean documents of a corpus, or else of its trial, were made, where
+    all of them are still there."""
+    for folder in (name, f"{name}_test"):
+        manifest = artefacts.read_manifest(data_dir / _CLEANED / folder)
+        given = manifest.facts.get(GIVEN) if manifest is not None else None
+        paths = [Path(path) for path in given] if isinstance(given, list) else []
+        if paths and all(_exists(path) or any(glob.iglob(str(path))) for path in paths):  # noqa: PTH207
+            return paths
+    return []
 
 
 def other_texts(

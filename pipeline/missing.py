@@ -31,7 +31,8 @@ def cleaning(config: Config, name: str) -> Commands:
         return [("cleanup", "--input", name)]
     source = next((one for one in SOURCES if one.name == name), None)
     raw = config.raw_dir(name)
-    if (source is not None and source.embedded) or _holds_something(raw):
+    is_known = (source is not None and source.embedded) or _holds_something(raw)
+    if is_known or corpora.texts_of(config.paths.data_dir, name):
         return [("cleanup", "--source", name)]
     if source is None or source.where == "yours":
         return [("cleanup", "--input", "FOLDER", "--name", name)]

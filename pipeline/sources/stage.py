@@ -43,8 +43,8 @@ def raw_inputs(
         return library_inputs()
     if not given:
         folder = config.raw_dir(source.name)
-        recorded = None if folder.is_dir() else _recorded_inputs(config, source.name)
-        if not folder.is_dir() and recorded is None:
+        recorded = corpora.texts_of(config.paths.data_dir, source.name)
+        if not folder.is_dir() and not recorded:
             raise UsageError(
                 f"There is no raw text of {source.name} at {folder}.",
                 found="no such folder",
@@ -55,23 +55,11 @@ def raw_inputs(
                 if source.where == "yours"
                 else [("download", source.name)],
             )
-        given = recorded or [folder]
+        given = [folder] if folder.is_dir() else recorded
     files = expand_inputs(given, passed_over)
     common = Path(os.path.commonpath([file.absolute().parent for file in files]))
     names = (file.absolute().relative_to(common).as_posix() for file in files)
     return [as_input(file, printable_name(name)) for file, name in zip(files, names, strict=True)]
-
-
-def _recorded_inputs(config: Config, name: str) -> list[Path] | None:
-    """What the clean documents of a corpus were made from, or those of its trial, where all of
-    that is still there."""
-    for test in (False, True):
-        manifest = read_manifest(config.cleaned_dir(name, test=test))
-        given = manifest.facts.get(corpora.GIVEN) if manifest is not None else None
-        paths = [Path(path) for path in given] if isinstance(given, list) else []
-        if paths and all(path.exists() for path in paths):
-            return paths
-    return None
 
 
 def is_here(source: Source, config: Config) -> bool:

@@ -220,8 +220,10 @@ def test_a_corpus_of_which_nothing_is_left_is_not_worked_on_and_the_advice_runs(
         remember(Path("data"), "mine")
 
 
-def test_a_corpus_may_be_cleaned_by_its_name_again_and_again() -> None:
-    _run("cleanup", "--input", str(_texts(Path("mine"), "word", 6)))
+@pytest.mark.parametrize("given", ["mine", "mine/*.txt"])
+def test_a_corpus_may_be_cleaned_by_its_name_again_and_again(given: str) -> None:
+    _texts(Path("mine"), "word", 6)
+    _run("cleanup", "--input", given)
     for _ in range(3):
         assert _kept(_run("cleanup", "--source", "mine", "--force")) == 6
     with pytest.raises(RefusedError, match="made from mine"):
@@ -241,3 +243,10 @@ def test_a_tokenizer_of_another_corpus_is_not_replaced_without_a_word() -> None:
     _run("cleanup", "--source", "mine")
     events = _run("tokenize", "--train", "char", "--source", "mine")
     assert not [event for event in events if isinstance(event, Warned)]
+
+
+def test_a_trial_leads_to_all_of_its_texts_by_the_command_that_is_advised() -> None:
+    _run("cleanup", "--input", str(_texts(Path("mine"), "word", 40)), "--test")
+    for command in _refused("train", "--source", "mine").commands:
+        assert _run(*command)[-1]
+    assert Path("data/tokenized_datasets/mine_full_dataset").is_dir()

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from app.cli.chat import chat_app
 from app.cli.jobs import job_app
+from app.cli.runs import runs_app
 from app.commands.parser import parse_stage
 from pipeline.stages import STAGES
 from tests.whole.test_layers import ROOT, SOURCES
 from utils.errors import HatcheryError
 
 PROGRAM = "python main.py"
+OTHERS = {"jobs": job_app, "runs": runs_app, "chat": chat_app}
 IN_WORDS = {
     "app/jobs/dependencies.py": "a warning of a job that goes on waiting, which nobody starts",
     "pipeline/server/engine/catalogue.py": "the answer to a request, read by a person elsewhere",
@@ -99,8 +102,9 @@ def test_the_command_line_understands_every_advised_command(
 ) -> None:
     if command[0] in {stage.command for stage in STAGES}:
         assert parse_stage(command).stage.command == command[0]
-    elif command[0] == "jobs":
-        job_app().parse_args(list(command[1:]), exit_on_error=False, print_error=False)
+    elif command[0] in OTHERS:
+        other = OTHERS[command[0]]()
+        other.parse_args(list(command[1:]), exit_on_error=False, print_error=False)
     else:
         assert command[0] in ("web", "--help")
 
