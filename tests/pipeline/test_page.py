@@ -38,7 +38,7 @@ def test_a_prompt_is_answered_in_a_stream_and_the_token_leaves_the_address(tmp_p
             assert "The end" not in await person.js("document.body.innerText")
             server.gate.set()
             await person.sees("The end", "#chat")
-            await person.sees("11 tokens · 115 tokens/s · first after 41 ms · stopped at the limit")
+            await person.sees("11 tokens · 115 tokens/s · first after 41 ms · full length")
             assert await person.js("location.hash") == ""
             (asked,) = server.requests
             assert asked["model"] == "run_2026_01_01_10_00_first/step-600"
@@ -172,7 +172,7 @@ def test_hostile_text_stays_text_wherever_it_comes_from(tmp_path: Path) -> None:
             await person.type(TOKEN)
             await person.press("Enter", "\r")
             await person.send(HOSTILE)
-            await person.sees("stopped at the limit", "#chat")
+            await person.sees("full length", "#chat")
             await person.click("Probabilities")
             await person.until("document.querySelector('#chat .text .p1') !== null")
             await person.click("Compare", "header")

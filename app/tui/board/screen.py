@@ -46,9 +46,10 @@ class BoardScreen(HatcheryScreen):
 
     HELP = (
         "Every row is a stage that turns files into files, from raw text at the top to a model "
-        "that writes at the bottom. Enter opens a stage's settings; started, it runs as a job of "
-        "its own, which goes on when this app is closed. The line below names the next step. All "
-        "rows are about one corpus, which the frame names: o lists all and switches.\n\n"
+        "that writes at the bottom. Enter, or the digit in front of a row, opens a stage's "
+        "settings; started, it runs as a job of its own, which goes on when this app is closed. "
+        "The line below names the next step. All rows are about one corpus, which the frame "
+        "names: o lists all and switches.\n\n"
         "● there and fresh   ◐ running   ◷ waiting   ○ not yet   ↻ an input has changed since   "
         "✕ failed   ■ stopped"
     )

@@ -62,7 +62,7 @@ def _figures(answer: Answer, best: Summary) -> str:
             parts.append(f"{answer.figures[name]:.2f} {unit}")
     if "first_token_ms" in answer.figures:
         parts.append(f"first token after {answer.figures['first_token_ms']:.0f} ms")
-    parts.append({"stop": "ended by itself", "length": "cut at the limit"}.get(
+    parts.append({"stop": "ended by itself", "length": "full length"}.get(
         answer.finish, answer.finish or answer.state))  # fmt: skip
     notes = {"fastest": "highest speed", "quickest": "first to finish", "longest": "most tokens"}
     parts += [text for name, text in notes.items() if getattr(best, name) is answer]

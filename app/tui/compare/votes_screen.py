@@ -125,7 +125,7 @@ class VotesScreen(HatcheryScreen):
 
 def heading(width: int) -> Content:
     """The names of the columns of `standing`."""
-    names = ["model", "won of", "share", "95 % interval", ""]
+    names = ["model", "won", "share", "95 % interval", ""]
     return _fitted([plain(name, MUTED) for name in names], width)
 
 

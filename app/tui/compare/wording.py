@@ -21,7 +21,7 @@ _SHADES = {
     "surprising": "bold underline $error",
 }
 _STATES = {"loading": "loading the model …", "waiting": "waiting …", "empty": ""}
-_FINISHES = {"stop": "ended", "length": "at the limit"}
+_FINISHES = {"stop": "ended", "length": "full length"}
 
 
 def marks(model: Model) -> Content:

@@ -79,7 +79,7 @@ def progress(view: Snapshot, state: str, width: int) -> Content:
     if state == "waiting":
         return plain("waits until the jobs before it are done", MUTED)
     if not view.title:
-        return plain("starting …" if state == "running" else "it has told nothing", MUTED)
+        return plain("starting …" if state == "running" else "it has reported nothing", MUTED)
     if state not in ACTIVE and not view.curves:
         return plain(view.title)
     parts: list[Content] = []
@@ -155,7 +155,7 @@ def notes(view: Snapshot) -> Content:
         clock = time.strftime("%H:%M:%S", time.localtime(note.time))
         remedy = (f"  {note.remedy}", MUTED)
         lines.append(joined((clock, MUTED), (f" {sign} ", style), note.text, remedy))
-    return Content("\n").join(lines) if lines else plain("nothing of note yet", MUTED)
+    return Content("\n").join(lines) if lines else plain("no notes yet", MUTED)
 
 
 def rejected(view: Snapshot) -> Content:

@@ -292,7 +292,7 @@ def _tokens_that_fit(
     """
     if len(ids) + min(limit, 1) > context:
         raise bad_request(
-            f"The prompt has {len(ids)} tokens, and this model's context holds {context}, the "
+            f"The prompt has {len(ids):,} tokens, and this model's context holds {context:,}, the "
             "answer included.",
             "messages" if isinstance(request, ChatRequest) else "prompt",
             code="context_length_exceeded",
