@@ -207,10 +207,8 @@ def why(job: _Id = None, *, config: _Config = None, as_json: _Json = False) -> i
 
 def _print_diagnosis(job: Job, diagnosis: "Diagnosis") -> None:
     console = Console()
-    console.say(
-        f"{job.stage} {job.record.name if job.record and job.record.name else job.id}: {diagnosis.cause}",
-        "bold",
-    )
+    given = job.record.name if job.record is not None else None
+    console.say(f"{job.stage} {given or job.id}: {diagnosis.cause}", "bold")
     console.say(diagnosis.explanation)
     for line in diagnosis.evidence:
         console.say(f"  {line}", "dim")
