@@ -270,7 +270,8 @@ RENDERING_RULES = (
     rule(
         "hyphen_space",
         " -",
-        r" -(?<=[a-z]{3} -)(?=(?:[a-z]{2,12}(?:ed|ing)|based|style|like|wide|led|born|won|made|"
+        r" -(?<=[a-z]{3} -)(?<!\band -)(?<!\bthan -)"
+        r"(?=(?:[a-z]{2,12}(?:ed|ing)|based|style|like|wide|led|born|won|made|"
         r"owned|run|built|backed|wing|era)\b)",
         _in_prose("-"),
     ),

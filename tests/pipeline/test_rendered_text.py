@@ -85,6 +85,7 @@ KINDS = {
         '{"a": [], "b": [1, [2], 3], "c": {}} and [1,[2],3] and [[1],[2]]',
         "items: [] and urls: [https://a.org, https://b.org]",
         "SELECT * FROM t WHERE name = 'O''Brien' AND x = '';",
+        "English suspends, too: army-organized and -stuffed trains, hand-made or -painted.",
         "!important and ! x\n! x\n|Xam\n!Kung people live near the |Xam.",
         'He said: "[W]e [had] to go [sic] home[s]". The pipe | and the marks :) ;) (: (;',
     ],
