@@ -96,9 +96,14 @@ def given_texts(paths: Sequence[Path]) -> Product:
 
     passed_over: PassedOver = {}
     shown = ", ".join(map(str, paths[:_GIVEN_SHOWN])) + ", ..." * (len(paths) > _GIVEN_SHOWN)
-    files = list(islice(readable_files(paths, passed_over), _COUNTED + 1))
+    try:
+        files = list(islice(readable_files(paths, passed_over), _COUNTED + 1))
+        there = bool(files) or any(path.exists() for path in paths)
+    except OSError as error:  # a name that is too long, a folder that nobody may look into
+        return Product("missing", shown, why=str(error.strerror))
+    except ValueError:  # a name that no file system takes
+        return Product("missing", shown, why="not there")
     if not files:
-        there = any(path.exists() for path in paths)
         why = f"nothing that is read here, {in_words(passed_over)}".removesuffix(", ")
         return Product("missing", shown, why=why if there else "not there")
     if len(files) > _COUNTED:

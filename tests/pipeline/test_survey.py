@@ -172,6 +172,8 @@ def test_a_raw_folder_can_be_the_corpus_worked_on(workspace: Path) -> None:
         (["texts/c.png"], "missing", "", "nothing that is read here"),
         (["nowhere"], "missing", "", "not there"),
         (["texts/*.csv"], "missing", "", "not there"),
+        (["x" * 300], "missing", "", "File name too long"),
+        (["nul\0inside"], "missing", "", "not there"),
     ],
 )
 def test_texts_given_as_input_are_counted(

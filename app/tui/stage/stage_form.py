@@ -170,7 +170,7 @@ class StageForm:
 
         found = survey(of_corpus(config, form_corpus.corpus_of(self.stage, config)))
         given = getattr(getattr(config, self.stage.section), "input", None)
-        if given and self.stage.needs:
+        if given and self.stage.needs and self.stage.command != "cleanup":  # surveyed already
             found[stage_flow.maker(self.stage.needs[0]).command] = given_texts(given)
         return found
 
