@@ -28,6 +28,7 @@ GIVEN = "given"
 
 _RAW, _CLEANED, _TOKENS = "raw", "cleaned_articles", "tokenized_datasets"
 _KNOWN = {source.name: source for source in SOURCES}
+_SHOWN = 8  # names in a list
 _LONGEST = 100  # bytes of a name, which becomes part of names of files
 _SUFFIXES = r"\.(?:jsonl|ndjson|json|parquet|txt|md|py|tar|zst|gz)"
 
@@ -88,6 +89,15 @@ def corpora(data_dir: Path) -> list[str]:
         for name, time in _artefacts(data_dir / folder, pattern):
             made[name] = max(time, made.get(name, 0.0))
     return sorted(made, key=lambda name: (-made[name], name))
+
+
+def others_than(name: str, data_dir: Path) -> str:
+    """The corpora there are, to be put behind what was not found of one of the name `name`; empty
+    where it is one of them, or there are none."""
+    known = corpora(data_dir)
+    if name in known or not known:
+        return ""
+    return f"; corpora here: {', '.join(known[:_SHOWN])}" + ", ..." * (len(known) > _SHOWN)
 
 
 def _artefacts(folder: Path, pattern: str) -> Iterable[tuple[str, float]]:

@@ -77,7 +77,8 @@ def input_paths(config: Config, options: PrepareOptions) -> list[Path]:
         raise MissingError(
             f"There are no clean documents of {name} yet.",
             f"{folder} is {'empty' if folder.is_dir() else 'not there'}"
-            + (f"; {small} is, for --test" if small.is_dir() and folder != small else ""),
+            + (f"; {small} is, for --test" if small.is_dir() and folder != small else "")
+            + corpora.others_than(name, config.paths.data_dir),
             commands=missing.cleaning(config, name),
         )
     return [folder]

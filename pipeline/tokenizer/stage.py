@@ -234,7 +234,7 @@ def _corpus(config: Config, options: TokenizeOptions) -> tuple[list[Path], list[
     if not options.input and not folder.is_dir():
         raise MissingError(
             f"There are no clean documents of {name} yet.",
-            f"no folder {folder}",
+            f"no folder {folder}{corpora.others_than(name, config.paths.data_dir)}",
             commands=missing.cleaning(config, name),
         )
     files = cleaned_files(places)

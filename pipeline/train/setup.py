@@ -155,7 +155,7 @@ def open_data(
     if options.data is None and not folder.is_dir():
         raise MissingError(
             f"There are no tokens of {source} yet.",
-            f"no folder {folder}",
+            f"no folder {folder}{corpora.others_than(source, config.paths.data_dir)}",
             commands=missing.tokens(config, source, test=options.test),
         )
     window = options.window

@@ -250,3 +250,12 @@ def test_a_trial_leads_to_all_of_its_texts_by_the_command_that_is_advised() -> N
     for command in _refused("train", "--source", "mine").commands:
         assert _run(*command)[-1]
     assert Path("data/tokenized_datasets/mine_full_dataset").is_dir()
+
+
+@pytest.mark.parametrize(
+    "words", [["train"], ["plan"], ["prepare"], ["tokenize", "--train", "bpe"]]
+)
+def test_a_misspelt_corpus_is_told_which_there_are(words: list[str]) -> None:
+    assert "corpora here" not in _refused(*words, "--source", "mine").found
+    _run("cleanup", "--input", str(_texts(Path("mine"), "word", 6)))
+    assert _refused(*words, "--source", "mien").found.endswith("; corpora here: mine")
