@@ -6,6 +6,7 @@ with its dotted path (`--model.hidden-size 384`).
 
 import inspect
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
@@ -45,7 +46,10 @@ def stage_command(stage: Stage, arguments: Sequence[str]) -> Callable[..., Invoc
         typed |= dict(zip(inspect.signature(command).parameters, positional, strict=False))
         as_json, file = bool(typed.pop("json", False)), typed.pop("config", None)
         flat = {name.replace("__", "."): value for name, value in typed.items()}
-        return Invocation(stage, load_config(flat, file), as_json)
+        try:
+            return Invocation(stage, load_config(flat, file), as_json)
+        except UsageError as error:
+            raise _with_flags_as_typed(error, flat, arguments) from error.__cause__
 
     parameters = {
         f"{section}__{name}": _parameter([section, name], field, f"--{_kebab(name)}")
@@ -80,6 +84,22 @@ def stage_command(stage: Stage, arguments: Sequence[str]) -> Callable[..., Invoc
     command.__annotations__ = {p.name: p.annotation for p in ordered}
     command.__doc__ = stage.purpose + "."
     return command
+
+
+def _with_flags_as_typed(
+    error: UsageError, paths: Iterable[str], arguments: Sequence[str]
+) -> UsageError:
+    """The same error whose remedy names a flag as it was typed: --batch-size, where that stood in
+    the arguments and not --train.batch-size."""
+    remedy = error.remedy
+    typed = {argument.partition("=")[0] for argument in arguments}
+    for path in paths:
+        whole, bare = _flag(path.split(".")), f"--{_kebab(path.rpartition('.')[2])}"
+        if whole not in typed and bare in typed:
+            remedy = re.sub(rf"{re.escape(whole)}(?![\w.-])", bare, remedy)
+    named = UsageError(error.problem, found=error.found, remedy=remedy)
+    named.commands = error.commands
+    return named
 
 
 def names_corpus(stage: Stage) -> bool:

@@ -39,7 +39,7 @@ from pipeline.events import Event
 from pipeline.rehearsal.verdicts import MARKS
 from utils.errors import HatcheryError
 from utils.text import safe, safe_json
-from utils.units import human_seconds
+from utils.units import human_bytes, human_seconds
 
 _PLAIN_INTERVAL = 10.0
 _REJECTIONS_SHOWN = 3
@@ -205,7 +205,7 @@ class TerminalRenderer(EventRenderer):
         if event.kind == "run":
             self._draw_chart()
         self._last_saved = event
-        facts = "  ".join(f"{spaced(n)} {readable(v)}" for n, v in event.facts.items() if _brief(v))
+        facts = "  ".join(_fact(n, v) for n, v in event.facts.items() if _brief(v))
         self.note(f"saved {event.kind}: {event.path}  {facts}".rstrip())
 
     def _warned(self, event: events.Warned) -> None:
@@ -277,7 +277,8 @@ class TerminalRenderer(EventRenderer):
             if isinstance(value, dict) and any(isinstance(inner, dict) for inner in value.values()):
                 continue  # and so are figures within figures
             text = readable(value)
-            self.note(f"{spaced(name)}:\n{text}" if "\n" in text else f"{spaced(name)}: {text}", "")
+            line = f"{spaced(name)}:\n{text}" if "\n" in text else _fact(name, value, ": ")
+            self.note(line, "")
         self._verdict(event)
         if result is not None:
             self._print_result(result)
@@ -304,6 +305,14 @@ class TerminalRenderer(EventRenderer):
     def _failed(self, event: events.Failed) -> None:
         self._end_bar()
         report(event)
+
+
+def _fact(name: str, value: object, between: str = " ") -> str:
+    """A fact as people read it: text_bytes 371,433 -> 'text 362.7 KiB'."""
+    words = name.split("_")
+    if words[-1] == "bytes" and isinstance(value, int):
+        return f"{' '.join(words[:-1]) or 'size'}{between}{human_bytes(value)}"
+    return f"{spaced(name)}{between}{readable(value)}"
 
 
 def _brief(value: object) -> bool:

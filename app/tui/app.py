@@ -33,6 +33,7 @@ class HatcheryApp(Navigation):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 (Textual's own way)
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "Help", key_display="?", id="help"),
+        Binding("ctrl+p", "command_palette", "Commands", show=False, id="palette", priority=True),
         Binding("ctrl+t", "theme", "Light or dark", show=False, id="theme"),
         Binding("ctrl+z", "suspend_process", "To the shell", show=False, id="suspend"),
         Binding("ctrl+q", "quit", "Leave", show=False, id="leave", priority=True),

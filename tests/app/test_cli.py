@@ -20,7 +20,7 @@ from app.commands.flags import stage_command
 from app.commands.parser import parse_stage
 from app.commands.settings import load_config
 from app.jobs.runner import StopRequest
-from app.terminal.event_renderers import TerminalRenderer
+from app.terminal.event_renderers import TerminalRenderer, _fact
 from app.terminal.layout import without_loops
 from model.config import PRESETS
 from pipeline import events, stages
@@ -89,8 +89,8 @@ def test_every_command_explains_every_option_within_80_columns(
         (["download", "a", "b"], "b is one argument too many", "download --help"),
         (["train", "--model.hiden-size", "3"], "Unknown option", "mean --model.hidden-size?"),
         (["train", "--modle.hidden-size", "3"], "Unknown option", "mean --model.hidden-size?"),
-        (["train", "--epochs", "0"], "train.epochs, from the command line", "--train.epochs"),
-        (["train", "--learning-rate", "nan"], "finite number", "--train.learning-rate"),
+        (["train", "--epochs", "0"], "train.epochs, from the command line", "correct --epochs"),
+        (["train", "--learning-rate", "nan"], "finite number", "correct --learning-rate"),
         (["train", "--model.rope-scaling", "{"], "written as JSON", "train --help"),
         (["train", "--config", "gone.json"], "gone.json cannot be read", "check its name"),
         (["train", "--model.num-heads", "3"], "not divisible", "--model"),
@@ -532,3 +532,37 @@ def test_a_wrong_name_is_refused_before_a_stage_is_loaded(
 )
 def test_a_sample_is_shown_without_its_loops(text: str, shown: str) -> None:
     assert without_loops(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("typed", "advised"),
+    [
+        (["train", "--batch-size", "0"], "correct --batch-size"),
+        (["train", "--batch-size=0"], "correct --batch-size"),
+        (["train", "--train.batch-size", "0"], "correct --train.batch-size"),
+        (["prepare", "--window", "-5"], "correct --window"),
+        (["train", "--model.num-layers", "0"], "correct --model.num-layers"),
+        (["inference", "--temperature", "-1"], "correct --temperature"),
+        (["serve", "--port", "-1"], "correct --port"),
+    ],
+)
+def test_a_wrong_value_is_to_be_corrected_in_the_flag_that_was_typed(
+    typed: list[str], advised: str, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*typed) == ExitCode.USAGE
+    assert capsys.readouterr().err.rstrip().endswith(f"Next: {advised}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("text_bytes", 371_433, "text 362.7 KiB"),
+        ("raw_bytes", 9_167_604, "raw 8.7 MiB"),
+        ("bytes", 12, "size 12 B"),
+        ("bytes_per_token", 3.61, "bytes per token 3.61"),
+        ("tokens", 110_348, "tokens 110,348"),
+        ("text_bytes", None, "text bytes -"),
+    ],
+)
+def test_bytes_of_a_result_are_told_in_units(name: str, value: object, shown: str) -> None:
+    assert _fact(name, value) == shown

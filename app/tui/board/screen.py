@@ -48,8 +48,11 @@ class BoardScreen(HatcheryScreen):
         "Every row is a stage that turns files into files, from raw text at the top to a model "
         "that writes at the bottom. Enter, or the digit in front of a row, opens a stage's "
         "settings; started, it runs as a job of its own, which goes on when this app is closed. "
-        "The line below names the next step. All rows are about one corpus, which the frame "
-        "names: o lists all and switches.\n\n"
+        "r starts a stage as it is set, and asks first where that takes long. The line below "
+        "names the next step. All rows are about one corpus, which the frame names: o lists all "
+        "and switches.
+
+"
         "● there and fresh   ◐ running   ◷ waiting   ○ not yet   ↻ an input has changed since   "
         "✕ failed   ■ stopped"
     )

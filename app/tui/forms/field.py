@@ -337,4 +337,5 @@ def about(field: Field, draft: Draft) -> Content:
         notes.append("proposed here")
     elif origin not in (DEFAULT, CHANGED):
         notes.append(f"from {origin}")
-    return joined(f"{field.help}. ", (" · ".join(notes), MUTED))
+    told = " · ".join(notes)
+    return joined(f"{field.help}. ", (told[:1].upper() + told[1:], MUTED))
