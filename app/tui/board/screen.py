@@ -50,9 +50,7 @@ class BoardScreen(HatcheryScreen):
         "settings; started, it runs as a job of its own, which goes on when this app is closed. "
         "r starts a stage as it is set, and asks first where that takes long. The line below "
         "names the next step. All rows are about one corpus, which the frame names: o lists all "
-        "and switches.
-
-"
+        "and switches.\n\n"
         "● there and fresh   ◐ running   ◷ waiting   ○ not yet   ↻ an input has changed since   "
         "✕ failed   ■ stopped"
     )
