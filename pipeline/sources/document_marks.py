@@ -2,8 +2,8 @@
 
 A mark on a line of its own ends a document, several on a line too. One at the end of a line that
 has text does so where the whole file is written so, as those that join stories are; there a mark
-of beginning may open a line. Marks of chats are left out of that, since they end turns. Any other
-mark is text and is only counted.
+of beginning may open a line. Marks that end turns of chats divide nothing where turns are opened
+too, and never at the end of a line of text. Any other mark is text and is only counted.
 """
 
 import re
@@ -28,11 +28,15 @@ _ENDS = (
 )
 _CHAT = ("<|im_end|>", "<|eot_id|>", "<|eot|>", "<|end|>", "<end_of_turn>")
 _BEGINS = ("<|startoftext|>", "<|begin_of_text|>", "<bos>", "<BOS>", "[BOS]")
+_TURNS = re.compile(rb"<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>")
 _STRUCK = "<s>"  # begins a document on a line of its own; before text it may be HTML
 _ALL = tuple(mark.encode() for mark in (*_ENDS, *_CHAT, *_BEGINS, _STRUCK))
 _ANY = b"|".join(map(re.escape, _ALL))
 _MARK = re.compile(_ANY)
 _OWN_LINE = re.compile(rb"\s*(?:(?:%b)\s*)+" % _ANY)
+_OWN_LINE_OF_CHAT = re.compile(
+    rb"\s*(?:(?:%b)\s*)+" % b"|".join(re.escape(mark.encode()) for mark in _CHAT)
+)
 _CLOSING = re.compile(
     rb"(%b)\s*\Z" % b"|".join(re.escape(mark.encode()) for mark in _ENDS), re.ASCII
 )
@@ -44,11 +48,13 @@ _LONGEST_MARK = 64  # bytes, and room for blanks
 
 class Marks(NamedTuple):
     """How a text is divided: at marks on lines `alone`, and at those that end a line of text
-    (`closing`); `seen` says that it holds any mark at all."""
+    (`closing`); `chat` says that marks of chats count among the former, `seen` that it holds any
+    mark at all."""
 
     alone: bool = False
     closing: bool = False
     seen: bool = False
+    chat: bool = False
 
 
 class MarkCounter:
@@ -56,7 +62,8 @@ class MarkCounter:
 
     def __init__(self) -> None:
         self._carried = b""
-        self._alone = self._closing = self._others = 0
+        self._alone = self._closing = self._others = self._ends_of_turns = 0
+        self._turns = False
 
     def feed(self, data: bytes) -> None:
         data = self._carried + data
@@ -72,7 +79,11 @@ class MarkCounter:
             self._carried = b"." + self._carried[cut:]  # a mark there does not stand alone
 
     def _look(self, data: bytes) -> None:
+        self._turns = self._turns or (b"start" in data and bool(_TURNS.search(data)))
         for line in _lines_with_marks(data):
+            if _OWN_LINE_OF_CHAT.fullmatch(line):
+                self._ends_of_turns += 1
+                continue
             if _OWN_LINE.fullmatch(line):
                 self._alone += 1
                 continue
@@ -85,8 +96,9 @@ class MarkCounter:
         self._look(self._carried)
         self._carried = b""
         closing = self._closing > 1 and not self._others
-        seen = bool(self._alone or self._closing or self._others)
-        return Marks(bool(self._alone), closing, seen)
+        seen = bool(self._alone or self._closing or self._others or self._ends_of_turns)
+        chat = bool(self._ends_of_turns) and not self._turns
+        return Marks(bool(self._alone) or chat, closing, seen, chat)
 
 
 def _lines_with_marks(data: bytes) -> Iterator[bytes]:
@@ -156,6 +168,8 @@ def marked_documents(
 def _cut(line: bytes, marks: Marks) -> tuple[str, bytes]:
     """The mark that ends a document with this line, and the text of the line."""
     if b">" not in line and b"]" not in line:
+        return "", line
+    if _OWN_LINE_OF_CHAT.fullmatch(line) and not marks.chat:
         return "", line
     if _OWN_LINE.fullmatch(line):
         found: list[bytes] = _MARK.findall(line)

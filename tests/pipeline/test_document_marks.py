@@ -108,6 +108,7 @@ def test_a_line_of_many_megabytes_is_never_cut_within_a_character(
         "GPT-2 writes <|endoftext|> between its documents, as anyone may see who reads about it.",
         "A line may begin so: <|endoftext|> and go on for a good while after that, of course.",
         "<|im_start|>user\nHi to you<|im_end|>\n<|im_start|>assistant\nHello, it is me.<|im_end|>",
+        "<|im_start|>user\nHello to you\n<|im_end|>\n<|im_start|>assistant\nHello, and how is it?",
         "The token is called <|endoftext|>\nand that of another family is called </s>, they say.",
         "In HTML <s>this is struck out</s> and in the next line\n<s>so is this, and more</s>, too",
     ],
@@ -168,3 +169,9 @@ def test_how_the_bytes_come_does_not_matter(parts: list[str], size: int) -> None
     )
     assert found.seen == any(mark in "".join(parts) for mark in marks)
     assert Marks() == MarkCounter().marks()
+
+
+def test_turns_of_a_chat_stay_together_between_marks_of_documents(workspace: Path) -> None:
+    turns = "<|im_start|>user\nHello to you all\n<|im_end|>\n<|im_start|>assistant\nHi\n<|im_end|>"
+    clean(write(Path("in/a.txt"), f"{turns}\n<|endoftext|>\n{turns} Again."))
+    assert [d.text for d in documents()] == [turns, f"{turns} Again."]
