@@ -40,6 +40,10 @@ _BASE = """\
   goes on; /more lets it go on further, /reset begins anew."""
 _TAUGHT = "  This model was taught to answer. It remembers this conversation until /reset."
 
+# Seconds for what the event loop missed while a line was typed: that the server has closed a
+# connection that was silent for long.
+_CATCH_UP = 0.01
+
 _Where = Annotated[
     str | None,
     Parameter(help="Run, checkpoint folder, Hugging Face folder or id; default: the newest run"),
@@ -187,9 +191,13 @@ async def _loop(dialogue: Dialogue, console: Console) -> None:
     """Message after message, until the end of input or /exit."""
     while True:
         try:
-            line = await asyncio.to_thread(_read)
+            line = _read()
+            await asyncio.sleep(_CATCH_UP)
         except EOFError:
             return
+        except KeyboardInterrupt:
+            console.say("\n  Ctrl-D or /exit leaves.", "dim")
+            continue
         command = line[1:].strip().lower() if line[:1] == "/" and line[:2] != "//" else ""
         if command in ("exit", "quit", "q"):
             return
@@ -212,9 +220,17 @@ async def _loop(dialogue: Dialogue, console: Console) -> None:
 
 
 def _read() -> str:
-    """A line of the terminal, or of what is piped in."""
+    """A line of the terminal, where Ctrl-C gives it up, or of what is piped in.
+
+    Raises:
+        EOFError: there is no more.
+    """
     if sys.stdin.isatty():
-        return input("> ")
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in place of asyncio's
+        try:
+            return input("> ")
+        finally:
+            signal.signal(signal.SIGINT, before)
     line = sys.stdin.readline()
     if not line:
         raise EOFError

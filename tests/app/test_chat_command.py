@@ -109,6 +109,23 @@ def test_what_a_model_writes_is_never_obeyed(
     assert not set(shown) & set("\x1b\x07\x9b\u202e")
 
 
+def test_control_c_gives_up_the_line_and_not_the_conversation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client, typed = FakeClient([BASE]), iter(["a", None, "b", None, "/exit"])
+
+    def read() -> str:
+        line = next(typed)
+        if line is None:
+            raise KeyboardInterrupt
+        return line
+
+    monkeypatch.setattr(chat, "_read", read)
+    asyncio.run(chat._loop(Dialogue(cast(Any, client), BASE, Sampling()), Console(stderr=True)))
+    assert [request.prompt for request in client.requests] == ["a", "b"]
+    assert capsys.readouterr().err.count("/exit leaves") == 2
+
+
 @pytest.mark.slow
 def test_a_piped_conversation_with_a_real_checkpoint(workspace: Path) -> None:
     byte_tokenizer()
