@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from textual.app import App, ComposeResult
+from textual.geometry import Region
 from textual.pilot import Pilot
+from textual.strip import Strip
 
 from app.tui.forms.draft import Draft
 from app.tui.forms.field import FieldLine, TextLine
@@ -400,3 +402,17 @@ def test_paths_complete_to_what_is_there(
     for name in ("notes/a.txt", "notes/.hidden", "two words.txt", "evil\x1bname"):
         Path(name).touch()
     assert completed_path(typed, many=many) == completed
+
+
+def test_a_field_that_is_removed_while_it_is_drawn_harms_nothing() -> None:
+    async def act() -> None:
+        async with bench(Draft([]), "prepare") as (app, _):
+            line = next(app.panel.lines)
+            removed = type(line)(line.margins.field, app.draft)  # its parent is gone by then
+            assert removed.parent is None
+            strips = [Strip.blank(40)]
+            assert removed.margins.drawn(strips, Region(0, 0, 40, 1)) == strips
+            drawn = line.margins.drawn(strips, Region(0, 0, 40, 1))
+            assert line.margins.field.label in drawn[0].text
+
+    play(act)

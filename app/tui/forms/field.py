@@ -97,7 +97,8 @@ class Margins:
 
     def drawn(self, strips: list[Strip], crop: Region) -> list[Strip]:
         """The editor's lines with name and origin in them."""
-        if crop.y > 0 or not strips:
+        parent = self._owner.parent
+        if crop.y > 0 or not strips or not isinstance(parent, Widget):  # removed meanwhile
             return strips
         padding, width = self._owner.styles.padding, self._owner.outer_size.width
         name = self._strip(self._name, padding.left).crop(crop.x)
