@@ -70,8 +70,10 @@ def items(source: Input, max_line: int, notes: ReadingNotes) -> Iterator[Item | 
     examined = examine(source.path, code=source.form == "code")
     encoding = examined.encoding
     if encoding.doubt:
-        reason = BINARY if encoding.name == BINARY else UNKNOWN
-        yield Damage(reason, 0, f"{encoding.doubt}; save it as UTF-8 to have it read")
+        if encoding.name == BINARY:
+            yield Damage(BINARY, 0, encoding.doubt)
+        else:
+            yield Damage(UNKNOWN, 0, f"{encoding.doubt}; save it as UTF-8 to have it read")
         return
     notes.decoded(encoding.shown, source.name)
     with open_raw(source.path) as raw, closing(as_utf8(raw, encoding)) as handle:
