@@ -269,6 +269,15 @@ def test_a_program_says_its_encoding_itself(tmp_path: Path, declared: str, encod
     assert item.content == text.encode()
 
 
+@pytest.mark.parametrize("declared", ["rot13", "base64", "undefined", "nonsense", "idna", "\xe9"])
+def test_a_declaration_that_means_no_encoding_is_not_followed(
+    tmp_path: Path, declared: str
+) -> None:
+    text = f"# -*- coding: {declared} -*-\nanswer = '{GERMAN}'\n"
+    [item] = read_items(as_input(write(tmp_path / "a.py", text.encode("cp1252")), "a.py"))
+    assert item.content == text.encode()
+
+
 def test_the_number_of_workers_and_a_rerun_change_nothing(workspace: Path) -> None:
     for number, (text, encoding, _) in enumerate(ENCODED):
         write(f"in/{number:02d}.txt", (f"{text} {number}.\n\n" * 20).encode(encoding))

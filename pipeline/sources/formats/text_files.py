@@ -54,6 +54,7 @@ _MOST_NULS = 0.001  # of the bytes of a text
 _FEW_NULS = 8
 _MOST_REPLACED = 0.001  # of the characters of UTF-16: half characters, as in file names
 _ASCII_RUN = re.compile(rb"[\t\n\r -~]{64}")
+_NOT_MEANT = ("undefined", "idna", "punycode", "unicode_escape", "raw_unicode_escape")
 _DECLARED = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)", re.MULTILINE)  # PEP 263
 
 
@@ -213,11 +214,13 @@ def _chunks(handle: BufferedReader) -> Iterator[tuple[bytes, bool]]:
 
 
 def _is_known(name: str) -> bool:
+    """Whether there is a codec of that name which decodes texts as they come."""
     try:
+        codec = codecs.lookup(name)
         codecs.getincrementaldecoder(name)
-    except (LookupError, AttributeError):
+    except LookupError:
         return False
-    return True
+    return codec._is_text_encoding and codec.name not in _NOT_MEANT
 
 
 def _verified(path: Path, encoding: Encoding) -> Examined:
