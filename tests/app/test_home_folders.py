@@ -161,7 +161,14 @@ def test_native_code_is_built_without_a_home(
 
 def test_the_entries_are_all_there() -> None:
     """A new setting that a path may be typed into stands in one of the two lists."""
-    others = {"train.name", "tokenize.name", "cleanup.name", "quickstart.name", "export.name"}
+    others = {
+        "train.name",
+        "tokenize.name",
+        "cleanup.name",
+        "quickstart.name",
+        "export.name",
+        "prepare.name",
+    }
     worded = {
         field.path
         for section in Config.model_fields

@@ -338,6 +338,19 @@ def test_documents_that_a_tokenizer_loses_are_kept_with_the_proposed_one(
 
 
 @pytest.mark.slow
+def test_a_tokenizer_that_is_replaced_can_be_kept(
+    house: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made("tokenize", "--train", "bpe", "--name", "own")
+    Path("other.txt").write_text("Quite another text, and nothing else in it.\n" * 40)
+    made("cleanup", "--input", "other.txt")
+    shown = typed(["tokenize", "--train", "bpe", "--name", "own"], capfd)
+    [line] = advised(shown.err)
+    assert pasted(line, capfd).code == 0
+    assert Path("tokenizers/own_2").is_dir()
+
+
+@pytest.mark.slow
 def test_a_text_shorter_than_a_window_says_how_to_train_on_it(
     house: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -38,6 +38,7 @@ PRINTED = {
     "app/jobs/dependencies.py:_warning#2 app/jobs/dependencies.py:_warning#3",
     "a_job_that_is_done_again_can_be_followed": "app/jobs/retry.py:_refuse_active",
     "every_command_of_a_plan_works": "pipeline/planning/stage.py:_typed",
+    "a_tokenizer_that_is_replaced_can_be_kept": "pipeline/tokenizer/stage.py:_replacing",
     "a_text_shorter_than_a_window_says_how_to_train_on_it": "pipeline/prep/stage.py:"
     "_Build._held_out#2",
     "documents_that_a_tokenizer_loses_are_kept_with_the_proposed_one": "pipeline/tokenizer/"
