@@ -3,6 +3,7 @@ a sample is read, so that a look costs little however long the training was."""
 
 import os
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
 
 from textual import events, work
@@ -89,6 +90,7 @@ class LastRunPanel(Horizontal, can_focus=True):
     def __init__(self, checkpoints: Path, seconds: float, *, id: str | None = None) -> None:
         super().__init__(id=id, classes="panel")
         self._reader, self._seconds = RunReader(checkpoints), seconds
+        self._reading = Lock()
         self._found = LastRun()
 
     def compose(self) -> ComposeResult:
@@ -108,7 +110,8 @@ class LastRunPanel(Horizontal, can_focus=True):
 
     @work(thread=True, group="last run", exclusive=True, exit_on_error=False)
     def _read(self) -> None:
-        found = self._reader.read()
+        with self._reading:  # a look that takes longer than the next one waits
+            found = self._reader.read()
         if found is not None:
             self.post_message(self.Read(found))
 
