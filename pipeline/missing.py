@@ -19,7 +19,9 @@ Commands = list[tuple[str, ...]]
 class MissingError(UsageError):
     """What earlier stages make is not there; `commands` make it, one after the other."""
 
-    def __init__(self, problem: str, found: str, commands: Sequence[tuple[str, ...]]) -> None:
+    def __init__(
+        self, problem: str, found: str = "", commands: Sequence[tuple[str, ...]] = ()
+    ) -> None:
         remedy = "make them: " + "; then ".join("{}" for _ in commands)
         super().__init__(problem, found=found, remedy=remedy, commands=commands)
 
