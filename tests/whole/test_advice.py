@@ -95,12 +95,12 @@ def _a_python_without_its_library() -> list[str]:
     return ["cleanup", "--source", "python"]
 
 
-@advises(SITUATIONS, "pipeline/sources/documents.py:cleaned_files")
+@advises(SITUATIONS, "pipeline/sources/documents.py:cleaned_files", FILE_OR_FOLDER="notes")
 def _clean_documents_that_are_not_there() -> list[str]:
     return ["prepare", "--input", "cleaned"]
 
 
-@advises(SITUATIONS, "pipeline/sources/documents.py:cleaned_files#2")
+@advises(SITUATIONS, "pipeline/sources/documents.py:cleaned_files#2", FILE_OR_FOLDER="notes")
 def _only_rejected_documents() -> list[str]:
     Path("clean").mkdir()
     Path("clean/rejected_0.jsonl").write_text('{"id": "1"}\n')

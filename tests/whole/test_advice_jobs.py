@@ -130,6 +130,10 @@ def test_what_is_wrong_with_a_command_of_jobs_has_its_way_out(
             lifecycle.remove(removed, [*states.all_jobs(LOGS), _named(waiting, done)])
         [line] = advised(refused.value.remedy)
         assert line.split()[2:4] == ["jobs", "stop"]
+    deadline = time.monotonic() + 60
+    while len(history.EventReader(stubborn.folder).read()) < 3:  # before, it still can be stopped
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     failed = typed(["jobs", "stop", stubborn.id, "--timeout", "0.2"], capfd)
     [line] = advised(failed.err)
     assert pasted(line, capfd).code == 0
