@@ -387,7 +387,7 @@ def test_why_prints_the_diagnosis_and_json_on_demand(
     _failed(_gone(), "train --name a")
     why()
     shown = capsys.readouterr().out
-    assert "train a: something is missing" in shown
+    assert "train ab12: something is missing" in shown
     assert "jobs retry ab12 --remedy 1" in shown
     assert "python main.py prepare --source python; python main.py train --name a" in shown
     why(as_json=True)

@@ -240,7 +240,7 @@ def test_a_digit_says_what_it_took_over_and_a_probe_is_not_forgotten(prepared: P
         async with opened() as (app, pilot):
             from app.tui.stage.preflight_card import PreflightCard
 
-            screen = await form(app, pilot, "train")
+            screen = await form(app, pilot, "train", "--model.preset", "mini")
             await until(pilot, lambda: "What would help" in shown(app))
             await pilot.press("1")
             await until(pilot, lambda: "• " in shown(app) and app._notifications)
@@ -251,7 +251,7 @@ def test_a_digit_says_what_it_took_over_and_a_probe_is_not_forgotten(prepared: P
             screen.query_one(PreflightCard).measured = probed
             await pilot.press("escape")
             await until(pilot, lambda: app.screen is not screen)
-            await form(app, pilot, "train")
+            await form(app, pilot, "train", "--model.preset", "mini")
             await until(pilot, lambda: "1,234 tokens/s" in shown(app))
 
     play(act)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.events import Event, Finished, Metric, Progress, Saved, Started, to_json
+from pipeline.events import Event, Finished, Metric, Saved, Started, to_json
 from pipeline.runs.inventory import checkpoints_in, val_loss_of
 from pipeline.runs.lineage import facts_of
 from pipeline.runs.progress import is_being_written, progress_of, steps_to_go_on_to
@@ -94,7 +94,7 @@ def test_what_is_added_is_read_on_and_another_file_anew(workspace: Path) -> None
 
 
 def _stop_at(step: int) -> Any:
-    return lambda event: isinstance(event, Progress) and event.done >= step
+    return lambda event: isinstance(event, Metric) and event.step >= step
 
 
 def test_a_stopped_training_is_not_done_and_its_last_checkpoint_not_measured(

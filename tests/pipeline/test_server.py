@@ -170,7 +170,7 @@ def test_a_prompt_longer_than_the_context_says_both_numbers(client: OpenAI, toke
     with pytest.raises(BadRequestError) as refused:
         client.completions.create(model=COUNTING, prompt="x" * (tokens - 1))
     assert refused.value.code == "context_length_exceeded"
-    assert f" {tokens} tokens" in refused.value.message
+    assert f" {tokens:,} tokens" in refused.value.message
     assert " 256" in refused.value.message
 
 
