@@ -62,6 +62,12 @@ for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
 
+@pytest.fixture
+def torch_for_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is foretold as where torch was built without CUDA, whose libraries take some too."""
+    monkeypatch.setattr("pipeline.planning.memory.torch_is_for_cuda", lambda: False)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real records kept beside the project; HATCHERY_SHARED_DATA names another place."""

@@ -232,6 +232,7 @@ def test_time_and_cost_come_from_the_speed() -> None:
     assert inputs.estimated().seconds is None
 
 
+@pytest.mark.usefixtures("torch_for_cpu")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_checkpointing_halving_the_batch_and_a_shorter_window_take_less_memory(
     precision: str,
@@ -280,6 +281,7 @@ def test_too_many_and_too_few_steps_are_answered_with_a_number_of_steps() -> Non
         assert _changed(inputs, remedy.changes).verdict == verdict
 
 
+@pytest.mark.usefixtures("torch_for_cpu")
 def test_a_run_that_goes_on_is_offered_only_what_it_may_change() -> None:
     small = Target("cpu", "CPU", 2 * GIB, 2 * GIB, 100 * GIB, fast_half=False)
     inputs = _inputs("small", small, batch_size=16, resume="first")

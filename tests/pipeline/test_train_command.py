@@ -81,6 +81,7 @@ def test_flags_are_those_that_were_changed() -> None:
     assert changed_flags(prepare_options, "name") == ["--test", "--window", "8"]
 
 
+@pytest.mark.usefixtures("torch_for_cpu")
 @pytest.mark.parametrize(
     "typed",
     [
