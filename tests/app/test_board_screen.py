@@ -435,6 +435,7 @@ def test_r_starts_a_training_of_seconds_at_once(
     play(scene)
 
 
+@pytest.mark.slow
 def test_r_opens_the_form_of_a_training_that_would_be_refused(
     stage_set: Callable[..., None], asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

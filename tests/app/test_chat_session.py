@@ -362,6 +362,7 @@ def test_tokens_stand_beside_the_text_they_made() -> None:
     assert spans.take("plain", []) == [(5, None)]
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.text(max_size=4), st.booleans()), max_size=20))
 @settings(max_examples=150, deadline=None)
 def test_no_character_is_lost_whatever_tokens_say(pieces: list[tuple[str, bool]]) -> None:

@@ -316,6 +316,7 @@ def _signalled(number: int, *, times: int = 1, mode: str = "plain") -> tuple[int
         return stage.wait(30), rest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)],
@@ -371,6 +372,7 @@ def test_a_terminal_that_closes_makes_the_stage_save(workspace: Path) -> None:
     assert Path("saved_state").is_file()
 
 
+@pytest.mark.slow
 def test_a_lively_terminal_gets_one_line_and_its_cursor_back(workspace: Path) -> None:
     pid, terminal = pty.fork()
     if pid == 0:

@@ -71,6 +71,7 @@ VALUES = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(VALUES)
 def test_a_command_line_means_exactly_the_changes_it_was_made_from(changes: dict[str, Any]) -> None:

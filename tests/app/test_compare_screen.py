@@ -265,6 +265,7 @@ def test_below_another_screen_models_write_on_and_no_second_comparison_is_opened
     play(scene)
 
 
+@pytest.mark.slow
 def test_a_round_that_is_being_written_is_not_taken_away_by_other_models(workspace: Path) -> None:
     async def scene() -> None:
         async with comparing(BEST) as compare:

@@ -117,6 +117,7 @@ def test_enter_works_on_another_corpus_from_then_on(corpora: Path) -> None:
     assert last_corpus(Path("data")).name == "files"
 
 
+@pytest.mark.slow
 def test_a_source_that_is_not_fetched_yet_can_be_worked_on(corpora: Path) -> None:
     async def scene() -> None:
         async with opened() as (app, pilot):
@@ -132,6 +133,7 @@ def test_a_source_that_is_not_fetched_yet_can_be_worked_on(corpora: Path) -> Non
     play(scene)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "source"), [("y", "poems"), ("n", "files"), ("escape", "files")])
 def test_a_corpus_that_config_json_names_is_changed_there_only_after_a_question(
     corpora: Path, key: str, source: str
@@ -157,6 +159,7 @@ def test_a_corpus_that_config_json_names_is_changed_there_only_after_a_question(
     assert said == {"dataset": {"source": source}, "train": {"seed": 7}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["n", "end enter"])
 def test_a_new_corpus_begins_at_the_input_of_the_cleanup_form(corpora: Path, way: str) -> None:
     _texts("letters", "Dear friend")

@@ -95,6 +95,7 @@ def test_rejected_documents_are_shown_by_reason_with_their_raw_text(wiki: Path) 
     play(scene)
 
 
+@pytest.mark.slow
 def test_tokens_of_every_tokenizer_stand_side_by_side(prepared: Path) -> None:
     from tests.support.token_sets import save_tokenizer
 
@@ -146,6 +147,7 @@ def test_the_windows_of_a_step_open_directly_and_are_walked(prepared: Path) -> N
     play(scene)
 
 
+@pytest.mark.slow
 def test_an_empty_workspace_says_in_every_view_what_is_missing(workspace: Path) -> None:
     Path("config.json").write_text('{"dataset": {"source": "wikipedia"}}')
 

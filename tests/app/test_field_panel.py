@@ -248,6 +248,7 @@ def test_typing_lists_the_names_and_enter_keeps_what_was_typed_until_one_is_chos
     play(act)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["alt+down", "ctrl+space", "ctrl+@"])
 def test_the_list_is_left_by_its_ends_by_escape_and_with_the_field(
     key: str, workspace: Path

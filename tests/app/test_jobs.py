@@ -61,6 +61,7 @@ def _wait_for(job: Job, *, events_written: int = 0) -> Job:
     raise AssertionError(f"{states.look(job.folder)} {job_folder.output_tail(job.folder)}")
 
 
+@pytest.mark.slow
 def test_a_job_runs_to_its_end_and_its_folder_tells_everything(work: Path) -> None:
     job = _start("noisy", 20)
     assert job.state == "running"

@@ -90,6 +90,7 @@ def test_a_run_that_is_deleted_is_shown_no_more(workspace: Path) -> None:
     assert reader.read() is None
 
 
+@pytest.mark.slow
 def test_the_board_shows_the_run_and_opens_it(workspace: Path, frozen: None) -> None:
     run = finished_run(OLD)
 
@@ -111,6 +112,7 @@ def test_the_board_shows_the_run_and_opens_it(workspace: Path, frozen: None) -> 
     play(scene)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [NARROW, (99, 50), (140, 24)])
 def test_where_there_is_no_room_the_stages_come_first(
     workspace: Path, frozen: None, size: tuple[int, int]

@@ -79,6 +79,7 @@ def test_no_color_is_honoured(workspace: Path) -> None:
         assert all(len(set(colour)) == 1 for colour in colours)
 
 
+@pytest.mark.slow
 def test_a_window_too_small_says_so_and_comes_back_when_it_grows(workspace: Path) -> None:
     with terminal(MAIN, size=(40, 10)) as opened:
         opened.until("make the window larger")

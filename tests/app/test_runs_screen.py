@@ -121,6 +121,7 @@ def test_keys_open_the_forms_with_the_run_filled_in(
     ]
 
 
+@pytest.mark.slow
 def test_deleting_asks_first_and_no_changes_nothing(coop: Path) -> None:
     async def scene() -> None:
         async with opened() as (app, pilot):

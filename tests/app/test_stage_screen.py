@@ -213,6 +213,7 @@ def test_w_starts_after_the_jobs_that_run_now_and_q_starts_nothing(
     assert (started[0][1]["after"], started[0][1]["queued"]) == (["abcd"], True)
 
 
+@pytest.mark.slow
 def test_a_remedy_of_the_card_becomes_a_change_and_o_rehearses_with_it(workspace: Path) -> None:
     async def act() -> None:
         async with opened() as (app, pilot):
@@ -330,6 +331,7 @@ def test_up_from_start_is_the_last_setting_and_ctrl_r_starts_from_anywhere(
     play(act)
 
 
+@pytest.mark.slow
 def test_a_folder_typed_as_source_is_told_and_moved_to_the_input_by_enter(
     workspace: Path, started: Started
 ) -> None:
@@ -353,6 +355,7 @@ def test_a_folder_typed_as_source_is_told_and_moved_to_the_input_by_enter(
     assert started[0][0] == ["cleanup", "--input", "letters"]
 
 
+@pytest.mark.slow
 def test_a_path_in_a_form_of_clean_documents_leads_to_the_form_of_clean(workspace: Path) -> None:
     Path("letters").mkdir()
 
@@ -370,6 +373,7 @@ def test_a_path_in_a_form_of_clean_documents_leads_to_the_form_of_clean(workspac
     play(act)
 
 
+@pytest.mark.slow
 def test_the_card_of_clean_reads_the_input_and_not_the_corpus_worked_on(workspace: Path) -> None:
     Path("letters").mkdir()
     for number in range(3):
@@ -406,6 +410,7 @@ def _recorded_run() -> None:
         (checkpoint / "manifest.json").write_text("{}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", ["auto", "shake", "checkpoints/run_2026_11_21_10_00_shake"])
 def test_a_run_that_goes_on_shows_its_own_settings(
     workspace: Path, started: Started, named: str
@@ -431,6 +436,7 @@ def test_a_run_that_goes_on_shows_its_own_settings(
     assert started[0][0] == ["train", "--resume", named, "--max-steps", "120"]
 
 
+@pytest.mark.slow
 def test_without_a_run_to_go_on_the_settings_are_those_of_the_files_again(workspace: Path) -> None:
     _recorded_run()
 
@@ -474,6 +480,7 @@ def test_a_first_training_is_proposed_in_the_size_that_the_text_feeds(
     assert started[0][0][-2:] == ["--model.preset", "tiny"]
 
 
+@pytest.mark.slow
 def test_what_is_set_in_the_form_wins_over_what_is_proposed(prepared: Path) -> None:
     async def act() -> None:
         async with opened() as (app, pilot):
@@ -496,6 +503,7 @@ def test_what_is_set_in_the_form_wins_over_what_is_proposed(prepared: Path) -> N
     play(act)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [{"num_layers": 3}, {"preset": "small"}, {"depth": 2}])
 def test_a_size_in_config_json_is_not_proposed_otherwise(
     prepared: Path, model: dict[str, Any]

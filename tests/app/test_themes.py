@@ -23,6 +23,7 @@ def test_the_theme_chosen_is_there_again_in_the_next_session(workspace: Path) ->
     play(act)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [b"", b"\xff", b"[]", b'{"theme": 7}', b'{"theme": "no-such"}', b"[" * 60_000, b" " * 99_999],

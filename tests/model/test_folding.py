@@ -87,6 +87,7 @@ def refused_switches(config: ModelConfig) -> set[str]:
     return {name for name, is_refused in refused.items() if is_refused}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("position", "norm", "mlp"), KINDS)
 def test_every_combination_of_switches_agrees_with_transformers_or_is_refused_by_name(
     position: str, norm: str, mlp: str

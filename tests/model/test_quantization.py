@@ -189,6 +189,7 @@ def warnings(events: list[Event]) -> str:
     return " ".join(e.message for e in events if isinstance(e, Warned))
 
 
+@pytest.mark.slow
 def test_loading_says_what_the_form_costs_on_held_out_tokens(prepared: Path) -> None:
     run_stage("train", train=TRAIN, model={"hidden_size": 32, "num_layers": 1, "num_heads": 2})
     options: dict[str, Any] = {"prompt": "the", "max_length": 4, "device": "cpu"}

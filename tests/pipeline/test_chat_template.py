@@ -51,6 +51,7 @@ DECLARED: dict[str, tuple[str | None, Any, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("declared", DECLARED)
 def test_all_that_chat_with_a_model_or_export_it_find_the_same_template(
     workspace: Path, declared: str

@@ -108,6 +108,7 @@ def _warnings(**sections: Any) -> list[Warned]:
     return [event for event in seen if isinstance(event, Warned)]
 
 
+@pytest.mark.slow
 def test_a_training_without_a_size_says_in_one_line_what_would_fit(
     prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,6 +97,7 @@ def _stop_at(step: int) -> Any:
     return lambda event: isinstance(event, Metric) and event.step >= step
 
 
+@pytest.mark.slow
 def test_a_stopped_training_is_not_done_and_its_last_checkpoint_not_measured(
     prepared: Path,
 ) -> None:

@@ -94,6 +94,7 @@ def chat_bodies() -> list[dict[str, Any]]:
     return [_OK | body for body in [*wrong, *({"messages": [message], k: v} for k, v in extra)]]
 
 
+@pytest.mark.slow
 def test_two_hundred_hostile_bodies_get_clear_refusals(served: Served) -> None:
     bodies: list[tuple[str, Any]] = [("/v1/completions", body) for body in raw_bodies()]
     bodies += [("/v1/chat/completions", body) for body in raw_bodies()]

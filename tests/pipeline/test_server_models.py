@@ -76,6 +76,7 @@ def test_damaged_deleted_and_nan_checkpoints_leave_the_others_up(
     assert any("step-20" in message or "model.safetensors" in message for message in told)
 
 
+@pytest.mark.slow
 def test_only_so_many_models_stay_in_memory_and_the_least_used_goes(folder: Path) -> None:
     with serving(folder, models=2) as served:
         for model in (COUNTING, f"{NEW}/step-10", COUNTING, f"{NEW}/step-20"):
@@ -196,6 +197,7 @@ def test_a_full_queue_tells_clients_when_to_come_again(folder: Path) -> None:
         until(lambda: served.metric("hatchery_requests_waiting") == 0)
 
 
+@pytest.mark.slow
 def test_a_request_that_takes_too_long_is_told_so(folder: Path) -> None:
     body = {"model": COUNTING, "prompt": "0"}
     with serving(folder, request_seconds=0.5) as served, Held(served):

@@ -180,6 +180,7 @@ def test_what_would_bend_the_past_is_refused_on_resume(prepared: Path) -> None:
         run_stage("train", train={"resume": "auto"}, model={"hidden_size": 32})
 
 
+@pytest.mark.slow
 def test_other_tokens_are_refused_with_both_fingerprints(prepared: Path) -> None:
     train(name="mine")
     tokens = prepared / "data" / "tokenized_datasets" / "files_full_dataset"
@@ -411,6 +412,7 @@ def test_a_vocabulary_too_small_and_a_window_too_long_are_refused(prepared: Path
     assert any("context is 8 tokens: the window is that" in message for message in said)
 
 
+@pytest.mark.slow
 def test_checkpoints_open_in_transformers(prepared: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
