@@ -65,7 +65,7 @@ for number in (signal.SIGINT, signal.SIGHUP):
 @pytest.fixture
 def torch_for_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is foretold as where torch was built without CUDA, whose libraries take some too."""
-    monkeypatch.setattr("pipeline.planning.memory.torch_is_for_cuda", lambda: False)
+    monkeypatch.setattr("pipeline.planning.memory.torch_built_for", lambda: "cpu")
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 on a CPU needs."""
 
 import ctypes
-import importlib.util
 import os
 import platform
 import re
@@ -108,16 +107,6 @@ def multiplies_bf16() -> bool:
         return False
     flags = next((line for line in described.splitlines() if line.startswith("flags")), "")
     return not {"amx_tile", "avx512_bf16"}.isdisjoint(flags.split())
-
-
-def torch_is_for_cuda() -> bool:
-    """Whether the installed torch was built for NVIDIA GPUs, told without importing it: its
-    libraries take memory on a machine without a GPU too."""
-    found = importlib.util.find_spec("torch")
-    if found is None or not found.origin:
-        return False
-    names = ("libtorch_cuda.so", "torch_cuda.dll")
-    return any(Path(found.origin).with_name("lib").joinpath(name).exists() for name in names)
 
 
 def has_compiler() -> bool:

@@ -101,7 +101,7 @@ async def _talk(chosen: Checkpoint, config: "Config") -> None:
             client = await server.client()
             model = (await client.models())[0]
             await client.load(model.id)
-        conversation = Dialogue(client, model, _sampling(config))
+        conversation = Dialogue(client, model, Sampling.from_options(config.inference))
         name = chosen.name if chosen.run == LOOSE else chosen.label
         console.say(f"{console.sign('●')} {name}", "bold")
         console.say(_TAUGHT if model.chat else _BASE, "dim")
@@ -109,20 +109,6 @@ async def _talk(chosen: Checkpoint, config: "Config") -> None:
         await _loop(conversation, console)
     finally:
         await server.stop()
-
-
-def _sampling(config: "Config") -> Sampling:
-    options = config.inference
-    return Sampling(
-        temperature=options.temperature,
-        top_k=options.top_k,
-        top_p=options.top_p,
-        min_p=options.min_p,
-        repetition_penalty=options.repetition_penalty,
-        max_tokens=options.max_length,
-        seed=options.seed,
-        stop=tuple(options.stop or ()),
-    )
 
 
 class Dialogue:

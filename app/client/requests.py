@@ -1,9 +1,12 @@
 """What is asked of a model server, and what it offers and says, as plain data."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from model.generation.settings import DEFAULT_LENGTH, SamplingSettings
+
+if TYPE_CHECKING:
+    from pipeline.options.config import InferenceOptions
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,20 @@ class Sampling:
     max_tokens: int = DEFAULT_LENGTH
     seed: int | None = SamplingSettings.seed
     stop: tuple[str, ...] = ()
+
+    @classmethod
+    def from_options(cls, options: "InferenceOptions") -> "Sampling":
+        """The settings of the inference stage as a server takes them."""
+        return cls(
+            temperature=options.temperature,
+            top_k=options.top_k,
+            top_p=options.top_p,
+            min_p=options.min_p,
+            repetition_penalty=options.repetition_penalty,
+            max_tokens=options.max_length,
+            seed=options.seed,
+            stop=tuple(options.stop or ()),
+        )
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pipeline.planning.activations import (
     mlp_bytes,
     saved_bytes,
 )
-from utils.hardware import torch_is_for_cuda
+from utils.gpu import torch_built_for
 
 Moment: TypeAlias = Literal["forward pass", "backward pass", "update"]
 
@@ -92,7 +92,7 @@ def peak_memory(
         gaps += recomputed * block_bytes(shape) * checkpointing
         gaps += of_weights * weights * (1 + accumulates) + of_turned * turned
     process = _PROCESS[shape.kind]
-    if shape.kind == "cpu" and torch_is_for_cuda():
+    if shape.kind == "cpu" and torch_built_for() == "cuda":
         process += _CUDA_LIBRARIES
     return Memory(
         process, token_bytes, weights, state, gradients, activations, working,

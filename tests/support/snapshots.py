@@ -53,7 +53,7 @@ def frozen(patch: pytest.MonkeyPatch) -> Iterator[None]:
     patch.setattr("app.tui.board.screen.workspace", lambda: "~/texts")
     patch.setattr("pipeline.planning.target.machine", lambda folder=None: _HARDWARE)
     patch.setattr("pipeline.planning.target.multiplies_bf16", lambda: False)
-    patch.setattr("pipeline.planning.memory.torch_is_for_cuda", lambda: False)
+    patch.setattr("pipeline.planning.memory.torch_built_for", lambda: "cpu")
     for widget in (Input, TextArea):
         init = widget.__init__
 

@@ -10,6 +10,7 @@ from textual.containers import Horizontal, Vertical
 from textual.timer import Timer
 from textual.worker import Worker
 
+from app.client.client import Sampling
 from app.tui.chat.connection import ModelConnection, default_mode
 from app.tui.chat.conversation import Block, Conversation, StreamedAnswer
 from app.tui.chat.message_log import MessageLog
@@ -21,7 +22,6 @@ from app.tui.chat.wording import HELP, facts, hint, length, status
 from app.tui.forms import config_file
 from app.tui.forms.draft import Draft
 from app.tui.forms.field_panel import FieldPanel
-from app.tui.forms.sampling import sampling_of
 from app.tui.screen import HatcheryScreen
 from app.tui.widgets.prompt_area import PromptArea
 from utils.errors import HatcheryError, UsageError
@@ -262,7 +262,7 @@ class ChatScreen(HatcheryScreen):
             self._session.editing,
             token or log.shaded,
         )
-        self._panel.say(words, sampling_of(self._draft.config.inference))
+        self._panel.say(words, Sampling.from_options(self._draft.config.inference))
 
     # Keys.
 

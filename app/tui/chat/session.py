@@ -28,7 +28,6 @@ from app.tui.chat.conversation import (
 )
 from app.tui.chat.storage import ChatStore
 from app.tui.forms.draft import Draft
-from app.tui.forms.sampling import sampling_of
 from utils.errors import HatcheryError, UsageError
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ class ChatSession:
             raise UsageError("There is no model to ask yet.")
         if faults:
             raise UsageError(f"A setting of the sampling {faults[0]}.", remedy="Ctrl+O")
-        answer = action(self, connection.model.id, sampling_of(draft.config.inference))
+        answer = action(self, connection.model.id, Sampling.from_options(draft.config.inference))
         connection.fault = None
         return answer
 

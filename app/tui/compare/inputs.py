@@ -15,7 +15,7 @@ from textual.widgets import Input, Static
 from app.client.client import Endpoint, Sampling
 from app.tui.forms.draft import Draft
 from app.tui.forms.field_panel import FieldPanel
-from app.tui.forms.sampling import sampling_fields, sampling_of
+from app.tui.forms.sampling import sampling_fields
 from app.tui.widgets.prompt_area import PromptArea
 from app.tui.widgets.text import MUTED, joined, plain
 from utils.text import safe
@@ -218,7 +218,7 @@ class SamplingPanel(Vertical):
 
     @property
     def sampling(self) -> Sampling:
-        return sampling_of(self._draft.config.inference)
+        return Sampling.from_options(self._draft.config.inference)
 
     def ask(self) -> None:
         """Show it and go to its first line."""

@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import ContentSwitcher
 
-from app.client.client import Client, Model
+from app.client.client import Client, Model, Sampling
 from app.tui.compare.body import CompareBody
 from app.tui.compare.comparison import Comparison
 from app.tui.compare.inputs import EndpointForm
@@ -19,7 +19,6 @@ from app.tui.compare.selection import LOCAL, Candidate, matching, shortage
 from app.tui.compare.wording import trouble
 from app.tui.forms import config_file
 from app.tui.forms.draft import Draft
-from app.tui.forms.sampling import sampling_of
 from app.tui.screen import HatcheryScreen
 from app.tui.system import Reading
 from app.tui.widgets.confirm import ConfirmDialog
@@ -64,7 +63,7 @@ class CompareScreen(HatcheryScreen):
         self._requested: tuple[str, ...] = ()
         self._draft = Draft([])
         config_file.reread(self._draft)
-        self.comparison = Comparison(sampling_of(self._draft.config.inference), Random())
+        self.comparison = Comparison(Sampling.from_options(self._draft.config.inference), Random())
         self._begun = False
         self._remote: dict[str, Client] = {}
         self._fault: HatcheryError | None = None  # why the models could not be listed
