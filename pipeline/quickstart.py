@@ -80,6 +80,8 @@ def run(
     if stop.is_set():
         yield Finished(stopped=True)
         return
+    if config.train.resume is None:
+        typed |= {"train.max_steps"}  # the length that was planned is stronger than a file's epochs
     outcome = yield from _nested("train", Settings(config, typed), stop)
     if outcome.stopped or stop.is_set():
         yield Finished(stopped=True)

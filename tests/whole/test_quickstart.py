@@ -1,14 +1,17 @@
 """The quickstart: all stages in one go, and nothing twice."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.events import Event, Progress, Sample, Saved, Started, Warned
+from pipeline.options.config import Settings
 from pipeline.quickstart import _fault_of, loops
 from pipeline.runs import folders
-from tests.support.stage_runner import finished, run_stage
+from pipeline.stages import find
+from tests.support.stage_runner import finished, run_stage, typed_settings
 
 
 @pytest.fixture
@@ -49,6 +52,16 @@ def test_one_command_goes_from_a_library_to_text(small_library: Path) -> None:
     assert "its best of 16" in finished(events).summary["the text above"]
     assert all(text.token_ids for text in texts)
     assert "inference --checkpoint" in finished(events).summary["talk to it"]
+
+
+@pytest.mark.slow
+def test_its_own_length_is_not_told_to_contradict_the_configuration(small_library: Path) -> None:
+    """The config.json that is shipped names epochs, which a planned length leaves unused."""
+    chosen = {"max_steps": 2, "vocab_size": 300}
+    config = typed_settings(quickstart=chosen, train={"epochs": 2.0}).config
+    events = list(find("quickstart").events(Settings(config), threading.Event()))
+    finished(events)
+    assert not [e for e in events if isinstance(e, Warned) and "both say" in e.message]
 
 
 @pytest.mark.slow
