@@ -287,7 +287,10 @@ class FolderLock:
     def __enter__(self) -> Self:
         while True:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            handle = self._path.open("ab+")
+            try:
+                handle = self._path.open("ab+")
+            except FileNotFoundError:
+                continue  # its folder was published or removed since it was made
             self._lock(handle)
             if self._still_there(handle):
                 break

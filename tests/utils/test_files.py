@@ -209,6 +209,23 @@ def test_a_lock_on_a_folder_that_was_renamed_meanwhile_is_taken_anew(
     assert moved
 
 
+def test_a_folder_that_is_published_before_its_lock_is_opened_is_locked_anew(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    building = workspace / "building"
+    real, moved = Path.mkdir, []
+
+    def make(self: Path, *args: Any, **more: Any) -> None:
+        real(self, *args, **more)
+        if self == building and not moved:
+            moved.append(building.rename(workspace / "published"))
+
+    monkeypatch.setattr(Path, "mkdir", make)
+    with FolderLock(building):
+        assert (building / ".lock").is_file()
+    assert moved
+
+
 @pytest.mark.parametrize(
     "code", [errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK, errno.ENOSYS]
 )
