@@ -6,7 +6,7 @@ command. Anything else that escapes is our own mistake and keeps its traceback.
 
 import errno
 import shlex
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from enum import IntEnum
 
 # What torch and the libraries of a GPU say in exceptions that are RuntimeErrors otherwise.
@@ -17,6 +17,10 @@ _MEMORY_MESSAGES = (
     "CUBLAS_STATUS_ALLOC_FAILED",
 )
 _GPU_WORDS = ("CUDA", "CUBLAS", "MPS")
+
+# What costs less memory, by the setting that a command may have.
+_HELPING = {"batch_size": "a smaller --batch-size", "workers": "--workers 1"}
+_HELPING_GPU = {"batch_size": "a smaller --batch-size", "device": "--device cpu"}
 
 
 class ExitCode(IntEnum):
@@ -91,21 +95,20 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in text for words in _MEMORY_MESSAGES)
 
 
-def explain_memory(error: BaseException) -> OutOfMemoryError:
+def explain_memory(error: BaseException, settings: Container[str] = ()) -> OutOfMemoryError:
     """The general explanation of an error for which `is_out_of_memory` holds, for places that
-    know nothing of the work that needed so much."""
+    know nothing of the work that needed so much. `settings` are those that its command has, by
+    name: only flags of these are advised."""
     text = str(error)
     found = text.splitlines()[0].split(". ")[0] if text else type(error).__name__
-    if any(word in text for word in _GPU_WORDS):
-        return OutOfMemoryError(
-            "The memory of the GPU is used up.",
-            found=found,
-            remedy="use a smaller model or text, --device cpu, or close other programs",
-        )
+    on_gpu = any(word in text for word in _GPU_WORDS)
+    helping = _HELPING_GPU if on_gpu else _HELPING
+    flags = [flag for name, flag in helping.items() if name in settings]
+    remedy = ", ".join([*flags, "less text at a time or a smaller model"])
     return OutOfMemoryError(
-        "This machine's memory is used up.",
+        "The memory of the GPU is used up." if on_gpu else "This machine's memory is used up.",
         found=found,
-        remedy="use a smaller --batch-size or model, or close other programs",
+        remedy=f"use {remedy}, or close other programs",
     )
 
 

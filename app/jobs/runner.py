@@ -33,6 +33,7 @@ from app.jobs.processes import STOP_SIGNALS
 from app.terminal.event_renderers import EventRenderer, JsonRenderer, TerminalRenderer
 from pipeline.events import Event, Failed, Finished, ServerReady, Started, Warned, to_json
 from pipeline.options.config import Settings
+from pipeline.options.data import settings_of
 from pipeline.stages import Stage
 from utils.errors import ExitCode, HatcheryError, explain_memory, is_out_of_memory
 from utils.files import AppendLog, DiskFullError, disk_error, home_path
@@ -207,7 +208,7 @@ def run_stage(stage: Stage, settings: Settings, *, as_json: bool = False) -> int
                     output.show(note)
             code = _run(stage, settings, renderer, output, stop)
         except Exception as error:
-            failure = describe(error)
+            failure = describe(error, getattr(settings.config, stage.section))
             code = failure.exit_code
             output.show(failure)
         finally:
@@ -309,11 +310,12 @@ def system_failure(error: OSError) -> HatcheryError:
     return HatcheryError(f"{path}: {error.strerror}.", remedy="check the path and its rights")
 
 
-def describe(error: Exception) -> Failed:
-    """The final event of a stage that raised; the traceback only of what is our own mistake."""
+def describe(error: Exception, options: object = None) -> Failed:
+    """The final event of a stage with these options that raised; the traceback only of what is
+    our own mistake."""
     kind = type(error).__name__
     if not isinstance(error, HatcheryError) and is_out_of_memory(error):
-        error = explain_memory(error)
+        error = explain_memory(error, settings_of(options))
         kind = type(error).__name__
     if isinstance(error, OSError) and error.errno:
         error = system_failure(error)

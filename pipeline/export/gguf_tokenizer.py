@@ -1,4 +1,5 @@
-"""A tokenizer as llama.cpp holds it, or the reason why it cannot: never one with other ids.
+"""A tokenizer as llama.cpp holds it, or the reason why it cannot: never one with other ids, but
+for text in decomposed letters where it `composes` them.
 
 llama.cpp knows two kinds that we have. "gpt2" is byte-level BPE whose words are cut by one of a
 fixed set of patterns, named `tokenizer.ggml.pre`. "llama" is SentencePiece's: it joins the two
@@ -68,10 +69,17 @@ def _refused(tokenizer: Tokenizer, why: str) -> RefusedError:
     )
 
 
+def composes(tokenizer: Tokenizer) -> bool:
+    """Whether all that it does to text before it cuts it is to compose letters and accents, as
+    those of Qwen do. llama.cpp does not: it gives the same ids wherever text is composed already,
+    which all but very little text is."""
+    return steps_of(tokenizer.spec.get("normalizer")) == [{"type": "NFC"}]
+
+
 def _byte_level(tokenizer: Tokenizer, rows: int) -> Vocabulary:
     spec = tokenizer.spec
     vocab, added = _vocab(spec), _added(spec)
-    if spec.get("normalizer"):
+    if spec.get("normalizer") and not composes(tokenizer):
         raise _refused(tokenizer, "it changes text before it cuts it, and llama.cpp does not")
     marks = byte_marks()
     if odd := [piece for piece in vocab if piece not in added and not marks.keys() >= {*piece}]:

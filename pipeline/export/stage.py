@@ -159,13 +159,18 @@ def _write_gguf(
 ) -> Iterator[Event]:
     from pipeline.export import gguf_model  # 200 ms
     from pipeline.export.gguf_metadata import ends_in_gguf, metadata_bytes
-    from pipeline.export.gguf_tokenizer import vocabulary
+    from pipeline.export.gguf_tokenizer import composes, vocabulary
 
     where = export.options.checkpoint
     gguf_model.refuse_unknown(model.config, *[] if where is None else ["--checkpoint", where])
     origin = export.checkpoint.path
     bounds = _bounds_in_gguf(origin, export.tokenizer)
     words = vocabulary(export.tokenizer, model.config.vocab_size)
+    if composes(export.tokenizer):
+        yield Warned(
+            "llama.cpp does not compose accents with their letters (NFC), as this tokenizer does: "
+            "text in decomposed letters, which some macOS programs write, gets other tokens there."
+        )
     yield from _notes(export, words.model, bounds, ends_in_gguf(export.tokenizer, bounds))
     dtype = _own_format(stored) if export.options.dtype == "auto" else export.options.dtype
     file = gguf_model.GgufModel(model, export.tokenizer, words, export.name, dtype, bounds)

@@ -39,6 +39,11 @@ class Options(BaseModel):
         return home_path(value) if isinstance(value, Path) else value
 
 
+def settings_of(options: object) -> frozenset[str]:
+    """The names of all settings of a section; none of what is no section."""
+    return frozenset(type(options).model_fields if isinstance(options, Options) else ())
+
+
 class PathOptions(Options):
     """Where things live; relative paths count from the working directory."""
 

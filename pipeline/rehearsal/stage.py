@@ -19,6 +19,7 @@ from pipeline.corpora import corpora
 from pipeline.events import Event, Failed, Finished, Progress, StageVerdict, Started
 from pipeline.nested import revised
 from pipeline.options.config import Config, RehearseOptions
+from pipeline.options.data import settings_of
 from pipeline.rehearsal import data_stages
 from pipeline.rehearsal.context import NotTriedError, Rehearsal, StoppedError, Trial
 from pipeline.rehearsal.verdicts import failed, row
@@ -106,17 +107,18 @@ def _tried(
     except NotTriedError as reason:
         return StageVerdict(stage=name, verdict="not tried", detail=str(reason))
     except Exception as error:
-        return failed(name, _meaning(error))
+        return failed(name, _meaning(error, getattr(rehearsal.config, name, None)))
     took = human_seconds(time.monotonic() - begin)
     return msgspec.structs.replace(verdict, detail=f"{verdict.detail} ({took})")
 
 
-def _meaning(error: Exception) -> HatcheryError:
-    """What a stage ended with, in words; our own mistakes with the place where they happened."""
+def _meaning(error: Exception, options: object) -> HatcheryError:
+    """What a stage with these options ended with, in words; our own mistakes with the place where
+    they happened."""
     if isinstance(error, HatcheryError):
         return error
     if is_out_of_memory(error):
-        return explain_memory(error)
+        return explain_memory(error, settings_of(options))
     if isinstance(error, OSError) and error.errno:
         error = disk_error(error, Path(str(error.filename or "a file")))
     if isinstance(error, HatcheryError):

@@ -463,7 +463,14 @@ def test_tokenizers_that_llama_cpp_would_read_differently_are_refused(
     swapped = char.spec["model"] | {"vocab": char.spec["model"]["vocab"] | {"To": char.vocab_size}}
     cases = {
         r"\w+": changed(bpe, pre_tokenizer={"type": "Sequence", "pretokenizers": [step]}),
-        "changes text": changed(bpe, normalizer={"type": "NFC"}),
+        "changes text": changed(bpe, normalizer={"type": "NFKC"}),
+        "it changes text": changed(
+            bpe,
+            normalizer={
+                "type": "Sequence",
+                "normalizers": [{"type": "NFC"}, {"type": "Lowercase"}],
+            },
+        ),
         "space around": changed(bpe, added_tokens=[*bpe.spec["added_tokens"], added]),
         "ends a text": Tokenizer(bpe.spec | {"added_tokens": []}, "odd", {}),
         "U+2581": train("char", ["a\u2581b"], tmp_path / "marks"),
@@ -476,6 +483,27 @@ def test_tokenizers_that_llama_cpp_would_read_differently_are_refused(
         assert reason in error.value.found
     with pytest.raises(RefusedError, match="do not belong together"):
         vocabulary(bpe, bpe.vocab_size - 1)
+
+
+@pytest.mark.parametrize(
+    "normalizer",
+    [{"type": "NFC"}, {"type": "Sequence", "normalizers": [{"type": "NFC"}]}],
+    ids=["alone", "in a sequence"],
+)
+def test_a_tokenizer_that_composes_letters_goes_into_a_gguf_with_a_note(
+    normalizer: dict[str, Any], tokenizers: dict[str, Tokenizer], workspace: Path
+) -> None:
+    """As those of Qwen do: only decomposed text gets other ids in llama.cpp."""
+    plain = tokenizers["bpe"]
+    composing = changed(plain, normalizer=normalizer)
+    decomposed, composed = "e\u0301te\u0301", "\u00e9t\u00e9"
+    assert composing.encode(decomposed) == plain.encode(composed) != plain.encode(decomposed)
+    assert vocabulary(composing, 1000) == vocabulary(plain, 1000)
+    for tokenizer, said in ((plain, False), (composing, True)):
+        saved(model_of(tokenizer), tokenizer)
+        warned = [e.message for e in export(to="gguf", output=f"out_{said}")
+                  if isinstance(e, Warned)]  # fmt: skip
+        assert any("NFC" in message for message in warned) is said
 
 
 def test_unused_rows_get_names_of_their_own(tokenizers: dict[str, Tokenizer]) -> None:

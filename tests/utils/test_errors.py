@@ -2,12 +2,17 @@
 
 import ast
 import errno
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from app.commands.parser import parse_stage
+from app.jobs.runner import describe
+from pipeline.options.config import Config
+from pipeline.stages import STAGES, Stage
 from utils.errors import HatcheryError, OutOfMemoryError, explain_memory, is_out_of_memory
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +37,21 @@ def test_every_way_to_run_out_of_memory_is_known(error: Exception) -> None:
     assert is_out_of_memory(error)
     meant = explain_memory(error)
     assert "GPU" in meant.problem if "CUDA" in str(error) else meant.found
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA error: out of memory")])
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.command)
+def test_less_memory_is_advised_by_flags_that_the_command_has(
+    stage: Stage, error: Exception, workspace: Path
+) -> None:
+    options = getattr(Config(), stage.section)
+    advised = re.findall(r"--[a-z-]+(?: \w+(?=,))?", describe(error, options).remedy)
+    for flag in advised:
+        name, _, value = flag.partition(" ")
+        parse_stage([stage.command, name, value or "1"])
+    usual = {"--batch-size", "--workers 1"} if isinstance(error, MemoryError) else {"--batch-size"}
+    fields = type(options).model_fields
+    assert set(advised) >= {f for f in usual if f[2:].partition(" ")[0].replace("-", "_") in fields}
 
 
 @pytest.mark.parametrize(
