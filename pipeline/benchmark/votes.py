@@ -5,20 +5,18 @@ it is given with its Wilson interval, and a lead is called one only where a sign
 """
 
 import hashlib
-import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import NormalDist
 from typing import NamedTuple
 
 import msgspec
 
+from pipeline.evaluation.distributions import LEVEL, share_interval, sign_test
 from utils.errors import HatcheryError
 from utils.files import AppendLog, FolderLock
 
 FOLDER, FILE = Path("benchmark_results"), "votes.jsonl"
-LEVEL = 0.95  # of intervals, and of the test: 1 - LEVEL is the rate of false leads
 
 
 class Vote(msgspec.Struct, frozen=True):
@@ -121,31 +119,6 @@ def read(folder: Path) -> Votes:
     return Votes(tuple(found), unreadable)
 
 
-def wilson(wins: int, votes: int, level: float = LEVEL) -> tuple[float, float]:
-    """The score interval of a share, which stays within 0 and 1 and holds for few votes.
-
-    With p = wins/n and z the normal quantile of (1 + level)/2, it is
-    (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n). E. B. Wilson, Probable inference, the law of
-    succession, and statistical inference, JASA 22 (1927) 209-212.
-    """
-    if not votes:
-        return 0.0, 1.0
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    share, squared = wins / votes, z * z / votes
-    middle = share + squared / 2
-    reach = z * math.sqrt(share * (1 - share) / votes + squared / (4 * votes))
-    low, high = (middle - reach) / (1 + squared), (middle + reach) / (1 + squared)
-    return max(0.0, low), min(1.0, high)
-
-
-def sign_test(wins: int, losses: int) -> float:
-    """The probability of a split at least this uneven where both are equally good: the exact
-    two-sided sign test (Dixon and Mood, JASA 41 (1946) 557-566)."""
-    decided = wins + losses
-    tail = sum(math.comb(decided, k) for k in range(min(wins, losses) + 1))
-    return min(1.0, float(2 * tail / 2**decided))
-
-
 def standings(votes: Iterable[Vote]) -> list[Standing]:
     """Every model that stood in a vote, the highest share first, then the most votes."""
     wins: dict[str, int] = {}
@@ -154,7 +127,7 @@ def standings(votes: Iterable[Vote]) -> list[Standing]:
         for model in set(vote.models):
             stood[model] = stood.get(model, 0) + 1
             wins[model] = wins.get(model, 0) + (model == vote.winner)
-    found = [Standing(m, wins[m], n, *wilson(wins[m], n)) for m, n in stood.items()]
+    found = [Standing(m, wins[m], n, *share_interval(wins[m], n)) for m, n in stood.items()]
     return sorted(found, key=lambda s: (-s.share, -s.votes, s.model))
 
 

@@ -1,13 +1,12 @@
 """Votes: kept whatever happens to the file, and never more certain than they are."""
 
 import json
-import math
 from pathlib import Path
 
 import pytest
 
 from pipeline.benchmark import votes
-from pipeline.benchmark.votes import Vote, Votes, sign_test, standings, verdict, wilson
+from pipeline.benchmark.votes import Vote, Votes, standings, verdict
 from utils.errors import HatcheryError
 
 
@@ -52,39 +51,6 @@ def test_no_file_is_no_votes_and_no_folder_to_write_is_said(tmp_path: Path) -> N
     (tmp_path / "file").write_text("")
     with pytest.raises(HatcheryError, match="could not be written"):
         votes.add(tmp_path / "file", vote("hen"))
-
-
-@pytest.mark.parametrize(
-    ("wins", "count", "low", "high"),
-    [
-        (0, 10, 0.0, 0.27754),  # published values of the score interval, 95 %
-        (1, 10, 0.01788, 0.40415),
-        (5, 10, 0.23659, 0.76341),
-        (81, 263, 0.2553, 0.3662),  # Newcombe 1998, table I, method 3
-        (15, 148, 0.0624, 0.1605),
-        (1, 29, 0.0061, 0.1718),
-    ],
-)
-def test_the_interval_is_wilsons(wins: int, count: int, low: float, high: float) -> None:
-    assert wilson(wins, count) == pytest.approx((low, high), abs=6e-5)
-
-
-def test_the_interval_solves_the_equation_it_is_defined_by() -> None:
-    z = 1.959963984540054
-    for count in (1, 3, 17):
-        for wins in range(1, count):
-            for bound in wilson(wins, count):
-                error = math.sqrt(bound * (1 - bound) / count)
-                assert abs(wins / count - bound) == pytest.approx(z * error)
-    assert wilson(0, 0) == (0.0, 1.0)
-    assert wilson(4, 4)[1] == 1.0
-
-
-def test_the_sign_test_counts_the_ways_a_coin_falls() -> None:
-    assert sign_test(5, 0) == 2 / 32
-    assert sign_test(6, 0) == sign_test(0, 6) == 2 / 64
-    assert sign_test(1, 1) == sign_test(0, 0) == 1
-    assert sign_test(9, 1) == 2 * 11 / 1024
 
 
 def test_standings_count_every_model_that_stood() -> None:
