@@ -5,8 +5,11 @@ header, JSON with dtype, shape and byte range of each tensor; the bytes of all t
 """
 
 import json
+import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -29,6 +32,7 @@ _NAMES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+_FORBIDDEN = re.compile(r"[Uu]nsupported (?:GLOBAL|global: GLOBAL) ([\w.]+)")
 
 
 def total_bytes(tensors: Mapping[str, Tensor]) -> int:
@@ -102,13 +106,25 @@ def read_pickled(path: Path) -> dict[str, Any]:
         RefusedError: unreadable, not a dictionary, or holding more than tensors and plain values.
     """
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of a pickle protocol that most such files have
+            warnings.simplefilter("ignore", UserWarning)
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip, runtime and OS errors alike
-        reason = str(error).split("\n", 1)[0]
         raise RefusedError(
-            f"{path} cannot be read as plain tensors: {reason}",
+            f"{path} cannot be read as plain tensors.",
+            found=_why_unreadable(error),
             remedy="save it again as safetensors with the program that made it",
         ) from error
     if not isinstance(found, dict):
         raise RefusedError(f"{path} holds no dictionary.", found=type(found).__name__)
     return found
+
+
+def _why_unreadable(error: Exception) -> str:
+    """What torch found, without its advice to load the file in a way that runs its code."""
+    text = str(error)
+    if forbidden := _FORBIDDEN.search(text):
+        return f"it wants to call {forbidden[1]}, which may run any code"
+    if isinstance(error, UnpicklingError):
+        return "a pickle of something else than tensors"
+    return text.split("\n", 1)[0]

@@ -79,13 +79,26 @@ class QuantizedGPT(GPT):
 def not_in_int4(config: ModelConfig) -> list[str]:
     """The kinds of matrices whose sizes do not suit int4, such as "mlp.down": they become int8."""
     with torch.device("meta"):
-        found = _matrices(GPT(config))
+        found = _matrices(GPT(_with_layers(config, 1)))
     odd = [name.split(".", 2)[2] for name, m in found.items() if not suits_int4(*m.weight.shape)]
     return list(dict.fromkeys(odd))
 
 
 def weight_bytes(config: ModelConfig, form: Form | None, dtype: torch.dtype) -> int:
-    """Memory that a model's weights need in `form`; None: all of them in `dtype`."""
+    """Memory that a model's weights need in `form`; None: all of them in `dtype`.
+
+    All layers are alike, so two are enough to know any number of them: a description of a
+    thousand million layers takes no longer to refuse than another.
+    """
+    one, two = (_built_bytes(_with_layers(config, n), form, dtype) for n in (1, 2))
+    return one + (config.num_layers - 1) * (two - one)
+
+
+def _with_layers(config: ModelConfig, layers: int) -> ModelConfig:
+    return config.model_copy(update={"num_layers": layers})
+
+
+def _built_bytes(config: ModelConfig, form: Form | None, dtype: torch.dtype) -> int:
     with torch.device("meta"):
         model = GPT(config)
     total = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize

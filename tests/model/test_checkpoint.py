@@ -1,6 +1,7 @@
 """Checkpoints: exact, whole or absent, and never silently wrong."""
 
 import json
+import pickle
 import math
 import shutil
 from pathlib import Path
@@ -210,8 +211,19 @@ class Bomb:
 
 def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(workspace: Path) -> None:
     torch.save({"model": Bomb()}, workspace / "a.pt")
-    with pytest.raises(RefusedError, match="plain tensors"):
+    with pytest.raises(RefusedError, match="plain tensors") as refused:
         load_weights(workspace / "a.pt")
+    assert not (workspace / "exploded").exists()
+    assert "it wants to call" in refused.value.found
+    assert "weights_only" not in str(refused.value) + refused.value.found
+
+
+def test_a_plain_pickle_is_refused_in_one_line(workspace: Path, recwarn: Any) -> None:
+    (workspace / "a.pt").write_bytes(pickle.dumps({"model": Bomb()}))
+    with pytest.raises(RefusedError, match="plain tensors") as refused:
+        load_weights(workspace / "a.pt")
+    assert refused.value.found == "a pickle of something else than tensors"
+    assert not recwarn.list
     assert not (workspace / "exploded").exists()
 
 
