@@ -17,13 +17,14 @@ from utils.errors import HatcheryError
 PASSED_OVER = "files_passed_over"
 """Among the facts of clean documents: how many files of which kind were not read, by reason."""
 _NAMED = 3  # files of an encoding
+_BROKEN = frozenset({"truncated_gzip", "unreadable"})
 
 
 def warnings(counts: CleaningCounts, target: Path) -> Iterator[Warned]:
     """What is odd about the files that were read, and what helps."""
     rejected = counts.rejected
     rejects = f"Look into {target}/rejected_*.jsonl"
-    if rejected.get("truncated_gzip") or rejected.get("unreadable"):
+    if _BROKEN & rejected.keys():
         yield Warned(
             message="Some input files are cut or damaged; what could be read of them was.",
             remedy=f"{rejects}, fetch those files again and rerun.",
@@ -103,7 +104,11 @@ def _remedy(rejected: dict[str, int]) -> tuple[str, ...]:
         return (
             "a few bytes of this file stand for gigabytes; write it anew with smaller row groups",
         )
-    return "--min-words 0 keeps short texts: {}", "--min-words", "0"
+    if "stub" in rejected:
+        return "--min-words 0 keeps short texts: {}", "--min-words", "0"
+    if _BROKEN.issuperset(rejected):
+        return ("the files are cut or damaged: fetch them again",)
+    return ("each has its reason there; give other files",)
 
 
 def _again(target: Path, manifest: Manifest, flags: Sequence[str]) -> tuple[str, ...]:

@@ -214,6 +214,24 @@ def test_nothing_kept_is_an_error_that_says_why(workspace: Path) -> None:
         assert "3 no_text_field" in error.value.found
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "remedy"),
+    [
+        ("half.jsonl.gz", gzip.compress(record("A", WORDS) * 40)[:30], "fetch them again"),
+        ("none.parquet", b"PAR1 and no more", "fetch them again"),
+        ("rows.jsonl", b"{never closed\n" * 9, "give other files"),
+        ("short.jsonl", b'{"text": "one word or two"}\n', "--min-words 0"),
+    ],
+)
+def test_only_what_was_too_short_is_advised_to_be_kept_short(
+    workspace: Path, name: str, data: bytes, remedy: str
+) -> None:
+    with pytest.raises(HatcheryError, match="No document survived") as error:
+        clean(write(workspace / name, data))
+    assert remedy in error.value.remedy
+    assert ("--min-words 0" in error.value.remedy) == ("--min-words" in remedy)
+
+
 def test_usage_is_explained(workspace: Path) -> None:
     with pytest.raises(UsageError, match="no raw text of wikipedia") as error:
         clean()
