@@ -34,7 +34,7 @@ def new_token_limit(settings: SamplingSettings, prompt: int, context: int) -> in
         if settings.max_length < prompt:
             raise UsageError(
                 f"The prompt has {prompt} tokens, and max_length {settings.max_length} counts it.",
-                remedy="raise --max-length, or give --max-new-tokens instead",
+                remedy="raise max_length, or give max_new_tokens instead",
             )
         limits.append(settings.max_length - prompt)
     if not (limits and settings.slide):

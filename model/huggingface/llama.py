@@ -73,8 +73,12 @@ class Llama(Family):
     def read(self, found: Mapping[str, Any], where: str) -> dict[str, Any]:
         found = self.defaults | dict(found)
         require(found, where, use_sliding_window=False)
-        bias = found.get("attention_bias", False)
-        require(found, where, **({"attention_bias": False} if self.qk_norm else {"mlp_bias": bias}))
+        bias, in_mlp = found.get("attention_bias", False), found.get("mlp_bias", False)
+        if self.qk_norm:
+            require(found, where, attention_bias=False)
+        elif bias != in_mlp:
+            both = f"attention_bias {bias} with mlp_bias {in_mlp}"
+            raise unsupported(where, "a bias in one part of a block", both, "in both, or in none")
         if found["hidden_act"] not in self.activations:
             raise unsupported(where, "hidden_act", found["hidden_act"], ", ".join(self.activations))
         keys = {

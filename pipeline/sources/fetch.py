@@ -100,7 +100,7 @@ def _from_url(
             f"{url} is not the {source.name} that was expected.",
             found=f"{out.written.bytes} bytes with SHA-256 {out.written.sha256[:16]}…, where "
             f"{source.bytes} bytes with {source.sha256[:16]}… were expected",
-            remedy=f"fetch it by hand and clean it with --source {source.name} --input FILE",
+            remedy=f"fetch it by hand, then use cleanup --source {source.name} --input FILE",
         )
     builder.commit(source.file, {source.file: out.written})
 

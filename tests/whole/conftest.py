@@ -19,6 +19,7 @@ SETTINGS: dict[str, Any] = {
     "train": {"max_steps": 2, "batch_size": 2, "tensorboard": False, "device": "cpu"},
     "inference": {"max_length": 2},
     "serve": {"port": 0},
+    "bench": {"seconds": 0.01, "prompt": 8, "texts": 2, "batch_size": 1, "window": 8},
     "quickstart": {"max_steps": 2, "vocab_size": 300},
 }
 """Trainings of two steps and the smallest of models, in config.json."""
