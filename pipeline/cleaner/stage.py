@@ -42,7 +42,7 @@ from pipeline.sources.items import Input
 from pipeline.sources.stage import raw_inputs
 from pipeline.workers import run_units
 from utils import artefacts
-from utils.artefacts import FolderBuilder, build_folder, is_current, read_manifest
+from utils.artefacts import FolderBuilder, Manifest, build_folder, is_current, read_manifest
 from utils.errors import HatcheryError
 from utils.files import sync_folder
 from utils.units import human_count
@@ -86,7 +86,7 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
         settings["text_field"] = field
     current = is_current(target, "cleanup", settings, sources)
     if current is not None and not options.force:
-        last = finished(target, current, skipped=True)
+        last = finished(target, _as_found_now(current, inputs, passed_over), skipped=True)
         remember(config, options, name)
         yield last
         return
@@ -120,6 +120,15 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
     last = finished(target, manifest)
     remember(config, options, name)
     yield last
+
+
+def _as_found_now(manifest: Manifest, inputs: Sequence[Input], passed_over: PassedOver) -> Manifest:
+    """The manifest of clean documents that are up to date, with what lies beside their texts
+    today: a file that cannot be opened makes no difference to what was read. What an archive holds
+    is only known to who reads it."""
+    if any(item.form == "archive" for item in inputs):
+        return manifest
+    return msgspec.structs.replace(manifest, facts=manifest.facts | {PASSED_OVER: passed_over})
 
 
 def _readable(

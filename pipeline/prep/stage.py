@@ -5,7 +5,7 @@ kill the finished shards stay and the work goes on behind them. Groups, shards a
 depend on the input alone, so any number of workers writes the same bytes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Event as StopSignal
 from typing import Any
@@ -29,7 +29,8 @@ from pipeline.prep.plan import (
 )
 from pipeline.prep.progress import PrepareProgress
 from pipeline.prep.worker import EncodingUnit, Message, ShardDone
-from pipeline.sources.documents import cleaned_files
+from pipeline.sources.documents import NotCleanedError, cleaned_files
+from pipeline.sources.input_files import PassedOver, in_words
 from pipeline.tokens.metadata import METADATA, Metadata, ShardRecord, TokenizerRecord, read_metadata
 from pipeline.tokens.shards import SPLIT_SEED, token_dtype
 from pipeline.tokens.split import count_tokens, split_tokens
@@ -62,7 +63,8 @@ def run(config: Config, options: PrepareOptions, stop: StopSignal) -> Iterator[E
     current = is_current(build.target, "prepare", build.plan, build.inputs)
     if current and not options.force and _intact(build.target, current):
         build.remember()
-        yield Finished(summary=_shown(current.facts), path=str(build.target), skipped=True)
+        facts = _shown(current.facts, build.passed_over)
+        yield Finished(summary=facts, path=str(build.target), skipped=True)
         return
     try:
         with build_folder(
@@ -80,13 +82,15 @@ def run(config: Config, options: PrepareOptions, stop: StopSignal) -> Iterator[E
         yield build.dropped(dropped)
     yield from build.notes
     build.remember()
-    facts = _shown(builder.facts)
+    facts = _shown(builder.facts, build.passed_over)
     yield Saved(kind="tokens", path=str(build.target), facts=facts)
     yield Finished(summary=facts | build.progress.figures(), path=str(build.target))
 
 
-def _shown(facts: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in facts.items() if name != corpora.GIVEN}
+def _shown(facts: dict[str, Any], passed_over: PassedOver) -> dict[str, Any]:
+    """The figures of the tokens, and the files beside those that were read."""
+    shown = {name: value for name, value in facts.items() if name != corpora.GIVEN}
+    return shown | ({"passed_over": in_words(passed_over)} if passed_over else {})
 
 
 class _Build:
@@ -97,7 +101,8 @@ class _Build:
         self._name = corpus_name(config, options)
         self.target = options.output or config.tokens_dir(self._name, test=options.test)
         inputs = input_paths(config, options)
-        self._groups = list(in_groups(cleaned_files(inputs)))
+        self.passed_over: PassedOver = {}
+        self._groups = list(in_groups(cleaned_files(inputs, self.passed_over)))
         self._text_field = options.text_field or ""
         self._tokenizer, self._where = open_tokenizer(config, options)
         self.inputs: list[Source] = lineage(inputs, self._tokenizer, self._where)
@@ -170,6 +175,10 @@ class _Build:
             f"{as_typed(learn)}, then {as_typed(again)}",
         )
 
+    def _to_clean_first(self, error: NotCleanedError, given: Sequence[Path]) -> NotCleanedError:
+        flags = changed_flags(self._options, "input", "text_field", "source", "name", "force")
+        return error.with_cleaning(given, self._name, ["prepare", "--source", self._name, *flags])
+
     def _same_shards(self) -> Manifest | None:
         """The target's manifest if only the windows differ from what is requested."""
         old = read_manifest(self.target)
@@ -198,6 +207,10 @@ class _Build:
         ]
         try:
             yield from self._collected(builder, done, run_units(units, self._options.workers, stop))
+        except NotCleanedError as error:
+            if not self._options.input:
+                raise
+            raise self._to_clean_first(error, self._options.input) from error
         except DamagedFileError as error:
             ended = {shard.group for shard in done if shard.last}
             for shard in done:  # made before the damage was known

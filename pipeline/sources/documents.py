@@ -12,7 +12,14 @@ from pathlib import Path
 import msgspec
 
 from pipeline.sources.formats.json_files import rows_of
-from pipeline.sources.input_files import ARCHIVE, ROWS, TEXTS, expand_inputs, kind_of
+from pipeline.sources.input_files import (
+    ARCHIVE,
+    ROWS,
+    TEXTS,
+    PassedOver,
+    expand_inputs,
+    kind_of,
+)
 from pipeline.sources.items import Item, as_input, is_plain_rows
 from pipeline.sources.lines import (
     MAX_LINE,
@@ -48,9 +55,30 @@ class Document(msgspec.Struct, frozen=True):
 _document = msgspec.json.Decoder(Document)
 
 
-def cleaned_files(paths: Path | Sequence[Path]) -> list[Path]:
+class NotCleanedError(HatcheryError):
+    """A text that cleanup reads and the stages behind it do not, as one in another encoding."""
+
+    def with_cleaning(
+        self, given: Sequence[Path], name: str, again: Sequence[str]
+    ) -> "NotCleanedError":
+        """The same, with advice to clean all that was `given` as the corpus `name`, and then what
+        was typed, as the command `again`."""
+        clean = ("cleanup", "--input", *map(str, given), "--name", name)
+        return NotCleanedError(
+            self.problem,
+            found=self.found,
+            remedy="clean all of it first, which reads a text in its own encoding or leaves it "
+            "out: {}, then {}",
+            commands=[clean, tuple(again)],
+        )
+
+
+def cleaned_files(
+    paths: Path | Sequence[Path], passed_over: PassedOver | None = None
+) -> list[Path]:
     """Files with clean documents: of a folder its `cleaned_*`, or everything readable in one
-    that cleanup did not make; never rejects or manifests.
+    that cleanup did not make; never rejects or manifests. `passed_over` counts what else a folder
+    of that kind holds.
 
     Raises:
         UsageError: there are none.
@@ -65,8 +93,8 @@ def cleaned_files(paths: Path | Sequence[Path]) -> list[Path]:
                 remedy="make them: {}",
                 commands=[("cleanup", "--input", "FILE_OR_FOLDER")],
             )
-        found = ours or [p for p in expand_inputs([path]) if not p.name.startswith("rejected_")]
-        files |= dict.fromkeys(found)
+        found = ours or expand_inputs([path], passed_over)
+        files |= dict.fromkeys(p for p in found if not p.name.startswith("rejected_"))
     if not files:
         raise UsageError(
             f"There are no clean documents at {paths}.",
@@ -101,6 +129,7 @@ def read_documents(
     Raises:
         DamagedFileError: the file differs from the manifest of its artefact; known at its end,
             and not where only a part is read.
+        NotCleanedError: a text in another encoding, or of a form that is only cleaned.
         HatcheryError: a damaged line of a file that cleanup made; names the file and line.
     """
     kind, ours = kind_of(path), path.name.startswith("cleaned_")
@@ -126,7 +155,7 @@ def read_documents(
     elif kind in (*ROWS, ARCHIVE):
         yield from _rows(path, text_field, begin, end, max_line)
     else:
-        raise HatcheryError(
+        raise NotCleanedError(
             f"{path} does not hold documents.",
             found=f"a {path.suffix or 'file without a suffix'}, where .jsonl or .txt is read",
             remedy="clean it first: {}",
@@ -195,7 +224,7 @@ def _decoded(path: Path, item: Line | Damage) -> str:
         return line.data.decode()
     except UnicodeDecodeError as error:
         check_listed(path)
-        raise HatcheryError(
+        raise NotCleanedError(
             f"{path}:{line.number} is not UTF-8.",
             found=f"byte {line.data[error.start]:#04x} at {line.offset + error.start}",
             remedy="save it as UTF-8, then clean it: {}",

@@ -11,7 +11,8 @@ from pipeline.events import Event, Finished, Progress, Saved, Started, Warned
 from pipeline.missing import MissingError
 from pipeline.options.command import changed_flags
 from pipeline.options.config import Config, TokenizeOptions
-from pipeline.sources.documents import cleaned_files, read_cleaned
+from pipeline.sources.documents import NotCleanedError, cleaned_files, read_cleaned
+from pipeline.sources.input_files import PassedOver, in_words
 from pipeline.tokenizer import load as loading
 from pipeline.tokenizer import train as training
 from pipeline.tokenizer.formats import read
@@ -22,6 +23,7 @@ from utils.errors import RefusedError, UsageError, as_typed
 _SAMPLE_BYTES = 1 << 20
 _SAMPLE_FILES = 64
 _TEXTS_SHOWN = 3
+_TEXTS = ("source", "input", "text_field")
 _PROBES = (
     "The quick brown fox, 1234567 times; it's fine.",
     "one  two   three    four",
@@ -66,6 +68,12 @@ def run(config: Config, options: TokenizeOptions, stop: StopSignal) -> Iterator[
     except training.StoppedError:
         yield Finished(summary={"learned": False}, stopped=True)
         return
+    except NotCleanedError as error:
+        if not options.input:
+            raise
+        name, flags = corpora.name_of(options.input), changed_flags(options, *_TEXTS)
+        again = ["tokenize", "--source", name, *flags]
+        raise error.with_cleaning(options.input, name, again) from error
     answer = _answer(made.tokenizer, options)
     facts = {"tokenizer": made.tokenizer.name, **made.facts}
     yield Finished(
@@ -100,7 +108,8 @@ def _refuse_contradictions(options: TokenizeOptions) -> None:
 
 def _train(config: Config, options: TokenizeOptions, stop: StopSignal) -> Making:
     assert options.train is not None
-    files, inputs = _corpus(config, options)
+    passed_over: PassedOver = {}
+    files, inputs = _corpus(config, options, passed_over)
     if not options.input:
         corpora.remember(config.paths.data_dir, options.source or config.source)
     target = config.paths.tokenizers_dir / (options.name or f"{options.train}_tokenizer")
@@ -124,6 +133,8 @@ def _train(config: Config, options: TokenizeOptions, stop: StopSignal) -> Making
         )
     learned = {"learned_from_bytes": feed.bytes, "learned_from_documents": feed.documents}
     figures = yield from _measure(config, options, tokenizer, files)
+    if passed_over:
+        figures["passed_over"] = in_words(passed_over)
     return (yield from _save(tokenizer, target, settings, inputs, learned | figures))
 
 
@@ -226,8 +237,11 @@ def _identity(tokenizer: Tokenizer) -> dict[str, Any]:
     return {"vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint}
 
 
-def _corpus(config: Config, options: TokenizeOptions) -> tuple[list[Path], list[Source]]:
-    """Files to learn from, and the artefacts or files they are, for lineage."""
+def _corpus(
+    config: Config, options: TokenizeOptions, passed_over: PassedOver
+) -> tuple[list[Path], list[Source]]:
+    """Files to learn from, and the artefacts or files they are, for lineage; what else their
+    folder holds is counted."""
     name = corpora.checked_name(options.source or config.source)
     folder = _cleaned(config, name)
     places = options.input or [folder]
@@ -237,7 +251,7 @@ def _corpus(config: Config, options: TokenizeOptions) -> tuple[list[Path], list[
             f"no folder {folder}{corpora.others_than(name, config.paths.data_dir)}",
             commands=missing.cleaning(config, name),
         )
-    files = cleaned_files(places)
+    files = cleaned_files(places, passed_over)
     whole = [place for place in places if place.is_dir() and read_manifest(place)]
     single = [file for file in files if file.parent not in whole]
     return files, [source(path) for path in (*whole, *single)]

@@ -1,8 +1,8 @@
 """Checkpoints: exact, whole or absent, and never silently wrong."""
 
 import json
-import pickle
 import math
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any

@@ -22,6 +22,7 @@ from pipeline.sources.lines import Damage
 from pipeline.sources.raw import read_items
 from pipeline.tokenizer import stage as tokenizer_stage
 from pipeline.tokens.metadata import read_metadata
+from tests.support.stage_runner import finished, run_stage
 from utils.artefacts import read_manifest
 from utils.errors import HatcheryError
 
@@ -275,6 +276,37 @@ def test_a_folder_that_cannot_be_opened_is_counted(
     facts = clean(Path("in"))
     assert facts["files_passed_over"] == {"cannot_be_opened": {"folder": 1}}
     assert facts["passed_over"] == "1 folder (cannot be opened 1)"
+
+
+def test_what_is_beside_texts_that_are_up_to_date_is_what_lies_there_today(workspace: Path) -> None:
+    write(Path("in/a.txt"))
+    write(Path("in/b.csv"))
+    given = {"input": ["in"], "min_words": 5, "workers": 1}
+    first = finished(run_stage("cleanup", cleanup=given))
+    assert first.summary["passed_over"] == "1 file (.csv 1)"
+    Path("in/b.csv").unlink()
+    write(Path("in/c.pdf"))
+    write(Path("in/d.docx"))
+    again = finished(run_stage("cleanup", cleanup=given))
+    assert again.skipped
+    assert again.summary["passed_over"] == "2 files (.docx 1, .pdf 1)"
+    assert again.summary["kept"] == 1
+
+
+def test_the_stages_behind_cleanup_name_what_they_pass_over_in_a_folder_of_texts(
+    workspace: Path,
+) -> None:
+    write(Path("in/a.txt"), TEXT * 9)
+    for name in ("b.csv", "c.html", ".hidden"):
+        write(Path("in", name))
+    learned = run_stage("tokenize", tokenize={"train": "char", "input": ["in"]})
+    assert finished(learned).summary["passed_over"] == "3 files (.csv 1, .html 1, hidden 1)"
+    for _ in range(2):  # made, and found up to date
+        made = run_stage("prepare", prepare={"input": ["in"], "window": 8})
+        assert finished(made).summary["passed_over"] == "3 files (.csv 1, .html 1, hidden 1)"
+    run_stage("cleanup", cleanup={"input": ["in"], "min_words": 5, "workers": 1})
+    made = run_stage("prepare", prepare={"source": "in", "window": 8, "force": True})
+    assert "passed_over" not in finished(made).summary
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".md", ".jsonl", ".json", ".parquet"])

@@ -19,6 +19,7 @@ from tests.support.small_tokenizers import PROSE, train
 from utils.artefacts import read_manifest
 from utils.files import hash_file
 
+CLEAN = Path("data/cleaned_articles/notes")
 TOKENS = Path("data/tokenized_datasets/notes_full_dataset")
 SITUATIONS: dict[str, Situation] = {}
 
@@ -109,19 +110,51 @@ def _only_rejected_documents() -> list[str]:
 
 @advises(SITUATIONS, "pipeline/sources/documents.py:read_documents")
 def _a_text_called_like_clean_documents() -> list[str]:
-    Path("cleaned_up.md").write_text(LINE * 9)
-    return ["prepare", "--input", "cleaned_up.md"]
+    shutil.rmtree(CLEAN)
+    CLEAN.mkdir()
+    (CLEAN / "cleaned_up.md").write_text(LINE * 9)
+    return ["prepare", "--output", "apart"]
+
+
+GERMAN = "Der Käse und die Brötchen für Jürgen stehen überall schön auf den Tischen.\n" * 40
 
 
 def _saved_as_utf8() -> None:
-    Path("old.txt").write_text(Path("old.txt").read_bytes().decode("cp1252"), "utf-8")
+    (CLEAN / "old.txt").write_text(GERMAN, "utf-8")
 
 
 @advises(SITUATIONS, "pipeline/sources/documents.py:_decoded", then=_saved_as_utf8)
+def _another_encoding_among_clean_documents() -> list[str]:
+    shutil.rmtree(CLEAN)
+    CLEAN.mkdir()
+    (CLEAN / "old.txt").write_bytes(GERMAN.encode("cp1252"))
+    return ["prepare", "--output", "apart"]
+
+
+def _in_other_encodings() -> list[str]:
+    Path("letters").mkdir()
+    Path("letters/windows.txt").write_bytes(GERMAN.encode("cp1252"))
+    Path("letters/notepad.txt").write_bytes(f"{LINE * 30}".encode("utf-16"))
+    Path("letters/mine.txt").write_text(LINE * 20)
+    return ["--input", "letters"]
+
+
+@advises(SITUATIONS, "pipeline/sources/documents.py:NotCleanedError.with_cleaning")
 def _another_encoding() -> list[str]:
-    line = "Der Käse und die Brötchen für Jürgen stehen überall schön auf den Tischen.\n"
-    Path("old.txt").write_bytes(line.encode("cp1252") * 40)
-    return ["prepare", "--input", "old.txt"]
+    return ["prepare", *_in_other_encodings(), "--window", "32"]
+
+
+@advises(SITUATIONS, "pipeline/sources/documents.py:NotCleanedError.with_cleaning (learning)")
+def _another_encoding_to_learn_from() -> list[str]:
+    return ["tokenize", "--train", "char", *_in_other_encodings(), "--name", "letters"]
+
+
+@advises(SITUATIONS, "pipeline/sources/documents.py:NotCleanedError.with_cleaning (form)")
+def _articles_of_wikiextractor() -> list[str]:
+    Path("wiki").mkdir()
+    Path("wiki/wiki_00").write_text(f'<doc id="1" url="u" title="T">\nT\n\n{LINE * 9}\n</doc>\n')
+    Path("wiki/mine.txt").write_text(LINE * 20)
+    return ["prepare", "--input", "wiki"]
 
 
 @advises(SITUATIONS, "pipeline/sources/documents.py:_parsed")
