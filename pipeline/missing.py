@@ -7,7 +7,7 @@ command would fail in the same way.
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import corpora
+from pipeline import corpora, vocabulary
 from pipeline.options.config import Config
 from pipeline.source_table import SOURCES
 from utils.artefacts import read_manifest
@@ -20,9 +20,14 @@ class MissingError(UsageError):
     """What earlier stages make is not there; `commands` make it, one after the other."""
 
     def __init__(
-        self, problem: str, found: str = "", commands: Sequence[tuple[str, ...]] = ()
+        self,
+        problem: str,
+        found: str = "",
+        commands: Sequence[tuple[str, ...]] = (),
+        *,
+        do: str = "make them",
     ) -> None:
-        remedy = "make them: " + "; then ".join("{}" for _ in commands)
+        remedy = f"{do}: " + "; then ".join("{}" for _ in commands)
         super().__init__(problem, found=found, remedy=remedy, commands=commands)
 
 
@@ -47,8 +52,25 @@ def tokens(config: Config, name: str, *, test: bool = False) -> Commands:
     places = [config.cleaned_dir(name), *[config.cleaned_dir(name, test=True)] * test]
     steps = [] if any(map(_holds_something, places)) else cleaning(config, name)
     if not _a_tokenizer(config.paths.tokenizers_dir):
-        steps.append(("tokenize", "--train", "bpe", "--source", name))
+        steps.append(("tokenize", "--train", "bpe", "--source", name, *_size(config, name)))
     return [*steps, ("prepare", "--source", name, *small)]
+
+
+def model(config: Config) -> Commands:
+    """What trains a model on the corpus worked on last, from the first step that has not been
+    done; where no corpus was begun, what raises one from nothing."""
+    name = config.source
+    if not corpora.corpora(config.paths.data_dir):
+        return [("quickstart",)]
+    steps = [] if _holds_something(config.tokens_dir(name, test=False)) else tokens(config, name)
+    return [*steps, ("train", "--source", name)]
+
+
+def _size(config: Config, name: str) -> list[str]:
+    """The flag of a vocabulary for a text that is too small for the usual one."""
+    text_bytes = vocabulary.text_bytes_of(config, name)
+    size = vocabulary.fitting_size(text_bytes) if text_bytes is not None else vocabulary.LARGEST
+    return ["--vocab-size", str(size)] if size != vocabulary.LARGEST else []
 
 
 def _holds_something(folder: Path) -> bool:

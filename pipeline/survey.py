@@ -152,7 +152,7 @@ def _cleaned(config: "Config") -> Product:
         folder = config.cleaned_dir(source, test=test)
         if manifest := read_manifest(folder):
             kept, read = (_number(manifest, name) for name in ("kept", "read"))
-            figure = f"{kept:,.0f} documents of {read:,.0f}"
+            figure = f"{kept:,.0f} document{'s' * (kept != 1)} of {read:,.0f}"
             return _product(folder, manifest, f"{source}{' (test)' * test}", figure)
     return Product("missing", source)
 

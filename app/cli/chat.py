@@ -81,7 +81,7 @@ def chat(
     flat = {f"inference.{name}": value for name, value in given.items() if value is not None}
     settings = load_config(flat, config).config
     folder = settings.paths.checkpoints_dir
-    chosen = inventory.resolve(checkpoint, folder) if checkpoint else inventory.newest(folder)
+    chosen = inventory.resolve(checkpoint, folder) if checkpoint else inventory.newest(settings)
     if sys.stdin.isatty():
         with suppress(ImportError):
             import readline  # noqa: F401  # line editing and history for input()

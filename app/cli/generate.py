@@ -142,9 +142,9 @@ class PromptLoop:
                 report(describe(error))
 
     def _pick(self) -> None:
-        directory, again = self._config.paths.checkpoints_dir, False
+        again = False
         while True:
-            chosen = pick(self._notes, input, directory, again=again)
+            chosen = pick(self._notes, input, self._config, again=again)
             try:
                 self._load(chosen)
             except HatcheryError as error:

@@ -2,8 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.table import Table
 from rich.text import Text
@@ -15,12 +14,15 @@ from utils.errors import UsageError
 from utils.text import safe
 from utils.units import human_bytes, human_seconds
 
+if TYPE_CHECKING:
+    from pipeline.options.config import Config
+
 ReadLine = Callable[[str], str]
 T = TypeVar("T")
 
 
 def pick(
-    console: Console, read_line: ReadLine, checkpoints_dir: Path, *, again: bool = False
+    console: Console, read_line: ReadLine, config: "Config", *, again: bool = False
 ) -> list[Checkpoint]:
     """Let the user choose one checkpoint or several; asks again until the answer makes sense.
 
@@ -31,9 +33,9 @@ def pick(
         UsageError: there is nothing to choose from.
     """
     while True:
-        known = inventory.list_runs(checkpoints_dir)
+        known = inventory.list_runs(config.paths.checkpoints_dir)
         if not known:
-            inventory.newest(checkpoints_dir)  # says so, and what to do
+            inventory.newest(config)  # says so, and what to do
         chosen = known
         if len(known) > 1 or again:
             console.print(_runs_table(known))

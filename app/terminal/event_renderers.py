@@ -13,7 +13,7 @@ of JSON, and stderr is silent but for a failure.
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -44,6 +44,7 @@ from utils.units import human_bytes, human_seconds
 _PLAIN_INTERVAL = 10.0
 _REJECTIONS_SHOWN = 3
 _WORTH_A_CHART = 10  # points
+_OF_FILES = ("units",)  # counts what a stage divides its work into, which no user chose
 _BRIEF = 32  # characters of a fact beside others; the manifest has the longer ones
 
 
@@ -205,8 +206,14 @@ class TerminalRenderer(EventRenderer):
         if event.kind == "run":
             self._draw_chart()
         self._last_saved = event
-        facts = "  ".join(_fact(n, v) for n, v in event.facts.items() if _brief(v))
-        self.note(f"saved {event.kind}: {event.path}  {facts}".rstrip())
+        facts = [_fact(n, v) for n, v in event.facts.items() if _brief(v) and n not in _OF_FILES]
+        line = f"saved {event.kind}: {event.path}"
+        if len(brief := "  ".join([line, *facts])) + 2 <= self._console.width:
+            self.note(brief)
+            return
+        self.note(line)
+        for row in filled(facts, self._console.width - 4):
+            self.note(f"  {row}")
 
     def _warned(self, event: events.Warned) -> None:
         remedy = event.remedy
@@ -270,7 +277,8 @@ class TerminalRenderer(EventRenderer):
             else {}
         )
         for name, value in summary.items():
-            if value in ([], {}) or (_brief(value) and saved_facts.get(name) == value):
+            told = _brief(value) and saved_facts.get(name) == value
+            if told or name in _OF_FILES or value in ([], {}):
                 continue
             if isinstance(value, list) and all(isinstance(row, dict) for row in value):
                 continue  # rows beside the result are for programs
@@ -313,6 +321,20 @@ def _fact(name: str, value: object, between: str = " ") -> str:
     if words[-1] == "bytes" and isinstance(value, int):
         return f"{' '.join(words[:-1]) or 'size'}{between}{human_bytes(value)}"
     return f"{spaced(name)}{between}{readable(value)}"
+
+
+def filled(facts: Sequence[str], width: int) -> Iterator[str]:
+    """Rows of facts, none of which is divided; each row of `width` characters at most, unless one
+    alone is longer."""
+    row = ""
+    for fact in facts:
+        if row and len(row) + 2 + len(fact) > width:
+            yield row
+            row = fact
+        else:
+            row = f"{row}  {fact}" if row else fact
+    if row:
+        yield row
 
 
 def _brief(value: object) -> bool:

@@ -108,7 +108,7 @@ def run(config: Config, options: ExportOptions, stop: StopSignal) -> Iterator[Ev
 def _found(config: Config, options: ExportOptions) -> _Export:
     directory = config.paths.checkpoints_dir
     where = options.checkpoint
-    chosen = inventory.newest(directory) if where is None else inventory.resolve(where, directory)
+    chosen = inventory.newest(config) if where is None else inventory.resolve(where, directory)
     tokenizer = tokenizer_of(chosen.path, options.tokenizer, config.paths.tokenizers_dir)
     origin = [source(chosen.path)]
     if sibling_tokenizer(chosen.path) is None:

@@ -37,7 +37,7 @@ def run(config: Config, options: InferenceOptions, stop: StopSignal) -> Iterator
     prompt = read_prompt(options.prompt)
     directory = config.paths.checkpoints_dir
     chosen = [inventory.resolve(where, directory) for where in options.checkpoint or ()]
-    session = InferenceSession(config, options, chosen or [inventory.newest(directory)])
+    session = InferenceSession(config, options, chosen or [inventory.newest(config)])
     texts = len(session.checkpoints) * options.samples
     yield Started("inference", session.title, texts, "texts")
     yield from session.load(stop)

@@ -94,8 +94,7 @@ class DownloadOptions(Options):
 class CleanupOptions(Options):
     """Turn raw records into clean documents, one per line."""
 
-    common_fields = ("test", "source", "input", "name")
-    test: bool = Field(False, description="Only the first 50,000 articles of each process")
+    common_fields = ("source", "input", "name", "test")
     source: str | None = Field(None, description="Corpus; default: the one worked on last")
     input: list[Path] | None = Field(
         None, description="Files, folders or globs to read; default: the source's raw folder"
@@ -103,6 +102,7 @@ class CleanupOptions(Options):
     name: str | None = Field(
         None, description="What the corpus is called; default: as the folder or file of --input"
     )
+    test: bool = Field(False, description="Only the first 50,000 articles of each process")
     output: Path | None = Field(
         None, description="Folder to write; default: data/cleaned_articles/NAME"
     )
@@ -156,8 +156,7 @@ class TokenizeOptions(Options):
 class PrepareOptions(Options):
     """Turn clean documents into token shards ready for training."""
 
-    common_fields = ("test", "tokenizer", "window")
-    test: bool = Field(False, description="Only the first 10,000 articles")
+    common_fields = ("tokenizer", "window", "test")
     source: str | None = Field(None, description="Corpus; default: the one worked on last")
     input: list[Path] | None = Field(
         None,
@@ -174,6 +173,7 @@ class PrepareOptions(Options):
         None, description="Name under tokenizers/ or a path; default: the newest one there"
     )
     window: int = Field(512, ge=2, description="Training context, tokens")
+    test: bool = Field(False, description="Only the first 10,000 articles")
     stride: Count | None = Field(
         None, description="Distance between windows, tokens; default: half the window"
     )

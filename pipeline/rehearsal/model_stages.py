@@ -240,7 +240,7 @@ def generate(rehearsal: Rehearsal) -> Trial:
         where = rehearsal.trained.path
     else:
         try:
-            where = inventory.newest(rehearsal.config.paths.checkpoints_dir).path
+            where = inventory.newest(rehearsal.config).path
         except UsageError as error:
             raise NotTriedError("it needs a checkpoint, and train made none") from error
         basis = f"with {where}"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.runs import folders, pretrained
 from pipeline.runs.progress import progress_of
@@ -15,13 +15,14 @@ from pipeline.runs.record import state_of
 from utils.errors import UsageError
 from utils.files import home_path
 
+if TYPE_CHECKING:
+    from pipeline.options.config import Config
+
 LOOSE = "(no run)"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 _OURS = re.compile(r"checkpoint_step_\d+$")
 _NUMBER = re.compile(r"(\d+)")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
-_TRAIN = "train one: {}, or {}"
-_TRAINING = (("quickstart",), ("train",))
 
 
 @dataclass(frozen=True)
@@ -145,18 +146,21 @@ def resolve(where: str, checkpoints_dir: Path) -> Checkpoint:
     return described[0]
 
 
-def newest(checkpoints_dir: Path) -> Checkpoint:
+def newest(config: "Config") -> Checkpoint:
     """The best checkpoint of the newest run.
 
     Raises:
-        UsageError: there is no run; names the command that makes one.
+        MissingError: there is no run; names the commands that make one.
     """
-    known = list_runs(checkpoints_dir)
+    folder = config.paths.checkpoints_dir
+    known = list_runs(folder)
     if not known:
-        raise UsageError(
-            f"There is no trained model in {checkpoints_dir} yet.",
-            remedy=_TRAIN,
-            commands=_TRAINING,
+        from pipeline import missing  # reads the settings, which a board does not wait for
+
+        raise missing.MissingError(
+            f"There is no trained model in {folder} yet.",
+            commands=missing.model(config),
+            do="train one",
         )
     return known[0].default
 
@@ -195,8 +199,8 @@ def _run_called(name: str, checkpoints_dir: Path) -> Run:
         remedy=f"{meant}give one of these, a folder or a .pt file"
         if known
         else f"if your runs are elsewhere, change to the folder with {checkpoints_dir}/ or give "
-        f"--paths.checkpoints-dir; else {_TRAIN}",
-        commands=() if known else _TRAINING,
+        f"--paths.checkpoints-dir; else train one: {{}}",
+        commands=() if known else [("quickstart",)],
     )
 
 

@@ -17,8 +17,10 @@ from pipeline.tokenizer import load as loading
 from pipeline.tokenizer import train as training
 from pipeline.tokenizer.formats import read
 from pipeline.tokenizer.tokenizer import Tokenizer
+from pipeline.vocabulary import fitting_size
 from utils.artefacts import Source, is_current, read_manifest, source
 from utils.errors import RefusedError, UsageError, as_typed
+from utils.units import human_bytes
 
 _SAMPLE_BYTES = 1 << 20
 _SAMPLE_FILES = 64
@@ -130,6 +132,12 @@ def _train(config: Config, options: TokenizeOptions, stop: StopSignal) -> Making
             message=f"Only {tokenizer.vocab_size} of {options.vocab_size} ids were learned: no "
             f"pair of pieces is left to join in {feed.bytes:,} bytes of text.",
             remedy="give more text, or a smaller --vocab-size",
+        )
+    elif options.train == "bpe" and (fit := fitting_size(feed.bytes)) < options.vocab_size:
+        yield Warned(
+            message=f"{options.vocab_size:,} ids are many for {human_bytes(feed.bytes)} of text: "
+            "most are met too seldom to be learned, and all take parameters of the model.",
+            remedy=f"--vocab-size {fit} fits this text",
         )
     learned = {"learned_from_bytes": feed.bytes, "learned_from_documents": feed.documents}
     figures = yield from _measure(config, options, tokenizer, files)

@@ -63,7 +63,10 @@ def test_a_newcomer_is_led_to_a_first_model() -> None:
     ],
 )
 def test_each_step_leads_to_the_next(there: tuple[str, ...], expected: str) -> None:
-    assert ROWS[what_next(rows(products(**fresh(*there)), [])).row].command == expected
+    number, sentence = what_next(rows(products(**fresh(*there)), []))
+    assert ROWS[number].command == expected
+    assert sentence.endswith("(Enter)")  # the key, which no narrow window may cut off
+    assert len(f"Next: {sentence}") <= 76
 
 
 def test_a_stage_says_what_it_lacks() -> None:

@@ -426,6 +426,22 @@ def test_a_fact_is_told_once_and_nothing_is_told_of_nothing(
     assert "rejected" not in shown.err
 
 
+def test_many_facts_of_what_was_saved_are_told_in_rows_that_divide_none(
+    workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    facts = {f"figure_{name}": 1_000_000 + number for number, name in enumerate("abcdefgh")}
+    with TerminalRenderer() as renderer:
+        renderer.show(events.Saved(kind="tokens", path="out", facts={"units": 3, "windows": 7}))
+        renderer.show(events.Saved(kind="tokens", path="x" * 50, facts=facts))
+    short, saved, *rows = capsys.readouterr().err.splitlines()
+    assert short == "  saved tokens: out  windows 7"
+    assert saved == f"  saved tokens: {'x' * 50}"
+    assert max(map(len, rows)) <= 60
+    told = [fact for row in rows for fact in row.strip().split("  ")]
+    assert told == [f"figure {name} {1_000_000 + n:,}" for n, name in enumerate("abcdefgh")]
+
+
 def test_a_rehearsal_that_fails_is_not_called_done(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

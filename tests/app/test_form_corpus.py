@@ -38,7 +38,7 @@ def _line(command: str, *preset: str, products: dict[str, Product] | None = None
         ("cleanup", "--input letters", "--input letters"),
         ("cleanup", "--name verse", "--name verse"),
         ("cleanup", "--source letters", "--source letters"),
-        ("tokenize", "", "--train bpe --name poems --source poems"),
+        ("tokenize", "", "--train bpe --vocab-size 512 --name poems --source poems"),
         ("tokenize", "--load gpt2", "--load gpt2"),
         ("tokenize", "--input book.txt", "--train bpe --name poems --input book.txt"),
         ("prepare", "", "--source poems"),
@@ -74,13 +74,47 @@ def test_nothing_is_named_where_there_is_nothing_yet_or_config_json_names_it(
     assert _line("prepare") == ""
 
 
+def test_nothing_is_fetched_for_a_corpus_of_own_files_unless_a_source_is_named(
+    texts: Path,
+) -> None:
+    form = StageForm(find("download"))
+    assert form.first_fault == "download.name"
+    assert form.draft.faults["download.name"] == "which one? wikipedia, shakespeare"
+    made = output(find("download"), form.draft.config)
+    assert made is not None
+    assert made.where == "nothing"
+    assert "files of yours" in made.there
+    for chosen in (["shakespeare"], ["--list"]):
+        assert StageForm(find("download"), chosen).first_fault is None
+
+
+def test_a_proposed_vocabulary_says_why_until_another_is_typed(texts: Path) -> None:
+    form = StageForm(find("tokenize"))
+    assert form.why.startswith("512 proposed: ")
+    assert "of text" in form.why
+    form.draft.apply({"tokenize.vocab_size": 600})
+    form.propose()
+    assert form.why == ""
+    assert "--vocab-size 600" in form.line
+
+
 def test_a_chain_names_the_corpus_at_every_step(texts: Path) -> None:
     nothing = dict.fromkeys(("cleanup", "tokenize", "prepare", "train"), MISSING)
     there = nothing | {"download": Product("fresh", "poems")}
     form = StageForm(find("train"), products=there)
     assert [(step.stage.command, *step.arguments) for step in form.chain(there)] == [
         ("cleanup", "--source", "poems"),
-        ("tokenize", "--train", "bpe", "--name", "poems", "--source", "poems"),
+        (
+            "tokenize",
+            "--train",
+            "bpe",
+            "--vocab-size",
+            "512",
+            "--name",
+            "poems",
+            "--source",
+            "poems",
+        ),
         ("prepare", "--source", "poems"),
         ("train", "--name", "poems", "--source", "poems"),
     ]
@@ -150,7 +184,7 @@ def test_the_home_folder_is_a_path(texts: Path, monkeypatch: pytest.MonkeyPatch)
         ("cleanup", "cleanup.source", "--input letters"),
         ("rehearse", "rehearse.source", "--input letters"),
         ("prepare", "prepare.source", "--source poems"),
-        ("tokenize", "tokenize.source", "--train bpe --name poems --source poems"),
+        ("tokenize", "tokenize.source", "--train bpe --vocab-size 512 --name poems --source poems"),
         ("download", "download.name", ""),
     ],
 )
@@ -162,7 +196,7 @@ def test_a_path_moves_to_the_input_of_the_stage_or_out_of_its_form(
     assert form.take_path(f"{command}.test") is None
     assert form.take_path(setting) == Path("letters")
     form.propose()
-    assert form.draft.faults == {}
+    assert setting not in form.draft.faults or command == "download"  # which now lacks a name
     assert shlex.join(form.arguments).split() == moved.split()
 
 

@@ -57,6 +57,18 @@ def test_it_says_what_a_training_needs(prepared: Path) -> None:
     play(scene)
 
 
+def test_it_says_in_full_what_a_training_does_that_nobody_asked_for(prepared: Path) -> None:
+    async def scene() -> None:
+        async with hosted(40) as (app, card, pilot):
+            card.show(settings(train={"batch_size": 4}, model={"max_position_embeddings": 16}))
+            await until(pilot, lambda: "Note" in shown(app))
+            words = " ".join(shown(app).split())
+            assert "The model's context is 16 tokens" in words
+            assert "not the 32 that the tokens were prepared with." in words
+
+    play(scene)
+
+
 def test_only_the_last_of_quick_changes_is_reckoned(
     prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

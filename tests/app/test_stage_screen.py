@@ -458,7 +458,7 @@ def test_a_first_training_is_proposed_in_the_size_that_the_text_feeds(
     async def act() -> None:
         async with opened() as (app, pilot):
             screen = await form(app, pilot, "train")
-            await until(pilot, lambda: "the size that this text feeds" in shown(app))
+            await until(pilot, lambda: "what this text feeds" in shown(app))
             await until(pilot, lambda: "Training" in shown(app))
             fit = screen.form.fit
             assert fit is not None

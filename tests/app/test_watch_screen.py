@@ -334,3 +334,4 @@ def test_the_end_shows_what_was_passed_over_however_much_else_is_told() -> None:
     for words in ("read  234", "passed over  1 file (.pdf 1)", "decoded  utf-16-le 6 files"):
         assert words in ended
     assert "not_read_here" not in ended
+    assert "units" not in ended

@@ -192,7 +192,7 @@ def _cell(step: str, product: Product, *, roomy: bool) -> Content:
         return mark("missing")
     sized = step in ("cleanup", "prepare")
     short = product.figure.split(" of ")[0].split(",")[0] if sized else product.title
-    short = short.removesuffix(" documents").removesuffix(" tokens")
+    short = short.removesuffix("s").removesuffix(" document").removesuffix(" token")
     return joined(mark(product.state), f" {short}" if roomy or step == "cleanup" else "")
 
 

@@ -38,6 +38,16 @@ ROWS: tuple[Stage | ScreenRow, ...] = (*STEPS[:_AFTER], *_SCREENS, *STEPS[_AFTER
 """The pipeline from top to bottom; the first ten have a digit for a key."""
 
 
+_TO_DO = {
+    "download": "fetch the texts",
+    "cleanup": "make clean documents of the texts",
+    "tokenize": "train a tokenizer on the documents",
+    "prepare": "turn the documents into tokens",
+    "train": "train a model on the tokens",
+}
+"""What Enter leads to where nothing is there yet, short enough for 80 columns."""
+
+
 class Row(NamedTuple):
     """One stage or place. `state` is one of the marks of `app.tui.widgets.text`; `since` is when it
     was made or began, in seconds since 1970; `job` is the one that runs or went wrong."""
@@ -131,20 +141,16 @@ def what_next(table: Sequence[Row]) -> Next:
     steps = [(number, row) for number, row in enumerate(table) if row.stage.command != "quickstart"]
     made = [row for _, row in steps if row.product.usable and row.since is not None]
     if not made and not any(row.state in ("stale", "damaged") for _, row in steps):
-        return Next(0, "press Enter for a first model in 5 minutes, or o to take your own texts")
+        return Next(0, "press Enter for a first model in 5 minutes, or o for your own texts")
     own = [number for number, row in steps if row.product.made and not row.product.foreign]
     last = max(own, default=0)
     for number, row in steps:
         if row.state in ("stale", "damaged"):
-            return Next(number, f"{row.stage.title} again, because {row.product.why}")
+            return Next(number, f"{row.stage.title} again (Enter), because {row.product.why}")
         if row.state == "stopped":
             run = f"{row.stage.title} {row.title}, {row.product.figure}"
             return Next(number, f"resume {run} (r, or Enter for its settings)")
         if row.state == "missing" and row.stage.makes in PRODUCTS and number > last:
-            return Next(number, f"{row.stage.title}: {_lower(row.stage.purpose)}")
+            return Next(number, f"{row.stage.title}: {_TO_DO[row.stage.command]} (Enter)")
     chat = next(number for number, row in enumerate(table) if row.stage.command == "chat")
     return Next(chat, "your model is ready: talk to it (Enter)")
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]

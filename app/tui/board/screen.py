@@ -167,7 +167,8 @@ class BoardScreen(HatcheryScreen):
     def _describe(self) -> None:
         row = self.chosen
         if row is not None:
-            line = "" if isinstance(row.stage, ScreenRow) else self._form(row).line
+            form = None if isinstance(row.stage, ScreenRow) else self._form(row)
+            line = form.line if form is not None and form.first_fault is None else ""
             self.query_one("#detail", Static).update(_detail(row, line))
 
     @on(OptionList.OptionSelected, "#stages")
@@ -233,6 +234,8 @@ class BoardScreen(HatcheryScreen):
         form = self._form(row)
         if form.fault is not None:
             self.hatchery.tell(form.fault)
+        elif form.first_fault is not None:  # which its form shows
+            self.hatchery.open("stage", row.stage.command, at=form.first_fault)
         else:
             self._start(form)
 

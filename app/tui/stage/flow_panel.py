@@ -31,15 +31,21 @@ class FlowPanel(Static):
     _lines: Sequence[Line] = ()
 
     def show(
-        self, stage: Stage, config: Config, products: Mapping[str, Product], jobs: Sequence[Job]
+        self,
+        stage: Stage,
+        config: Config,
+        products: Mapping[str, Product],
+        jobs: Sequence[Job],
+        why: str = "",
     ) -> None:
-        """Show a stage as it would run with `config`."""
+        """Show a stage as it would run with `config`; `why` says why something is proposed."""
         given, made = inputs(stage, products, config), output(stage, config)
         none = plain("nothing that has to be made first")
         self._lines = [
             Line("", plain(f"{stage.purpose}.")),
             *_under("Reads", [_input(one) for one in given] or [none]),
             *_under("Makes", _output(stage, made)),
+            *_under("Size", [plain(why)] if why else []),
             *_under(
                 "Now",
                 [

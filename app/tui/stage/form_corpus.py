@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pipeline import corpora
 from pipeline.options.config import Config
+from pipeline.source_table import SOURCES
 from pipeline.stages import Stage
 from utils.files import home_path
 
@@ -48,6 +49,9 @@ def takes_texts(stage: Stage) -> bool:
 def faults(stage: Stage, config: Config) -> dict[str, str]:
     """What is wrong with the names of corpora, in words, by their settings."""
     found: dict[str, str] = {}
+    if stage.command == "download" and not (config.download.name or config.download.list):
+        names = [source.name for source in SOURCES if source.where not in ("yours", "embedded")]
+        found["download.name"] = f"which one? {', '.join(names)}"
     if (path := misplaced_path(stage, config)) is not None:
         kind = "file" if path.is_file() else "folder" if path.is_dir() else "path"
         does = "moves it to Input" if takes_texts(stage) else "opens Clean with it as Input"

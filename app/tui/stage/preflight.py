@@ -118,7 +118,7 @@ def _lines(inputs: Inputs, plan: Estimate, measured: MeasuredSpeed | None) -> li
     for number, line in enumerate(found):
         if line.name == "Time":
             found[number] = _time(line, plan, measured)
-    return found
+    return [*found, *(Line("Note", "", note) for note in inputs.notes)]
 
 
 def _time(line: Line, plan: Estimate, measured: MeasuredSpeed | None) -> Line:

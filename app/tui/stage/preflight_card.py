@@ -253,9 +253,14 @@ class PreflightCard(Vertical):
 
 def _drawn(line: Line, found: Outlook, width: int, *, brief: bool) -> Content:
     """A line's name, figure and remark, which goes below where it is too long for one row; `brief`
-    keeps to one row."""
+    keeps to one row what has a figure."""
     sign = ("⚠ ", f"bold {_WORRY}") if line.worry else ""
     style = _WORRY if line.worry else MUTED
+    indent = " " * (_NAME + 2)
+    if not line.figure:  # a sentence, of which half would say nothing
+        first, *more = _wrapped(line.remark, width - len(indent))
+        rows = [joined((f"{line.name:<{_NAME}}  ", "bold"), (first, style))]
+        return Content("\n").join([*rows, *(joined(indent, (row, style)) for row in more)])
     head = joined((f"{line.name:<{_NAME}}  ", "bold"), sign, line.figure)
     remark = plain(line.remark, style)
     if line.name == "Memory" and found.plan is not None:
@@ -268,7 +273,6 @@ def _drawn(line: Line, found: Outlook, width: int, *, brief: bool) -> Content:
     if brief or (in_one.cell_length <= width and line.name != "Memory"):
         return in_one.truncate(width, ellipsis=True)
     rows = [head.truncate(width, ellipsis=True)]
-    indent = " " * (_NAME + 2)
     rows += [joined(indent, (row, style)) for row in _wrapped(line.remark, width - len(indent))]
     return Content("\n").join(rows)
 

@@ -181,9 +181,9 @@ class StageScreen(SavingScreen):
         length = (
             ""
             if "train.max_steps" in self.form.draft.changes
-            else (f", in about {_roughly(fit.seconds)} here")
+            else (f", in about {_roughly(fit.seconds)}")
         )
-        remark = f"the size that this text feeds{length}; what you set wins"
+        remark = f"what this text feeds{length}; what you set wins"
         return Line("Proposed", f"preset {fit.preset}", remark)
 
     @work(thread=True, group="survey of the form", exclusive=True, exit_on_error=False)
@@ -199,7 +199,7 @@ class StageScreen(SavingScreen):
         form = self.form
         if not self._trains:
             panel = self.query_one(FlowPanel)
-            panel.show(self.stage, form.meant, self.products, self.hatchery.jobs)
+            panel.show(self.stage, form.meant, self.products, self.hatchery.jobs, form.why)
         self.query_one("#command", Static).update(plain(form.line))
         hint = self.query_one("#hint", Static)
         text = form.hint(self.products)

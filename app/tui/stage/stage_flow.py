@@ -12,6 +12,7 @@ from pipeline import corpora
 from pipeline.options.config import Config
 from pipeline.runs.folders import may_be_called
 from pipeline.stages import MISSING, PRODUCTS, STAGES, Product, Stage
+from pipeline.vocabulary import fitting_size, text_bytes_of
 from utils.artefacts import read_manifest
 from utils.errors import HatcheryError, UsageError
 
@@ -60,7 +61,10 @@ def proposals(
     elif stage.command == "inference":
         proposed = {"inference.prompt": ""}
     elif stage.command == "tokenize" and not (options.load or options.encode or options.decode):
-        proposed = {"tokenize.train": "bpe"} | _tokenizer_again(products or {}, corpus)
+        again = _tokenizer_again(products or {}, corpus)
+        fit = None if "tokenize.train" in again else _size_for_text(config, corpus)
+        sized = {"tokenize.vocab_size": fit} if fit is not None else {}
+        proposed = {"tokenize.train": "bpe"} | sized | again
     run = (products or {}).get("train", MISSING)
     if "run" in stage.needs and run.path is not None and run.elsewhere:
         proposed[f"{stage.section}.checkpoint"] = [run.path.name]
@@ -79,6 +83,15 @@ def proposals(
 def _at(config: Config, path: str) -> Any:
     section, _, name = path.partition(".")
     return getattr(getattr(config, section), name)
+
+
+def _size_for_text(config: Config, corpus: str | None) -> int | None:
+    """The vocabulary that fits the text that a tokenizer is to learn from; None where the text is
+    not known, or every character gets an id."""
+    if config.tokenize.input or config.tokenize.train == "char":
+        return None
+    size = text_bytes_of(config, corpus or config.source)
+    return None if size is None else fitting_size(size)
 
 
 def _tokenizer_again(products: Mapping[str, Product], corpus: str | None) -> dict[str, Any]:
@@ -130,6 +143,10 @@ def output(stage: Stage, config: Config) -> Output | None:
         return _run(config, options)
     if stage.command == "cleanup":
         return _corpus(config, test=test)
+    if stage.command == "download" and options.name is None:
+        own = corpora.source_called(source).where == "yours"
+        why = f"the texts of {source} are files of yours, which need no download" if own else ""
+        return Output("nothing", why or "no source is named")
     folders: dict[str, Path | None] = {
         "raw": config.raw_dir(getattr(options, "name", None) or source),
         "tokens": config.tokens_dir(source, test=test),

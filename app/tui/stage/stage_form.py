@@ -17,9 +17,11 @@ from pipeline.runs.record import read_record, recorded_options
 from pipeline.stages import Product, Stage
 from pipeline.tokens.metadata import read_metadata
 from pipeline.train.fitting import Fitting, fitting, is_unset
+from pipeline.vocabulary import fitting_size, text_bytes_of
 from utils.artefacts import read_manifest
 from utils.config import Layer, read_layers
 from utils.errors import HatcheryError
+from utils.units import human_bytes
 
 Group = tuple[str, Sequence[Field]]
 
@@ -202,6 +204,21 @@ class StageForm:
         shown = {field.path for _, fields in self.groups for field in fields}
         wrong = [(path, words) for path, words in self.draft.faults.items() if path not in shown]
         return f"{wrong[0][0]} {wrong[0][1]}".strip() if wrong else ""
+
+    @property
+    def why(self) -> str:
+        """Why something is proposed that nobody would guess; empty where there is nothing."""
+        size = self.draft.proposed.get("tokenize.vocab_size")
+        if size is None or "tokenize.vocab_size" in self.draft.changes:
+            return ""
+        config = self.draft.config
+        text_bytes = text_bytes_of(config, form_corpus.corpus_of(self.stage, config))
+        if text_bytes is None or size != fitting_size(text_bytes):
+            return ""  # as a tokenizer that is there was made
+        return (
+            f"{size:,} proposed: so many are met often enough to be learned in "
+            f"{human_bytes(text_bytes)} of text"
+        )
 
     @property
     def saved(self) -> str:

@@ -18,6 +18,7 @@ _BAR = 24
 _SHARE = 6  # columns of the share behind the bar
 _SUMMARY_LINES = 8
 _LABEL, _FIGURE = 9, 10
+_FOR_PROGRAMS = ("units", "fingerprint", "tokenizer_fingerprint")
 
 
 _FIGURES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
@@ -204,13 +205,13 @@ def ending(view: Snapshot, job: Job | None, state: str) -> Content:
         ]
         lines += [plain(line, MUTED) for line in view.log[-3:]]
     else:
-        lines.append(_verdict(view, state))
+        lines.append(_verdict(view, state, of_job=job is not None))
     if state in FAILED and job is not None:
         lines.append(joined(("d", "bold $accent"), " says why, and what helps"))
     return Content("\n").join(lines)
 
 
-def _verdict(view: Snapshot, state: str) -> Content:
+def _verdict(view: Snapshot, state: str, *, of_job: bool) -> Content:
     final = view.final if isinstance(view.final, Finished) else Finished()
     if state == "stopped":
         sentence = " Stopped; everything up to here is saved."
@@ -218,7 +219,9 @@ def _verdict(view: Snapshot, state: str) -> Content:
         sentence = " Nothing to do: it is there and up to date."
     else:
         sentence = " Done."
-    lines = [joined(mark(state), (sentence, "bold"))]
+    leads = " Esc leads back to the board, which names the next step."
+    further = leads if of_job and state == "done" else ""
+    lines = [joined(mark(state), (sentence, "bold"), (further, MUTED))]
     if final.path:
         lines.append(joined(("made  ", MUTED), final.path))
     return Content("\n").join([*lines, *islice(_figures(final.summary), _SUMMARY_LINES)])
@@ -227,6 +230,8 @@ def _verdict(view: Snapshot, state: str) -> Content:
 def _figures(summary: Mapping[str, Any]) -> Iterator[Content]:
     """The lines of a summary that a person can read."""
     for name, value in summary.items():
+        if name in _FOR_PROGRAMS:
+            continue
         if isinstance(value, dict) and any(isinstance(inner, dict) for inner in value.values()):
             continue  # figures within figures are for programs
         if isinstance(value, dict) and name != "rejected":
