@@ -5,6 +5,7 @@ A GPU that cannot be read costs only itself: it stays in the list with the reaso
 """
 
 import importlib.util
+import os
 import platform
 import re
 import sys
@@ -27,6 +28,10 @@ _FAULTS = {
     18: "driver and its library differ: restart",
 }
 _NEEDED = {"cuda": "NVIDIA", "rocm": "AMD"}
+_VISIBLE = {
+    "cuda": ("CUDA_VISIBLE_DEVICES",),
+    "rocm": ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"),
+}
 _NO_GPU = (6, 12)  # not found; no such library
 _GONE = (15, 16)
 
@@ -123,6 +128,26 @@ def torch_built_for() -> Built | None:
     if any(libraries.glob("*torch_cuda.*")):
         return "cuda"
     return "rocm" if any(libraries.glob("*torch_hip.*")) else "cpu"
+
+
+def visible_devices(built: Built) -> list[str] | None:
+    """The GPUs that the environment lets a program use, in the order of its device numbers: numbers
+    of the driver, or the beginnings of UUIDs (`GPU-...`, `MIG-...`). None where all are.
+
+    As CUDA reads it (CUDA C++ Programming Guide, environment variables): what follows a word that
+    is none of these is hidden, and so is everything where one is named twice.
+    """
+    given = [os.environ[name] for name in _VISIBLE.get(built, ()) if name in os.environ]
+    if not given:
+        return None
+    seen: list[str] = []
+    for word in map(str.strip, given[0].split(",")):
+        if not (word.isdecimal() or word.startswith(("GPU-", "MIG-"))):
+            break
+        if word in seen:
+            return []
+        seen.append(word)
+    return seen
 
 
 def amd_gpus(cards: Path = _CARDS) -> list[Gpu]:

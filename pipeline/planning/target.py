@@ -2,13 +2,14 @@
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from pipeline.options.data import Device, Precision
 from pipeline.planning.activations import Kind
 from pipeline.train.fitting import usual_speed
-from utils.gpu import APPLE, amd_gpus, is_apple, torch_built_for
+from utils.gpu import APPLE, Gpu, amd_gpus, is_apple, torch_built_for, visible_devices
 from utils.hardware import Machine, machine, multiplies_bf16, parse_device
 
 _HALF_SINCE = 8  # major compute capability with bfloat16 units: Ampere
@@ -58,12 +59,19 @@ def _gpu(index: int, here: Machine) -> tuple[str, int, int, bool] | None:
     none; one without memory of its own has that of the machine."""
     built = torch_built_for()
     if built == "rocm":
-        cards = amd_gpus()
+        cards = _visible_amd(amd_gpus())
         if index >= len(cards) or cards[index].total is None:
             return None
         name, used, total = cards[index][:3]
         return name, total or 0, (total or 0) - (used or 0), True  # torch says so of every AMD GPU
     return _nvidia(index, here) if built == "cuda" else None
+
+
+def _visible_amd(cards: list[Gpu]) -> list[Gpu]:
+    seen = visible_devices("rocm")
+    if seen is None:
+        return cards
+    return [cards[int(word)] for word in seen if word.isdecimal() and int(word) < len(cards)]
 
 
 def _nvidia(index: int, here: Machine) -> tuple[str, int, int, bool] | None:
@@ -72,12 +80,38 @@ def _nvidia(index: int, here: Machine) -> tuple[str, int, int, bool] | None:
     total, free = here.memory, here.memory_available
     try:
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        handle = _visible_nvidia(index)
+        if handle is None:
+            return None
         with suppress(pynvml.NVMLError_NotSupported):  # as on a GB10, which shares the machine's
             memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
             total, free = int(memory.total), int(memory.free)
-        major, _ = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+        major = _HALF_SINCE  # of a part of a GPU, which it does not tell: only newer ones divide
+        with suppress(pynvml.NVMLError_NotSupported, pynvml.NVMLError_InvalidArgument):
+            major, _ = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
         name = str(pynvml.nvmlDeviceGetName(handle))
     except pynvml.NVMLError:
         return None
     return name, total, free, major >= _HALF_SINCE
+
+
+def _visible_nvidia(index: int) -> Any:
+    """NVML's handle of torch's device `index`, None where the environment hides it.
+
+    Raises:
+        pynvml.NVMLError: there is no such GPU.
+    """
+    import pynvml
+
+    seen = visible_devices("cuda")
+    if seen is None:
+        return pynvml.nvmlDeviceGetHandleByIndex(index)
+    if index >= len(seen):
+        return None
+    word = seen[index]
+    if word.isdecimal():
+        return pynvml.nvmlDeviceGetHandleByIndex(int(word))
+    if word.startswith("MIG-"):
+        return pynvml.nvmlDeviceGetHandleByUUID(word)
+    handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
+    return next((h for h in handles if str(pynvml.nvmlDeviceGetUUID(h)).startswith(word)), None)

@@ -34,6 +34,7 @@ class Driver:
         self.cards, self.init = cards, init
 
     def install(self, patch: pytest.MonkeyPatch) -> "Driver":
+        patch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         for name in (
             "Init",
             "DeviceGetCount",
@@ -46,6 +47,8 @@ class Driver:
             "DeviceGetMaxMigDeviceCount",
             "DeviceGetMigDeviceHandleByIndex",
             "DeviceGetCudaComputeCapability",
+            "DeviceGetUUID",
+            "DeviceGetHandleByUUID",
         ):
             patch.setattr(pynvml, f"nvml{name}", self._function(name.removeprefix("DeviceGet")))
         patch.setattr("utils.gpu.torch_built_for", lambda: "cuda")
@@ -54,7 +57,11 @@ class Driver:
 
     def _function(self, name: str) -> Any:
         def call(*about: Any) -> Any:
-            card = self.cards[about[0]] if name == "HandleByIndex" else about[0] if about else None
+            card = about[0] if about and isinstance(about[0], Card) else None
+            if name == "HandleByIndex":
+                if about[0] >= len(self.cards):
+                    raise pynvml.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
+                card = self.cards[about[0]]
             code = self.init if name == "Init" else card.faults.get(name, 0) if card else 0
             if code:
                 raise pynvml.NVMLError(code)
@@ -94,6 +101,16 @@ class Driver:
         found = (card.instances or [])[index]
         if found is None:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return found
+
+    def _UUID(self, card: Card) -> str:  # noqa: N802
+        return f"GPU-{self.cards.index(card)}f00-{card.used}"
+
+    def _HandleByUUID(self, uuid: str) -> Card:  # noqa: N802
+        """A MIG instance: `MIG-1-0` is the first one of the second GPU."""
+        card, instance = map(int, uuid.removeprefix("MIG-").split("-"))
+        found = (self.cards[card].instances or [])[instance]
+        assert found is not None
         return found
 
     def _CudaComputeCapability(self, card: Card) -> tuple[int, int]:  # noqa: N802

@@ -192,11 +192,74 @@ def test_the_plan_names_the_gpu_that_training_would_take(
     assert find_target("cuda:1", tmp_path).kind == "cpu"
 
 
+@pytest.mark.parametrize(
+    ("hidden", "device", "memory"),
+    [
+        ("1", "auto", 40),
+        ("1", "cuda:1", None),
+        ("2,0", "cuda", 24),
+        ("2,0", "cuda:1", 80),
+        (" 1 , 2", "cuda:1", 24),
+        ("", "auto", None),
+        ("-1", "auto", None),
+        ("0,-1,1", "cuda:1", None),
+        ("none", "auto", None),
+        ("1,1", "auto", None),
+        ("7", "auto", None),
+        ("GPU-2f", "auto", 24),
+        ("GPU-9", "auto", None),
+        ("0,GPU-1f00", "cuda:1", 40),
+        ("MIG-1-1", "auto", 10),
+    ],
+)
+def test_the_plan_counts_only_the_gpus_that_the_environment_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hidden: str, device: str, memory: int | None
+) -> None:
+    parts = [Card("first", total=5 * GIB), Card("part", used=GIB, total=10 * GIB)]
+    parts[1].faults["CudaComputeCapability"] = pynvml.NVML_ERROR_NOT_SUPPORTED
+    divided = Card(A100, used=GIB, total=40 * GIB, instances=[*parts])
+    Driver([Card(), divided, Card("small", used=2 * GIB, total=24 * GIB)]).install(monkeypatch)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    target = find_target(device, tmp_path)  # type: ignore[arg-type]
+    assert (target.kind == "cuda") == (memory is not None)
+    if memory is not None:
+        assert (target.memory, target.fast_half) == (memory * GIB, True)
+
+
+@pytest.mark.parametrize(
+    ("hip", "cuda", "names"),
+    [
+        (None, None, ["a", "b"]),
+        ("1", None, ["b"]),
+        ("1,0", "0", ["b", "a"]),
+        (None, "0", ["a"]),
+        ("", "0", []),
+        ("0,5", None, ["a"]),
+    ],
+)
+def test_of_amd_gpus_too_only_those_that_are_shown_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hip: str, cuda: str, names: list[str]
+) -> None:
+    for number, name in enumerate("ab"):
+        amd_card(tmp_path / "drm", number, product_name=name)
+    gpus = amd_gpus(tmp_path / "drm")
+    monkeypatch.setattr("pipeline.planning.target.torch_built_for", lambda: "rocm")
+    monkeypatch.setattr("pipeline.planning.target.amd_gpus", lambda: gpus)
+    for name, value in (("HIP_VISIBLE_DEVICES", hip), ("CUDA_VISIBLE_DEVICES", cuda)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    found = [find_target(device, tmp_path) for device in ("cuda:0", "cuda:1")]
+    assert [target.name for target in found if target.kind == "cuda"] == names
+
+
 def test_the_plan_knows_the_memory_of_an_amd_gpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     amd_card(tmp_path / "drm", 0)
     gpus = amd_gpus(tmp_path / "drm")
+    for name in ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("pipeline.planning.target.torch_built_for", lambda: "rocm")
     monkeypatch.setattr("pipeline.planning.target.amd_gpus", lambda: gpus)
     target = find_target("auto", tmp_path)
