@@ -9,7 +9,7 @@ import glob
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -59,6 +59,27 @@ def remember(data_dir: Path, name: str) -> None:
     if _remembered(data_dir) != name:
         with suppress(OSError):
             write_json(data_dir / LAST, {"corpus": name})
+
+
+def remembering(data_dir: Path) -> Callable[[str], None]:
+    """`remember` for the end of work that begins now: it leaves a choice alone that was made while
+    the work went on, as beside a job in the background."""
+    before = _written(data_dir / LAST)
+
+    def at_the_end(name: str) -> None:
+        if _written(data_dir / LAST) == before:
+            remember(data_dir, name)
+
+    return at_the_end
+
+
+def _written(file: Path) -> tuple[int, int] | None:
+    """What differs whenever a file has been written anew; None where there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _remembered(data_dir: Path) -> str | None:

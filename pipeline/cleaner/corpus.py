@@ -114,12 +114,6 @@ def first_line(config: Config, options: CleanupOptions, name: str) -> str:
     return config.titled("Clean")
 
 
-def remember(config: Config, options: CleanupOptions, name: str) -> None:
-    """Note that `name` is what is worked on, unless it went to a folder of its own."""
-    if options.output is None:
-        corpora.remember(config.paths.data_dir, name)
-
-
 def refuse_to_replace(
     target: Path, name: str, inputs: Sequence[artefacts.Source], options: CleanupOptions
 ) -> None:

@@ -22,7 +22,6 @@ from pipeline.cleaner.corpus import (
     first_line,
     places_read,
     refuse_to_replace,
-    remember,
     source_name,
     source_of_text,
     text_field,
@@ -66,6 +65,7 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
         HatcheryError: a worker died, the disk is full, or no document survived.
     """
     name = source_name(config, options)
+    remember = corpora.remembering(config.paths.data_dir)
     passed_over: PassedOver = {}
     inputs, sources = _readable(
         raw_inputs(source_of_text(name, config, options), config, options.input, passed_over),
@@ -87,7 +87,8 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
     current = is_current(target, "cleanup", settings, sources)
     if current is not None and not options.force:
         last = finished(target, _as_found_now(current, inputs, passed_over), skipped=True)
-        remember(config, options, name)
+        if options.output is None:
+            remember(name)
         yield last
         return
     if not options.force:
@@ -118,7 +119,8 @@ def run(config: Config, options: CleanupOptions, stop: StopSignal) -> Iterator[E
     yield Saved(kind="cleaned", path=str(target), facts=summary(manifest))
     yield from warnings(cleaning.counts, target)
     last = finished(target, manifest)
-    remember(config, options, name)
+    if options.output is None:  # what went to a folder of its own is no corpus
+        remember(name)
     yield last
 
 

@@ -99,6 +99,7 @@ class _Build:
     def __init__(self, config: Config, options: PrepareOptions) -> None:
         self._config, self._options = config, options
         self._name = corpus_name(config, options)
+        self._remember = corpora.remembering(config.paths.data_dir)
         self.target = options.output or config.tokens_dir(self._name, test=options.test)
         inputs = input_paths(config, options)
         self.passed_over: PassedOver = {}
@@ -123,7 +124,7 @@ class _Build:
     def remember(self) -> None:
         """Note that this corpus was worked on last, unless its tokens lie elsewhere."""
         if self._options.output is None:
-            corpora.remember(self._config.paths.data_dir, self._name)
+            self._remember(self._name)
 
     def fill(self, builder: FolderBuilder, stop: StopSignal) -> Iterator[Event]:
         """Make everything in the folder: reuse the target's shards, or encode what is missing."""

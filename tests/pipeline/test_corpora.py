@@ -83,6 +83,23 @@ def test_a_corpus_that_is_gone_falls_back_with_a_word() -> None:
     assert corpora(Path("data")) == ["mine"]
 
 
+@pytest.mark.parametrize("chosen", ["poems", None])
+def test_work_that_ends_leaves_alone_what_was_chosen_meanwhile(chosen: str | None) -> None:
+    _run("cleanup", "--input", str(_texts(Path("poems"), "rose", 9)))
+    for words in (["cleanup"], ["tokenize", "--train", "char"], ["prepare", "--window", "8"]):
+        given = str(_texts(Path("mine"), "word", 9))
+        parsed = parse_stage([*words, "--input", given])
+        events = parsed.stage.events(parsed.settings, StopSignal())
+        assert isinstance(next(events), Started)
+        if chosen:
+            remember(Path("data"), "other")
+            remember(Path("data"), chosen)
+        assert isinstance([*events][-1], Finished)
+        assert last_corpus(Path("data")).name == (chosen or "mine")
+        if chosen:
+            remember(Path("data"), "draft")
+
+
 def test_the_corpus_worked_on_last_is_meant_and_the_first_line_says_so() -> None:
     _run("cleanup", "--input", str(_texts(Path("mine"), "word")))
     _run("cleanup", "--input", str(_texts(Path("other"), "thing")))
