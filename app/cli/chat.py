@@ -180,6 +180,8 @@ async def _loop(dialogue: Dialogue, console: Console) -> None:
             line = _read()
             await asyncio.sleep(_CATCH_UP)
         except EOFError:
+            if sys.stdin.isatty():
+                console.say("")  # the shell's next line does not follow the question
             return
         except KeyboardInterrupt:
             console.say("\n  Ctrl-D or /exit leaves.", "dim")

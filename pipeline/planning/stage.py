@@ -80,6 +80,7 @@ def _probe(config: Config, inputs: Inputs, stop: StopSignal) -> Generator[Event,
     yield Progress(0, message="loading torch")
     from pipeline.planning.probe import probing
 
+    yield Progress(0, unit="steps", message="timing real steps")
     steps = probing(config.model_copy(update={"model": inputs.model}), inputs.options, stop)
     while True:
         try:

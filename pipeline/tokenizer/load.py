@@ -109,15 +109,21 @@ def find(where: str | Path, tokenizers_dir: Path, *, refetch: bool = False) -> F
 
 
 def not_here(text: str, tokenizers_dir: Path, texts: Sequence[str] = ()) -> UsageError:
-    """What to say where nothing is called `text`: those there are, and how to make one; `texts`
-    are the flags that say from which."""
+    """What to say where nothing is called `text`: those there are, and how to make one, which is
+    called so where a folder can be: what asked for it then works. `texts` are the flags that say
+    from which."""
     names = sorted(p.name for p in tokenizers_dir.glob("[!.]*") if p.is_dir())
     known = text if text in KNOWN else "codellama"
+    is_name = Path(text).name == text and text.isprintable() and not text.startswith((".", "-"))
+    called = ("--name", text) if is_name and text not in KNOWN else ()
     return UsageError(
         f"There is no tokenizer {text} on this machine.",
         found=f"in {tokenizers_dir}: {', '.join(names) or 'none'}",
         remedy="train one: {}; or fetch one: {}",
-        commands=[("tokenize", "--train", "bpe", *texts), ("tokenize", "--load", known)],
+        commands=[
+            ("tokenize", "--train", "bpe", *called, *texts),
+            ("tokenize", "--load", known, *called),
+        ],
     )
 
 

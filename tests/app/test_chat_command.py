@@ -67,6 +67,15 @@ def test_a_base_model_goes_on_with_a_text_and_more_of_it(monkeypatch: pytest.Mon
     assert all(request.messages is None for request in client.requests)
 
 
+@pytest.mark.parametrize("typed_at", [True, False])
+def test_the_end_of_input_leaves_the_cursor_on_a_line_of_its_own(
+    typed_at: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: typed_at, raising=False)
+    talk(FakeClient([BASE]), BASE, [], monkeypatch)
+    assert capsys.readouterr().err == "\n" * typed_at
+
+
 @pytest.mark.parametrize("line", ["/exit", "/quit", "/EXIT", "/q", "/ exit"])
 def test_exit_leaves_and_nothing_after_it_is_sent(
     line: str, monkeypatch: pytest.MonkeyPatch

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.tokenizer.load import load_tokenizer
+from pipeline.tokenizer.load import load_tokenizer, not_here
 from pipeline.tokenizer.sentencepiece import convert
 from pipeline.tokenizer.tokenizer import Tokenizer
 from tests.support.small_tokenizers import PROSE, train
@@ -164,3 +164,15 @@ def test_a_folder_of_another_kind_and_an_unknown_name_say_what_is_there(tmp_path
     with pytest.raises(UsageError, match="no tokenizer nothing") as error:
         load_tokenizer("nothing", tmp_path)
     assert "in " in error.value.found
+
+
+@pytest.mark.parametrize(
+    ("asked", "called"),
+    [("mine", ["--name", "mine"]), ("gpt2", []), ("somebody/model", []), ("-x", [])],
+)
+def test_a_tokenizer_that_is_advised_is_called_as_it_was_asked_for(
+    tmp_path: Path, asked: str, called: list[str]
+) -> None:
+    train, load = not_here(asked, tmp_path, ["--source", "poems"]).commands
+    assert list(train) == ["tokenize", "--train", "bpe", *called, "--source", "poems"]
+    assert list(load) == ["tokenize", "--load", "gpt2" if asked == "gpt2" else "codellama", *called]

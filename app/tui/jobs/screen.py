@@ -50,7 +50,7 @@ class JobsScreen(HatcheryScreen):
         "Every stage that was started here runs as a job of its own: ◐ runs, ◷ waits for others, "
         "● done, ■ stopped, ✕ failed, died or killed. Jobs go on when this app is closed.\n\n"
         "x asks a job to finish its step, save and end; when that takes too long, x twice more "
-        "kills it. R does an ended job again, a training from its last checkpoint; a chain that "
+        "kills it. r does an ended job again, a training from its last checkpoint; a chain that "
         "waits for it then goes on. Delete removes the record of an ended job, not what it made."
     )
     CSS = """
@@ -64,7 +64,7 @@ class JobsScreen(HatcheryScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("x", "stop", "Stop", id="jobs.stop"),
         Binding("d", "why", "Why", id="jobs.why"),
-        Binding("R", "retry", "Again", key_display="R", id="jobs.retry"),
+        Binding("r,R", "retry", "Again", key_display="r", id="jobs.retry"),
         Binding("slash", "filter", "Filter", key_display="/", id="jobs.filter"),
         Binding("delete", "remove", "Remove", show=False, id="jobs.remove"),
         Binding("y", "copy", "Copy the command", show=False, id="jobs.copy"),

@@ -219,7 +219,7 @@ def _verdict(view: Snapshot, state: str, *, of_job: bool) -> Content:
         sentence = " Nothing to do: it is there and up to date."
     else:
         sentence = " Done."
-    leads = " Esc leads back to the board, which names the next step."
+    leads = " The board (Esc) names the next step."
     further = leads if of_job and state == "done" else ""
     lines = [joined(mark(state), (sentence, "bold"), (further, MUTED))]
     if final.path:
