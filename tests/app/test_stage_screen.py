@@ -83,20 +83,21 @@ def test_a_typed_value_shows_in_the_command_and_is_kept_when_the_form_is_left(
     async def act() -> None:
         async with opened() as (app, pilot):
             screen = await form(app, pilot, "prepare")
-            await pilot.press("down")  # from Start to the first setting, a switch
-            await pilot.press("space", "down", "down", "6", "4")
+            await pilot.press("6")  # on Start, where only the card of a training has remedies
+            await pilot.press("down", "down")  # from Start to the first setting, and to the second
+            await pilot.press("6", "4", "down", "space")
             await pilot.pause()
-            assert "python main.py prepare --test --window 64" in shown(app)
+            assert "python main.py prepare --window 64 --test" in shown(app)
             assert "• Window" in shown(app)
             assert "2 changes unsaved" in shown(app)
             await pilot.press("enter")
             assert screen.focused is screen.query_one("#start")
             await pilot.press("y")  # a letter is a command here, and was text in the field
-            assert app.clipboard == "python main.py prepare --test --window 64"
+            assert app.clipboard == "python main.py prepare --window 64 --test"
             await pilot.press("escape")
             await until(pilot, lambda: not isinstance(app.screen, StageScreen))
             screen = await form(app, pilot, "prepare")
-            assert screen.form.line == "python main.py prepare --test --window 64"
+            assert screen.form.line == "python main.py prepare --window 64 --test"
 
     play(act)
 

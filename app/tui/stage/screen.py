@@ -221,7 +221,7 @@ class StageScreen(SavingScreen):
             return len(self.form.chain(self.products)) > 1
         if action == "more":
             return self.query_one(FieldPanel).hidden > 0
-        if action in ("probe", "remedy"):
+        if action in ("probe", "choose"):
             return self._trains
         if action == "save":  # what --config FILE says is stronger than config.json
             return self.form.file is None
