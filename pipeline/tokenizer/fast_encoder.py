@@ -10,9 +10,11 @@ and a chunk seen before is looked up instead of tokenized. Measured on 0.7 MB of
 import json
 import os
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, cached_property
 from itertools import islice
+from operator import itemgetter
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +30,11 @@ if TYPE_CHECKING:
 _RARE = "\x0b\x0c\r\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _ANY, _WORD = f"[ \\n\\t{_RARE}]", f"[^ \\n\\t{_RARE}]"
 _CHUNK = re.compile(f"{_ANY}*{_WORD}+(?:[ \\n\\t]*[{_RARE}]{_ANY}*{_WORD}*)*|{_ANY}+")
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _CROSSING = re.compile(f"{_WORD}[ \\n\\t]")
 _KNOWN_CHUNKS = 1 << 18  # about 50 MB
-_GROUP = 1 << 20  # characters
-_SEGMENT = 1 << 18  # characters of a text whose chunks are not known by white space
+_GROUP = 1 << 20  # characters of texts cut at a time: their chunks take ten times that room
+_SEGMENT = 1 << 18  # characters that the library gets at a time: it takes 650 bytes for each
 _MARGIN = 1 << 10  # characters at the end of one, which what follows could join
 _TRIES = 50  # cuts looked at for one that holds
 _CHUNKS_AT_ONCE = 1 << 16  # of a long text
@@ -61,7 +64,19 @@ class Encoder:
             vocab = spec["model"]["vocab"]
             self._escape = self._pack([vocab[f"<0x{b:02X}>"] for b in SPACE.encode()])
             spec = spec | {"normalizer": UNPREFIXED}
-        self._split = plain and _chunks_are_exact(spec, kind, bool(self._escape))
+        space = _metaspace(spec) if plain and kind == "byte-fallback" else None
+        if space is not None:  # the beginning gets its space here, and no other part of a text
+            self._prefix = "" if space["prepend_scheme"] == "never" else " "
+            spec = spec | {"pre_tokenizer": space | {"prepend_scheme": "never"}}
+        self._metaspace = space is not None
+        self._mark = SPACE if self._escape or self._metaspace else " "
+        self._by_merges = (
+            plain
+            and kind == "byte-fallback"
+            and _cut_by_merges_alone(spec, marked=bool(self._escape))
+        )
+        self._merges: list[list[str]] = spec["model"]["merges"]
+        self._split = plain and _chunks_are_exact(spec, kind, self._mark)
         self._cuttable = plain and _pattern_is_local(spec, kind)
         try:
             self._engine = Engine.from_str(json.dumps(spec))
@@ -95,7 +110,7 @@ class Encoder:
 
         head, tail = self._pack(before), self._pack(after)
         packed: list[bytearray] = []
-        for group in _groups(texts):
+        for group in _groups(texts, _GROUP):
             if len(group) == 1 and len(group[0]) > _GROUP and (self._split or self._cuttable):
                 packed.append(bytearray().join((head, *self._piecewise(group[0]), tail)))
                 continue
@@ -111,8 +126,9 @@ class Encoder:
         """Ids of a long text, so many chunks at a time that they take no more than its own size."""
         found: Iterator[str]
         if self._split:
-            matches = _CHUNK.finditer(self._prefix + text if self._prefix else text)
-            found, at_once = (match[0] for match in matches), _CHUNKS_AT_ONCE
+            matches = _CHUNK.finditer(self._begun(text))
+            found = (part for match in matches for part in self._parts(match[0]))
+            at_once = _CHUNKS_AT_ONCE
         else:
             found, at_once = self._segments(text), 1
         while chunks := list(islice(found, at_once)):
@@ -139,22 +155,70 @@ class Encoder:
         whether the text ends there or goes on; None where none is found.
 
         A pattern is matched from left to right, so cuts depend on what stands before only through
-        the last one. What follows must be ASCII, so that no normalizer would join it.
+        the last one. Where there is a normalizer, what follows must be ASCII, which none would
+        join.
         """
-        words = self._engine.pre_tokenizer.pre_tokenize_str(window)
-        ends = [end for _, (_, end) in words if end < len(window) - _MARGIN]
-        for end in ends[: -_TRIES - 1 : -1]:
-            if window[end - 1].isspace() or not window[end].isascii():
+        any_next = self._engine.normalizer is None
+        cut = self._engine.pre_tokenizer.pre_tokenize_str
+        words = [span for _, span in cut(window)]
+        last = bisect_left(words, len(window) - _MARGIN, key=itemgetter(1))
+        for number in range(last - 1, max(last - 1 - _TRIES, -1), -1):
+            end = words[number][1]
+            if window[end - 1].isspace() or not (any_next or window[end].isascii()):
                 continue
-            if self._engine.pre_tokenizer.pre_tokenize_str(window[:end]) == [
-                word for word in words if word[1][1] <= end
-            ]:
+            near = bisect_left(words, end - _MARGIN, key=itemgetter(0), hi=number)
+            start = words[near][0]  # a cut, from which on all is as from the beginning
+            shown = [(start + a, start + b) for _, (a, b) in cut(window[start:end])]
+            if shown == words[near : number + 1]:
                 return int(end)
         return None
 
     def _chunks(self, text: str) -> list[str]:
-        text = self._prefix + text if text else ""
-        return _CHUNK.findall(text) if self._split else [text]
+        text = self._begun(text)
+        found = _CHUNK.findall(text) if self._split else [text]
+        if len(text) <= _SEGMENT:
+            return found
+        return [part for chunk in found for part in self._parts(chunk)]
+
+    def _begun(self, text: str) -> str:
+        """`text` with the space that the vocabulary puts in front of one."""
+        if self._metaspace:
+            text = text.replace(SPACE, " ")  # this step makes no difference between the two
+            return text if text.startswith(" ") or not text else self._prefix + text
+        return self._prefix + text if text else ""
+
+    def _parts(self, chunk: str) -> Iterator[str]:
+        """A chunk, a long one in parts that are encoded as they are within it; whole where no
+        such part is known, as in a million times the same character."""
+        if len(chunk) <= _SEGMENT:
+            yield chunk
+        elif self._by_merges:
+            yield from self._unjoined(chunk)
+        elif self._cuttable:
+            yield from self._segments(chunk)
+        else:
+            yield chunk
+
+    def _unjoined(self, chunk: str) -> Iterator[str]:
+        """Parts of a chunk, cut between characters that no merge joins.
+
+        A token over the cut would have been made by a merge whose left side ends with the one
+        character and whose right side begins with the other. Without one the merges to the left
+        and to the right of the cut do not touch.
+        """
+        marked, start = chunk.replace(" ", self._mark), 0
+        while len(chunk) - start > _SEGMENT:
+            places = range(start + _SEGMENT, len(chunk))
+            end = next((p for p in places if marked[p - 1 : p + 1] not in self._joined), None)
+            if end is None:
+                break
+            yield chunk[start:end]
+            start = end
+        yield chunk[start:]
+
+    @cached_property
+    def _joined(self) -> frozenset[str]:
+        return frozenset(left[-1] + right[0] for left, right in self._merges)
 
     def _learn(self, chunks: list[list[str]], texts: Sequence[str]) -> list[str]:
         """Make every chunk known; returns those that were not."""
@@ -163,7 +227,13 @@ class Encoder:
         pieces = [chunk.split(SPACE) if self._escape else [chunk] for chunk in new]
         flat = [piece for split in pieces for piece in split]
         try:
-            encoded = iter(self._engine.encode_batch_fast(flat, add_special_tokens=False))
+            encoded = iter(
+                [
+                    self._pack(found.ids)
+                    for group in _groups(flat, _SEGMENT)
+                    for found in self._engine.encode_batch_fast(group, add_special_tokens=False)
+                ]
+            )
         except TypeError:
             _explain(texts)
             raise
@@ -176,8 +246,7 @@ class Encoder:
                 remedy="its pattern is at fault: use another tokenizer",
             ) from error
         for chunk, split in zip(new, pieces, strict=True):
-            packed = (self._pack(next(encoded).ids) for _ in split)
-            self._known[chunk] = self._escape.join(packed)
+            self._known[chunk] = self._escape.join(islice(encoded, len(split)))
         return new
 
     def _forget(self, new: list[str]) -> None:
@@ -193,7 +262,30 @@ class Encoder:
         return np.array(ids, dtype=self._dtype).tobytes()
 
 
-def _chunks_are_exact(spec: Spec, kind: Kind, marked: bool) -> bool:
+def _metaspace(spec: Spec) -> dict[str, Any] | None:
+    """The step that marks spaces, where it is all that happens before the merges."""
+    step = spec.get("pre_tokenizer") or {}
+    known = {"type": "Metaspace", "replacement": SPACE}
+    alone = not spec.get("normalizer") and step.keys() <= {*known, "prepend_scheme", "split"}
+    schemes = ("always", "first", "never")
+    fits = known.items() <= step.items() and step.get("prepend_scheme") in schemes
+    return step if alone and fits else None
+
+
+def _cut_by_merges_alone(spec: Spec, *, marked: bool) -> bool:
+    """Whether nothing but the merges decides where a text is cut: no pattern, no look at whole
+    words, no merges of bytes that a character was taken apart into."""
+    model = spec["model"]
+    if (spec.get("pre_tokenizer") and _metaspace(spec) is None) or model.get("ignore_merges"):
+        return False
+    if not marked and spec.get("normalizer"):
+        return False
+    if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
+        return False
+    return not any(_BYTE.fullmatch(side) for merge in model["merges"] for side in merge)
+
+
+def _chunks_are_exact(spec: Spec, kind: Kind, mark: str) -> bool:
     """Whether the ids of a text are those of its chunks in a row.
 
     Pieces are cut by a pattern that never joins whitespace to what stands before it, or, without
@@ -204,9 +296,10 @@ def _chunks_are_exact(spec: Spec, kind: Kind, marked: bool) -> bool:
             return False
         steps = [_without_offsets(part) for part in parts(spec.get("pre_tokenizer"))]
         return steps == [GPT2_SPLIT]
-    if spec.get("pre_tokenizer") or not (marked or not spec.get("normalizer")):
+    if spec.get("pre_tokenizer") and _metaspace(spec) is None:
         return False
-    mark = SPACE if marked else " "
+    if mark == " " and spec.get("normalizer"):
+        return False
     return not any(_CROSSING.search(p.replace(mark, " ")) for p in spec["model"]["vocab"])
 
 
@@ -226,12 +319,12 @@ def _without_offsets(step: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in step.items() if key != "trim_offsets"}
 
 
-def _groups(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Runs of `texts` of about a million characters: chunks take ten times the room of text."""
+def _groups(texts: Sequence[str], most: int) -> Iterator[Sequence[str]]:
+    """Runs of `texts` of about `most` characters."""
     start = size = 0
     for end, text in enumerate(texts, 1):
         size += len(text)
-        if size >= _GROUP or end == len(texts):
+        if size >= most or end == len(texts):
             yield texts[start:end]
             start, size = end, 0
 
