@@ -188,11 +188,14 @@ class GPT(nn.Module):
         input_ids: Tensor,
         cache: KeyValueCache | None = None,
         positions: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """The residual stream before the head: input_ids (B, T) int64 -> (B, T, C).
 
         With a `cache` the ids continue what it holds. `positions` (B, T) int64 says where each row
-        stands; without it all rows stand where the cache ends.
+        stands; without it all rows stand where the cache ends. `mask` (B, T, S), added to the
+        scores of S positions, says what each sees where that is not all before it: rows that hold
+        several texts.
 
         Raises:
             UsageError: more positions than `max_position_embeddings`.
@@ -216,7 +219,8 @@ class GPT(nn.Module):
         x = F.dropout(x, self.config.dropout, self.training)
         angles = None if self.rotary is None else self.rotary(start, T, positions)
         kernel = choose_kernel(self.config.attention, x.device, T, training=self.training)
-        mask = self._mask(x, start, positions, kernel)
+        if mask is None:
+            mask = self._mask(x, start, positions, kernel)
         if cache is not None:
             cache.begin(T)
         for block in self.blocks:

@@ -1,0 +1,120 @@
+"""A model and its tokenizer judge items: likelihoods in, what each item adds to the metrics out."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from threading import Event as StopSignal
+from typing import Any, Literal, TypeAlias
+
+import torch
+
+from model.generation.batch_scoring import ScoredText, likelihoods
+from model.gpt import GPT
+from pipeline.evaluation.encoding import TextEncoder
+from pipeline.evaluation.tasks.task import Item, Ratios, Task
+from pipeline.runs.text_bounds import bounds_in_training
+from pipeline.tokenizer.tokenizer import Tokenizer
+from utils.errors import HatcheryError, RefusedError
+
+Bos: TypeAlias = Literal["auto", "on", "off"]
+
+_PORTION = 256  # items that are encoded and sorted by length together
+
+
+@dataclass(frozen=True)
+class ItemScore:
+    """What item `index` adds to every metric; where it cannot be scored, `reason` says why."""
+
+    index: int
+    ratios: Ratios
+    reason: str = ""
+
+
+class Judge:
+    """A model that is asked about items.
+
+    `bos` says what stands before every context: "auto" what its training or its tokenizer puts
+    there, "on" BOS or else EOS, "off" nothing. A text that nothing precedes always begins with BOS
+    or else EOS. `window` is the most tokens it reads at once.
+
+    Raises:
+        RefusedError: the tokenizer has more ids than the model.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: GPT,
+        tokenizer: Tokenizer,
+        before: Sequence[int],
+        *,
+        bos: Bos = "auto",
+        window: int | None = None,
+        batch_tokens: int = 4096,
+    ) -> None:
+        if tokenizer.vocab_size > model.config.vocab_size:
+            raise RefusedError(
+                f"{name} and its tokenizer do not belong together.",
+                found=f"the tokenizer {tokenizer.name} has {tokenizer.vocab_size:,} ids, the model "
+                f"knows {model.config.vocab_size:,}",
+                remedy="give the one that it was trained with: --tokenizer NAME",
+            )
+        start = bounds_in_training(tokenizer).before
+        chosen = {"auto": tuple(before), "on": start, "off": ()}[bos]
+        context = model.config.max_position_embeddings
+        self.name, self._model, self._batch_tokens = name, model, batch_tokens
+        self.encoder = TextEncoder(
+            tokenizer, chosen, start[0] if start else None, min(window or context, context)
+        )
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """How it was asked, as far as that changes scores."""
+        encoder = self.encoder
+        prefix = encoder.prefix
+        return {
+            "bos": bool(encoder.before),
+            "before": list(encoder.before),
+            "prefix": None if prefix is None else encoder.tokenizer.piece(prefix),
+            "window": encoder.context,
+            "precision": str(self._model.dtype).removeprefix("torch."),
+        }
+
+    def scores(
+        self, task: Task, items: Sequence[Item], stop: StopSignal
+    ) -> Iterator[list[ItemScore]]:
+        """What every item adds to the task's metrics, some at a time; ends early on `stop`.
+
+        Raises:
+            HatcheryError: the model computes NaN, or infinity.
+        """
+        for begin in range(0, len(items), _PORTION):
+            portion = range(begin, min(begin + _PORTION, len(items)))
+            groups: list[list[ScoredText]] = []
+            indexes: list[int] = []
+            refused: list[ItemScore] = []
+            for index in portion:
+                try:
+                    groups.append(task.texts(items[index], self.encoder))
+                    indexes.append(index)
+                except ValueError as error:
+                    refused.append(ItemScore(index, {}, str(error)))
+            if refused:
+                yield refused
+            found = likelihoods(
+                self._model, groups, batch_tokens=self._batch_tokens, ranks=task.ranks
+            )
+            for number, values in found:
+                index = indexes[number]
+                for value in values:
+                    self._refuse_non_finite(task, value.logprob)
+                yield [ItemScore(index, task.ratios(items[index], values))]
+                if stop.is_set():
+                    return
+
+    def _refuse_non_finite(self, task: Task, logprob: float) -> None:
+        if not torch.isfinite(torch.tensor(logprob)):
+            raise HatcheryError(
+                f"{self.name} computes {logprob}: it has no score.",
+                found=f"in {task.name}; its weights are not usable",
+                remedy="choose an earlier checkpoint of the run, or --precision fp32",
+            )

@@ -1,0 +1,22 @@
+"""PIQA: which of two ways reaches an everyday goal (Bisk et al. 2020)."""
+
+from pipeline.evaluation.tasks.task import ChoiceTask, Fields, HubSet, Item, Row
+
+
+class Piqa(ChoiceTask):
+    name = "piqa"
+    title = "PIQA"
+    about = "Which of two ways reaches an everyday goal"
+    files = ("piqa*.jsonl",)
+    hub = HubSet("baber/piqa", None, "validation")
+    chance = 0.5
+
+    def item(self, row: Row) -> Item:
+        fields = Fields(row)
+        if "goal" in row:
+            answers = [fields.text("sol1"), fields.text("sol2")]
+            query, gold = fields.text("goal"), fields.index("label", 2)
+            return self.asked(f"Question: {query}\nAnswer:", answers, gold)
+        answers = fields.texts("choices")
+        gold = fields.index("gold", len(answers))
+        return self.asked(f"Question: {fields.text('query')}\nAnswer:", answers, gold)
