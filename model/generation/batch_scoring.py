@@ -92,10 +92,9 @@ def likelihoods(
         for row, found in zip(batch, _score(model, batch, ranks), strict=True):
             group = unfinished[row.group]
             group.update(zip(row.texts, found, strict=True))
-            complete = [group[text] for text in groups[row.group]]
-            if done := [likelihood for likelihood in complete if likelihood is not None]:
-                if len(done) == len(complete):
-                    yield row.group, done
+            known = [each for text in groups[row.group] if (each := group[text]) is not None]
+            if len(known) == len(groups[row.group]):
+                yield row.group, known
 
 
 def _rows(group: int, texts: list[ScoredText]) -> list[_Row]:
@@ -120,7 +119,7 @@ def _row(group: int, texts: list[ScoredText], shared: int) -> _Row:
     return row
 
 
-def _common(sequences: Sequence[Sequence[int]]) -> int:
+def _common(sequences: Sequence[tuple[int, ...]]) -> int:
     """How many ids all begin with."""
     first, last = min(sequences), max(sequences)
     pairs = enumerate(zip(first, last, strict=False))
@@ -151,9 +150,8 @@ def _score(model: GPT, batch: Sequence[_Row], ranks: bool) -> list[list[Likeliho
     targets = [id for text in texts for id in text.ids[-text.scored :]]
     wanted = torch.tensor(targets, device=model.device)
     sizes = [text.scored for text in texts]
-    columns = (
-        column.split(sizes) for column in _scores(model, hidden[rows, places], wanted, ranks)
-    )
+    computed = _scores(model, hidden[rows, places], wanted, ranks)
+    columns = (torch.split(column, sizes) for column in computed)
     found = iter(
         [
             Likelihood(

@@ -1,1 +1,4 @@
-"""The bench stage, and votes between answers."""
+"""Judging: the benchmark stage, its results, how models compare; votes; and the speed of a machine.
+
+`ModelBenchmark` and `format_benchmark_results` are for Python programs.
+"""

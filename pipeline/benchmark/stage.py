@@ -1,125 +1,287 @@
-"""The bench stage: how fast this machine reads, writes and trains with a model, beside what its own
-arithmetic and memory would allow.
-
-Every speed is the median of rounds in which all tasks take turns, so that whatever else the machine
-does falls on all of them; a ceiling is the best that was seen, so that a share is never flattered
-by a slow moment.
+"""The benchmark stage: checkpoints are asked the items of tasks, and what they answer is scored,
+compared item by item, and written down with its recipe.
 """
 
-import os
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event as StopSignal
 from typing import Any
 
-import torch
+import msgspec
 
-from model import device as devices
-from model.checkpoint import describe
-from model.config import ModelConfig, parameter_count
-from pipeline.benchmark.roofline import Ceilings, row
-from pipeline.benchmark.speed_tasks import Group, generation, short, training
-from pipeline.events import Event, Finished, Progress, Started, Warned
-from pipeline.options.config import BenchOptions, Config
+from pipeline.benchmark.item_log import ItemLog
+from pipeline.benchmark.report import format_benchmark_results
+from pipeline.benchmark.results import Result, Results, comparisons, ranking, said, task_result
+from pipeline.evaluation.data import TaskData, embedded_data, local_file, read_local
+from pipeline.evaluation.scoring import Judge, NoScoreError
+from pipeline.evaluation.tasks import TASKS
+from pipeline.evaluation.tasks.task import Task
+from pipeline.events import Event, Finished, Progress, Saved, Started, Warned
+from pipeline.inference.loading import device_for, load_model
+from pipeline.options.config import BenchmarkOptions, Config
 from pipeline.runs import inventory
-from utils.errors import OutOfMemoryError, is_out_of_memory
-from utils.hardware import usable_cores
-from utils.units import human_bytes, human_count
+from pipeline.runs.inventory import Checkpoint
+from pipeline.runs.results import BENCHMARKS
+from pipeline.runs.text_bounds import text_bounds
+from pipeline.tokenizer.load import tokenizer_of
+from pipeline.tokenizer.tokenizer import Tokenizer
+from utils.artefacts import made_by, read_manifest
+from utils.errors import UsageError
+from utils.files import hash_file, unique_name, write_file, write_json
+from utils.units import counted
 
-_FEWEST, _MOST = 3, 25  # rounds
-_BUSY = 0.25  # running programs for each core
-_NOISY = 0.5  # slowest round over fastest, less one
+SIZES = {"quick": (50, 20, 10), "standard": (100, 50, 20), "comprehensive": (200, 100, 50)}
+"""Documents, items and completions of every task."""
+_KINDS = ("documents", "items", "completions")
+_EVERY = 0.2  # seconds between two reports of progress
 
 
-def run(config: Config, options: BenchOptions, stop: StopSignal) -> Iterator[Event]:
-    """Measure generation, then training; the first entry of the summary is the table.
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked: a task's data, whole, and the sample that is scored."""
+
+    whole: TaskData
+    sample: TaskData
+
+
+def run(config: Config, options: BenchmarkOptions, stop: StopSignal) -> Iterator[Event]:
+    """Score every checkpoint at every task; the summary of the last event holds the `results`.
 
     Raises:
-        UsageError: no such checkpoint, device or precision.
-        OutOfMemoryError: the model does not fit.
+        UsageError: no such checkpoint, task, device or file, or a checkpoint without a tokenizer.
+        RefusedError: a file of a task is not whole; a checkpoint is damaged.
+        HatcheryError: no checkpoint has a score, since all compute NaN.
     """
-    path, name, shape = _chosen(config, options)
-    device = devices.pick_device(options.device)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    cores, busy = usable_cores(), os.getloadavg()[0]
-    yield Started("bench", f"Measure {name} on {device}")
-    if busy > _BUSY * cores:
-        yield Warned(
-            f"Other programs keep this machine busy (load {busy:.1f} on {cores} cores): the "
-            "speeds are lower than they could be.",
-            remedy="close them and measure again",
-        )
-    groups: list[Callable[[], Group]] = [
-        partial(generation, options, shape, path),
-        partial(training, config, options, shape),
-    ]
-    rows: list[dict[str, Any]] = []
-    machine: dict[str, float] = {}
-    for make in groups:
+    chosen = _checkpoints(config, options)
+    tokenizers = {
+        key: tokenizer_of(c.path, options.tokenizer, config.paths.tokenizers_dir)
+        for key, c in chosen.items()
+    }
+    asked = _asked(options)
+    items = sum(len(each.sample.items) for each in asked)
+    what = f"{counted(len(chosen), 'checkpoint')} at {counted(len(asked), 'task')}"
+    total = items * len(chosen)
+    title = f"Judge {what} on {device_for(options)}"
+    yield Started(stage="benchmark", title=title, total=total, unit="items")
+    for each in asked:
+        yield from _notes(each)
+    results: Results = {}
+    errors: list[NoScoreError] = []
+    progress = _Meter(total)
+    for key, checkpoint in chosen.items():
         if stop.is_set():
             break
-        yield Progress(len(rows), message="preparing")
-        yield from _measured(make, options.seconds / len(groups), rows, machine, stop)
-    noisy = [r["tokens_per_second"] for r in rows if r["high"] / r["low"] - 1 > _NOISY]
-    if noisy:
-        yield Warned(
-            f"The machine was not steady: rounds differ much in {', '.join(noisy)}.",
-            remedy="believe the ranges, not the medians; measure again on a quiet machine",
+        judge, identity = yield from _judge(key, checkpoint, tokenizers[key], options)
+        results[key] = {}
+        try:
+            for each in asked:
+                scored = yield from _score(judge, identity, each, options, progress, stop)
+                if scored is not None:
+                    results[key][each.whole.task.name] = scored
+        except NoScoreError as error:
+            errors.append(error)
+            yield Warned(f"{error.problem} {error.found}.", remedy=error.remedy)
+            results[key] = {each.whole.task.name: {"error": error.problem} for each in asked}
+    if errors and len(errors) == len(chosen):
+        raise errors[0]
+    yield from _published(chosen, results, options, stop.is_set())
+
+
+def _checkpoints(config: Config, options: BenchmarkOptions) -> dict[str, Checkpoint]:
+    """What is judged, by the name that was typed or else the label, each once."""
+    directory = config.paths.checkpoints_dir
+    named = {where: inventory.resolve(where, directory) for where in options.checkpoint or ()}
+    if options.every_checkpoint is not None:
+        run_folder = inventory.resolve(options.every_checkpoint, directory).path.parent
+        steps = inventory.checkpoints_in(run_folder)
+        named |= {checkpoint.label: checkpoint for checkpoint in reversed(steps)}
+    if not named:
+        newest = inventory.newest(directory)
+        named = {newest.label: newest}
+    seen: dict[Path, str] = {}
+    for name, checkpoint in named.items():
+        seen.setdefault(checkpoint.path.resolve(), name)
+    return {name: named[name] for name in seen.values()}
+
+
+def _asked(options: BenchmarkOptions) -> list[_Asked]:
+    """The data of every task, read and checked before any model is."""
+    sources = options.data or []
+    missing = [str(path) for path in sources if not path.exists()]
+    if missing:
+        raise UsageError(f"There is no {missing[0]}.", remedy="give files or folders of tasks")
+    found = []
+    for task in _tasks(options, sources):
+        path = local_file(task, sources)
+        if path is not None:
+            whole = read_local(task, path)
+        elif task.embedded is not None:
+            whole = embedded_data(task)
+        else:
+            raise UsageError(
+                f"There is no data for {task.name}.",
+                found=", ".join(map(str, sources)) or "no --data",
+                remedy=f"give a folder that holds {task.files[0]}: --data FOLDER",
+            )
+        found.append(_Asked(whole, whole.sample(_most(task, options))))
+    return found
+
+
+def _tasks(options: BenchmarkOptions, sources: list[Path]) -> list[Task]:
+    if options.tasks is None:
+        here = [task for task in TASKS.values() if sources and local_file(task, sources)]
+        return here or [task for task in TASKS.values() if task.embedded is not None]
+    names = [name for typed in options.tasks for name in typed.split(",") if name]
+    unknown = [name for name in names if name not in TASKS]
+    if unknown:
+        raise UsageError(
+            f"There is no task {unknown[0]}.",
+            found=f"known: {', '.join(TASKS)}",
+            remedy="choose some of these: --tasks arc_easy,piqa",
         )
-    facts = {
-        "model": f"{name}, {human_count(parameter_count(shape))} parameters",
-        "threads": torch.get_num_threads(),
-        "load_before": busy,
-        **machine,
+    return [TASKS[name] for name in dict.fromkeys(names)]
+
+
+def _most(task: Task, options: BenchmarkOptions) -> int | None:
+    if options.samples == "all":
+        return None
+    return options.samples or SIZES[options.preset][_KINDS.index(task.kind)]
+
+
+def _notes(asked: _Asked) -> Iterator[Event]:
+    data = asked.whole
+    if data.repeated:
+        yield Warned(
+            f"{counted(data.repeated, 'item')} of {data.task.name} stand more than once in "
+            f"{data.where}; each counts as often as it stands there."
+        )
+
+
+def _judge(
+    name: str, checkpoint: Checkpoint, tokenizer: Tokenizer, options: BenchmarkOptions
+) -> Generator[Event, None, tuple[Judge, dict[str, Any]]]:
+    """Load a checkpoint; returns who is asked, and what decides the scores."""
+    yield Progress(done=0, message=f"loading {name}")
+    model, notes = load_model(checkpoint.path, name, options)
+    yield from map(Warned, notes)
+    before = text_bounds(checkpoint.path, tokenizer).before
+    judge = Judge(
+        name,
+        model,
+        tokenizer,
+        before,
+        bos=options.bos,
+        window=options.window,
+        batch_tokens=options.batch_tokens,
+    )
+    identity = {
+        "weights": _weights(checkpoint.path),
+        "tokenizer": tokenizer.fingerprint,
+        "quantize": options.quantize,
+        **judge.recipe,
     }
-    yield Finished({"results": rows} | facts, stopped=stop.is_set())
+    return judge, identity
 
 
-def _measured(
-    make: Callable[[], Group],
-    seconds: float,
-    rows: list[dict[str, Any]],
-    machine: dict[str, float],
+def _weights(path: Path) -> str:
+    """What tells the weights of a checkpoint from others: its fingerprint, or checksums of its
+    files."""
+    manifest = read_manifest(path) if path.is_dir() else None
+    if manifest is not None:
+        return manifest.fingerprint
+    files = [path]
+    if path.is_dir():
+        files = sorted([*path.glob("*.safetensors"), *path.glob("*.bin"), path / "config.json"])
+    return " ".join(hash_file(file).sha256[:16] for file in files)
+
+
+def _score(
+    judge: Judge,
+    identity: dict[str, Any],
+    asked: _Asked,
+    options: BenchmarkOptions,
+    progress: "_Meter",
     stop: StopSignal,
+) -> Generator[Event, None, Result | None]:
+    """Score what is not scored yet; returns the result, None where it was stopped before."""
+    data, task = asked.sample, asked.sample.task
+    named = {"task": task.name, "join": task.join}
+    with ItemLog(BENCHMARKS, identity | named, force=options.force) as log:
+        items = {item.key: item for item in data.items}
+        left = [key for key in items if key not in log.scores]
+        yield progress.skip(len(data.items) - len(left), f"{judge.name}: {task.title}")
+        for index, score in judge.scores(task, [items[key] for key in left], stop):
+            log.add(left[index], score)
+            yield from progress.step()
+        if any(key not in log.scores for key in items):
+            return None  # stopped
+        scores = [log.scores[item.key] for item in data.items]
+    recipe = judge.recipe | {"quantize": options.quantize}
+    return task_result(data, len(asked.whole.items), scores, recipe)
+
+
+class _Meter:
+    """Progress in items over all checkpoints and tasks, said a few times a second."""
+
+    def __init__(self, total: int) -> None:
+        self._done, self._total, self._said, self._what = 0, total, 0.0, ""
+
+    def skip(self, count: int, what: str) -> Event:
+        """`count` items of the next task need not be scored."""
+        self._done += count
+        self._what = what
+        return Progress(done=self._done, total=self._total, unit="items", message=what)
+
+    def step(self) -> Iterator[Event]:
+        """One more item is scored."""
+        self._done += 1
+        if time.monotonic() - self._said > _EVERY:
+            self._said = time.monotonic()
+            yield self.skip(0, self._what)
+
+
+def _published(
+    chosen: dict[str, Checkpoint], results: Results, options: BenchmarkOptions, stopped: bool
 ) -> Iterator[Event]:
-    """Time a group's tasks for about `seconds`, and add to `rows` and to what is known of the
-    `machine`."""
-    try:
-        group = make()
-        device, timed = group.device, [*group.tasks, group.reading]
-        arithmetic = [devices.measured_matmul_ceiling(device, group.dtype)]
-        for task in timed:
-            task.warm_up(device)
-            if stop.is_set():
-                return
-        end = time.monotonic() + seconds
-        for number in range(_MOST):
-            for task in timed:
-                task.measure(device)
-            yield Progress(number + 1, message=", ".join(task.name for task in group.tasks))
-            if stop.is_set() or (number + 1 >= _FEWEST and time.monotonic() > end):
-                break
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        raise OutOfMemoryError(
-            "This model does not fit into memory.",
-            found=str(error).split("\n")[0],
-            remedy="use a smaller --model.preset, --batch-size or --window",
-        ) from error
-    arithmetic.append(devices.measured_matmul_ceiling(device, group.dtype))
-    ceilings = Ceilings(max(arithmetic), group.reading.work.bytes / min(group.reading.seconds))
-    rows += [row(t.name, t.form, t.work, t.seconds, ceilings) for t in group.tasks]
-    machine[f"matmul_gflop_per_s_{short(group.dtype)}"] = ceilings.flops / 1e9
-    machine[f"memory_gb_per_s_of_{human_bytes(group.reading.work.bytes)}"] = ceilings.bytes / 1e9
+    """Write both files, and end."""
+    complete = {name: by_task for name, by_task in results.items() if by_task}
+    if not complete:
+        yield Finished(stopped=stopped)
+        return
+    scored = {n: {t: r for t, r in by.items() if "error" not in r} for n, by in complete.items()}
+    scored = {name: by_task for name, by_task in scored.items() if by_task}
+    typed = options.model_dump(mode="json", exclude_unset=True)
+    report: dict[str, Any] = {
+        "version": 1,
+        "made_by": msgspec.to_builtins(made_by("benchmark", typed)),
+        "checkpoints": {
+            name: {"path": str(c.path), "run": c.run, "name": c.name, "step": c.step}
+            for name, c in chosen.items()
+        },
+        "results": complete,
+        "ranking": ranking(scored),
+        "comparisons": comparisons(scored, {name: t.metrics[0] for name, t in TASKS.items()}),
+    }
+    stamp = time.strftime("%Y_%m_%d_%H_%M_%S")
+    path = unique_name(BENCHMARKS, f"benchmark_{stamp}.json")
+    write_json(path, report)
+    text = path.with_suffix(".txt")
+    write_file(text, format_benchmark_results(report))
+    yield Saved(kind="benchmark", path=str(path), facts={"text": str(text)})
+    yield Finished(summary=_summary(report), path=str(path), stopped=stopped)
 
 
-def _chosen(config: Config, options: BenchOptions) -> tuple[Path | None, str, ModelConfig]:
-    """The checkpoint, where one is named, what to call the model, and its shape."""
-    if options.checkpoint is None:
-        return None, "the model section, random weights", config.model
-    found = inventory.resolve(options.checkpoint, config.paths.checkpoints_dir)
-    return found.path, found.label, describe(found.path)
+def _summary(report: dict[str, Any]) -> dict[str, Any]:
+    """The report without its single items, which only the file holds."""
+    short = {
+        name: {task: {k: v for k, v in r.items() if k != "items"} for task, r in by_task.items()}
+        for name, by_task in report["results"].items()
+    }
+    return {
+        "results": short,
+        "ranking": report["ranking"],
+        "comparisons": report["comparisons"],
+        "said": [said(row) for row in report["comparisons"]],
+    }

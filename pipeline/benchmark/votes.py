@@ -13,10 +13,11 @@ from typing import NamedTuple
 import msgspec
 
 from pipeline.evaluation.distributions import LEVEL, share_interval, sign_test
+from pipeline.runs.results import BENCHMARKS
 from utils.errors import HatcheryError
 from utils.files import AppendLog, FolderLock
 
-FOLDER, FILE = Path("benchmark_results"), "votes.jsonl"
+FOLDER, FILE = BENCHMARKS, "votes.jsonl"
 
 
 class Vote(msgspec.Struct, frozen=True):

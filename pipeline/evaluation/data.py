@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.evaluation.embedded import embedded_set
 from pipeline.evaluation.tasks.task import DocumentTask, Item, RowError, Task
 from pipeline.evaluation.tasks.wikitext import pages
 from utils.errors import RefusedError, UsageError
 
-_TEXT = frozenset({".txt", ".raw", ".tokens"})
 _SHOWN = 4  # bad rows that a refusal names
 
 Origin = Literal["local", "hub", "embedded"]
@@ -72,7 +72,7 @@ def task_data(task: Task, rows: Iterable[tuple[str, Any]], origin: Origin, where
     for place, row in rows:
         try:
             if not isinstance(row, dict):
-                raise RowError("no JSON object" if not isinstance(row, RowError) else str(row))
+                raise row if isinstance(row, RowError) else RowError("no JSON object")
             items.append(task.item(row))
         except RowError as error:
             bad.append(f"{place}: {error}")
@@ -94,6 +94,18 @@ def _numbered(keys: Iterable[str]) -> Iterator[str]:
     for key in keys:
         seen[key] += 1
         yield key if seen[key] == 1 else f"{key}.{seen[key]}"
+
+
+def embedded_data(task: Task) -> TaskData:
+    """The items of a set of our own.
+
+    Raises:
+        HatcheryError: it is of Python's library, and this Python has none as files.
+    """
+    assert task.embedded is not None
+    found = embedded_set(task.embedded)
+    rows = ((f"row {number}", row) for number, row in enumerate(found.rows, 1))
+    return task_data(task, rows, "embedded", found.label.removeprefix("embedded: "))
 
 
 def local_file(task: Task, sources: Sequence[Path]) -> Path | None:
@@ -140,9 +152,7 @@ def read_local(task: Task, path: Path) -> TaskData:
             found=f"byte {error.start:,} is {error.object[error.start]:#04x}",
             remedy="give the file as it is published, uncompressed",
         ) from error
-    if (isinstance(task, DocumentTask) and any(path.name.endswith(end) for end in _TEXT)) or (
-        isinstance(task, DocumentTask) and path.suffix not in (".jsonl", ".json")
-    ):
+    if isinstance(task, DocumentTask) and path.suffix != ".jsonl":
         rows: Iterable[tuple[str, Any]] = (
             (f"page {number}", {"page": page}) for number, page in enumerate(pages(text), 1)
         )

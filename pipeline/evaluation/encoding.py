@@ -76,7 +76,7 @@ class TextEncoder:
         """The ids of a document in windows of the context, each id scored exactly once.
 
         The first window begins with `prefix`; later ones score as many ids as the context has,
-        after the one id before them, and the last one fills its context with what stands before its ids.
+        after the one id before them, and the last one fills its context with ids from before.
         """
         ids = self.tokenizer.encode(text)
         if self.prefix is not None:

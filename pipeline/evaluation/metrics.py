@@ -36,14 +36,6 @@ class Metric:
         """Only for means: perplexities and bits fall as a model improves."""
         return self.form == "mean"
 
-    def value(self, x: float) -> float:
-        """The metric of a ratio of sums `x`; infinity where a perplexity is past all floats."""
-        if self.form == "mean":
-            return x
-        if self.form == "bits":
-            return -x / math.log(2)
-        return math.exp(-x) if x > -700 else math.inf
-
     def of(self, ratios: list[Ratio]) -> float:
         """The metric over items.
 
@@ -51,7 +43,16 @@ class Metric:
             ZeroDivisionError: there is nothing to divide by.
         """
         total = math.fsum(ratio.numerator for ratio in ratios)
-        return self.value(total / math.fsum(ratio.denominator for ratio in ratios))
+        return form_value(self.form, total / math.fsum(ratio.denominator for ratio in ratios))
+
+
+def form_value(form: Form, x: float) -> float:
+    """The metric of a ratio of sums `x`; infinity where a perplexity is past all floats."""
+    if form == "mean":
+        return x
+    if form == "bits":
+        return -x / math.log(2)
+    return math.exp(-x) if x > -700 else math.inf
 
 
 ACC = Metric("acc", "accuracy")

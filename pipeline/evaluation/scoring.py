@@ -1,11 +1,10 @@
 """A model and its tokenizer judge items: likelihoods in, what each item adds to the metrics out."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from threading import Event as StopSignal
 from typing import Any, Literal, TypeAlias
-
-import torch
 
 from model.generation.batch_scoring import ScoredText, likelihoods
 from model.gpt import GPT
@@ -22,11 +21,14 @@ _PORTION = 256  # items that are encoded and sorted by length together
 
 @dataclass(frozen=True)
 class ItemScore:
-    """What item `index` adds to every metric; where it cannot be scored, `reason` says why."""
+    """What an item adds to every metric; where it cannot be scored, `reason` says why."""
 
-    index: int
     ratios: Ratios
     reason: str = ""
+
+
+class NoScoreError(HatcheryError):
+    """A model computes what is no likelihood."""
 
 
 class Judge:
@@ -81,25 +83,22 @@ class Judge:
 
     def scores(
         self, task: Task, items: Sequence[Item], stop: StopSignal
-    ) -> Iterator[list[ItemScore]]:
-        """What every item adds to the task's metrics, some at a time; ends early on `stop`.
+    ) -> Iterator[tuple[int, ItemScore]]:
+        """What every item adds to the task's metrics, with its index; ends early on `stop`.
 
         Raises:
-            HatcheryError: the model computes NaN, or infinity.
+            NoScoreError: the model computes NaN, or infinity.
         """
         for begin in range(0, len(items), _PORTION):
             portion = range(begin, min(begin + _PORTION, len(items)))
             groups: list[list[ScoredText]] = []
             indexes: list[int] = []
-            refused: list[ItemScore] = []
             for index in portion:
                 try:
                     groups.append(task.texts(items[index], self.encoder))
                     indexes.append(index)
                 except ValueError as error:
-                    refused.append(ItemScore(index, {}, str(error)))
-            if refused:
-                yield refused
+                    yield index, ItemScore({}, str(error))
             found = likelihoods(
                 self._model, groups, batch_tokens=self._batch_tokens, ranks=task.ranks
             )
@@ -107,13 +106,13 @@ class Judge:
                 index = indexes[number]
                 for value in values:
                     self._refuse_non_finite(task, value.logprob)
-                yield [ItemScore(index, task.ratios(items[index], values))]
+                yield index, ItemScore(task.ratios(items[index], values))
                 if stop.is_set():
                     return
 
     def _refuse_non_finite(self, task: Task, logprob: float) -> None:
-        if not torch.isfinite(torch.tensor(logprob)):
-            raise HatcheryError(
+        if not math.isfinite(logprob):
+            raise NoScoreError(
                 f"{self.name} computes {logprob}: it has no score.",
                 found=f"in {task.name}; its weights are not usable",
                 remedy="choose an earlier checkpoint of the run, or --precision fp32",

@@ -9,7 +9,7 @@ Nothing is drawn at random: the same scores give the same interval.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, NamedTuple, TypeAlias
@@ -27,9 +27,9 @@ from pipeline.evaluation.distributions import (
 from pipeline.evaluation.distributions import LEVEL as LEVEL
 from pipeline.evaluation.distributions import Interval as Interval
 from pipeline.evaluation.distributions import share_interval as share_interval
+from pipeline.evaluation.metrics import Form, form_value
 
 Array: TypeAlias = NDArray[np.float64]
-Form: TypeAlias = Literal["mean", "perplexity", "bits"]
 
 POWER = 0.8  # of `smallest` differences: how often a test would show them
 LARGEST_EXPONENT = 300.0  # of perplexities compared, whose squares are numbers so
@@ -105,7 +105,7 @@ def interval(
     low, high = ratio_interval(n, d, level)
     if form != "mean" and bool((n <= 0).all()):
         high = min(high, 0.0)  # of log-likelihoods: a perplexity of 1, no bits
-    ends = _value(form)(low), _value(form)(high)
+    ends = form_value(form, low), form_value(form, high)
     return Interval(min(ends), max(ends))
 
 
@@ -190,7 +190,7 @@ def compare(
     x, y = float(first.sum() / d.sum()), float(second.sum() / d.sum())
     if form == "perplexity":
         x, y = max(x, -LARGEST_EXPONENT), max(y, -LARGEST_EXPONENT)
-    difference = _value(form)(x) - _value(form)(y)
+    difference = form_value(form, x) - form_value(form, y)
     influence = _slope(form, x) * (first - x * d) - _slope(form, y) * (second - y * d)
     error = _ratio_error(influence, d)
     reach = error.reach(LEVEL)
@@ -361,18 +361,10 @@ def _ratio_error(residuals: Array, d: Array) -> _Error:
     return _Error(math.sqrt(variance), max(1.0, 1 / concentration - 1))
 
 
-def _value(form: Form) -> Callable[[float], float]:
-    if form == "mean":
-        return lambda x: x
-    if form == "bits":
-        return lambda x: -x / math.log(2)
-    return lambda x: math.exp(-x) if x > -700 else math.inf
-
-
 def _slope(form: Form, x: float) -> float:
     """The derivative of the form at a ratio `x`."""
     if form == "perplexity":
-        return -_value(form)(x)
+        return -form_value(form, x)
     return 1.0 if form == "mean" else -1 / math.log(2)
 
 

@@ -4,6 +4,8 @@ weights and engine, and how much memory that takes.
 One place for every face that writes text, so that all load the same things in the same way.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -12,11 +14,12 @@ from model import device as devices
 from model.checkpoint import load_config, load_weights
 from model.config import parameter_count
 from model.generation.runner import ModelRunner, runner_for
+from model.gpt import GPT
 from model.huggingface.config import is_of_others
 from model.quantization.model import weight_bytes
 from pipeline.inference.quantized_loading import load_quantized_measured
 from pipeline.inference.writer import Writer
-from pipeline.options.config import LoadOptions
+from pipeline.options.config import LoadOptions, ModelOptions
 from pipeline.runs.inventory import Checkpoint
 from pipeline.runs.text_bounds import text_bounds
 from pipeline.tokenizer.load import tokenizer_of
@@ -37,23 +40,40 @@ def load_writer(path: Path, name: str, options: LoadOptions, tokenizers_dir: Pat
         OutOfMemoryError: says which forms of the weights would fit.
     """
     tokenizer = tokenizer_of(path, options.tokenizer, tokenizers_dir)
-    try:
+    with _memory_refused(path, name, options):
         runner, notes = _runner(path, name, options)
-    except Exception as error:
-        if isinstance(error, HatcheryError) or not is_out_of_memory(error):
-            raise
-        raise _out_of_memory(path, name, options, error) from error
     bounds, foreign = text_bounds(path, tokenizer), is_of_others(path)
     return Writer(name, runner, tokenizer, bounds, notes, counts_padding=foreign)
 
 
-def device_for(options: LoadOptions) -> torch.device:
+def load_model(path: Path, name: str, options: ModelOptions) -> tuple[GPT, tuple[str, ...]]:
+    """The weights of a checkpoint, ready to compute, and notes on what their form costs.
+
+    Raises:
+        UsageError, RefusedError, OutOfMemoryError: see `load_writer`.
+    """
+    with _memory_refused(path, name, options):
+        return _model(path, name, options)
+
+
+@contextmanager
+def _memory_refused(path: Path, name: str, options: ModelOptions) -> Iterator[None]:
+    """Lack of memory within the block becomes an error that says what would fit."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, HatcheryError) or not is_out_of_memory(error):
+            raise
+        raise _out_of_memory(path, name, options, error) from error
+
+
+def device_for(options: ModelOptions) -> torch.device:
     """Where the weights will be.
 
     Raises:
         UsageError: it is not there, or the engine computes elsewhere only.
     """
-    if options.engine == "torch":
+    if not isinstance(options, LoadOptions) or options.engine == "torch":
         return devices.pick_device(options.device)
     if options.device not in ("auto", "cpu"):
         raise UsageError(
@@ -73,7 +93,7 @@ def dtype_for(precision: str, device: torch.device) -> torch.dtype:
     return devices.pick_dtype(name, device)
 
 
-def bytes_needed(checkpoint: Checkpoint, options: LoadOptions) -> int:
+def bytes_needed(checkpoint: Checkpoint, options: ModelOptions) -> int:
     """Memory that a checkpoint's weights need in the form asked for; of a `.pt` file, at most.
 
     Raises:
@@ -95,7 +115,7 @@ def memory_free(device: torch.device) -> int:
     return machine().memory_available
 
 
-def what_fits(path: Path, options: LoadOptions, free: int) -> str:
+def what_fits(path: Path, options: ModelOptions, free: int) -> str:
     """The next thing to try for weights that need more than `free` bytes: smaller forms of them,
     each with its size, as far as they fit."""
     if not path.is_dir():
@@ -118,24 +138,28 @@ def what_fits(path: Path, options: LoadOptions, free: int) -> str:
 
 def _runner(path: Path, name: str, options: LoadOptions) -> tuple[ModelRunner, tuple[str, ...]]:
     """What computes, and notes on it."""
-    device = device_for(options)
-    dtype = dtype_for(options.precision, device)
     if options.engine == "llamacpp":
         from pipeline.inference.llama_cpp import llama_runner  # an extra that need not be there
 
-        return llama_runner(path, name, options, dtype)
-    if options.quantize == "none":
-        whole = load_weights(path, device, dtype)
-        release_heap()  # what the file was read into
-        return runner_for(whole), ()
-    model, notes = load_quantized_measured(
-        path, name, options.quantize, device, dtype, memory_free(device)
-    )
+        return llama_runner(path, name, options, dtype_for(options.precision, device_for(options)))
+    model, notes = _model(path, name, options)
     return runner_for(model), notes
 
 
+def _model(path: Path, name: str, options: ModelOptions) -> tuple[GPT, tuple[str, ...]]:
+    """The weights in the form asked for, and notes on it."""
+    device = device_for(options)
+    dtype = dtype_for(options.precision, device)
+    if options.quantize != "none":
+        free = memory_free(device)
+        return load_quantized_measured(path, name, options.quantize, device, dtype, free)
+    whole = load_weights(path, device, dtype)
+    release_heap()  # what the file was read into
+    return whole, ()
+
+
 def _out_of_memory(
-    path: Path, name: str, options: LoadOptions, error: Exception
+    path: Path, name: str, options: ModelOptions, error: Exception
 ) -> OutOfMemoryError:
     free = memory_free(device_for(options))
     try:

@@ -21,10 +21,12 @@ from pipeline.options.data import DownloadOptions as DownloadOptions
 from pipeline.options.data import PathOptions as PathOptions
 from pipeline.options.data import PrepareOptions as PrepareOptions
 from pipeline.options.data import TokenizeOptions as TokenizeOptions
+from pipeline.options.inference import BenchmarkOptions as BenchmarkOptions
 from pipeline.options.inference import BenchOptions as BenchOptions
 from pipeline.options.inference import ExportOptions as ExportOptions
 from pipeline.options.inference import InferenceOptions as InferenceOptions
 from pipeline.options.inference import LoadOptions as LoadOptions
+from pipeline.options.inference import ModelOptions as ModelOptions
 from pipeline.options.inference import ServeOptions as ServeOptions
 
 
@@ -186,6 +188,7 @@ class Config(Options):
     inference: InferenceOptions = InferenceOptions()
     serve: ServeOptions = ServeOptions()
     export: ExportOptions = ExportOptions()
+    benchmark: BenchmarkOptions = BenchmarkOptions()
     bench: BenchOptions = BenchOptions()
     quickstart: QuickstartOptions = QuickstartOptions()
     plan: PlanOptions = PlanOptions()

@@ -17,10 +17,11 @@ def _site(origin: str) -> str:
     raise ValueError("an origin is SCHEME://HOST[:PORT] without a path, or *")
 
 
+SampleCount: TypeAlias = Literal["all"] | Count
 Origin: TypeAlias = Annotated[str, AfterValidator(_site)]
 
 
-class LoadOptions(Options):
+class ModelOptions(Options):
     """Which checkpoints to load, where, and in what form."""
 
     checkpoint: list[str] | None = Field(
@@ -40,6 +41,11 @@ class LoadOptions(Options):
     quantize: Literal["none", "int8", "int4"] = Field(
         "none", description="Weights in 8 or 4 bits: less memory, faster, a little worse"
     )
+
+
+class LoadOptions(ModelOptions):
+    """The same for writing text, which another program may compute."""
+
     engine: Literal["torch", "llamacpp"] = Field(
         "torch",
         description="What computes; torch is the faster also on a CPU; llamacpp needs cpu-fast",
@@ -151,6 +157,46 @@ class ExportOptions(Options):
         None, description="Name under tokenizers/ or a path, for a checkpoint that holds none"
     )
     force: bool = Field(False, description="Write it again although nothing changed")
+
+
+class BenchmarkOptions(ModelOptions):
+    """Judge how good checkpoints are: scores with intervals, compared item by item."""
+
+    common_fields = ("checkpoint", "tasks", "preset", "samples", "data")
+    checkpoint: list[str] | None = Field(
+        None,
+        description="Runs by name, run or checkpoint folders, Hugging Face folders or ids, or .pt "
+        "files; default: the newest run's best",
+    )
+    every_checkpoint: str | None = Field(
+        None, description="Run whose checkpoints are all judged: scores over its steps"
+    )
+    tasks: list[str] | None = Field(
+        None,
+        description="Tasks by name; default: those whose files --data holds, else the embedded "
+        "ones, which need no download",
+    )
+    data: list[Path] | None = Field(
+        None,
+        description="Files of tasks, or folders that hold them; default: the hub's, fetched once",
+    )
+    preset: Literal["quick", "standard", "comprehensive"] = Field(
+        "standard",
+        description="Documents, items and completions per task: 50, 20, 10; 100, 50, 20; or 200, "
+        "100, 50",
+    )
+    samples: SampleCount | None = Field(
+        None, description="Items per task in place of the preset's, or all"
+    )
+    bos: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="BOS, or else EOS, before every context; auto: as the model was trained",
+    )
+    window: int | None = Field(
+        None, ge=2, description="Tokens that the model reads at once; default: its context"
+    )
+    batch_tokens: Count = Field(4096, description="Tokens that are read in one batch")
+    force: bool = Field(False, description="Score again what was scored before")
 
 
 class BenchOptions(Options):

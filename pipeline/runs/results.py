@@ -20,6 +20,9 @@ from utils.artefacts import read_manifest
 from utils.errors import HatcheryError
 from utils.files import write_file, write_json
 
+BENCHMARKS = Path("benchmark_results")
+"""Where benchmarks, votes and exported tables are written."""
+
 
 class Score(msgspec.Struct, frozen=True):
     """A benchmark's result and its interval."""

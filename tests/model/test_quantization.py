@@ -216,7 +216,7 @@ def test_matrices_that_stay_in_int8_are_named(workspace: Path) -> None:
 
 def test_any_number_of_layers_is_weighed_at_once() -> None:
     for depth in (1, 2, 5):
-        model = lively_model(depth, hidden_size=64, qk_norm=True)
+        model = lively_model(num_layers=depth, hidden_size=64, qk_norm=True)
         weighed = sum(parameter.numel() for parameter in model.parameters()) * 4
         assert weight_bytes(model.config, None, torch.float32) == weighed
     deep = lively_model(1, hidden_size=64).config.model_copy(update={"num_layers": 10**9})

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from model.config import ModelConfig, flops_per_token, matrix_parameters
-from pipeline.benchmark.roofline import (
+from pipeline.benchmark.speed.roofline import (
     Ceilings,
     Work,
     decode_work,

@@ -1,7 +1,6 @@
 """What was measured, run beside run."""
 
 import time
-from pathlib import Path
 from typing import ClassVar
 
 from textual import events, on, work
@@ -26,11 +25,10 @@ from app.tui.runs.results_table import (
 from app.tui.screen import HatcheryScreen
 from app.tui.widgets.meter import columns
 from app.tui.widgets.text import MUTED, joined, plain
-from pipeline.runs.results import Reader, Result, best_of, caution, export
+from pipeline.runs.results import BENCHMARKS, Reader, Result, best_of, caution, export
 from utils.errors import HatcheryError
 from utils.units import human_count, human_seconds
 
-BENCHMARKS = Path("benchmark_results")
 _TEXTS = ("run", "tokenizer", "data", "course")
 
 

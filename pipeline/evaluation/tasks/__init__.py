@@ -3,6 +3,13 @@
 from pipeline.evaluation.tasks.arc import ArcChallenge, ArcEasy
 from pipeline.evaluation.tasks.blimp import Blimp
 from pipeline.evaluation.tasks.copa import Copa
+from pipeline.evaluation.tasks.embedded import (
+    EmbeddedDocstrings,
+    EmbeddedGrammar,
+    EmbeddedLastWord,
+    EmbeddedNextToken,
+    EmbeddedPythonText,
+)
 from pipeline.evaluation.tasks.hellaswag import HellaSwag
 from pipeline.evaluation.tasks.lambada import LambadaOpenAI, LambadaStandard
 from pipeline.evaluation.tasks.openbookqa import OpenBookQA
@@ -25,5 +32,10 @@ TASKS: dict[str, Task] = {
         OpenBookQA(),
         Copa(),
         Blimp(),
+        EmbeddedPythonText(),
+        EmbeddedNextToken(),
+        EmbeddedLastWord(),
+        EmbeddedDocstrings(),
+        EmbeddedGrammar(),
     )
 }

@@ -62,9 +62,9 @@ class Item:
 class Task(ABC):
     """A set of items and how they are scored.
 
-    `files` are names of local files that hold it, `hub` where it is published; `chance` is what
-    guessing gets of the first metric, the main one. `about` says in a sentence what it asks.
-    `join` says how context and continuation are put together.
+    `about` says in a sentence what it asks, `join` how context and continuation are put together.
+    `files` are names of local files that hold it, `hub` where it is published, `embedded` the set
+    of our own that it asks. `chance` is what guessing gets of the first metric, the main one.
     """
 
     name: ClassVar[str]
@@ -74,6 +74,7 @@ class Task(ABC):
     kind: ClassVar[Kind] = "items"
     files: ClassVar[tuple[str, ...]] = ()
     hub: ClassVar[HubSet | None] = None
+    embedded: ClassVar[str | None] = None
     chance: ClassVar[float | None] = None
     metrics: ClassVar[tuple[Metric, ...]]
     ranks: ClassVar[bool] = False

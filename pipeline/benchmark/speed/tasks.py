@@ -15,7 +15,7 @@ from model.generation.runner import Chunk, ModelRunner, runner_for
 from model.gpt import GPT
 from model.language_model import create_model
 from model.quantization.model import QuantizedGPT, weight_bytes
-from pipeline.benchmark.roofline import Work, decode_work, prefill_work, training_work
+from pipeline.benchmark.speed.roofline import Work, decode_work, prefill_work, training_work
 from pipeline.inference.loading import dtype_for
 from pipeline.options.config import BenchOptions, Config
 from pipeline.planning.probe import throwaway_trainer

@@ -1,0 +1,1 @@
+"""The speed of this machine: reading, writing and training, beside its ceilings."""
