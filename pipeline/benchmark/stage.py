@@ -98,7 +98,7 @@ def _checkpoints(config: Config, options: BenchmarkOptions) -> dict[str, Checkpo
         steps = inventory.checkpoints_in(run_folder)
         named |= {checkpoint.label: checkpoint for checkpoint in reversed(steps)}
     if not named:
-        newest = inventory.newest(directory)
+        newest = inventory.newest(config)
         named = {newest.label: newest}
     seen: dict[Path, str] = {}
     for name, checkpoint in named.items():
