@@ -26,6 +26,8 @@ class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
     key: str
     ratios: dict[str, tuple[float, float]] = {}
     reason: str = ""
+    cut: bool = False
+    joined: bool = False
 
 
 class ItemLog:
@@ -61,7 +63,7 @@ class ItemLog:
     def add(self, key: str, score: ItemScore) -> None:
         """Keep a score, durably against a kill."""
         ratios = {name: (float(n), float(d)) for name, (n, d) in score.ratios.items()}
-        self._log.write(json_text.encode(_Line(key, ratios, score.reason)))
+        self._log.write(json_text.encode(_Line(key, ratios, score.reason, score.cut, score.joined)))
         self.scores[key] = score
 
     def __exit__(
@@ -82,5 +84,5 @@ def _read(path: Path) -> dict[str, ItemScore]:
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue  # damaged: it is scored again
         ratios = {name: Ratio(*pair) for name, pair in read.ratios.items()}
-        found[read.key] = ItemScore(ratios, read.reason)
+        found[read.key] = ItemScore(ratios, read.reason, read.cut, read.joined)
     return found

@@ -25,7 +25,8 @@ def task_result(
     """A checkpoint's metrics over the items of `data`, of which the set has `whole`.
 
     `interval` is that of the first metric, the main one; ends that are not finite are None. `items`
-    holds what every item adds, by its key. Items that cannot be scored are left out, with reasons.
+    holds what every item adds, by its key. Items that cannot be scored are left out, with reasons;
+    `cut` items lost the beginning of their context, in `joined` ones a token lies over its end.
     """
     task = data.task
     kept = [n for n, score in enumerate(scores) if not score.reason]
@@ -44,6 +45,7 @@ def task_result(
         "recipe": {
             "task": task.name,
             "join": task.join,
+            "metrics": {metric.name: metric.title for metric in task.metrics},
             **recipe,
             "items": len(kept),
             "of": whole,
@@ -53,6 +55,8 @@ def task_result(
         "where": data.where,
         "main": main,
         "chance": task.chance,
+        "cut": sum(score.cut for score in scores),
+        "joined": sum(score.joined for score in scores),
         "left_out": _counted(score.reason for score in scores if score.reason),
         "groups": {
             group: _of_group(task.metrics[0], data, scores, kept, group) for group in sorted(groups)

@@ -21,10 +21,14 @@ _PORTION = 256  # items that are encoded and sorted by length together
 
 @dataclass(frozen=True)
 class ItemScore:
-    """What an item adds to every metric; where it cannot be scored, `reason` says why."""
+    """What an item adds to every metric; where it cannot be scored, `reason` says why. `cut` says
+    that its context was longer than the model reads, `joined` that a token lies over the end of a
+    context."""
 
     ratios: Ratios
     reason: str = ""
+    cut: bool = False
+    joined: bool = False
 
 
 class NoScoreError(HatcheryError):
@@ -89,24 +93,26 @@ class Judge:
         Raises:
             NoScoreError: the model computes NaN, or infinity.
         """
+        encoder = self.encoder
         for begin in range(0, len(items), _PORTION):
             portion = range(begin, min(begin + _PORTION, len(items)))
             groups: list[list[ScoredText]] = []
-            indexes: list[int] = []
+            asked: list[tuple[int, bool, bool]] = []
             for index in portion:
+                encoder.cut = encoder.joined = 0
                 try:
-                    groups.append(task.texts(items[index], self.encoder))
-                    indexes.append(index)
+                    groups.append(task.texts(items[index], encoder))
+                    asked.append((index, encoder.cut > 0, encoder.joined > 0))
                 except ValueError as error:
                     yield index, ItemScore({}, str(error))
             found = likelihoods(
                 self._model, groups, batch_tokens=self._batch_tokens, ranks=task.ranks
             )
             for number, values in found:
-                index = indexes[number]
+                index, cut, joined = asked[number]
                 for value in values:
                     self._refuse_non_finite(task, value.logprob)
-                yield index, ItemScore(task.ratios(items[index], values))
+                yield index, ItemScore(task.ratios(items[index], values), "", cut, joined)
                 if stop.is_set():
                     return
 
