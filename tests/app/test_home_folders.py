@@ -23,7 +23,8 @@ NOBODY = "~nosuch/y"
 _NAMES_OR_PATHS = {
     "tokenize.load", "prepare.tokenizer", "train.resume", "train.init_from",
     "inference.checkpoint", "inference.tokenizer", "serve.checkpoint", "serve.tokenizer",
-    "export.checkpoint", "export.tokenizer", "bench.checkpoint",
+    "export.checkpoint", "export.tokenizer", "bench.checkpoint", "benchmark.checkpoint",
+    "benchmark.every_checkpoint", "benchmark.tokenizer",
 }  # fmt: skip
 _TINY = ["--model.hidden-size=16", "--model.num-heads=2", "--model.num-kv-heads=2"]
 _TINY += ["--model.num-layers=1", "--steps=2", "--documents=20", "--window=16"]
@@ -168,6 +169,7 @@ def test_the_entries_are_all_there() -> None:
         "quickstart.name",
         "export.name",
         "prepare.name",
+        "benchmark.tasks",
     }
     worded = {
         field.path

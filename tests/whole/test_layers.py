@@ -33,6 +33,7 @@ CRUMBS = {
 """Small files with one importer, and why each is not a part of it."""
 FAMILIES = {
     "model/huggingface": "one adapter a family, which a table lists",
+    "pipeline/evaluation/tasks": "one task each, which a table lists",
     "pipeline/sources/formats": "one form of raw files each",
 }
 """Folders in which a small file is one of a kind, and of which kind."""

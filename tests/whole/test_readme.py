@@ -27,4 +27,4 @@ def test_every_file_that_the_architecture_page_names_exists() -> None:
 
 
 def test_the_readme_is_read_in_one_sitting() -> None:
-    assert len(README.splitlines()) <= 200
+    assert len(README.splitlines()) <= 230
