@@ -35,6 +35,7 @@ from app.terminal.layout import (
 )
 from app.terminal.streams import Streams
 from pipeline import events
+from pipeline.benchmark.report import format_benchmark_results
 from pipeline.events import Event
 from pipeline.rehearsal.verdicts import MARKS
 from utils.errors import HatcheryError
@@ -98,6 +99,7 @@ class TerminalRenderer(EventRenderer):
         self._out = Console()
         self._bar: Progress | None = None
         self._began: float | None = None
+        self._stage = ""
         self._last_line = 0.0
         self._rejected: Counter[str] = Counter()
         self._streams = Streams(self._out, self._console)
@@ -151,6 +153,7 @@ class TerminalRenderer(EventRenderer):
         self._end_bar()
         self._rejected.clear()
         self._began = self._began or event.time
+        self._stage = event.stage
         self._last_line = time.monotonic()
         self._streams.headings = event.unit == "texts" and (event.total or 1) > 1
         self._console.say(f"{self._console.sign('●')} {event.title}", "bold")
@@ -269,6 +272,9 @@ class TerminalRenderer(EventRenderer):
                 self.note(f"left out: {spaced(rule)} {count:,} times")
         result: Any = event.path
         summary = dict(event.summary)
+        if self._stage == "benchmark" and "results" in summary:
+            self._scores(summary)
+            summary.clear()
         if result is None and summary and not self._wrote_text and not event.stopped:
             result = summary.pop(next(iter(summary)))
         saved_facts = (
@@ -290,6 +296,14 @@ class TerminalRenderer(EventRenderer):
         self._verdict(event)
         if result is not None:
             self._print_result(result)
+
+    def _scores(self, report: dict[str, Any]) -> None:
+        """A table of checkpoints for every task; what is best has a sign beside its colour."""
+        width = max(40, min(120, self._console.width - 2))
+        for line in format_benchmark_results(report, width).splitlines():
+            best = line.lstrip().startswith("★")
+            style = "bold" if line and line[0] != " " else "green" if best else ""
+            self.note(self._console.drawable(line), style)
 
     def _verdict(self, event: events.Finished) -> None:
         took = f" after {human_seconds(event.time - self._began)}" if self._began else ""

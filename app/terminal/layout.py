@@ -22,7 +22,8 @@ from utils.units import human_count, human_seconds
 _PIPE_WIDTH = 80
 _TIMES = 3  # that a line or piece of a sample may come in a row
 _PIECE = re.compile(r"([^-=#*_~.\s]\S{0,11}?|\S{1,11}? )\1{11,}")  # twelve times and more
-_ASCII = {"●": "*", "▲": "^", "✓": "=", "✕": "x", "⚠": "!", "·": "-", "…": "..."}
+_ASCII = {"●": "*", "▲": "^", "✓": "=", "✕": "x", "⚠": "!", "·": "-", "…": "...",
+          "★": "*", "→": ">"}  # fmt: skip
 
 
 class Console(RichConsole):
@@ -59,6 +60,10 @@ class Console(RichConsole):
         except UnicodeEncodeError:
             return _ASCII[symbol]
         return symbol
+
+    def drawable(self, text: str) -> str:
+        """`text` with stand-ins for the symbols that the terminal's encoding has not."""
+        return "".join(self.sign(letter) if letter in _ASCII else letter for letter in text)
 
     def print(self, *objects: Any, **how: Any) -> None:
         super().print(*(Text(safe(o)) if isinstance(o, str) else o for o in objects), **how)

@@ -1,51 +1,373 @@
-"""A benchmark's results as a text to read."""
+"""What a benchmark's report says: a table a task, who is better, and what cannot be told apart.
 
-from collections.abc import Mapping
-from typing import Any
+Works on JSON values, as `benchmark_results/benchmark_*.json` and the last event hold them, and
+loads neither torch nor numpy, so that screens can show reports of any age.
+"""
 
-from pipeline.benchmark.results import said, scope
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from pipeline.runs.folders import short_name
+from utils.units import counted
+
+_NO_RUN = "(no run)"
+_NAMED = 3  # checkpoints that a sentence lists
+_GAP = 2  # cells between columns
+_SHORT = {
+    "acc": "accuracy",
+    "acc_norm": "by characters",
+    "acc_bytes": "by bytes",
+    "gold_bits_per_byte": "bits/byte of answer",
+    "perplexity": "perplexity",
+    "word_perplexity": "word perplexity",
+    "byte_perplexity": "byte perplexity",
+    "token_perplexity": "token perplexity",
+    "bits_per_byte": "bits/byte",
+    "top_1": "top 1",
+    "top_5": "top 5",
+    "top_10": "top 10",
+}
 
 
-def format_benchmark_results(report: Mapping[str, Any]) -> str:
-    """Every task as a table of checkpoints with intervals, the best first; then comparisons and
-    ranking. `report` is what `benchmark_results/benchmark_*.json` holds."""
+class Score(NamedTuple):
+    """A checkpoint's main metric with its interval, None where it is not finite, and its `others`;
+    `name` is short, `best` says that it is significantly better than all that stand beside it."""
+
+    checkpoint: str
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+    others: Mapping[str, float | None]
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class TaskTable:
+    """A task with its scores, the best first; `failed` holds the reasons of checkpoints that have
+    none, `verdict` who is better in sentences, `recipe` and `left_out` are of the first score."""
+
+    task: str
+    title: str
+    metric: str
+    lower: bool
+    chance: float | None
+    scope: str
+    where: str
+    items: int
+    of: int
+    scores: tuple[Score, ...]
+    failed: Mapping[str, str] = field(default_factory=dict)
+    verdict: tuple[str, ...] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether one of several is better than all others."""
+        return any(score.best for score in self.scores)
+
+    @property
+    def asked(self) -> str:
+        """What was asked of whom, in a line."""
+        chance = "" if not self.chance else f", guessing {shown(self.metric, self.chance)}"
+        better = ", less is better" if self.lower else ""
+        items = f"all {counted(self.of, 'item')}"
+        if self.items < self.of:
+            items = f"{self.items:,} of {counted(self.of, 'item')}"
+        return f"{metric_title(self.metric)}{chance}{better} · {items} · {self.scope}"
+
+
+def scope(result: Mapping[str, Any]) -> str:
+    """What a score is of, so that only like is put beside like: real or embedded, whole or not."""
+    of = "embedded sets of ours" if result["origin"] == "embedded" else "real sets"
+    recipe = result["recipe"]
+    return of if recipe["items"] >= recipe["of"] else f"{of}, samples"
+
+
+def metric_title(metric: str) -> str:
+    """A metric in a word or two, for the head of a column."""
+    return _SHORT.get(metric, metric.replace("_", " "))
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric is a share of items or tokens, which is shown as a percentage."""
+    return metric.startswith(("acc", "top_"))
+
+
+def shown(metric: str, value: float | None) -> str:
+    """A value as people read it."""
+    if value is None:
+        return "none"
+    return f"{100 * value:.1f} %" if is_share(metric) else f"{value:.4g}"
+
+
+def span(metric: str, low: float | None, high: float | None) -> str:
+    """An interval as people read it; empty where it has no ends."""
+    if low is None or high is None:
+        return ""
+    if is_share(metric):
+        return f"{100 * low:.1f} to {100 * high:.1f}"
+    return f"{low:.4g} to {high:.4g}"
+
+
+def _amount(metric: str, difference: float) -> str:
+    """A difference in units of the metric."""
+    size = abs(difference)
+    return f"{100 * size:.1f} points" if is_share(metric) else f"{size:.3g}"
+
+
+def names_of(report: Mapping[str, Any]) -> dict[str, str]:
+    """A short name for every checkpoint: its run as it was called and its step, where that is
+    enough to tell it from the others."""
+    known: Mapping[str, Any] = report.get("checkpoints") or {}
+    found = {}
+    for name in report["results"]:
+        origin = known.get(name) or {}
+        run = origin.get("run") or _NO_RUN
+        found[name] = name if run == _NO_RUN else f"{short_name(run)} {origin.get('name', '')}"
+    taken = list(found.values())
+    return {name: short if taken.count(short) == 1 else name for name, short in found.items()}
+
+
+def tables(report: Mapping[str, Any]) -> list[TaskTable]:
+    """Every task of a report with what its checkpoints got."""
+    results, names = report["results"], names_of(report)
+    order = dict.fromkeys(task for by_task in results.values() for task in by_task)
+    return [_table(task, report, names) for task in order]
+
+
+def _table(task: str, report: Mapping[str, Any], names: Mapping[str, str]) -> TaskTable:
+    found = {name: by[task] for name, by in report["results"].items() if task in by}
+    failed = {names[name]: r["error"] for name, r in found.items() if "error" in r}
+    scored = {name: r for name, r in found.items() if "metrics" in r}
+    if not scored:
+        return TaskTable(task, task, "", False, None, "", "", 0, 0, (), failed)
+    first = next(iter(scored.values()))
+    main, recipe = first["main"], first["recipe"]
+    lower = first.get("lower", not is_share(main))
+    order = sorted(scored, key=lambda name: _rank(scored[name]["metrics"][main], lower=lower))
+    rows = [row for row in report.get("comparisons") or () if row["task"] == task]
+    best, verdict = _verdict(order, rows, names)
+    scores = tuple(_score(name, names[name], scored[name], best=name == best) for name in order)
+    return TaskTable(
+        task,
+        first.get("title", task),
+        main,
+        lower,
+        first["chance"],
+        scope(first),
+        first["where"],
+        recipe["items"],
+        recipe["of"],
+        scores,
+        failed,
+        verdict,
+        recipe,
+        first.get("left_out") or {},
+    )
+
+
+def _rank(value: float | None, *, lower: bool) -> tuple[bool, float]:
+    """Best first; what has no value last."""
+    return value is None, (value or 0.0) * (1 if lower else -1)
+
+
+def _score(checkpoint: str, name: str, result: Mapping[str, Any], *, best: bool) -> Score:
+    main = result["main"]
+    others = {metric: value for metric, value in result["metrics"].items() if metric != main}
+    low, high = result["interval"]
+    return Score(checkpoint, name, result["metrics"][main], low, high, others, best)
+
+
+def _verdict(
+    order: Sequence[str], rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]
+) -> tuple[str | None, tuple[str, ...]]:
+    """Which checkpoint is better than all others, and how the first stands to them in words."""
+    first = order[0]
+    beside = {row["first"] if row["second"] == first else row["second"]: row
+              for row in rows if first in (row["first"], row["second"])}  # fmt: skip
+    others = [name for name in order[1:] if name in beside]
+    if not others:
+        return None, ()
+    beaten = [name for name in others if beside[name]["better"] == first]
+    tied = [name for name in others if name not in beaten]
+    if not tied:
+        rest = "" if len(others) == 1 else "all others; than the next, "
+        next_one = f"{names[others[0]]}, " if rest else f"{names[others[0]]} "
+        by = _by(beside[others[0]])
+        sentence = f"{names[first]} is better than {rest}{next_one}by {by}."
+        return (first if len(others) == len(order) - 1 else None), (sentence,)
+    least = [row["smallest"] for row in map(beside.get, tied) if row and row["smallest"]]
+    row = beside[tied[0]]
+    could = f": {counted(row['n'], 'item')} can show "
+    could += f"differences from about {_amount(row['metric'], max(least))}" if least else "none"
+    sentences = [
+        f"No significant difference between {names[first]} and "
+        f"{_listed([names[name] for name in tied])}{could}."
+    ]
+    if beaten:
+        listed = _listed([names[name] for name in beaten])
+        sentences.append(f"{names[first]} is better than {listed}.")
+    return None, tuple(sentences)
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown_names = list(names[:_NAMED])
+    if len(names) > _NAMED:
+        shown_names.append(f"{len(names) - _NAMED} more")
+    *before, last = shown_names
+    return f"{', '.join(before)} and {last}" if before else last
+
+
+def _by(row: Mapping[str, Any]) -> str:
+    """How much better, with the interval and the p."""
+    metric, (low, high) = row["metric"], row["interval"]
+    ends = sorted(abs(end) for end in (low, high) if end is not None)
+    between = ""
+    if len(ends) == 2:
+        unit = 100.0 if is_share(metric) else 1.0
+        digits = ".1f" if is_share(metric) else ".3g"
+        between = f"{unit * ends[0]:{digits}} to {unit * ends[1]:{digits}}, "
+    return f"{_amount(metric, row['difference'] or 0.0)} ({between}{_p(row)})"
+
+
+def _p(row: Mapping[str, Any]) -> str:
+    p = row.get("p_holm", row["p"])
+    return "p < 0.001" if p < 0.001 else f"p {p:.2g}"
+
+
+def said(row: Mapping[str, Any], names: Mapping[str, str] | None = None) -> str:
+    """A comparison in a sentence."""
+    first, second = ((names or {}).get(row[one], row[one]) for one in ("first", "second"))
+    if row["better"] is None:
+        least = row["smallest"]
+        items = counted(row["n"], "item")
+        could = f"; they can show about {_amount(row['metric'], least)}" if least else ""
+        return (
+            f"{row['task']}: no significant difference between {first} and {second} "
+            f"over {items}{could}"
+        )
+    better, worse = (first, second) if row["better"] == row["first"] else (second, first)
+    return f"{row['task']}: {better} is better than {worse} by {_by(row)}"
+
+
+def format_benchmark_results(report: Mapping[str, Any], width: int | None = None) -> str:
+    """Every task as a table of checkpoints with intervals, the best first, then a ranking.
+
+    `report` is what `benchmark_results/benchmark_*.json` holds. In `width` characters only what
+    decides is shown; without one also every metric, recipe and comparison.
+    """
+    names = names_of(report)
     lines: list[str] = []
-    results = report["results"]
-    for task in dict.fromkeys(task for by_task in results.values() for task in by_task):
-        scored = {name: by[task] for name, by in results.items() if "metrics" in by.get(task, {})}
-        failed = {name: by[task] for name, by in results.items() if "error" in by.get(task, {})}
-        lines += _task(task, scored) if scored else [task]
-        lines += [f"  {name}: no score: {found['error']}" for name, found in failed.items()]
+    for table in tables(report):
+        lines += _task_lines(table, width)
         lines.append("")
-    lines += [said(row) for row in report.get("comparisons", ())]
     if report.get("ranking"):
-        lines += ["", "Mean of accuracies, guessing 0 and all right 1:"]
-        lines += [
-            f"  {row['scope']}: {row['checkpoint']} {row['centred_mean']:.3f} over "
-            f"{', '.join(row['tasks'])}"
-            for row in report["ranking"]
-        ]
+        lines += [*_ranking(report, names), ""]
+    if width is None and report.get("comparisons"):
+        lines.append("Every comparison, p corrected for their number (Holm):")
+        lines += [f"  {said(row, names)}" for row in report["comparisons"]]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _task(task: str, scored: Mapping[str, Any]) -> list[str]:
-    first = next(iter(scored.values()))
-    recipe, main = first["recipe"], first["main"]
-    of = f"{recipe['items']:,} of {recipe['of']:,} items"
-    chance = "" if first["chance"] is None else f", guessing {first['chance']:.2f}"
-    lines = [f"{task}: {main}{chance}; {of} ({scope(first)}: {first['where']})"]
-    lower = main != "acc" and not main.startswith("top_")
-    for name, found in sorted(
-        scored.items(), key=lambda pair: pair[1]["metrics"][main] or 0.0, reverse=not lower
-    ):
-        low, high = found["interval"]
-        ends = "" if low is None or high is None else f" ({low:.4g} to {high:.4g})"
-        others = ", ".join(
-            f"{metric} {value:.4g}"
-            for metric, value in found["metrics"].items()
-            if metric != main and value is not None
-        )
-        value = found["metrics"][main]
-        shown = "none" if value is None else f"{value:.4g}"
-        lines.append(f"  {name}: {shown}{ends}{'; ' if others else ''}{others}")
-    return lines
+def _task_lines(table: TaskTable, width: int | None) -> Iterator[str]:
+    yield f"{table.title} ({table.task})" if table.title != table.task else table.task
+    if table.scores:
+        yield f"  {table.asked}"
+        yield from (f"  {line}".rstrip() for line in _rows(table, width))
+    yield from (f"  ✕ {name}: no score: {error}" for name, error in table.failed.items())
+    for reason, count in table.left_out.items():
+        yield f"  left out: {counted(count, 'item')}: {reason}"
+    for sentence in table.verdict:
+        yield from _wrapped(sentence, width)
+    if width is None and table.scores:
+        yield f"  recipe: {recipe_line(table.recipe)}; from {table.where}"
+
+
+def _wrapped(sentence: str, width: int | None) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(
+        sentence, width or 100, initial_indent="  → ", subsequent_indent="    ",
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+
+
+def _rows(table: TaskTable, width: int | None) -> Iterator[str]:
+    """A line a checkpoint: sign, name, main metric, interval, as many others as there is room."""
+    heads = ["", metric_title(table.metric), "95 % interval"]
+    rows = [
+        [score.name, shown(table.metric, score.value), span(table.metric, score.low, score.high)]
+        for score in table.scores
+    ]
+    for metric in table.scores[0].others:
+        heads.append(metric_title(metric))
+        for row, score in zip(rows, table.scores, strict=True):
+            row.append(shown(metric, score.others.get(metric)))
+    widths = [max(len(row[n]) for row in [heads, *rows]) for n in range(len(heads))]
+    if width is not None:
+        _fit(widths, width - 4)
+    signs = ["  ", *("★ " if score.best else "  " for score in table.scores)]
+    for sign, row in zip(signs, [heads, *rows], strict=True):
+        cells = [
+            f"{cell:>{size}}" if n else _cut(cell, size)
+            for n, (cell, size) in enumerate(zip(row, widths, strict=False))
+        ]
+        yield sign + (" " * _GAP).join(cells)
+
+
+def _fit(widths: list[int], room: int) -> None:
+    """Leave out the last columns until three are left, then shorten the names."""
+
+    def over() -> int:
+        return sum(widths) + _GAP * (len(widths) - 1) - room
+
+    while over() > 0 and len(widths) > 3:
+        widths.pop()
+    widths[0] = max(8, widths[0] - max(0, over()))
+
+
+def _cut(name: str, size: int) -> str:
+    """A name in `size` characters: of a long one the end, where the step stands."""
+    return f"{name:<{size}}" if len(name) <= size else f"…{name[1 - size :]}"
+
+
+def recipe_line(recipe: Mapping[str, Any]) -> str:
+    """How a score was made, as far as that changes it."""
+    bos = "with BOS or EOS in front" if recipe.get("bos") else "without BOS"
+    parts = [
+        bos,
+        f"window {recipe['window']:,} tokens" if recipe.get("window") else "",
+        str(recipe.get("precision", "")),
+        f"weights in {recipe['quantize']}" if recipe.get("quantize") not in (None, "none") else "",
+        str(recipe.get("join", "")),
+        f"data {recipe['data']}" if recipe.get("data") else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _ranking(report: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[str]:
+    yield "Ranking: mean of accuracies, where guessing is 0 and all right is 100"
+    titles = {table.task: table.title for table in tables(report)}
+    rows = report["ranking"]
+    for of in dict.fromkeys(row["scope"] for row in rows):
+        own = [row for row in rows if row["scope"] == of]
+        yield f"  {of}: {', '.join(titles.get(task, task) for task in own[0]['tasks'])}"
+        longest = max(len(names[row["checkpoint"]]) for row in own)
+        for row in own:
+            sign = "★" if row.get("best") else " "
+            ends = " to ".join(points(end) for end in row.get("interval") or ())
+            yield (
+                f"  {sign} {names[row['checkpoint']]:<{longest}}  "
+                f"{points(row['centred_mean']):>6}  {ends}"
+            ).rstrip()
+        if len(own) > 1 and not own[0].get("best"):
+            over = counted(len(own[0]["tasks"]), "task")
+            yield f"  → No significant difference between the first and the others over {over}."
+
+
+def points(share: float) -> str:
+    """A share in points of a hundred."""
+    return f"{round(100 * share, 1) + 0.0:.1f}"

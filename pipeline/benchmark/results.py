@@ -1,17 +1,17 @@
 """What a benchmark says: the scores of every checkpoint and task with their intervals and recipes,
-who is better at what, and a ranking; as JSON values, and as text.
+who is better at what, and a ranking; as JSON values.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
+from pipeline.benchmark.report import scope
 from pipeline.evaluation import statistics
 from pipeline.evaluation.data import TaskData
 from pipeline.evaluation.metrics import Metric, Ratio
 from pipeline.evaluation.scoring import ItemScore
-from utils.units import counted
 
 Result: TypeAlias = dict[str, Any]
 """One checkpoint at one task, as JSON values; see `task_result`."""
@@ -53,7 +53,9 @@ def task_result(
         },
         "origin": data.origin,
         "where": data.where,
+        "title": task.title,
         "main": main,
+        "lower": not task.metrics[0].higher_is_better,
         "chance": task.chance,
         "cut": sum(score.cut for score in scores),
         "joined": sum(score.joined for score in scores),
@@ -137,33 +139,14 @@ def _compared(
     }
 
 
-def said(row: Result) -> str:
-    """A comparison in a sentence."""
-    named = f"{row['task']}: {row['first']} and {row['second']}"
-    if row["better"] is None:
-        least = "" if row["smallest"] is None else f"; less than {row['smallest']:.3g} cannot show"
-        items = counted(row["n"], "item")
-        return f"{named}: no significant difference in {row['metric']} over {items}{least}"
-    low, high = row["interval"]
-    return (
-        f"{row['task']}: {row['better']} is better, {row['metric']} differs by "
-        f"{abs(row['difference']):.3g} ({min(abs(low), abs(high)):.3g} to "
-        f"{max(abs(low), abs(high)):.3g}, p {row['p_holm']:.2g})"
-    )
-
-
-def scope(result: Result) -> str:
-    """What a score is of, so that only like is put beside like: real or embedded, whole or not."""
-    of = "embedded sets of ours" if result["origin"] == "embedded" else "real sets"
-    recipe = result["recipe"]
-    return of if recipe["items"] >= recipe["of"] else f"{of}, samples"
-
-
-def ranking(results: Results) -> list[Result]:
+def ranking(results: Results, compared: Sequence[Result]) -> list[Result]:
     """Checkpoints by their mean of centred accuracies, best first, for every scope apart.
 
     An accuracy is centred so that guessing is 0 and all right is 1, and the plain mean is taken
     over the tasks that all checkpoints were scored at, as in CORE (Li et al. 2024, DataComp-LM).
+    Its `interval` is put together from those of the tasks, which share no items (MOVER, Zou and
+    Donner 2008). `best` is a first one that leads each of the others by more than chance: the same
+    of the paired differences in `compared`.
     """
     rows: list[Result] = []
     scopes = [scope(result) for by_task in results.values() for result in by_task.values()]
@@ -171,20 +154,60 @@ def ranking(results: Results) -> list[Result]:
         tasks = [_accuracies(by_task, of) for by_task in results.values()]
         shared = sorted(set.intersection(*(set(accuracies) for accuracies in tasks)))
         if shared:
-            for name, accuracies in zip(results, tasks, strict=True):
-                mean = math.fsum(accuracies[task] for task in shared) / len(shared)
-                rows.append(
-                    {"checkpoint": name, "scope": of, "centred_mean": mean, "tasks": shared}
-                )
-    return sorted(rows, key=lambda row: (row["scope"], -row["centred_mean"]))
+            own: list[Result] = [
+                {"checkpoint": name, "scope": of, "tasks": shared, "best": False}
+                | _centred_mean([accuracies[task] for task in shared])
+                for name, accuracies in zip(results, tasks, strict=True)
+            ]
+            own.sort(key=lambda row: -row["centred_mean"])
+            first, *others = own
+            chances = {task: next(iter(results.values()))[task]["chance"] for task in shared}
+            first["best"] = bool(others) and all(
+                _leads(first["checkpoint"], other["checkpoint"], chances, compared)
+                for other in others
+            )
+            rows += own
+    return sorted(rows, key=lambda row: row["scope"])
 
 
-def _accuracies(by_task: Mapping[str, Result], of: str) -> dict[str, float]:
+class _Centred(NamedTuple):
+    """A difference or accuracy in units of what lies between guessing and all right."""
+
+    value: float
+    low: float
+    high: float
+
+
+def _centred_mean(parts: Sequence[_Centred]) -> Result:
+    """The plain mean of independent values, and its interval."""
+    mean = math.fsum(part.value for part in parts) / len(parts)
+    below = math.hypot(*(part.value - part.low for part in parts)) / len(parts)
+    above = math.hypot(*(part.high - part.value for part in parts)) / len(parts)
+    return {"centred_mean": mean, "interval": [mean - below, mean + above]}
+
+
+def _leads(
+    first: str, other: str, chances: Mapping[str, float], compared: Sequence[Result]
+) -> bool:
+    """Whether the mean of `first` is above that of `other` by more than chance."""
+    parts = []
+    for row in compared:
+        if row["task"] in chances and {row["first"], row["second"]} == {first, other}:
+            values = [row["difference"], *row["interval"]]
+            if None in values:
+                return False
+            scale = (1 if row["first"] == first else -1) / (1 - chances[row["task"]])
+            value, low, high = (scale * part for part in values)
+            parts.append(_Centred(value, min(low, high), max(low, high)))
+    return len(parts) == len(chances) and _centred_mean(parts)["interval"][0] > 0
+
+
+def _accuracies(by_task: Mapping[str, Result], of: str) -> dict[str, _Centred]:
     """The centred accuracies of a checkpoint within a scope."""
-    return {
-        task: statistics.centred(value, result["chance"])
-        for task, result in by_task.items()
-        if scope(result) == of
-        and result["chance"] is not None
-        and (value := result["metrics"][result["main"]]) is not None
-    }
+    found = {}
+    for task, result in by_task.items():
+        values = [result["metrics"][result["main"]], *result["interval"]]
+        if scope(result) == of and result["chance"] is not None and None not in values:
+            centred = (statistics.centred(value, result["chance"]) for value in values)
+            found[task] = _Centred(*centred)
+    return found

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from pipeline.benchmark.item_log import ItemLog
-from pipeline.benchmark.report import format_benchmark_results
-from pipeline.benchmark.results import Result, Results, comparisons, ranking, said, task_result
+from pipeline.benchmark.report import format_benchmark_results, names_of, said
+from pipeline.benchmark.results import Result, Results, comparisons, ranking, task_result
 from pipeline.evaluation.data import TaskData, embedded_data, local_file, read_local
 from pipeline.evaluation.scoring import Judge, NoScoreError
 from pipeline.evaluation.tasks import TASKS
@@ -253,6 +253,7 @@ def _published(
     scored = {n: {t: r for t, r in by.items() if "error" not in r} for n, by in complete.items()}
     scored = {name: by_task for name, by_task in scored.items() if by_task}
     typed = options.model_dump(mode="json", exclude_unset=True)
+    compared = comparisons(scored, {name: t.metrics[0] for name, t in TASKS.items()})
     report: dict[str, Any] = {
         "version": 1,
         "made_by": msgspec.to_builtins(made_by("benchmark", typed)),
@@ -261,8 +262,8 @@ def _published(
             for name, c in chosen.items()
         },
         "results": complete,
-        "ranking": ranking(scored),
-        "comparisons": comparisons(scored, {name: t.metrics[0] for name, t in TASKS.items()}),
+        "ranking": ranking(scored, compared),
+        "comparisons": compared,
     }
     stamp = time.strftime("%Y_%m_%d_%H_%M_%S")
     path = unique_name(BENCHMARKS, f"benchmark_{stamp}.json")
@@ -283,5 +284,6 @@ def _summary(report: dict[str, Any]) -> dict[str, Any]:
         "results": short,
         "ranking": report["ranking"],
         "comparisons": report["comparisons"],
-        "said": [said(row) for row in report["comparisons"]],
+        "said": [said(row, names_of(report)) for row in report["comparisons"]],
+        "checkpoints": report["checkpoints"],
     }

@@ -1,0 +1,127 @@
+"""What a report says in words: tables, who is better, what cannot be told apart."""
+
+import copy
+import re
+
+import pytest
+
+from pipeline.benchmark.report import format_benchmark_results, names_of, tables
+from tests.support.benchmarks import report
+
+FEW, SOME, MOST = [1.0] * 20 + [0.0] * 80, [1.0] * 24 + [0.0] * 76, [1.0] * 90 + [0.0] * 10
+GRAMMAR, TEXT = "embedded_grammar", "embedded_python_text"
+
+
+def test_the_first_of_a_task_is_starred_only_where_it_beats_every_other() -> None:
+    made = report(
+        {"step 10": {GRAMMAR: FEW}, "step 20": {GRAMMAR: SOME}, "step 30": {GRAMMAR: MOST}}
+    )
+    [table] = tables(made)
+    assert [(score.name, score.best) for score in table.scores] == [
+        ("first step 30", True), ("first step 20", False), ("first step 10", False),
+    ]  # fmt: skip
+    [sentence] = table.verdict
+    assert sentence.startswith("first step 30 is better than all others; than the next, first step")
+    assert "by 66.0 points (" in sentence
+    assert "p < 0.001" in sentence
+
+
+def test_what_cannot_be_told_apart_is_said_with_what_could_be() -> None:
+    made = report({"step 10": {GRAMMAR: FEW}, "step 20": {GRAMMAR: SOME}})
+    [table] = tables(made)
+    assert not table.told_apart
+    [sentence] = table.verdict
+    smallest = made["comparisons"][0]["smallest"]
+    assert sentence == (
+        "No significant difference between first step 20 and first step 10: 100 items can show "
+        f"differences from about {100 * smallest:.1f} points."
+    )
+
+
+def test_one_that_beats_only_some_has_no_star() -> None:
+    made = report(
+        {"step 10": {GRAMMAR: FEW}, "step 20": {GRAMMAR: MOST[::-1]}, "step 30": {GRAMMAR: MOST}}
+    )
+    [table] = tables(made)
+    assert not table.told_apart
+    assert [sentence.split(":")[0] for sentence in table.verdict] == [
+        "No significant difference between first step 20 and first step 30",
+        "first step 20 is better than first step 10.",
+    ]
+
+
+def test_of_bits_and_perplexities_the_least_is_first() -> None:
+    made = report(
+        {"step 10": {TEXT: [-200.0, -210.0] * 20}, "step 20": {TEXT: [-100.0, -105.0] * 20}}
+    )
+    [table] = tables(made)
+    assert [score.name for score in table.scores] == ["first step 20", "first step 10"]
+    assert table.scores[0].value == pytest.approx(102.5 / 100 / 0.6931471805599453)
+    assert "less is better" in table.asked
+
+
+def test_a_checkpoint_without_a_score_is_named_with_its_reason() -> None:
+    made = report({"step 10": {GRAMMAR: FEW}, "step 20": {GRAMMAR: SOME}})
+    name = next(iter(made["results"]))
+    made["results"][name] = {GRAMMAR: {"error": "it computes nan"}}
+    made["comparisons"], made["ranking"] = [], []
+    text = format_benchmark_results(made)
+    assert "✕ first step 10: no score: it computes nan" in text
+    assert "first step 20" in text
+    assert "No significant" not in text
+    made["results"] = {name: made["results"][name]}
+    assert "no score" in format_benchmark_results(made)
+
+
+def test_names_are_short_unless_two_would_be_alike() -> None:
+    made = report({"step 10": {GRAMMAR: FEW}})
+    assert list(names_of(made).values()) == ["first step 10"]
+    twin = copy.deepcopy(made["results"])
+    other = "run_2026_11_22_11_20_first step 10"
+    made["results"][other] = next(iter(twin.values()))
+    made["checkpoints"][other] = {"run": "run_2026_11_22_11_20_first", "name": "step 10"}
+    assert list(names_of(made).values()) == list(made["results"])
+
+
+@pytest.mark.parametrize("width", [40, 78, 118])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    long = "run_2026_11_21_11_20_" + "a-very-long-name-of-a-run" * 3
+    made = report({"step 10": {"arc_easy": FEW}, "step 20": {"arc_easy": MOST}}, run=long)
+    made["ranking"] = []
+    lines = format_benchmark_results(made, width).splitlines()
+    rows = [line for line in lines if re.search(r"step [12]0 +\d+\.\d %", line)]
+    assert len(rows) == 2
+    assert max(map(len, rows)) <= width
+
+
+def test_a_file_holds_all_that_a_narrow_terminal_leaves_out() -> None:
+    made = report({"step 10": {"arc_easy": FEW}, "step 20": {"arc_easy": MOST}}, of=100)
+    whole, narrow = format_benchmark_results(made), format_benchmark_results(made, 60)
+    for words in ("bits/byte of answer", "recipe: with BOS", "data 0123456789abcdef", "Every comp"):
+        assert words in whole
+        assert words not in narrow
+    assert "all 100 items · real sets" in narrow
+
+
+def test_the_ranking_has_intervals_and_a_star_only_for_a_lead() -> None:
+    tasks = ("arc_easy", "piqa")
+    made = report({
+        "step 10": dict.fromkeys(tasks, FEW),
+        "step 20": dict.fromkeys(tasks, MOST),
+        "step 30": dict.fromkeys(tasks, MOST[::-1]),
+    })  # fmt: skip
+    rows = made["ranking"]
+    assert [row["best"] for row in rows] == [False] * 3
+    for row in rows:
+        low, high = row["interval"]
+        assert low < row["centred_mean"] < high
+    assert "No significant difference between the first and the others" in (
+        format_benchmark_results(made, 80)
+    )
+    made = report({"step 10": dict.fromkeys(tasks, FEW), "step 20": dict.fromkeys(tasks, MOST)})
+    assert [row["best"] for row in made["ranking"]] == [True, False]
+    mean = (0.9 - 0.25) / 0.75 / 2 + (0.9 - 0.5) / 0.5 / 2
+    assert made["ranking"][0]["centred_mean"] == pytest.approx(mean)
+    text = format_benchmark_results(made, 80)
+    assert "★ first step 20" in text
+    assert f"{100 * mean:.1f}" in text
