@@ -15,6 +15,7 @@ from pipeline.benchmark.item_log import ItemLog
 from pipeline.benchmark.report import format_benchmark_results, names_of, said
 from pipeline.benchmark.results import Result, Results, comparisons, ranking, task_result
 from pipeline.evaluation.data import TaskData, embedded_data, local_file, read_local
+from pipeline.evaluation.embedded import embedded_set
 from pipeline.evaluation.scoring import Judge, NoScoreError
 from pipeline.evaluation.tasks import TASKS
 from pipeline.evaluation.tasks.task import Task
@@ -132,7 +133,7 @@ def _asked(options: BenchmarkOptions) -> list[_Asked]:
 def _tasks(options: BenchmarkOptions, sources: list[Path]) -> list[Task]:
     if options.tasks is None:
         here = [task for task in TASKS.values() if sources and local_file(task, sources)]
-        return here or [task for task in TASKS.values() if task.embedded is not None]
+        return here or [task for task in TASKS.values() if _is_filled(task)]
     names = [name for typed in options.tasks for name in typed.split(",") if name]
     unknown = [name for name in names if name not in TASKS]
     if unknown:
@@ -142,6 +143,11 @@ def _tasks(options: BenchmarkOptions, sources: list[Path]) -> list[Task]:
             remedy="choose some of these: --tasks arc_easy,piqa",
         )
     return [TASKS[name] for name in dict.fromkeys(names)]
+
+
+def _is_filled(task: Task) -> bool:
+    """Whether it is a set of ours that holds something: Python's library may be a small one."""
+    return task.embedded is not None and bool(embedded_set(task.embedded).rows)
 
 
 def _most(task: Task, options: BenchmarkOptions) -> int | None:

@@ -173,7 +173,7 @@ class BenchmarkOptions(ModelOptions):
     )
     tasks: list[str] | None = Field(
         None,
-        description="Tasks by name; default: those whose files --data holds, else the embedded "
+        description="Tasks by name; default: those whose data is given, else the embedded "
         "ones, which need no download",
     )
     data: list[Path] | None = Field(
