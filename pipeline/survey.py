@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import corpora
-from pipeline.runs import folders, inventory
+from pipeline.runs import folders, inventory, judged
 from pipeline.runs.progress import steps_to_go_on_to
 from pipeline.runs.record import read_record
+from pipeline.runs.results import BENCHMARKS
 from pipeline.source_table import SOURCES
 from pipeline.stages import MISSING, Product, State
 from utils.artefacts import Manifest, Source, read_manifest
@@ -56,6 +57,7 @@ def survey(config: "Config") -> dict[str, Product]:
         "tokenize": _tokenizer,
         "prepare": _tokens,
         "train": _run,
+        "benchmark": _scores,
     }
     return {command: _guarded(look, config) for command, look in looks.items()}
 
@@ -279,6 +281,32 @@ def _trained_on_others(run: Path) -> str:
     if manifest is None or manifest.fingerprint == record.fingerprints["data"]:
         return ""
     return "its tokens have been made anew since"
+
+
+_benchmarks = judged.Reader()  # which reads a file once, however often the board asks
+
+
+def _scores(config: "Config") -> Product:
+    """The newest benchmark of a run on the corpus, or of models that are of no run here."""
+    runs_dir = config.paths.checkpoints_dir
+    for report in _benchmarks.reports(BENCHMARKS).reports:
+        corpora_judged = {corpus_of_run(runs_dir / run) for run in report.runs if run}
+        if not corpora_judged or corpora_judged & {None, config.source}:
+            runs = {folders.short_name(run) for run in report.runs if run != inventory.LOOSE}
+            title = next(iter(runs)) if len(runs) == 1 else f"{len(runs) or 'other'} runs"
+            return Product("fresh", title, _judged(report), report.path, report.made)
+    return MISSING
+
+
+def _judged(report: judged.Report) -> str:
+    """The best mean accuracy, else the best of the first task, and of how much it is."""
+    tasks, judged_count = len(report.tasks), len(report.results)
+    of = f"{tasks} task{'s' * (tasks != 1)}"
+    if judged_count > 1:
+        of += f", {judged_count} checkpoints"
+    if (best := report.best_accuracy) is not None:
+        return f"acc {100 * best:.0f} % at {of}"
+    return of
 
 
 def _product(folder: Path, manifest: Manifest, title: str, figure: str) -> Product:

@@ -81,7 +81,7 @@ class TaskTable:
 
 def scope(result: Mapping[str, Any]) -> str:
     """What a score is of, so that only like is put beside like: real or embedded, whole or not."""
-    of = "embedded sets of ours" if result["origin"] == "embedded" else "real sets"
+    of = "embedded sets of ours" if result.get("origin") == "embedded" else "real sets"
     recipe = result["recipe"]
     return of if recipe["items"] >= recipe["of"] else f"{of}, samples"
 
@@ -156,9 +156,9 @@ def _table(task: str, report: Mapping[str, Any], names: Mapping[str, str]) -> Ta
         first.get("title", task),
         main,
         lower,
-        first["chance"],
+        first.get("chance"),
         scope(first),
-        first["where"],
+        first.get("where", ""),
         recipe["items"],
         recipe["of"],
         scores,
@@ -177,7 +177,7 @@ def _rank(value: float | None, *, lower: bool) -> tuple[bool, float]:
 def _score(checkpoint: str, name: str, result: Mapping[str, Any], *, best: bool) -> Score:
     main = result["main"]
     others = {metric: value for metric, value in result["metrics"].items() if metric != main}
-    low, high = result["interval"]
+    low, high = result.get("interval") or (None, None)
     return Score(checkpoint, name, result["metrics"][main], low, high, others, best)
 
 
@@ -203,10 +203,8 @@ def _verdict(
     row = beside[tied[0]]
     could = f": {counted(row['n'], 'item')} can show "
     could += f"differences from about {_amount(row['metric'], max(least))}" if least else "none"
-    sentences = [
-        f"No significant difference between {names[first]} and "
-        f"{_listed([names[name] for name in tied])}{could}."
-    ]
+    alike = _listed([names[name] for name in (first, *tied)])
+    sentences = [f"No significant difference between {alike}{could}."]
     if beaten:
         listed = _listed([names[name] for name in beaten])
         sentences.append(f"{names[first]} is better than {listed}.")
@@ -339,7 +337,7 @@ def recipe_line(recipe: Mapping[str, Any]) -> str:
     bos = "with BOS or EOS in front" if recipe.get("bos") else "without BOS"
     parts = [
         bos,
-        f"window {recipe['window']:,} tokens" if recipe.get("window") else "",
+        f"window {recipe['window']} tokens" if recipe.get("window") else "",
         str(recipe.get("precision", "")),
         f"weights in {recipe['quantize']}" if recipe.get("quantize") not in (None, "none") else "",
         str(recipe.get("join", "")),

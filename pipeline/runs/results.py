@@ -6,8 +6,8 @@ read and torch is not imported. Whatever cannot be read is absent, never an erro
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,23 +24,9 @@ BENCHMARKS = Path("benchmark_results")
 """Where benchmarks, votes and exported tables are written."""
 
 
-class Score(msgspec.Struct, frozen=True):
-    """A benchmark's result and its interval."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-
-class _Benchmark(msgspec.Struct, frozen=True):
-    """As much of a `benchmark_*.json` as is shown."""
-
-    scores: dict[str, Score]
-
-
 @dataclass(frozen=True)
 class Result:
-    """One run, or one benchmark file, which has `scores` alone.
+    """What one run measured.
 
     Losses are nats per token of its own tokenizer, `bits_per_byte` is of text; both are the best
     of the run. `data` and `tokenizer` are names; `text` and `vocabulary` tell whether two runs
@@ -60,7 +46,6 @@ class Result:
     text: str = ""
     vocabulary: str = ""
     curve: tuple[Point, ...] = ()
-    scores: dict[str, Score] = field(default_factory=dict)
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -73,11 +58,11 @@ class Reader:
     def __init__(self) -> None:
         self._curves: dict[Path, Curve] = {}
 
-    def results(self, checkpoints_dir: Path, benchmarks_dir: Path) -> list[Result]:
-        """Every run with a record, newest first, then every benchmark file."""
+    def results(self, checkpoints_dir: Path) -> list[Result]:
+        """Every run with a record, newest first."""
         found = [path for path in checkpoints_dir.glob("[!.]*") if (path / "run.json").is_file()]
         found.sort(key=lambda path: path.name, reverse=True)
-        return [*map(self.result, found), *_benchmarks(benchmarks_dir)]
+        return [self.result(path) for path in found]
 
     def result(self, run: Path) -> Result:
         """What one run measured."""
@@ -140,15 +125,6 @@ def newest_state(run: Path) -> dict[str, Any]:
         if state := state_of(folder):
             return state
     return {}
-
-
-def _benchmarks(folder: Path) -> Iterable[Result]:
-    for path in sorted(folder.glob("benchmark_*.json"), reverse=True):
-        try:
-            scores = msgspec.json.decode(path.read_bytes(), type=_Benchmark).scores
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-            continue
-        yield Result(path.stem, path, scores=scores)
 
 
 class Best(NamedTuple):
@@ -216,14 +192,12 @@ def export(results: Sequence[Result], folder: Path, stamp: str) -> tuple[Path, P
     Raises:
         OSError, DiskFullError: it cannot be written.
     """
-    names = sorted({name for result in results for name in result.scores})
     text = io.StringIO()
     table = csv.writer(text)
-    table.writerow([*_COLUMNS, *names])
+    table.writerow(_COLUMNS)
     for result in results:
-        scores = [result.scores[name].value if name in result.scores else "" for name in names]
         values = (getattr(result, column) for column in _COLUMNS)
-        table.writerow([*("" if value is None else value for value in values), *scores])
+        table.writerow(["" if value is None else value for value in values])
     csv_path, json_path = folder / f"results_{stamp}.csv", folder / f"results_{stamp}.json"
     write_file(csv_path, text.getvalue().encode(errors="replace"))
     write_json(json_path, [_plain(result) for result in results])
@@ -234,7 +208,6 @@ def _plain(result: Result) -> dict[str, Any]:
     row = asdict(result) | {"name": _encodable(result.name), "path": _encodable(str(result.path))}
     row["curve"] = [point._asdict() for point in result.curve]
     row["tokens_per_second"] = result.tokens_per_second
-    row["scores"] = {name: msgspec.to_builtins(score) for name, score in result.scores.items()}
     return row
 
 

@@ -7,12 +7,10 @@ from typing import Any
 
 import pytest
 
-from app.tui.runs.results_table import COLUMNS, columns_of, fitting, ordered
+from app.tui.runs.results_table import COLUMNS, fitting, ordered
 from pipeline.events import Finished, Metric, Sample, Saved, to_json
 from pipeline.runs.results import Reader, Result, best_of, caution, export
 from pipeline.runs.validations import Curve, sparkline
-
-NOWHERE = Path("nowhere")
 
 
 def validation(step: int, loss: float | None, bits: float | None = None) -> bytes:
@@ -99,7 +97,7 @@ def test_a_loss_that_was_not_finite_is_no_point(workspace: Path) -> None:
 def test_a_file_that_is_no_log_has_no_points(workspace: Path, content: bytes) -> None:
     Path("events.jsonl").write_bytes(content)
     assert Curve(Path("events.jsonl")).points() == []
-    assert Curve(NOWHERE).points() == []
+    assert Curve(Path("nowhere")).points() == []
 
 
 @pytest.mark.parametrize(
@@ -117,7 +115,7 @@ def test_a_sparkline_of_many_values_ends_with_the_last(workspace: Path) -> None:
 
 def test_a_run_is_read_with_its_best_and_its_speed(workspace: Path) -> None:
     write_run("run_a", [4.0, 3.0, 3.5], tokens=1000, seconds=4.0)
-    [found] = Reader().results(Path("checkpoints"), NOWHERE)
+    [found] = Reader().results(Path("checkpoints"))
     assert (found.val_loss, found.bits_per_byte, found.steps) == (3.0, 1.5, 10)
     assert found.tokens_per_second == 250.0
 
@@ -127,7 +125,7 @@ def test_a_run_whose_files_are_all_broken_is_listed_without_figures(workspace: P
     (run / "run.json").write_bytes(b"\xff")
     (run / "events.jsonl").write_bytes(b"\x00" * 100)
     (run / "checkpoint_step_000010/state.json").write_text("[1]")
-    [found] = Reader().results(Path("checkpoints"), NOWHERE)
+    [found] = Reader().results(Path("checkpoints"))
     assert (found.name, found.val_loss, found.steps, found.parameters) == (
         "run_a",
         None,
@@ -146,24 +144,11 @@ def test_a_real_run_tells_its_parameters_data_and_tokenizer(prepared: Path) -> N
         train={"max_steps": 2, "batch_size": 2, "tensorboard": False, "name": "tiny"},
     )[-1]
     assert isinstance(finished, Finished)
-    [found] = Reader().results(Path("checkpoints"), NOWHERE)
+    [found] = Reader().results(Path("checkpoints"))
     assert (found.data, found.tokenizer, found.steps) == ("files_full", "chars", 2)
     assert found.val_loss == finished.summary["best_loss"]
     assert found.parameters
     assert found.bits_per_byte
-
-
-def test_benchmark_files_that_parse_bring_their_scores(workspace: Path) -> None:
-    folder = Path("benchmark_results")
-    folder.mkdir()
-    scores = {"hellaswag": {"value": 0.31, "low": 0.29, "high": 0.33}, "loss": {"value": 3.2}}
-    (folder / "benchmark_1.json").write_text(json.dumps({"scores": scores, "more": [1, 2]}))
-    (folder / "benchmark_2.json").write_text(json.dumps({"scores": "none"}))
-    (folder / "benchmark_3.json").write_bytes(b"\xff{")
-    [found] = Reader().results(NOWHERE, folder)
-    titles = [column.title for column in columns_of([found])]
-    assert titles[-2:] == ["hellaswag", "loss"]
-    assert [c.shown(found) for c in columns_of([found])[-2:]] == ["0.31 (0.29-0.33)", "3.2"]
 
 
 def test_losses_of_different_tokenizers_are_not_ranked_together(workspace: Path) -> None:
@@ -208,7 +193,7 @@ def test_the_table_fits_whatever_the_width_and_keeps_the_name(width: int) -> Non
 def test_everything_is_written_out_as_csv_and_json(workspace: Path) -> None:
     write_run("run_a", [4.0, 3.0])
     write_run("run_\udcff", [2.0])  # a file name that was never text
-    found = Reader().results(Path("checkpoints"), NOWHERE)
+    found = Reader().results(Path("checkpoints"))
     table, data = export(found, Path("benchmark_results"), "now")
     rows = list(csv.DictReader(table.read_text().splitlines()))
     assert {row["val_loss"] for row in rows} == {"3.0", "2.0"}

@@ -13,13 +13,12 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from app.tui.runs.results_table import (
+    COLUMNS,
     Column,
-    columns_of,
     course,
     fitting,
     in_words,
     ordered,
-    score,
     winners,
 )
 from app.tui.screen import HatcheryScreen
@@ -116,7 +115,7 @@ class ResultsScreen(HatcheryScreen):
 
     @work(thread=True, group="results", exclusive=True, exit_on_error=False)
     def _look(self) -> None:
-        found = self._reader.results(self.hatchery.config.paths.checkpoints_dir, BENCHMARKS)
+        found = self._reader.results(self.hatchery.config.paths.checkpoints_dir)
         self.app.call_from_thread(self._looked, found)
 
     def _looked(self, found: list[Result]) -> None:
@@ -130,7 +129,7 @@ class ResultsScreen(HatcheryScreen):
             return
         before = self._row
         width = max(30, self._list.size.width - 1)
-        shown = fitting(columns_of(self._results), width)
+        shown = fitting(COLUMNS, width)
         self._rows = ordered(self._results, self._column(), worst_first=self._turned)
         best = best_of(self._results)
         starred = winners(best)
@@ -151,7 +150,7 @@ class ResultsScreen(HatcheryScreen):
         self.header.fact(f"{len(self._results)} measured")
 
     def _column(self) -> Column:
-        known = columns_of(self._results or [])
+        known = COLUMNS
         return next((column for column in known if column.title == self._sort), known[0])
 
     def _heading(self, shown: list[Column]) -> Content:
@@ -179,7 +178,7 @@ class ResultsScreen(HatcheryScreen):
     @on(Heading.Clicked)
     def _heading_clicked(self, event: Heading.Clicked) -> None:
         at = 0
-        for column in fitting(columns_of(self._results or []), self._list.size.width - 1):
+        for column in fitting(COLUMNS, self._list.size.width - 1):
             at += column.width + 2
             if event.x < at:
                 if column.title == self._sort:
@@ -189,7 +188,7 @@ class ResultsScreen(HatcheryScreen):
         self._show()
 
     def action_sort(self, by: int) -> None:
-        titles = [column.title for column in columns_of(self._results or [])]
+        titles = [column.title for column in COLUMNS]
         place = titles.index(self._sort) if self._sort in titles else 0
         self._sort, self._turned = titles[(place + by) % len(titles)], False
         self._show()
@@ -245,7 +244,6 @@ def _about(row: Result, width: int) -> Content:
         ("time", human_seconds(row.seconds) if row.seconds else ""),
         ("data", row.data),
         ("tokenizer", row.tokenizer),
-        *((name, score(found)) for name, found in row.scores.items()),
     ]
     parts = [joined((f"{name} ", MUTED), value) for name, value in facts if value]
     lines.append(Content(" · ").join(parts))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from pipeline.runs.results import Best, Result, Score
+from pipeline.runs.results import Best, Result
 from pipeline.runs.validations import sparkline
 from utils.units import human_count, human_seconds
 
@@ -42,29 +42,6 @@ COLUMNS = (
     Column("tokenizer", 10, 6, lambda r: r.tokenizer, lambda r: r.tokenizer, True),
     Column("data", 12, 7, lambda r: r.data, lambda r: r.data, True),
 )  # fmt: skip
-
-
-def columns_of(results: Sequence[Result]) -> list[Column]:
-    """The columns that these results need; every benchmark score is one of its own."""
-    names = sorted({name for result in results for name in result.scores})
-    return [*COLUMNS, *(_scored(name, 11 + n) for n, name in enumerate(names))]
-
-
-def _scored(name: str, rank: int) -> Column:
-    def shown(result: Result) -> str:
-        return score(result.scores[name]) if name in result.scores else ""
-
-    def key(result: Result) -> float | None:
-        return result.scores[name].value if name in result.scores else None
-
-    return Column(name, max(16, min(24, len(name))), rank, key, shown)
-
-
-def score(found: Score) -> str:
-    """A score with its interval."""
-    if found.low is None or found.high is None:
-        return f"{found.value:.4g}"
-    return f"{found.value:.3g} ({found.low:.3g}-{found.high:.3g})"
 
 
 def fitting(columns: Sequence[Column], width: int) -> list[Column]:

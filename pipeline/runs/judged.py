@@ -1,0 +1,206 @@
+"""The benchmarks there are: their files, newest first, and what they say of the steps of a run.
+
+Reads `benchmark_results/benchmark_*.json` without the single items in them, and never fails:
+what is damaged, or of another shape, is counted.
+"""
+
+import calendar
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from utils import json_text
+
+
+class _Result(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A checkpoint at a task, without its items."""
+
+    metrics: dict[str, float | None] | None = None
+    interval: tuple[float | None, float | None] = (None, None)
+    intervals: dict[str, tuple[float | None, float | None]] = {}
+    recipe: dict[str, Any] = {}
+    n: int = 0
+    origin: str = ""
+    where: str = ""
+    title: str = ""
+    main: str = ""
+    lower: bool | None = None
+    chance: float | None = None
+    cut: int = 0
+    joined: int = 0
+    left_out: dict[str, int] = {}
+    groups: dict[str, Any] = {}
+    error: str | None = None
+
+
+class _Origin(msgspec.Struct, frozen=True):
+    path: str = ""
+    run: str = ""
+    name: str = ""
+    step: int | None = None
+
+
+class _Compared(msgspec.Struct, frozen=True):
+    first: str
+    second: str
+    task: str
+    metric: str
+    n: int
+    p: float
+    difference: float | None = None
+    interval: tuple[float | None, float | None] = (None, None)
+    p_holm: float | None = None
+    smallest: float | None = None
+    better: str | None = None
+
+
+class _Ranked(msgspec.Struct, frozen=True):
+    checkpoint: str
+    scope: str
+    centred_mean: float
+    tasks: list[str]
+    interval: tuple[float, float] | None = None
+    best: bool = False
+
+
+class _File(msgspec.Struct, frozen=True):
+    results: dict[str, dict[str, _Result]]
+    checkpoints: dict[str, _Origin] = {}
+    ranking: list[_Ranked] = []
+    comparisons: list[_Compared] = []
+    made_by: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Report:
+    """A benchmark: `data` is its file as JSON values without single items, for
+    `pipeline.benchmark.report`; `made` is in seconds since 1970."""
+
+    path: Path
+    made: float
+    data: Mapping[str, Any] = field(hash=False)
+
+    @property
+    def results(self) -> Mapping[str, Mapping[str, Any]]:
+        found: Mapping[str, Mapping[str, Any]] = self.data["results"]
+        return found
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks of all checkpoints."""
+        return list(dict.fromkeys(task for by_task in self.results.values() for task in by_task))
+
+    @property
+    def best_accuracy(self) -> float | None:
+        """The highest mean of accuracies that a checkpoint has over those of its tasks that have
+        one; None where none has."""
+        means = []
+        for by_task in self.results.values():
+            found = [result.get("metrics", {}).get("acc") for result in by_task.values()]
+            values = [value for value in found if value is not None]
+            means += [sum(values) / len(values)] if values else []
+        return max(means, default=None)
+
+    @property
+    def runs(self) -> set[str]:
+        """The runs that its checkpoints are of."""
+        return {origin["run"] for origin in self.data["checkpoints"].values()}
+
+
+class Reports(NamedTuple):
+    """All benchmarks, newest first, and how many files were none."""
+
+    reports: tuple[Report, ...] = ()
+    unreadable: int = 0
+
+
+class Reader:
+    """Reads a folder again and again; a file that has not changed is not read anew."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[tuple[int, int], Report | None]] = {}
+
+    def reports(self, folder: Path) -> Reports:
+        """What lies there now."""
+        found: dict[Path, tuple[tuple[int, int], Report | None]] = {}
+        for path in folder.glob("benchmark_*.json"):
+            with suppress(OSError):  # deleted meanwhile
+                status = path.stat()
+                state = status.st_mtime_ns, status.st_size
+                before = self._known.get(path)
+                found[path] = before if before and before[0] == state else (state, _read(path))
+        self._known = found
+        there = [report for _, report in found.values() if report is not None]
+        there.sort(key=lambda report: (report.made, report.path.name), reverse=True)
+        return Reports(tuple(there), len(found) - len(there))
+
+
+def _read(path: Path) -> Report | None:
+    try:
+        read = json_text.decode(path.read_bytes(), _File)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    results = [result for by_task in read.results.values() for result in by_task.values()]
+    if not results or not all(map(_whole, results)):
+        return None
+    if any(row.checkpoint not in read.results for row in read.ranking):
+        return None
+    return Report(path, _made(read, path), msgspec.to_builtins(read))
+
+
+def _whole(result: _Result) -> bool:
+    """Whether a result is a score with all that says what it is of, or the reason for none."""
+    if result.metrics is None:
+        return result.error is not None
+    counts = [result.recipe.get("items"), result.recipe.get("of")]
+    return result.main in result.metrics and all(isinstance(count, int) for count in counts)
+
+
+def _made(read: _File, path: Path) -> float:
+    """When it was made: as it says, else as its file does."""
+    with suppress(KeyError, ValueError, TypeError, OverflowError):
+        return float(calendar.timegm(time.strptime(read.made_by["time"], "%Y-%m-%dT%H:%M:%SZ")))
+    return path.stat().st_mtime
+
+
+class StepScore(NamedTuple):
+    """The main metric of a task at a step of a run, with its interval."""
+
+    step: int
+    value: float
+    low: float | None
+    high: float | None
+
+
+def history(
+    reports: Sequence[Report], report: Report, task: str
+) -> dict[tuple[str, str], list[StepScore]]:
+    """What the checkpoints of the runs in `report` got at a task over their steps, in this and all
+    other benchmarks that asked them the same in the same way; by run and by what was asked, which
+    matters where one run was asked differently."""
+    wanted = {(run, asked) for run, asked, _ in _points(report, task)}
+    found: dict[tuple[str, str], dict[int, StepScore]] = {}
+    for one in sorted(reports, key=lambda one: one.made):
+        for run, asked, score in _points(one, task):
+            if (run, asked) in wanted:
+                found.setdefault((run, asked), {})[score.step] = score
+    return {key: [by_step[step] for step in sorted(by_step)] for key, by_step in found.items()}
+
+
+def _points(report: Report, task: str) -> list[tuple[str, str, StepScore]]:
+    """Run, recipe and score of every checkpoint that is a step of a run."""
+    found = []
+    for name, by_task in report.results.items():
+        result = by_task.get(task, {})
+        origin = report.data["checkpoints"].get(name, {})
+        value = (result.get("metrics") or {}).get(result.get("main"))
+        if value is not None and origin.get("step") is not None and origin["run"]:
+            asked = repr(sorted(result["recipe"].items(), key=lambda item: item[0]))
+            low, high = result.get("interval", (None, None))
+            found.append((origin["run"], asked, StepScore(origin["step"], value, low, high)))
+    return found
