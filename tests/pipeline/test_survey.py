@@ -11,6 +11,7 @@ import pytest
 from pipeline.corpora import remember
 from pipeline.runs.record import RunRecord, write_record
 from pipeline.survey import given_texts, of_corpus, survey, survey_all
+from tests.support.benchmarks import RUN, report, write
 from tests.support.run_folders import finished_run
 from tests.support.stage_runner import finished, run_stage, settings
 
@@ -30,6 +31,7 @@ def test_each_product_is_found_with_its_figures(prepared: Path) -> None:
         "tokenize": "fresh",
         "prepare": "fresh",
         "train": "missing",
+        "benchmark": "missing",
     }
     assert "documents of" in found["cleanup"].figure
     assert "ids" in found["tokenize"].figure
@@ -208,3 +210,26 @@ def test_a_record_with_an_impossible_path_is_one_row_s_trouble(workspace: Path, 
     assert found["train"].title in ("odd", "")
     assert found["download"].state == "fresh"
     assert list(survey_all(settings())) == ["python", "wikipedia", "shakespeare"]
+
+
+def test_the_newest_benchmark_of_a_run_on_the_corpus_is_shown(workspace: Path) -> None:
+    right, wrong = [1.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]
+    asked = {"step 10": {"piqa": right, "copa": wrong}, "step 20": {"piqa": wrong, "copa": wrong}}
+    path = write(report(asked))
+    _run_on("data/tokenized_datasets/hens_full_dataset", RUN)
+    _run_on("data/tokenized_datasets/foxes_full_dataset", "run_2026_11_22_11_20_other")
+    newer = report({"step 10": {"piqa": wrong}}, run="run_2026_11_22_11_20_other")
+    newer["made_by"]["time"] = "2026-11-22T11:58:00Z"
+    write(newer, "newer")
+    made = survey(of_corpus(settings(), "hens"))["benchmark"]
+    assert (made.state, made.title, made.path) == ("fresh", "first", path)
+    assert made.figure == "acc 50 % at 2 tasks, 2 checkpoints"
+    other = survey(of_corpus(settings(), "foxes"))["benchmark"]
+    assert (other.title, other.figure) == ("other", "acc 25 % at 1 task")
+    assert survey(of_corpus(settings(), "none"))["benchmark"].state == "missing"
+
+
+def test_a_damaged_benchmark_hides_none_of_the_others(workspace: Path) -> None:
+    path = write(report({"step 10": {"piqa": [1.0, 0.0]}}))
+    path.with_name("benchmark_2030.json").write_bytes(b"{\xff")
+    assert survey(settings())["benchmark"].path == path

@@ -153,4 +153,6 @@ def what_next(table: Sequence[Row]) -> Next:
         if row.state == "missing" and row.stage.makes in PRODUCTS and number > last:
             return Next(number, f"{row.stage.title}: {_TO_DO[row.stage.command]} (Enter)")
     chat = next(number for number, row in enumerate(table) if row.stage.command == "chat")
-    return Next(chat, "your model is ready: talk to it (Enter)")
+    judge = next(number for number, row in enumerate(table) if row.stage.command == "benchmark")
+    judged = "" if table[judge].product.usable else f"{judge} judges it, or "
+    return Next(chat, f"your model is ready: {judged}talk to it (Enter)")
