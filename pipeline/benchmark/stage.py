@@ -4,7 +4,6 @@ compared item by item, and written down with its recipe.
 
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event as StopSignal
 from typing import Any
@@ -14,11 +13,9 @@ import msgspec
 from pipeline.benchmark.item_log import ItemLog
 from pipeline.benchmark.report import format_benchmark_results, names_of, said
 from pipeline.benchmark.results import Result, Results, comparisons, ranking, task_result
-from pipeline.evaluation.data import TaskData, embedded_data, local_file, read_local
-from pipeline.evaluation.embedded import embedded_set
+from pipeline.benchmark.selection import Asked, asked
 from pipeline.evaluation.scoring import Judge, NoScoreError
 from pipeline.evaluation.tasks import TASKS
-from pipeline.evaluation.tasks.task import Task
 from pipeline.events import Event, Finished, Progress, Saved, Started, Warned
 from pipeline.inference.loading import device_for, load_model
 from pipeline.options.config import BenchmarkOptions, Config
@@ -29,22 +26,10 @@ from pipeline.runs.text_bounds import text_bounds
 from pipeline.tokenizer.load import tokenizer_of
 from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.artefacts import made_by, read_manifest
-from utils.errors import UsageError
 from utils.files import hash_file, unique_name, write_file, write_json
 from utils.units import counted
 
-SIZES = {"quick": (50, 20, 10), "standard": (100, 50, 20), "comprehensive": (200, 100, 50)}
-"""Documents, items and completions of every task."""
-_KINDS = ("documents", "items", "completions")
 _EVERY = 0.2  # seconds between two reports of progress
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """What is asked: a task's data, whole, and the sample that is scored."""
-
-    whole: TaskData
-    sample: TaskData
 
 
 def run(config: Config, options: BenchmarkOptions, stop: StopSignal) -> Iterator[Event]:
@@ -60,14 +45,14 @@ def run(config: Config, options: BenchmarkOptions, stop: StopSignal) -> Iterator
         key: tokenizer_of(c.path, options.tokenizer, config.paths.tokenizers_dir)
         for key, c in chosen.items()
     }
-    asked = _asked(options)
-    items = sum(len(each.sample.items) for each in asked)
-    what = f"{counted(len(chosen), 'checkpoint')} at {counted(len(asked), 'task')}"
+    tasks = asked(options)
+    items = sum(len(each.sample.items) for each in tasks)
+    what = f"{counted(len(chosen), 'checkpoint')} at {counted(len(tasks), 'task')}"
     total = items * len(chosen)
     title = f"Judge {what} on {device_for(options)}"
     yield Started(stage="benchmark", title=title, total=total, unit="items")
-    for each in asked:
-        yield from _notes(each)
+    for each in tasks:
+        yield from each.notes()
     results: Results = {}
     errors: list[NoScoreError] = []
     progress = _Meter(total)
@@ -77,14 +62,14 @@ def run(config: Config, options: BenchmarkOptions, stop: StopSignal) -> Iterator
         judge, identity = yield from _judge(key, checkpoint, tokenizers[key], options)
         results[key] = {}
         try:
-            for each in asked:
+            for each in tasks:
                 scored = yield from _score(judge, identity, each, options, progress, stop)
                 if scored is not None:
                     results[key][each.whole.task.name] = scored
         except NoScoreError as error:
             errors.append(error)
             yield Warned(f"{error.problem} {error.found}.", remedy=error.remedy)
-            results[key] = {each.whole.task.name: {"error": error.problem} for each in asked}
+            results[key] = {each.whole.task.name: {"error": error.problem} for each in tasks}
     if errors and len(errors) == len(chosen):
         raise errors[0]
     yield from _published(chosen, results, options, stop.is_set())
@@ -105,64 +90,6 @@ def _checkpoints(config: Config, options: BenchmarkOptions) -> dict[str, Checkpo
     for name, checkpoint in named.items():
         seen.setdefault(checkpoint.path.resolve(), name)
     return {name: named[name] for name in seen.values()}
-
-
-def _asked(options: BenchmarkOptions) -> list[_Asked]:
-    """The data of every task, read and checked before any model is."""
-    sources = options.data or []
-    missing = [str(path) for path in sources if not path.exists()]
-    if missing:
-        raise UsageError(f"There is no {missing[0]}.", remedy="give files or folders of tasks")
-    found = []
-    for task in _tasks(options, sources):
-        path = local_file(task, sources)
-        if path is not None:
-            whole = read_local(task, path)
-        elif task.embedded is not None:
-            whole = embedded_data(task)
-        else:
-            raise UsageError(
-                f"There is no data for {task.name}.",
-                found=", ".join(map(str, sources)) or "no --data",
-                remedy=f"give a folder that holds {task.files[0]}: --data FOLDER",
-            )
-        found.append(_Asked(whole, whole.sample(_most(task, options))))
-    return found
-
-
-def _tasks(options: BenchmarkOptions, sources: list[Path]) -> list[Task]:
-    if options.tasks is None:
-        here = [task for task in TASKS.values() if sources and local_file(task, sources)]
-        return here or [task for task in TASKS.values() if _is_filled(task)]
-    names = [name for typed in options.tasks for name in typed.split(",") if name]
-    unknown = [name for name in names if name not in TASKS]
-    if unknown:
-        raise UsageError(
-            f"There is no task {unknown[0]}.",
-            found=f"known: {', '.join(TASKS)}",
-            remedy="choose some of these: --tasks arc_easy,piqa",
-        )
-    return [TASKS[name] for name in dict.fromkeys(names)]
-
-
-def _is_filled(task: Task) -> bool:
-    """Whether it is a set of ours that holds something: Python's library may be a small one."""
-    return task.embedded is not None and bool(embedded_set(task.embedded).rows)
-
-
-def _most(task: Task, options: BenchmarkOptions) -> int | None:
-    if options.samples == "all":
-        return None
-    return options.samples or SIZES[options.preset][_KINDS.index(task.kind)]
-
-
-def _notes(asked: _Asked) -> Iterator[Event]:
-    data = asked.whole
-    if data.repeated:
-        yield Warned(
-            f"{counted(data.repeated, 'item')} of {data.task.name} stand more than once in "
-            f"{data.where}; each counts as often as it stands there."
-        )
 
 
 def _judge(
@@ -206,7 +133,7 @@ def _weights(path: Path) -> str:
 def _score(
     judge: Judge,
     identity: dict[str, Any],
-    asked: _Asked,
+    asked: Asked,
     options: BenchmarkOptions,
     progress: "_Meter",
     stop: StopSignal,
@@ -225,7 +152,10 @@ def _score(
             return None  # stopped
         scores = [log.scores[item.key] for item in data.items]
     recipe = judge.recipe | {"quantize": options.quantize}
-    return task_result(data, len(asked.whole.items), scores, recipe)
+    result = task_result(data, len(asked.whole.items), scores, recipe)
+    for reason, count in result["left_out"].items():
+        yield Warned(f"{judge.name}: {counted(count, 'item')} of {task.name} left out: {reason}.")
+    return result
 
 
 class _Meter:

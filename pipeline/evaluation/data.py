@@ -5,17 +5,17 @@ the reason: the score of what is left would be that of another set.
 """
 
 import hashlib
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.evaluation.embedded import embedded_set
+from pipeline.evaluation.files import Rows, is_rows, read_rows, read_text
 from pipeline.evaluation.tasks.task import DocumentTask, Item, RowError, Task
 from pipeline.evaluation.tasks.wikitext import pages
-from utils.errors import RefusedError, UsageError
+from utils.errors import RefusedError
 
 _SHOWN = 4  # bad rows that a refusal names
 
@@ -69,11 +69,13 @@ def task_data(task: Task, rows: Iterable[tuple[str, Any]], origin: Origin, where
         RefusedError: there are none, or some are none of the task's.
     """
     items, bad = [], []
-    for place, row in rows:
+    for place, row in task.gathered(rows):
         try:
             if not isinstance(row, dict):
                 raise row if isinstance(row, RowError) else RowError("no JSON object")
-            items.append(task.item(row))
+            item = task.item(row)
+            _refuse_half_characters(item)
+            items.append(item)
         except RowError as error:
             bad.append(f"{place}: {error}")
     if bad or not items:
@@ -87,6 +89,21 @@ def task_data(task: Task, rows: Iterable[tuple[str, Any]], origin: Origin, where
     keys = tuple(_numbered(item.key for item in items))
     fingerprint = hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()[:16]
     return TaskData(task, tuple(items), keys, origin, where, fingerprint)
+
+
+def _refuse_half_characters(item: Item) -> None:
+    """JSON may hold half of a surrogate pair, which no tokenizer reads."""
+    texts = [
+        item.group,
+        item.text,
+        *item.answers,
+        *(text for pair in item.requests for text in pair),
+    ]
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError as error:
+        half = ord(error.object[error.start])
+        raise RowError(f"\\u{half:04x} is half of a character") from None
 
 
 def _numbered(keys: Iterable[str]) -> Iterator[str]:
@@ -108,64 +125,18 @@ def embedded_data(task: Task) -> TaskData:
     return task_data(task, rows, "embedded", found.label.removeprefix("embedded: "))
 
 
-def local_file(task: Task, sources: Sequence[Path]) -> Path | None:
-    """The file of `task` among files and folders; None where there is none.
-
-    A folder holds it under the task's name, else under one of the names it is published with,
-    there or in a folder of it. A file among `sources` counts where it bears such a name.
-
-    Raises:
-        UsageError: there are several.
-    """
-    patterns = (f"{task.name}.jsonl", f"{task.name}.txt", *task.files)
-    for pattern in patterns:
-        found = [path for source in sources for path in _matching(source, pattern)]
-        if len(found) > 1:
-            raise UsageError(
-                f"There are several files for {task.name}.",
-                found=", ".join(str(path) for path in found),
-                remedy=f"give the one that is meant: --data {found[0]}",
-            )
-        if found:
-            return found[0]
-    return None
-
-
-def _matching(source: Path, pattern: str) -> list[Path]:
-    if source.is_file():
-        return [source] if source.match(pattern) else []
-    here = sorted(path for path in source.glob(pattern) if path.is_file())
-    return here or sorted(path for path in source.glob(f"*/{pattern}") if path.is_file())
-
-
 def read_local(task: Task, path: Path) -> TaskData:
-    """The items of a local file.
+    """The items of a local file, or of all files of rows in a folder.
 
     Raises:
-        RefusedError: see `task_data`; it is no UTF-8.
+        RefusedError: see `task_data`; a file is none that can be read, or cut short.
+        UsageError: a folder without rows.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise RefusedError(
-            f"{path} is no UTF-8 text.",
-            found=f"byte {error.start:,} is {error.object[error.start]:#04x}",
-            remedy="give the file as it is published, uncompressed",
-        ) from error
-    if isinstance(task, DocumentTask) and path.suffix != ".jsonl":
-        rows: Iterable[tuple[str, Any]] = (
-            (f"page {number}", {"page": page}) for number, page in enumerate(pages(text), 1)
+    if isinstance(task, DocumentTask) and not is_rows(path):
+        rows: Rows = (
+            (f"page {number}", {"page": page})
+            for number, page in enumerate(pages(read_text(path)), 1)
         )
     else:
-        rows = _json_lines(text)
+        rows = read_rows(path)
     return task_data(task, rows, "local", str(path))
-
-
-def _json_lines(text: str) -> Iterator[tuple[str, Any]]:
-    """Every line's value with its place; a line that is no JSON gives the reason."""
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                yield f"line {number}", json.loads(line)
-            except ValueError:
-                yield f"line {number}", RowError("no JSON")

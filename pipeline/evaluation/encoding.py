@@ -67,7 +67,7 @@ class TextEncoder:
         if scored < 1:
             raise ValueError("there is nothing to score: the text has too few tokens")
         if scored > self.context:
-            raise ValueError(f"{scored:,} tokens to score do not fit into {self.context:,}")
+            raise ValueError(f"more tokens to score than the {self.context:,} that the model reads")
         kept = ids[-(self.context + 1) :]
         self.cut += len(kept) < len(ids)
         return ScoredText(tuple(kept), scored)

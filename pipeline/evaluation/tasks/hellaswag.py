@@ -23,7 +23,7 @@ class HellaSwag(ChoiceTask):
         gold = fields.index("label", len(answers))
         label = fields.text("activity_label")
         if isinstance(row.get("ctx_a"), str):
-            second = row.get("ctx_b") or ""
+            second = str(row.get("ctx_b") or "")  # empty in scenes of WikiHow
             context = f"{row['ctx_a']} {second.capitalize()}"
         else:  # derived files hold the context as it is asked
             context = fields.text("ctx")

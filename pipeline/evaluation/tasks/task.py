@@ -7,7 +7,7 @@ read; `pipeline.evaluation.tasks` lists them.
 import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:  # torch, which the app's lists of tasks need not load
 
 Row: TypeAlias = Mapping[str, Any]
 Ratios: TypeAlias = dict[str, Ratio]
+
+_WHOLE = re.compile(r"-?[0-9]{1,9}")
+_LONGEST_SHOWN = 40  # characters of a value in a refusal
 Kind: TypeAlias = Literal["documents", "items", "completions"]
 
 
@@ -78,6 +81,10 @@ class Task(ABC):
     chance: ClassVar[float | None] = None
     metrics: ClassVar[tuple[Metric, ...]]
     ranks: ClassVar[bool] = False
+
+    def gathered(self, rows: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, Any]]:
+        """Rows with their places, put together where an item takes several."""
+        return rows
 
     @abstractmethod
     def item(self, row: Row) -> Item:
@@ -183,7 +190,10 @@ class DocumentTask(Task):
     join = "whole documents behind BOS or else EOS, in windows that do not overlap"
 
     def texts(self, item: Item, encoder: "TextEncoder") -> "list[ScoredText]":
-        return encoder.windows(item.requests[0][1])
+        windows = encoder.windows(item.requests[0][1])
+        if not windows:
+            raise ValueError("there is nothing to score: the text has too few tokens")
+        return windows
 
     def ratios(self, item: Item, found: "Sequence[Likelihood]") -> Ratios:
         total = sum(likelihood.logprob for likelihood in found)
@@ -228,9 +238,11 @@ class Fields:
         Raises:
             RowError: there is none.
         """
-        value = self.row.get(name)
-        if not isinstance(value, str) or not value.strip():
-            raise RowError(f"{name} is {'missing' if value is None else 'not a text'}")
+        value = self._value(name)
+        if not isinstance(value, str):
+            raise RowError(f"{name} is {_shown(value)}, not a text")
+        if not value.strip():
+            raise RowError(f"{name} is empty")
         return value
 
     def texts(self, name: str) -> list[str]:
@@ -239,24 +251,31 @@ class Fields:
         Raises:
             RowError: there is none.
         """
-        value = self.row.get(name)
+        value = self._value(name)
         if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
-            raise RowError(f"{name} is {'missing' if value is None else 'not a list of texts'}")
+            raise RowError(f"{name} is {_shown(value)}, not a list of texts")
         return list(value)
 
     def index(self, name: str, of: int) -> int:
-        """A number from 0 to `of` - 1, also where it was written as a text.
+        """A whole number from 0 to `of` - 1, also where it was written as a text.
 
         Raises:
             RowError: it is another one, or none.
         """
-        value = self.row.get(name)
-        if isinstance(value, str) and value.strip().isdecimal():
+        value = self._value(name)
+        if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
+            value = int(value)
+        if isinstance(value, float) and value.is_integer():
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
-            raise RowError(f"{name} is {'missing' if value is None else 'no number'}")
+            raise RowError(f"{name} is {_shown(value)}, not a whole number")
         check_gold(value, of)
         return value
+
+    def _value(self, name: str) -> Any:
+        if self.row.get(name) is None:
+            raise RowError(f"there is no {name}, only {', '.join(map(str, self.row)) or 'nothing'}")
+        return self.row[name]
 
 
 def check_gold(gold: int, count: int) -> None:
@@ -267,6 +286,12 @@ def check_gold(gold: int, count: int) -> None:
     """
     if not 0 <= gold < count:
         raise RowError(f"the right answer is number {gold}, of 0 to {count - 1}")
+
+
+def _shown(value: Any) -> str:
+    """A value as a refusal names it."""
+    shown = repr(value)
+    return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}…"
 
 
 def _each(sums: Sequence[float], lengths: Sequence[int]) -> list[float]:

@@ -1,10 +1,11 @@
 """WikiText-2: how well pages of Wikipedia are foretold (Merity et al. 2016)."""
 
 import re
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from pipeline.evaluation.tasks.task import DocumentTask, Fields, HubSet, Item, Row
 
-_TITLE = re.compile(r"^ ?= [^=].*[^=] = ?$")
 _PLAIN = (
     ("s '", "s'"), (" @-@ ", "-"), (" @,@ ", ","), (" @.@ ", "."), (" : ", ": "), (" ; ", "; "),
     (" . ", ". "), (" ! ", "! "), (" ? ", "? "), (" , ", ", "),
@@ -25,6 +26,14 @@ class WikiText(DocumentTask):
     files = ("wikitext*.jsonl", "wiki.test.raw*", "wiki.valid.raw*")
     hub = HubSet("EleutherAI/wikitext_document_level", "wikitext-2-raw-v1", "test")
 
+    def gathered(self, rows: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, Any]]:
+        """Pages, also where every row is a paragraph; a blank one had been a blank."""
+        found = list(rows)
+        if not _are_lines(found):
+            return found
+        lines = [(row["text"].rstrip("\n") or " ") for _, row in found]
+        return [(f"page {n}", {"page": page}) for n, page in enumerate(pages("\n".join(lines)), 1)]
+
     def item(self, row: Row) -> Item:
         page = Fields(row).text("page" if "page" in row else "text")
         return self.document(readable(page), page)
@@ -43,12 +52,27 @@ def readable(page: str) -> str:
 
 
 def pages(text: str) -> list[str]:
-    """The pages of a file as it was published, one paragraph a line, each beginning with its
-    title."""
-    found: list[list[str]] = []
-    for line in text.replace("\r\n", "\n").splitlines(keepends=True):
-        if _TITLE.match(line.rstrip("\n")) or not found:
+    """The pages of a file as it was published, one paragraph a line; cut as in the data set of
+    whole documents that lm-evaluation-harness reads."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    found: list[list[str]] = [[]]
+    for line in lines:
+        if is_title(line):
             found.append([])
         found[-1].append(line)
-    joined = ["".join(lines) for lines in found]
-    return [page for page in joined if page.strip()]
+    return [page for page in ("\n".join(lines) for lines in found) if page.strip()]
+
+
+def is_title(line: str) -> bool:
+    """Whether a line is the title of a page, and not that of a section: ` = Title = `."""
+    stripped = line.replace("= = =", "===").replace("= =", "==").strip()
+    return stripped.startswith("= ") and stripped.endswith(" =")
+
+
+def _are_lines(rows: Sequence[tuple[str, Any]]) -> bool:
+    """Whether rows hold a paragraph each, as in the data set `Salesforce/wikitext`."""
+    if not all(isinstance(row, dict) and isinstance(row.get("text"), str) for _, row in rows):
+        return False
+    texts = [row["text"] for _, row in rows]
+    first = next((text for text in texts if text.strip()), "")
+    return is_title(first) and not any("\n" in text[:-1] for text in texts)

@@ -36,5 +36,7 @@ class WinoGrande(ChoiceTask):
             continuation = fields.text("continuation")
             gold = fields.index("gold", len(contexts))
         check_gold(gold, len(contexts))
+        if not continuation:
+            raise RowError("nothing follows the blank")
         requests = tuple((context, f" {continuation}") for context in contexts)
         return Item(requests, gold, (continuation,) * len(contexts))

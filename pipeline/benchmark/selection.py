@@ -1,0 +1,89 @@
+"""What a benchmark asks: which tasks, where their data is, and how much of it."""
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pipeline.evaluation.data import TaskData, embedded_data, read_local
+from pipeline.evaluation.files import Sources
+from pipeline.evaluation.tasks import TASKS
+from pipeline.evaluation.tasks.task import Task
+from pipeline.events import Event, Warned
+from pipeline.options.config import BenchmarkOptions
+from utils.errors import UsageError
+from utils.units import counted
+
+SIZES = {"quick": (50, 20, 10), "standard": (100, 50, 20), "comprehensive": (200, 100, 50)}
+"""Documents, items and completions of every task."""
+_KINDS = ("documents", "items", "completions")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked: a task's data, whole, and the sample that is scored."""
+
+    whole: TaskData
+    sample: TaskData
+
+    def notes(self) -> Iterator[Event]:
+        """What is to be known about the data before it is scored."""
+        data = self.whole
+        if data.repeated:
+            yield Warned(
+                f"{counted(data.repeated, 'item')} of {data.task.name} stand more than once in "
+                f"{data.where}; each counts as often as it stands there."
+            )
+
+
+def asked(options: BenchmarkOptions) -> list[Asked]:
+    """The data of every task, read and checked before any model is.
+
+    Raises:
+        UsageError: no such task or file, or no data for a task.
+        RefusedError: a file does not hold the items of its task, whole.
+    """
+    sources = Sources.of(options.data or (), TASKS)
+    sources.refuse_unknown(TASKS.values())
+    found = []
+    for task in _tasks(options, sources):
+        whole = _data(task, sources)
+        found.append(Asked(whole, whole.sample(_most(task, options))))
+    return found
+
+
+def _data(task: Task, sources: Sources) -> TaskData:
+    path = sources.find(task)
+    if path is not None:
+        return read_local(task, path)
+    if task.embedded is not None:
+        return embedded_data(task)
+    given = [*sources.searched, *sources.named.values()]
+    raise UsageError(
+        f"There is no data for {task.name}.",
+        found=", ".join(map(str, given)) or "no --data",
+        remedy=f"give a folder that holds {task.name}.jsonl, or the file: --data {task.name}=FILE",
+    )
+
+
+def _tasks(options: BenchmarkOptions, sources: Sources) -> list[Task]:
+    if options.tasks is None:
+        here = [task for task in TASKS.values() if sources.find(task)]
+        return here or [task for task in TASKS.values() if task.embedded is not None]
+    names = [name.strip() for typed in options.tasks for name in typed.split(",") if name.strip()]
+    unknown = [name for name in names if name not in TASKS]
+    if unknown or not names:
+        close = difflib.get_close_matches(unknown[0], TASKS, n=1) if unknown else []
+        raise UsageError(
+            f"There is no task {unknown[0]}." if unknown else "No task is named.",
+            found=f"known: {', '.join(TASKS)}",
+            remedy=f"did you mean --tasks {close[0]}?"
+            if close
+            else "choose some of these: --tasks embedded_grammar,embedded_docstrings",
+        )
+    return [TASKS[name] for name in dict.fromkeys(names)]
+
+
+def _most(task: Task, options: BenchmarkOptions) -> int | None:
+    if options.samples == "all":
+        return None
+    return options.samples or SIZES[options.preset][_KINDS.index(task.kind)]
