@@ -47,8 +47,8 @@ class TextEncoder:
         whole = self.tokenizer.encode(context + continuation)
         alone = self.tokenizer.encode(bare) if bare else []
         cut = len(alone)
+        self.joined += whole[:cut] != alone
         if cut >= len(whole):
-            self.joined += 1
             cut = _common(alone, whole[:-1])
         ids = [*self.before, *whole]
         cut += len(self.before)

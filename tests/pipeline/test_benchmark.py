@@ -1,0 +1,293 @@
+"""The benchmark stage, with small random models: what it refuses before a model is loaded, and what
+becomes of items that are hard to ask."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from model.gpt import GPT
+from pipeline.benchmark import stage
+from pipeline.events import Event, Warned
+from pipeline.tokenizer.formats import read
+from pipeline.tokenizer.tokenizer import Tokenizer
+from tests.support.stage_runner import finished, run_stage
+from tests.support.tiny_checkpoints import byte_tokenizer, lively_model, save_step
+from tests.support.token_sets import save_tokenizer
+from utils.errors import HatcheryError, UsageError
+
+PAIR = {"query": "Is ice cold?", "choices": ["yes", "no"], "gold": 0}
+CONTEXT = 64  # of the small models
+
+
+@pytest.fixture
+def model(workspace: Path) -> GPT:
+    """The one of the checkpoint `a`."""
+    return saved("a")
+
+
+def saved(name: str, seed: int = 0, tokenizer: Tokenizer | None = None) -> GPT:
+    made = lively_model(seed)
+    save_step(Path("checkpoints") / name, 1, made, tokenizer or byte_tokenizer())
+    return made
+
+
+def written(rows: Mapping[str, Any] | list[dict[str, Any]], task: str = "piqa") -> list[Path]:
+    """A file of a task, as --data names it."""
+    path = Path(f"{task}.jsonl")
+    path.write_text(
+        "".join(json.dumps(row) + "\n" for row in ([rows] if dict is type(rows) else rows))
+    )
+    return [path]
+
+
+def judge(*checkpoints: str, **options: Any) -> list[Event]:
+    return run_stage(
+        "benchmark", benchmark={"checkpoint": [*checkpoints], "samples": "all"} | options
+    )
+
+
+def scores(*checkpoints: str, **options: Any) -> dict[str, Any]:
+    """The whole results, from the file."""
+    events = judge(*checkpoints, **options)
+    report = json.loads(Path(finished(events).path or "").read_text())
+    found: dict[str, Any] = report["results"]
+    return found
+
+
+def warnings(events: list[Event]) -> list[str]:
+    return [event.message for event in events if isinstance(event, Warned)]
+
+
+def logprob(model: GPT, context: str, continuation: str, prefix: int | None = 256) -> float:
+    """The log-likelihood of a continuation, read alone; a byte is an id."""
+    before = [] if prefix is None else [prefix]
+    ids = byte_tokenizer().encode(context + continuation)
+    return of_ids(model, [*before, *ids], len(continuation.encode()))
+
+
+def of_ids(model: GPT, ids: list[int], count: int) -> float:
+    """The log-likelihood of the last `count` ids."""
+    with torch.inference_mode():
+        logits = model.logits(model.hidden(torch.tensor([ids[:-1]])))
+    found = torch.log_softmax(logits[0, -count:].double(), -1)
+    return float(found.gather(1, torch.tensor(ids[-count:])[:, None]).sum())
+
+
+def changed_tokenizer(
+    name: str, merges: Sequence[tuple[str, str]] = (), roles: bool = True, **step: Any
+) -> Tokenizer:
+    """A byte-level tokenizer with changes to how it splits texts, and maybe without any role."""
+    folder = save_tokenizer(name, merges)
+    spec = json.loads((folder / "tokenizer.json").read_text())
+    spec["pre_tokenizer"] |= step
+    if not roles:
+        vocab = spec["model"]["vocab"]
+        vocab |= {"one": vocab.pop("<s>"), "two": vocab.pop("</s>")}
+        spec["added_tokens"] = []
+        (folder / "tokenizer_config.json").write_text("{}")
+    (folder / "manifest.json").unlink(missing_ok=True)
+    (folder / "tokenizer.json").write_text(json.dumps(spec))
+    return read(folder, name)
+
+
+def bare_tokenizer() -> Tokenizer:
+    """Neither BOS nor EOS."""
+    tokenizer = changed_tokenizer("bare", roles=False)
+    assert tokenizer.bos_id is None
+    assert tokenizer.eos_id is None
+    return tokenizer
+
+
+# What is refused before a model is loaded.
+
+
+@pytest.fixture
+def no_model(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint `a`, which must not be loaded."""
+    saved("a")
+    monkeypatch.setattr(stage, "load_model", lambda *_: pytest.fail("a model was loaded"))
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"tasks": ["piqua"]}, "There is no task piqua"),
+        ({"tasks": [","]}, "No task is named"),
+        ({"data": [Path("none")]}, "There is no none"),
+        ({"data": [Path("empty")]}, "empty holds no file of a task"),
+        ({"data": [Path("good"), Path("empty")]}, "empty holds no file of a task"),
+        ({"data": [Path("other.jsonl")]}, "bears the name of no task"),
+        ({"data": [Path("pica=other.jsonl")]}, "names no task"),
+        ({"data": [Path("piqa=other.jsonl")]}, "does not hold the items of piqa"),
+        ({"data": [Path("good")], "tasks": ["copa"]}, "There is no data for copa"),
+        ({"data": [Path("good"), Path("good/more")]}, "several files for piqa"),
+        ({"data": [Path("copa.jsonl")]}, "does not hold the items of copa"),
+    ],
+)
+def test_data_that_are_none_are_refused_before_a_model_is_loaded(
+    options: dict[str, Any], problem: str
+) -> None:
+    Path("empty").mkdir()
+    Path("good/more").mkdir(parents=True)
+    for folder in ("good", "good/more"):
+        Path(folder, "piqa.jsonl").write_text(json.dumps(PAIR))
+    Path("other.jsonl").write_text('{"text": "no item"}\n')
+    Path("copa.jsonl").write_text(json.dumps(PAIR | {"gold": 7}))
+    with pytest.raises(HatcheryError) as refused:
+        judge("a", **options)
+    assert problem in refused.value.problem
+    assert refused.value.remedy
+    assert not Path("benchmark_results").exists()
+
+
+@pytest.mark.usefixtures("no_model")
+def test_a_mistyped_task_is_guessed() -> None:
+    with pytest.raises(UsageError) as refused:
+        judge("a", tasks=["piqua"])
+    assert refused.value.remedy == "did you mean --tasks piqa?"
+
+
+@pytest.mark.usefixtures("no_model")
+def test_a_checkpoint_without_a_tokenizer_or_that_is_none_is_named() -> None:
+    save_step(Path("checkpoints/bare"), 1, lively_model())
+    with pytest.raises(UsageError, match="tokenizer"):
+        judge("a", "bare", data=written(PAIR))
+    with pytest.raises(UsageError, match="nowhere"):
+        judge("a", "nowhere", data=written(PAIR))
+
+
+# Items that are hard to ask.
+
+
+def test_an_answer_that_is_the_beginning_of_another_counts_by_itself(model: GPT) -> None:
+    answers = ["ice", "ice cold", "ice cold beer", "hot"]
+    row = {"query": "It is", "choices": answers, "gold": 2}
+    [result] = [scores("a", data=written(row))["a"]["piqa"]]
+    [item] = result["items"].values()
+    context = "Question: It is\nAnswer:"
+    sums = [logprob(model, context, f" {answer}") for answer in answers]
+    by_characters = [total / len(answer) for total, answer in zip(sums, answers, strict=True)]
+    assert item["acc"] == [float(sums.index(max(sums)) == 2), 1]
+    assert item["acc_norm"] == [float(by_characters.index(max(by_characters)) == 2), 1]
+    assert item["gold_bits_per_byte"][0] == pytest.approx(sums[2], abs=1e-4)
+    assert item["gold_bits_per_byte"][1] == len("ice cold beer")
+
+
+def test_equal_answers_share_the_point(model: GPT) -> None:
+    row = PAIR | {"choices": ["the same", "the same"]}
+    result = scores("a", data=written([row, row | {"gold": 1}]))["a"]["piqa"]
+    assert result["metrics"]["acc"] == 0.5
+    assert [item["acc"] for item in result["items"].values()] == [[0.5, 1], [0.5, 1]]
+
+
+def test_items_that_stand_twice_count_twice_and_are_told(model: GPT) -> None:
+    other = PAIR | {"query": "Is fire cold?", "gold": 1}
+    events = judge("a", data=written([PAIR, other, PAIR]))
+    result = finished(events).summary["results"]["a"]["piqa"]
+    assert result["n"] == 3
+    assert any("1 item of piqa stand more than once" in text for text in warnings(events))
+
+
+def test_a_token_over_the_join_is_scored_and_counted(workspace: Path) -> None:
+    """As lm-evaluation-harness cuts it: what the context alone has many ids of is context."""
+    tokenizer = changed_tokenizer("joined", [(":", "Ġ")], use_regex=False)
+    assert tokenizer.encode(": ") == [256]
+    model = lively_model(vocab_size=259)
+    save_step(Path("checkpoints/a"), 1, model, tokenizer)
+    result = scores("a", data=written(PAIR))["a"]["piqa"]
+    assert (result["n"], result["joined"]) == (1, 1)
+    ids = [257, *tokenizer.encode("Question: Is ice cold?\nAnswer: yes")]
+    [item] = result["items"].values()
+    assert item["gold_bits_per_byte"] == [pytest.approx(of_ids(model, ids, 3), abs=1e-4), 3]
+
+
+def test_where_a_token_over_the_join_is_the_whole_answer_it_is_scored(workspace: Path) -> None:
+    merges = [(":", "Ġ"), (":Ġ", "a")]
+    tokenizer = changed_tokenizer("joined", merges, use_regex=False)
+    assert tokenizer.encode(": a") == [257]
+    model = lively_model(vocab_size=260)
+    save_step(Path("checkpoints/a"), 1, model, tokenizer)
+    result = scores("a", data=written(PAIR | {"choices": ["a", "b"]}))["a"]["piqa"]
+    ids = [258, *tokenizer.encode("Question: Is ice cold?\nAnswer: a")]
+    [item] = result["items"].values()
+    assert item["gold_bits_per_byte"] == [pytest.approx(of_ids(model, ids, 1), abs=1e-4), 1]
+
+
+def test_a_long_context_loses_its_beginning_and_a_long_answer_is_left_out(model: GPT) -> None:
+    long = PAIR | {"query": "x" * 500, "choices": ["yes", "no"]}
+    endless = PAIR | {"choices": ["y" * 500, "no"]}
+    events = judge("a", data=written([PAIR, long, endless]))
+    result = json.loads(Path(finished(events).path or "").read_text())["results"]["a"]["piqa"]
+    assert (result["n"], result["cut"], sum(result["left_out"].values())) == (2, 1, 1)
+    assert result["recipe"]["items"] == 2
+    assert any("1 item of piqa left out: more tokens to score than" in t for t in warnings(events))
+    end = f"{'x' * 500}\nAnswer: yes"[-CONTEXT - 1 :]
+    found = [item["gold_bits_per_byte"][0] for item in result["items"].values()][1]
+    assert found == pytest.approx(logprob(model, end[:-4], " yes", prefix=None), abs=1e-4)
+
+
+def test_where_no_item_can_be_scored_there_is_no_score(model: GPT) -> None:
+    result = scores("a", data=written(PAIR | {"choices": ["y" * 500, "n" * 500]}))["a"]["piqa"]
+    assert result["n"] == 0
+    assert set(result["metrics"].values()) == {None}
+    assert "none" in next(Path("benchmark_results").glob("*.txt")).read_text()
+
+
+def test_without_bos_and_eos_a_text_is_scored_from_its_second_token(workspace: Path) -> None:
+    model = saved("a", tokenizer=bare_tokenizer())
+    rows = [{"good": "She sings.", "bad": "She sing.", "phenomenon": "agreement"},
+            {"good": "I", "bad": "i", "phenomenon": "case"}]  # fmt: skip
+    result = scores("a", data=written(rows, "blimp"))["a"]["blimp"]
+    assert result["recipe"]["prefix"] is None
+    assert result["recipe"]["bos"] is False
+    assert result["n"] == 1  # of one token nothing is left to score
+    good, bad = (
+        logprob(model, text[0], text[1:], prefix=None) for text in ("She sings.", "She sing.")
+    )
+    assert result["metrics"]["acc"] == float(good > bad)
+
+
+def test_a_document_of_one_token_is_left_out_where_nothing_precedes_it(workspace: Path) -> None:
+    saved("a", tokenizer=bare_tokenizer())
+    found = scores("a", data=written([{"page": "x"}, {"page": "xy"}], "wikitext"))["a"]["wikitext"]
+    assert found["n"] == 1
+    assert sum(found["left_out"].values()) == 1
+
+
+# Models that compute NaN.
+
+
+def spoiled(name: str) -> None:
+    model = lively_model(7)
+    with torch.no_grad():
+        model.embedding.weight.fill_(math.nan)
+    save_step(Path("checkpoints") / name, 1, model, byte_tokenizer())
+
+
+def test_of_several_models_one_that_computes_nan_has_an_error_and_the_others_scores(
+    model: GPT,
+) -> None:
+    spoiled("b")
+    saved("c", 1)
+    events = judge("a", "b", "c", data=written([PAIR, PAIR | {"query": "Is it hot?"}]))
+    found = finished(events).summary
+    assert found["results"]["b"]["piqa"].keys() == {"error"}
+    assert "nan" in found["results"]["b"]["piqa"]["error"]
+    for name in ("a", "c"):
+        assert found["results"][name]["piqa"]["n"] == 2
+    assert {row["checkpoint"] for row in found["ranking"]} == {"a", "c"}
+    assert [(row["first"], row["second"]) for row in found["comparisons"]] == [("a", "c")]
+    assert any("b computes nan" in text for text in warnings(events))
+    assert "b: no score" in next(Path("benchmark_results").glob("*.txt")).read_text()
+
+
+def test_where_every_model_computes_nan_the_benchmark_fails(workspace: Path) -> None:
+    spoiled("b")
+    with pytest.raises(HatcheryError, match="computes nan"):
+        judge("b", data=written(PAIR))
