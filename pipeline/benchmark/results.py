@@ -50,6 +50,7 @@ def task_result(
             "items": len(kept),
             "of": whole,
             "data": data.fingerprint,
+            "revision": data.revision or None,
         },
         "origin": data.origin,
         "where": data.where,

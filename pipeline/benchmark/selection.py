@@ -1,15 +1,18 @@
 """What a benchmark asks: which tasks, where their data is, and how much of it."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from threading import Event as StopSignal
 
+from pipeline.evaluation import hub
 from pipeline.evaluation.data import TaskData, embedded_data, read_local
 from pipeline.evaluation.files import Sources
 from pipeline.evaluation.tasks import TASKS
 from pipeline.evaluation.tasks.task import Task
 from pipeline.events import Event, Warned
-from pipeline.options.config import BenchmarkOptions
+from pipeline.options.config import BenchmarkOptions, Config
 from utils.errors import UsageError
 from utils.units import counted
 
@@ -35,40 +38,64 @@ class Asked:
             )
 
 
-def asked(options: BenchmarkOptions) -> list[Asked]:
-    """The data of every task, read and checked before any model is.
+def select(config: Config, options: BenchmarkOptions) -> dict[Task, TaskData | None]:
+    """The tasks, each with its data, read and checked before any model is; None for those whose
+    data is yet to be fetched.
 
     Raises:
         UsageError: no such task or file, or no data for a task.
         RefusedError: a file does not hold the items of its task, whole.
     """
+    data_dir = config.paths.data_dir
     sources = Sources.of(options.data or (), TASKS)
     sources.refuse_unknown(TASKS.values())
+    return {task: _data(task, sources, data_dir) for task in _tasks(options, sources, data_dir)}
+
+
+def complete(
+    selected: Mapping[Task, TaskData | None],
+    config: Config,
+    options: BenchmarkOptions,
+    stop: StopSignal,
+) -> Generator[Event, None, list[Asked]]:
+    """Fetch what is missing; returns what is asked, without the tasks that a stop came before.
+
+    Raises:
+        NetworkError, RefusedError: see `hub.fetch`.
+    """
     found = []
-    for task in _tasks(options, sources):
-        whole = _data(task, sources)
-        found.append(Asked(whole, whole.sample(_most(task, options))))
+    for task, here in selected.items():
+        data = here
+        if data is None and not stop.is_set():
+            data = yield from hub.fetch(task, config.paths.data_dir, stop)
+        if data is not None:
+            found.append(Asked(data, data.sample(_most(task, options))))
     return found
 
 
-def _data(task: Task, sources: Sources) -> TaskData:
+def _data(task: Task, sources: Sources, data_dir: Path) -> TaskData | None:
     path = sources.find(task)
     if path is not None:
         return read_local(task, path)
     if task.embedded is not None:
         return embedded_data(task)
     given = [*sources.searched, *sources.named.values()]
-    raise UsageError(
-        f"There is no data for {task.name}.",
-        found=", ".join(map(str, given)) or "no --data",
-        remedy=f"give a folder that holds {task.name}.jsonl, or the file: --data {task.name}=FILE",
-    )
+    if given or task.hub is None:
+        raise UsageError(
+            f"There is no data for {task.name}.",
+            found=", ".join(map(str, given)) or "no --data",
+            remedy=f"give a folder that holds {task.name}.jsonl, or the file: "
+            f"--data {task.name}=FILE",
+        )
+    return hub.read_cached(task, data_dir) if hub.is_here(task, data_dir) else None
 
 
-def _tasks(options: BenchmarkOptions, sources: Sources) -> list[Task]:
+def _tasks(options: BenchmarkOptions, sources: Sources, data_dir: Path) -> list[Task]:
     if options.tasks is None:
-        here = [task for task in TASKS.values() if sources.find(task)]
-        return here or [task for task in TASKS.values() if task.embedded is not None]
+        tasks = TASKS.values()
+        if options.data:
+            return [task for task in tasks if sources.find(task)]
+        return [task for task in tasks if task.embedded is not None or hub.is_here(task, data_dir)]
     names = [name.strip() for typed in options.tasks for name in typed.split(",") if name.strip()]
     unknown = [name for name in names if name not in TASKS]
     if unknown or not names:

@@ -13,7 +13,7 @@ import msgspec
 from pipeline.benchmark.item_log import ItemLog
 from pipeline.benchmark.report import format_benchmark_results, names_of, said
 from pipeline.benchmark.results import Result, Results, comparisons, ranking, task_result
-from pipeline.benchmark.selection import Asked, asked
+from pipeline.benchmark.selection import Asked, complete, select
 from pipeline.evaluation.scoring import Judge, NoScoreError
 from pipeline.evaluation.tasks import TASKS
 from pipeline.events import Event, Finished, Progress, Saved, Started, Warned
@@ -38,19 +38,20 @@ def run(config: Config, options: BenchmarkOptions, stop: StopSignal) -> Iterator
     Raises:
         UsageError: no such checkpoint, task, device or file, or a checkpoint without a tokenizer.
         RefusedError: a file of a task is not whole; a checkpoint is damaged.
+        NetworkError: the data of a task is not here and cannot be fetched.
         HatcheryError: no checkpoint has a score, since all compute NaN.
     """
+    selected = select(config, options)
     chosen = _checkpoints(config, options)
     tokenizers = {
         key: tokenizer_of(c.path, options.tokenizer, config.paths.tokenizers_dir)
         for key, c in chosen.items()
     }
-    tasks = asked(options)
-    items = sum(len(each.sample.items) for each in tasks)
-    what = f"{counted(len(chosen), 'checkpoint')} at {counted(len(tasks), 'task')}"
-    total = items * len(chosen)
+    what = f"{counted(len(chosen), 'checkpoint')} at {counted(len(selected), 'task')}"
     title = f"Judge {what} on {device_for(options)}"
-    yield Started(stage="benchmark", title=title, total=total, unit="items")
+    yield Started(stage="benchmark", title=title, unit="items")
+    tasks = yield from complete(selected, config, options, stop)
+    total = sum(len(each.sample.items) for each in tasks) * len(chosen)
     for each in tasks:
         yield from each.notes()
     results: Results = {}

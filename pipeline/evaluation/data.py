@@ -27,7 +27,7 @@ class TaskData:
     """The items of a task, in the order of their file.
 
     `keys` tell them apart, with a number behind those that stand there more than once. `origin` and
-    `where` say where they come from, `fingerprint` what they are.
+    `where` say where they come from, `fingerprint` what they are, `revision` the commit of a hub.
     """
 
     task: Task
@@ -36,6 +36,7 @@ class TaskData:
     origin: Origin
     where: str
     fingerprint: str
+    revision: str = ""
 
     @property
     def repeated(self) -> int:
@@ -55,6 +56,7 @@ class TaskData:
             self.origin,
             self.where,
             self.fingerprint,
+            self.revision,
         )
 
 
@@ -62,7 +64,14 @@ def _rank(key: str) -> str:
     return hashlib.sha256(f"sample {key}".encode()).hexdigest()
 
 
-def task_data(task: Task, rows: Iterable[tuple[str, Any]], origin: Origin, where: str) -> TaskData:
+def task_data(
+    task: Task,
+    rows: Iterable[tuple[str, Any]],
+    origin: Origin,
+    where: str,
+    *,
+    revision: str = "",
+) -> TaskData:
     """The items of rows, each with the place where it stands.
 
     Raises:
@@ -88,7 +97,7 @@ def task_data(task: Task, rows: Iterable[tuple[str, Any]], origin: Origin, where
         )
     keys = tuple(_numbered(item.key for item in items))
     fingerprint = hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()[:16]
-    return TaskData(task, tuple(items), keys, origin, where, fingerprint)
+    return TaskData(task, tuple(items), keys, origin, where, fingerprint, revision)
 
 
 def _refuse_half_characters(item: Item) -> None:

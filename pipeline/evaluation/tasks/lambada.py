@@ -14,7 +14,9 @@ class LambadaOpenAI(LastWordTask):
     title = "LAMBADA"
     about = "The last word of a passage that needs all of it, as OpenAI prepared it"
     files: ClassVar[tuple[str, ...]] = ("lambada_openai*.jsonl", "lambada_test*.jsonl")
-    hub = HubSet("EleutherAI/lambada_openai", "default", "test")
+    hub = HubSet(
+        "EleutherAI/lambada_openai", "default", "test", "900124bf3b8235c6daf21033af9948b3f07346c4"
+    )
 
     def item(self, row: Row) -> Item:
         fields = Fields(row)

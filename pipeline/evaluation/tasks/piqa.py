@@ -8,7 +8,7 @@ class Piqa(ChoiceTask):
     title = "PIQA"
     about = "Which of two ways reaches an everyday goal"
     files = ("piqa*.jsonl",)
-    hub = HubSet("baber/piqa", None, "validation")
+    hub = HubSet("baber/piqa", None, "validation", "142f6d7367fd9877f0fb3b5734ea6a545f54cdd1")
     chance = 0.5
 
     def item(self, row: Row) -> Item:

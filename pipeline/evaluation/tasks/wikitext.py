@@ -24,7 +24,12 @@ class WikiText(DocumentTask):
     title = "WikiText-2"
     about = "How well whole pages of Wikipedia are foretold"
     files = ("wikitext*.jsonl", "wiki.test.raw*", "wiki.valid.raw*")
-    hub = HubSet("EleutherAI/wikitext_document_level", "wikitext-2-raw-v1", "test")
+    hub = HubSet(
+        "EleutherAI/wikitext_document_level",
+        "wikitext-2-raw-v1",
+        "test",
+        "647234772b9554e208af6c826f23b99e3cac88c8",
+    )
 
     def gathered(self, rows: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, Any]]:
         """Pages, also where every row is a paragraph; a blank one had been a blank."""

@@ -19,7 +19,12 @@ class WinoGrande(ChoiceTask):
     about = "Whom or what a sentence means, scored by the words after it"
     join = "the sentence up to the filled blank, a blank, the rest of the sentence"
     files = ("winogrande*.jsonl",)
-    hub = HubSet("allenai/winogrande", "winogrande_xl", "validation")
+    hub = HubSet(
+        "allenai/winogrande",
+        "winogrande_xl",
+        "validation",
+        "01e74176c63542e6b0bcb004dcdea22d94fb67b5",
+    )
     chance = 0.5
     metrics = (metrics.ACC,)
 
