@@ -25,8 +25,9 @@ def task_result(
     """A checkpoint's metrics over the items of `data`, of which the set has `whole`.
 
     `interval` is that of the first metric, the main one; ends that are not finite are None. `items`
-    holds what every item adds, by its key. Items that cannot be scored are left out, with reasons;
-    `cut` items lost the beginning of their context, in `joined` ones a token lies over its end.
+    holds what every item adds, by its key, `documents` the metrics of each that has a name. Items
+    that cannot be scored are left out, with reasons; `cut` items lost the beginning of their
+    context, in `joined` ones a token lies over its end.
     """
     task = data.task
     kept = [n for n, score in enumerate(scores) if not score.reason]
@@ -67,6 +68,12 @@ def task_result(
         "items": {
             data.keys[n]: {name: [*ratio] for name, ratio in scores[n].ratios.items()} for n in kept
         },
+        "documents": [
+            {"name": data.items[n].name}
+            | {m.name: _finite(m.of([scores[n].ratios[m.name]])) for m in task.metrics}
+            for n in kept
+            if data.items[n].name
+        ],
     }
 
 

@@ -1,13 +1,14 @@
 """What a benchmark asks: which tasks, where their data is, and how much of it."""
 
 import difflib
-from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event as StopSignal
 
+from pipeline.benchmark.own_text import read_own_texts
 from pipeline.evaluation import hub
-from pipeline.evaluation.data import TaskData, embedded_data, read_local
+from pipeline.evaluation.data import TaskData, embedded_data, read_local, task_data
 from pipeline.evaluation.files import Sources
 from pipeline.evaluation.tasks import TASKS
 from pipeline.evaluation.tasks.task import Task
@@ -31,6 +32,7 @@ class Asked:
     def notes(self) -> Iterator[Event]:
         """What is to be known about the data before it is scored."""
         data = self.whole
+        yield from map(Warned, data.notes)
         if data.repeated:
             yield Warned(
                 f"{counted(data.repeated, 'item')} of {data.task.name} stand more than once in "
@@ -47,9 +49,11 @@ def select(config: Config, options: BenchmarkOptions) -> dict[Task, TaskData | N
         RefusedError: a file does not hold the items of its task, whole.
     """
     data_dir = config.paths.data_dir
-    sources = Sources.of(options.data or (), TASKS)
+    sources = Sources.of(options.data or (), [n for n, t in TASKS.items() if not t.of_own_text])
     sources.refuse_unknown(TASKS.values())
-    return {task: _data(task, sources, data_dir) for task in _tasks(options, sources, data_dir)}
+    tasks = _tasks(options, sources, data_dir)
+    own = _own_data([task for task in tasks if task.of_own_text], options)
+    return {task: own.get(task) or _data(task, sources, data_dir) for task in tasks}
 
 
 def complete(
@@ -73,6 +77,21 @@ def complete(
     return found
 
 
+def _own_data(tasks: Sequence[Task], options: BenchmarkOptions) -> dict[Task, TaskData]:
+    """The data of tasks that ask the user's own text, which is read once."""
+    if not tasks:
+        return {}
+    if not options.text:
+        raise UsageError(
+            f"{tasks[0].name} asks a text of your own, and none is given.",
+            found="no --text",
+            remedy="name files or folders of it: --text FILE",
+        )
+    texts = read_own_texts(options.text)
+    found = {task: task_data(task, texts.rows, "local", texts.where) for task in tasks}
+    return found | {tasks[0]: replace(found[tasks[0]], notes=texts.notes)}
+
+
 def _data(task: Task, sources: Sources, data_dir: Path) -> TaskData | None:
     path = sources.find(task)
     if path is not None:
@@ -91,11 +110,12 @@ def _data(task: Task, sources: Sources, data_dir: Path) -> TaskData | None:
 
 
 def _tasks(options: BenchmarkOptions, sources: Sources, data_dir: Path) -> list[Task]:
+    own = [task for task in TASKS.values() if task.of_own_text] if options.text else []
     if options.tasks is None:
-        tasks = TASKS.values()
-        if options.data:
-            return [task for task in tasks if sources.find(task)]
-        return [task for task in tasks if task.embedded is not None or hub.is_here(task, data_dir)]
+        here = [task for task in TASKS.values() if options.data and sources.find(task)]
+        return here + own or [
+            task for task in TASKS.values() if task.embedded or hub.is_here(task, data_dir)
+        ]
     names = [name.strip() for typed in options.tasks for name in typed.split(",") if name.strip()]
     unknown = [name for name in names if name not in TASKS]
     if unknown or not names:
@@ -107,7 +127,8 @@ def _tasks(options: BenchmarkOptions, sources: Sources, data_dir: Path) -> list[
             if close
             else "choose some of these: --tasks embedded_grammar,embedded_docstrings",
         )
-    return [TASKS[name] for name in dict.fromkeys(names)]
+    chosen = [TASKS[name] for name in dict.fromkeys(names)]
+    return chosen if any(task in own for task in chosen) else chosen + own
 
 
 def _most(task: Task, options: BenchmarkOptions) -> int | None:

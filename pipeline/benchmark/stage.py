@@ -29,6 +29,7 @@ from utils.artefacts import made_by, read_manifest
 from utils.files import hash_file, unique_name, write_file, write_json
 from utils.units import counted
 
+_SINGLE = ("items", "documents")  # parts of a result that grow with its items
 _EVERY = 0.2  # seconds between two reports of progress
 
 
@@ -214,7 +215,9 @@ def _published(
 def _summary(report: dict[str, Any]) -> dict[str, Any]:
     """The report without its single items, which only the file holds."""
     short = {
-        name: {task: {k: v for k, v in r.items() if k != "items"} for task, r in by_task.items()}
+        name: {
+            task: {k: v for k, v in r.items() if k not in _SINGLE} for task, r in by_task.items()
+        }
         for name, by_task in report["results"].items()
     }
     return {

@@ -7,7 +7,7 @@ the reason: the score of what is left would be that of another set.
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +27,8 @@ class TaskData:
     """The items of a task, in the order of their file.
 
     `keys` tell them apart, with a number behind those that stand there more than once. `origin` and
-    `where` say where they come from, `fingerprint` what they are, `revision` the commit of a hub.
+    `where` say where they come from, `fingerprint` what they are, `revision` the commit of a hub,
+    `notes` what was left out.
     """
 
     task: Task
@@ -37,6 +38,7 @@ class TaskData:
     where: str
     fingerprint: str
     revision: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def repeated(self) -> int:
@@ -49,14 +51,10 @@ class TaskData:
             return self
         ranked = sorted(range(len(self.keys)), key=lambda n: _rank(self.keys[n]))
         kept = sorted(ranked[:most])
-        return TaskData(
-            self.task,
-            tuple(self.items[n] for n in kept),
-            tuple(self.keys[n] for n in kept),
-            self.origin,
-            self.where,
-            self.fingerprint,
-            self.revision,
+        return replace(
+            self,
+            items=tuple(self.items[n] for n in kept),
+            keys=tuple(self.keys[n] for n in kept),
         )
 
 

@@ -125,6 +125,8 @@ class Sources:
 
 def _names(task: Task) -> list[str]:
     """Patterns of the names of a task's files, its own name first."""
+    if task.of_own_text:
+        return []
     own = [f"{task.name}.jsonl"] + [f"{task.name}.txt"] * (task.kind == "documents")
     return [*own, *task.files]
 

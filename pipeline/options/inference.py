@@ -162,7 +162,7 @@ class ExportOptions(Options):
 class BenchmarkOptions(ModelOptions):
     """Judge how good checkpoints are: scores with intervals, compared item by item."""
 
-    common_fields = ("checkpoint", "tasks", "preset", "samples", "data")
+    common_fields = ("checkpoint", "tasks", "preset", "samples", "data", "text")
     checkpoint: list[str] | None = Field(
         None,
         description="Runs by name, run or checkpoint folders, Hugging Face folders or ids, or .pt "
@@ -173,12 +173,18 @@ class BenchmarkOptions(ModelOptions):
     )
     tasks: list[str] | None = Field(
         None,
-        description="Tasks by name; default: those whose data is given, else the embedded "
-        "ones, which need no download",
+        description="Tasks by name; default: those whose data is given, else the embedded ones, "
+        "which need no download, and those fetched before",
     )
     data: list[Path] | None = Field(
         None,
-        description="Files of tasks, or folders that hold them; default: the hub's, fetched once",
+        description="Files of tasks, folders that hold them, or TASK=FILE; default: those of the "
+        "Hugging Face hub, fetched once",
+    )
+    text: list[Path] | None = Field(
+        None,
+        description="Files or folders of your own text, of any kind that cleanup reads: bits per "
+        "byte, perplexities and how often the next token is foretold",
     )
     preset: Literal["quick", "standard", "comprehensive"] = Field(
         "standard",

@@ -291,3 +291,70 @@ def test_where_every_model_computes_nan_the_benchmark_fails(workspace: Path) -> 
     spoiled("b")
     with pytest.raises(HatcheryError, match="computes nan"):
         judge("b", data=written(PAIR))
+
+
+# Text of the user's own.
+
+TEXTS = ["The hen lays an egg.\n", "An old fox looks at it, and runs away.\n"]
+
+
+def own_texts() -> list[Path]:
+    """A folder of forms that cleanup reads, with the two texts thrice."""
+    folder = Path("mine")
+    folder.mkdir()
+    (folder / "latin.txt").write_bytes("Café à la crème, déjà vu: l'été.\n".encode("cp1252") * 4)
+    rows = [json.dumps({"text": text}) for text in TEXTS]
+    (folder / "rows.jsonl").write_text("\n".join([*rows, '{"no": "text"}', "{"]) + "\n")
+    (folder / "picture.png").write_bytes(b"\x89PNG")
+    return [folder]
+
+
+def test_own_text_is_scored_by_document_and_file(model: GPT) -> None:
+    events = judge("a", text=own_texts())
+    report = json.loads(Path(finished(events).path or "").read_text())
+    assert [*report["results"]["a"]] == ["text", "next_token"]
+    result = report["results"]["a"]["text"]
+    assert (result["n"], result["origin"], result["where"]) == (3, "local", "mine")
+    assert {name: group["n"] for name, group in result["groups"].items()} == {
+        "latin.txt": 1,
+        "rows.jsonl": 2,
+    }
+    by_name = {row["name"]: row for row in result["documents"]}
+    assert len(by_name) == 3
+    fox = by_name["rows.jsonl:2"]
+    total = logprob(model, "", TEXTS[1])
+    assert fox["bits_per_byte"] == pytest.approx(-total / math.log(2) / len(TEXTS[1]), rel=1e-5)
+    words = 9 + 1  # with the empty one behind the line end, as lm-evaluation-harness counts
+    assert fox["word_perplexity"] == pytest.approx(math.exp(-total / words), rel=1e-4)
+    assert fox["byte_perplexity"] == fox["token_perplexity"]  # a byte is a token
+    said = warnings(events)
+    assert any("1 file (.png 1) passed over" in text for text in said)
+    assert sum("left out" in text for text in said) == 2
+    assert report["ranking"] == []
+    top = report["results"]["a"]["next_token"]["metrics"]
+    assert top["top_1"] <= top["top_5"] <= top["top_10"]
+    assert "documents" not in finished(events).summary["results"]["a"]["text"]
+
+
+def test_own_text_stands_beside_tasks_that_are_named(model: GPT) -> None:
+    texts = own_texts()
+    data = written(PAIR)
+    assert [*scores("a", text=texts, data=data)["a"]] == ["piqa", "text", "next_token"]
+    assert [*scores("a", text=texts, data=data, tasks=["text"])["a"]] == ["text"]
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"tasks": ["text"]}, "asks a text of your own"),
+        ({"text": [Path("none.txt")]}, "no clean documents at none.txt"),
+        ({"text": [Path("blank.txt")]}, "no text in blank.txt"),
+        ({"data": [Path("text=blank.txt")]}, "names no task"),
+    ],
+)
+def test_own_text_that_is_none_is_refused(options: dict[str, Any], problem: str) -> None:
+    Path("blank.txt").write_text(" \n\n ")
+    with pytest.raises(HatcheryError) as refused:
+        judge("a", **options)
+    assert problem in refused.value.problem

@@ -13,6 +13,7 @@ from pipeline.evaluation.tasks.embedded import (
 from pipeline.evaluation.tasks.hellaswag import HellaSwag
 from pipeline.evaluation.tasks.lambada import LambadaOpenAI, LambadaStandard
 from pipeline.evaluation.tasks.openbookqa import OpenBookQA
+from pipeline.evaluation.tasks.own_text import OwnNextToken, OwnText
 from pipeline.evaluation.tasks.piqa import Piqa
 from pipeline.evaluation.tasks.task import Task
 from pipeline.evaluation.tasks.wikitext import WikiText
@@ -37,5 +38,7 @@ TASKS: dict[str, Task] = {
         EmbeddedLastWord(),
         EmbeddedDocstrings(),
         EmbeddedGrammar(),
+        OwnText(),
+        OwnNextToken(),
     )
 }

@@ -45,7 +45,8 @@ class HubSet:
 class Item:
     """One question. `requests` are pairs of a context and a continuation to score, `gold` the index
     of the right one where there are several, `answers` their texts by whose length likelihoods are
-    normalised. `group` is the part of the task that it belongs to, `text` a document as published.
+    normalised. `group` is the part of the task that it belongs to, `text` a document as published
+    and `name` what that document is called, which tells it from no other.
     """
 
     requests: tuple[tuple[str, str], ...]
@@ -53,6 +54,7 @@ class Item:
     answers: tuple[str, ...] = ()
     group: str = ""
     text: str = ""
+    name: str = ""
 
     @property
     def key(self) -> str:
@@ -67,7 +69,8 @@ class Task(ABC):
 
     `about` says in a sentence what it asks, `join` how context and continuation are put together.
     `files` are names of local files that hold it, `hub` where it is published, `embedded` the set
-    of our own that it asks. `chance` is what guessing gets of the first metric, the main one.
+    of our own that it asks; `of_own_text` says that it asks what the user names. `chance` is what
+    guessing gets of the first metric, the main one.
     """
 
     name: ClassVar[str]
@@ -78,6 +81,7 @@ class Task(ABC):
     files: ClassVar[tuple[str, ...]] = ()
     hub: ClassVar[HubSet | None] = None
     embedded: ClassVar[str | None] = None
+    of_own_text: ClassVar[bool] = False
     chance: ClassVar[float | None] = None
     metrics: ClassVar[tuple[Metric, ...]]
     ranks: ClassVar[bool] = False
