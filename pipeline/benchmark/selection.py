@@ -9,6 +9,7 @@ from threading import Event as StopSignal
 from pipeline.benchmark.own_text import read_own_texts
 from pipeline.evaluation import hub
 from pipeline.evaluation.data import TaskData, embedded_data, read_local, task_data
+from pipeline.evaluation.embedded import embedded_set
 from pipeline.evaluation.files import Sources
 from pipeline.evaluation.tasks import TASKS
 from pipeline.evaluation.tasks.task import Task
@@ -114,7 +115,7 @@ def _tasks(options: BenchmarkOptions, sources: Sources, data_dir: Path) -> list[
     if options.tasks is None:
         here = [task for task in TASKS.values() if options.data and sources.find(task)]
         return here + own or [
-            task for task in TASKS.values() if task.embedded or hub.is_here(task, data_dir)
+            task for task in TASKS.values() if _is_filled(task) or hub.is_here(task, data_dir)
         ]
     names = [name.strip() for typed in options.tasks for name in typed.split(",") if name.strip()]
     unknown = [name for name in names if name not in TASKS]
@@ -129,6 +130,11 @@ def _tasks(options: BenchmarkOptions, sources: Sources, data_dir: Path) -> list[
         )
     chosen = [TASKS[name] for name in dict.fromkeys(names)]
     return chosen if any(task in own for task in chosen) else chosen + own
+
+
+def _is_filled(task: Task) -> bool:
+    """Whether it is a set of ours that holds something: Python's library may be a small one."""
+    return task.embedded is not None and bool(embedded_set(task.embedded).rows)
 
 
 def _most(task: Task, options: BenchmarkOptions) -> int | None:

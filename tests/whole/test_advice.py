@@ -90,6 +90,12 @@ def _no_network() -> list[str]:
     return ["download", "shakespeare", "--url", "http://127.0.0.1:9/input.txt"]
 
 
+@advises(SITUATIONS, "pipeline/evaluation/hub.py:_unreachable")
+def _a_hub_of_tasks_out_of_reach() -> list[str]:
+    os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # taken back by `house`
+    return ["benchmark", "--tasks", "piqa"]
+
+
 @advises(SITUATIONS, "pipeline/sources/python_library.py:library_folder", FOLDER="notes")
 def _a_python_without_its_library() -> list[str]:
     shutil.rmtree("library")
