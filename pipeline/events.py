@@ -122,6 +122,19 @@ class StageVerdict(_Event, frozen=True, tag="judged"):
     commands: tuple[tuple[str, ...], ...] = ()
 
 
+class Scored(_Event, frozen=True):
+    """A checkpoint was asked all items of a task, so many of which count: its main `metric`, and
+    the ends of its interval. All by short names; null stands for what is not finite."""
+
+    checkpoint: str
+    task: str
+    metric: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    items: int = 0
+
+
 class ServerReady(_Event, frozen=True, tag="listening"):
     """A server answers at `url`; `token` is the key it made for itself, where nobody gave one."""
 
@@ -166,6 +179,7 @@ Event: TypeAlias = (
     | Saved
     | Warned
     | StageVerdict
+    | Scored
     | ServerReady
     | Finished
     | Failed

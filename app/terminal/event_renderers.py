@@ -35,9 +35,10 @@ from app.terminal.layout import (
 )
 from app.terminal.streams import Streams
 from pipeline import events
-from pipeline.benchmark.report import format_benchmark_results
+from pipeline.benchmark.report import format_benchmark_results, scored_line
 from pipeline.events import Event
 from pipeline.rehearsal.verdicts import MARKS
+from pipeline.runs.judged import checked
 from utils.errors import HatcheryError
 from utils.text import safe, safe_json
 from utils.units import human_bytes, human_seconds
@@ -118,6 +119,7 @@ class TerminalRenderer(EventRenderer):
             events.Saved: self._saved,
             events.Warned: self._warned,
             events.StageVerdict: self._judged,
+            events.Scored: self._scored,
             events.ServerReady: self._server_ready,
             events.Finished: self._finished,
             events.Failed: self._failed,
@@ -233,6 +235,9 @@ class TerminalRenderer(EventRenderer):
             if text:
                 self._hung(f"{name}: {text}", "", 6)
 
+    def _scored(self, event: events.Scored) -> None:
+        self.note(self._console.drawable(scored_line(event)), "")
+
     def _server_ready(self, event: events.ServerReady) -> None:
         """Where the server is, and how a program asks it."""
         self._end_bar()
@@ -272,8 +277,8 @@ class TerminalRenderer(EventRenderer):
                 self.note(f"left out: {spaced(rule)} {count:,} times")
         result: Any = event.path
         summary = dict(event.summary)
-        if self._stage == "benchmark" and "results" in summary:
-            self._scores(summary)
+        if self._stage == "benchmark" and (scores := checked(summary)) is not None:
+            self._scores(scores)
             summary.clear()
         if result is None and summary and not self._wrote_text and not event.stopped:
             result = summary.pop(next(iter(summary)))

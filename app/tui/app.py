@@ -151,6 +151,7 @@ class HatcheryApp(Navigation):
         yield SystemCommand("Jobs", "All jobs, running and ended", self.open_jobs)
         yield SystemCommand("Runs", "Training runs and their checkpoints", self.open_runs)
         yield SystemCommand("Results", "What was measured, side by side", self.open_results)
+        yield SystemCommand("Scores", "What checkpoints got at tasks", self.open_scores)
         yield SystemCommand("Data", "Documents, rejects, tokens, windows", self.open_data)
         yield SystemCommand("Settings", "config.json", self.open_settings)
         yield SystemCommand("Help", "What this screen shows, and its keys", self.action_help)

@@ -111,6 +111,12 @@ class Navigation(AppCore):
 
         self.push_screen(ResultsScreen())
 
+    def open_scores(self, path: Path | None = None) -> None:
+        """What checkpoints got at tasks: the benchmark of that file, else the newest."""
+        from app.tui.runs.scores_screen import ScoresScreen
+
+        self.push_screen(ScoresScreen(path))
+
     def open_votes(self) -> None:
         """What the votes between models say."""
         from app.tui.compare.votes_screen import VotesScreen

@@ -4,10 +4,12 @@ Works on JSON values, as `benchmark_results/benchmark_*.json` and the last event
 loads neither torch nor numpy, so that screens can show reports of any age.
 """
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from pipeline.events import Scored
 from pipeline.runs.folders import short_name
 from utils.units import counted
 
@@ -116,6 +118,14 @@ def _amount(metric: str, difference: float) -> str:
     """A difference in units of the metric."""
     size = abs(difference)
     return f"{100 * size:.1f} points" if is_share(metric) else f"{size:.3g}"
+
+
+def scored_line(event: Scored) -> str:
+    """A score as it comes, in a line."""
+    ends = span(event.metric, event.low, event.high)
+    between = f" ({ends})" if ends else ""
+    value = f"{metric_title(event.metric)} {shown(event.metric, event.value)}{between}"
+    return f"{event.checkpoint} at {event.task}: {value}"
 
 
 def names_of(report: Mapping[str, Any]) -> dict[str, str]:
@@ -263,7 +273,7 @@ def format_benchmark_results(report: Mapping[str, Any], width: int | None = None
         lines += _task_lines(table, width)
         lines.append("")
     if report.get("ranking"):
-        lines += [*_ranking(report, names), ""]
+        lines += [*_ranking(report, names, width), ""]
     if width is None and report.get("comparisons"):
         lines.append("Every comparison, p corrected for their number (Holm):")
         lines += [f"  {said(row, names)}" for row in report["comparisons"]]
@@ -273,24 +283,26 @@ def format_benchmark_results(report: Mapping[str, Any], width: int | None = None
 def _task_lines(table: TaskTable, width: int | None) -> Iterator[str]:
     yield f"{table.title} ({table.task})" if table.title != table.task else table.task
     if table.scores:
-        yield f"  {table.asked}"
+        yield from _wrapped(table.asked, width, "  ")
         yield from (f"  {line}".rstrip() for line in _rows(table, width))
     yield from (f"  ✕ {name}: no score: {error}" for name, error in table.failed.items())
     for reason, count in table.left_out.items():
         yield f"  left out: {counted(count, 'item')}: {reason}"
     for sentence in table.verdict:
-        yield from _wrapped(sentence, width)
+        yield from _wrapped(sentence, width, "  → ")
     if width is None and table.scores:
         yield f"  recipe: {recipe_line(table.recipe)}; from {table.where}"
 
 
-def _wrapped(sentence: str, width: int | None) -> list[str]:
-    import textwrap
-
+def _wrapped(sentence: str, width: int | None, lead: str) -> list[str]:
     return textwrap.wrap(
-        sentence, width or 100, initial_indent="  → ", subsequent_indent="    ",
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
+        sentence,
+        width or 100,
+        initial_indent=lead,
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _rows(table: TaskTable, width: int | None) -> Iterator[str]:
@@ -346,13 +358,16 @@ def recipe_line(recipe: Mapping[str, Any]) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _ranking(report: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[str]:
-    yield "Ranking: mean of accuracies, where guessing is 0 and all right is 100"
+def _ranking(
+    report: Mapping[str, Any], names: Mapping[str, str], width: int | None
+) -> Iterator[str]:
+    yield "Ranking: mean of accuracies, guessing is 0, all right 100"
     titles = {table.task: table.title for table in tables(report)}
     rows = report["ranking"]
     for of in dict.fromkeys(row["scope"] for row in rows):
         own = [row for row in rows if row["scope"] == of]
-        yield f"  {of}: {', '.join(titles.get(task, task) for task in own[0]['tasks'])}"
+        asked = ", ".join(titles.get(task, task) for task in own[0]["tasks"])
+        yield from _wrapped(f"{of}: {asked}", width, "  ")
         longest = max(len(names[row["checkpoint"]]) for row in own)
         for row in own:
             sign = "★" if row.get("best") else " "
@@ -363,7 +378,8 @@ def _ranking(report: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[st
             ).rstrip()
         if len(own) > 1 and not own[0].get("best"):
             over = counted(len(own[0]["tasks"]), "task")
-            yield f"  → No significant difference between the first and the others over {over}."
+            sentence = f"No significant difference between the first and the others over {over}."
+            yield from _wrapped(sentence, width, "  → ")
 
 
 def points(share: float) -> str:

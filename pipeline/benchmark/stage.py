@@ -16,7 +16,8 @@ from pipeline.benchmark.results import Result, Results, comparisons, ranking, ta
 from pipeline.benchmark.selection import Asked, complete, select
 from pipeline.evaluation.scoring import Judge, NoScoreError
 from pipeline.evaluation.tasks import TASKS
-from pipeline.events import Event, Finished, Progress, Saved, Started, Warned
+from pipeline.evaluation.tasks.task import Task
+from pipeline.events import Event, Finished, Progress, Saved, Scored, Started, Warned
 from pipeline.inference.loading import device_for, load_model
 from pipeline.options.config import BenchmarkOptions, Config
 from pipeline.runs import inventory
@@ -58,16 +59,18 @@ def run(config: Config, options: BenchmarkOptions, stop: StopSignal) -> Iterator
     results: Results = {}
     errors: list[NoScoreError] = []
     progress = _Meter(total)
+    names = names_of({"results": chosen, "checkpoints": _origins(chosen)})
     for key, checkpoint in chosen.items():
         if stop.is_set():
             break
-        judge, identity = yield from _judge(key, checkpoint, tokenizers[key], options)
+        judge, identity = yield from _judge(names[key], checkpoint, tokenizers[key], options)
         results[key] = {}
         try:
             for each in tasks:
                 scored = yield from _score(judge, identity, each, options, progress, stop)
                 if scored is not None:
                     results[key][each.whole.task.name] = scored
+                    yield _told(names[key], each.whole.task, scored)
         except NoScoreError as error:
             errors.append(error)
             yield Warned(f"{error.problem} {error.found}.", remedy=error.remedy)
@@ -75,6 +78,20 @@ def run(config: Config, options: BenchmarkOptions, stop: StopSignal) -> Iterator
     if errors and len(errors) == len(chosen):
         raise errors[0]
     yield from _published(chosen, results, options, stop.is_set())
+
+
+def _told(name: str, task: Task, result: Result) -> Event:
+    low, high = result["interval"]
+    value = result["metrics"][result["main"]]
+    return Scored(
+        checkpoint=name,
+        task=task.title,
+        metric=result["main"],
+        value=value,
+        low=low,
+        high=high,
+        items=result["n"],
+    )
 
 
 def _checkpoints(config: Config, options: BenchmarkOptions) -> dict[str, Checkpoint]:
@@ -195,10 +212,7 @@ def _published(
     report: dict[str, Any] = {
         "version": 1,
         "made_by": msgspec.to_builtins(made_by("benchmark", typed)),
-        "checkpoints": {
-            name: {"path": str(c.path), "run": c.run, "name": c.name, "step": c.step}
-            for name, c in chosen.items()
-        },
+        "checkpoints": _origins(chosen),
         "results": complete,
         "ranking": ranking(scored, compared),
         "comparisons": compared,
@@ -210,6 +224,14 @@ def _published(
     write_file(text, format_benchmark_results(report))
     yield Saved(kind="benchmark", path=str(path), facts={"text": str(text)})
     yield Finished(summary=_summary(report), path=str(path), stopped=stopped)
+
+
+def _origins(chosen: dict[str, Checkpoint]) -> dict[str, Any]:
+    """Where every checkpoint is, and of which run and step, as JSON values."""
+    return {
+        name: {"path": str(c.path), "run": c.run, "name": c.name, "step": c.step}
+        for name, c in chosen.items()
+    }
 
 
 def _summary(report: dict[str, Any]) -> dict[str, Any]:

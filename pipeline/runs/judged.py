@@ -5,6 +5,8 @@ what is damaged, or of another shape, is counted.
 """
 
 import calendar
+import csv
+import io
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from utils import json_text
+from utils.files import write_file
 
 
 class _Result(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -143,14 +146,27 @@ class Reader:
 def _read(path: Path) -> Report | None:
     try:
         read = json_text.decode(path.read_bytes(), _File)
+        made = _made(read, path)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
+    return Report(path, made, msgspec.to_builtins(read)) if _is_report(read) else None
+
+
+def checked(summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the last event of a benchmark says, without what is no part of a report; None where it
+    is none."""
+    try:
+        read = msgspec.convert(summary, _File)
+    except msgspec.ValidationError:
+        return None
+    found: dict[str, Any] = msgspec.to_builtins(read)
+    return found if _is_report(read) else None
+
+
+def _is_report(read: _File) -> bool:
     results = [result for by_task in read.results.values() for result in by_task.values()]
-    if not results or not all(map(_whole, results)):
-        return None
-    if any(row.checkpoint not in read.results for row in read.ranking):
-        return None
-    return Report(path, _made(read, path), msgspec.to_builtins(read))
+    ranked = all(row.checkpoint in read.results and row.tasks for row in read.ranking)
+    return bool(results) and all(map(_whole, results)) and ranked
 
 
 def _whole(result: _Result) -> bool:
@@ -204,3 +220,33 @@ def _points(report: Report, task: str) -> list[tuple[str, str, StepScore]]:
             low, high = result.get("interval", (None, None))
             found.append((origin["run"], asked, StepScore(origin["step"], value, low, high)))
     return found
+
+
+_COLUMNS = (
+    *("task", "checkpoint", "run", "step", "metric", "value", "low", "high", "items", "of"),
+    *("origin", "chance", "data", "where"),
+)
+
+
+def export(report: Report, folder: Path, stamp: str) -> Path:
+    """Write every metric of every checkpoint and task as a line of `scores_<stamp>.csv`.
+
+    Raises:
+        OSError, DiskFullError: it cannot be written.
+    """
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(_COLUMNS)
+    for name, by_task in report.results.items():
+        origin = report.data["checkpoints"].get(name, {})
+        for task, result in by_task.items():
+            recipe, intervals = result.get("recipe", {}), result.get("intervals", {})
+            for metric, value in (result.get("metrics") or {}).items():
+                ends = intervals.get(metric) or (None, None)
+                row = [task, name, origin.get("run"), origin.get("step"), metric, value, *ends]
+                row += [recipe.get("items"), recipe.get("of"), result.get("origin")]
+                row += [result.get("chance"), recipe.get("data"), result.get("where")]
+                table.writerow(["" if cell is None else cell for cell in row])
+    path = folder / f"scores_{stamp}.csv"
+    write_file(path, text.getvalue().encode(errors="replace"))
+    return path

@@ -100,11 +100,11 @@ def test_keys_open_the_forms_with_the_run_filled_in(
         async with opened() as (app, pilot):
             screen = await open_runs(app, pilot)
             await go_to(pilot, screen, HEN)
-            await pilot.press("r", "g", "t", "enter")
+            await pilot.press("r", "g", "t", "b", "enter")
             await go_to(pilot, screen, "step 20")
-            await pilot.press("b", "g", "t", "space", "up", "up", "space", "v")
+            await pilot.press("f", "g", "t", "b", "space", "up", "up", "space", "v", "b")
             await go_to(pilot, screen, "step 10")
-            await pilot.press("g", "b")  # damaged: refused
+            await pilot.press("g", "f")  # damaged: refused
             await pilot.pause()
 
     play(scene)
@@ -113,11 +113,14 @@ def test_keys_open_the_forms_with_the_run_filled_in(
         ("train", ["--resume", HEN]),
         ("inference", ["--checkpoint", HEN]),
         ("chat", [HEN]),
+        ("benchmark", ["--every-checkpoint", HEN]),
         ("run", [HOME / HEN]),
         ("train", ["--resume", best]),
         ("inference", ["--checkpoint", best]),
         ("chat", [f"{HEN}/step-20"]),
+        ("benchmark", ["--checkpoint", best]),
         ("compare", [f"{HEN}/step-30", f"{HEN}/step-20"]),
+        ("benchmark", ["--checkpoint", best, str(folders.step_folder(HOME / HEN, 30))]),
     ]
 
 

@@ -16,6 +16,7 @@ from app.jobs import lifecycle
 from app.jobs.folder import Record, record_exit, write_record
 from app.jobs.processes import process_start
 from app.tui.app import HatcheryApp
+from app.tui.runs.scores_screen import ScoresScreen
 from app.tui.stage.screen import StageScreen
 from app.tui.watch import wording
 from app.tui.watch.event_summary import Snapshot
@@ -24,6 +25,8 @@ from app.tui.watch.screen import WatchScreen
 from app.tui.widgets.curve_chart import CurveChart
 from pipeline import events
 from pipeline.events import Event, to_json
+from tests.support.benchmarks import report
+from tests.support.benchmarks import write as write_report
 from tests.support.pilot import NARROW, WIDE, opened, play, shown, until
 from utils.files import write_file
 
@@ -179,6 +182,35 @@ def test_a_job_that_ends_while_watched_says_how_and_what_it_made(workspace: Path
             await until(pilot, lambda: "Stop" not in shown(app))
 
     play(scene)
+
+
+def test_a_benchmark_tells_each_score_as_it_comes_and_at_its_end_who_is_better(
+    workspace: Path,
+) -> None:
+    right, wrong = [1.0] * 40, [0.0] * 40
+    made = report({"step 10": {"piqa": wrong}, "step 20": {"piqa": right}}, of=40)
+    path = write_report(made)
+    folder = tell(job_folder("benchmark"), [events.Started("benchmark", "Judge", 80, "items")])
+
+    async def scene() -> None:
+        async with opened() as (app, pilot):
+            await watched(pilot, app)
+            tell(folder, [events.Scored("first step 10", "PIQA", "acc", 0.25, 0.1, 0.4, 40)])
+            await says(pilot, app, "first step 10 at PIQA: accuracy 25.0 % (10.0 to 40.0)")
+            tell(folder, [events.Finished(made, str(path))])
+            record_exit(folder, 0)
+            await says(pilot, app, "Done.", "accuracy 100.0 %", "★ first step 20", "Scores")
+            await pilot.press("b")
+            await until(pilot, lambda: isinstance(app.screen, ScoresScreen))
+
+    play(scene)
+
+
+@pytest.mark.parametrize("summary", [{"results": 3}, {"results": {"a": {"b": {"metrics": {}}}}}])
+def test_a_benchmark_whose_end_is_damaged_is_shown_like_any_other(summary: dict[str, Any]) -> None:
+    view = Snapshot(title="x", stage="benchmark", final=events.Finished(summary))
+    assert wording.scores_of(view) is None
+    assert "Done" in wording.ending(view, None, "done").plain
 
 
 @pytest.mark.slow

@@ -60,8 +60,8 @@ class ResultsScreen(HatcheryScreen):
         "compare with each other: a loss needs the same tokenizer and the same text, bits per "
         "byte only the same text.\n\n"
         "s sorts by the next column, o turns the order round; a click on a column's name does the "
-        "same. e writes all of it as CSV and JSON into benchmark_results/. v shows what the votes "
-        "between models say."
+        "same. e writes all of it as CSV and JSON into benchmark_results/.\n\n"
+        "b shows what checkpoints got at tasks, v what the votes between models say."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s,right", "sort(1)", "Sort", key_display="s", id="results.sort"),
@@ -69,6 +69,7 @@ class ResultsScreen(HatcheryScreen):
         Binding("o", "turn", "Order", id="results.order"),
         Binding("e", "export", "Export", id="results.export"),
         Binding("c", "app.runs", "Runs", id="results.runs"),
+        Binding("b", "scores", "Benchmarks", id="results.scores"),
         Binding("v", "votes", "Votes", id="results.votes"),
     ]
     DEFAULT_CSS = """
@@ -196,6 +197,9 @@ class ResultsScreen(HatcheryScreen):
     def action_turn(self) -> None:
         self._turned = not self._turned
         self._show()
+
+    def action_scores(self) -> None:
+        self.hatchery.open("scores")
 
     def action_votes(self) -> None:
         self.hatchery.open("votes")

@@ -41,7 +41,10 @@ class RunsScreen(HatcheryScreen):
         "the same tokenizer.\n\n"
         "What is under the cursor: t talks to it, resume goes on with the run, branch starts a new "
         "run from the checkpoint. Space chooses several, v lets them answer one prompt side by "
-        "side."
+        "side.\n\n"
+        "b judges those that are chosen, else the checkpoint under the cursor, or on a run all of "
+        "its checkpoints: scores at tasks, which of them is better and what cannot be told apart. "
+        "It works offline."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "resume", "Resume", id="runs.resume"),
@@ -50,7 +53,8 @@ class RunsScreen(HatcheryScreen):
         Binding("space", "choose", "Choose", id="runs.choose"),
         Binding("v", "compare", "Compare", id="runs.compare"),
         Binding("delete", "delete", "Delete", key_display="Del", id="runs.delete"),
-        Binding("b", "branch", "Branch off", id="runs.branch"),
+        Binding("b", "judge", "Benchmark", id="runs.judge"),
+        Binding("f", "branch", "Branch off", id="runs.branch"),
         Binding("p", "windows", "The windows of its step", show=False, id="runs.windows"),
         Binding("y", "copy", "Copy the path", id="runs.copy"),
         Binding("slash", "filter", "Filter", key_display="/", id="runs.filter"),
@@ -248,6 +252,17 @@ class RunsScreen(HatcheryScreen):
         self._show()
         self.refresh_bindings()
         self._list.action_cursor_down()
+
+    def action_judge(self) -> None:
+        """The form of the benchmark with what is chosen, else with what is under the cursor."""
+        chosen = list(self._chosen.values())
+        if chosen:
+            self.hatchery.open("stage", "benchmark", ["--checkpoint", *chosen])
+        elif (row := self._usable("judged")) is not None:
+            if row.top and row.run != LOOSE:
+                self.hatchery.open("stage", "benchmark", ["--every-checkpoint", row.run])
+            elif not row.top:
+                self.hatchery.open("stage", "benchmark", ["--checkpoint", str(row.path)])
 
     def action_compare(self) -> None:
         rows = [row for row in self._rows if row.path in self._chosen]

@@ -10,6 +10,7 @@ import msgspec
 
 from app.charts.curve import Curve, Point
 from pipeline import events
+from pipeline.benchmark.report import scored_line
 from pipeline.events import Event
 
 _NOTES, _SAMPLES = 200, 5
@@ -20,8 +21,8 @@ _NO_CURVE = ("tokens", "matrix_learning_rate")
 
 
 class Note(NamedTuple):
-    """Something worth a line: `kind` is "started", "saved", "warned", "judged" or
-    "listening"."""
+    """Something worth a line: `kind` is "started", "saved", "warned", "judged",
+    "scored" or "listening"."""
 
     time: float
     kind: str
@@ -97,6 +98,7 @@ class EventSummary:
             events.Saved: self._saved,
             events.Warned: self._warned,
             events.StageVerdict: self._judged,
+            events.Scored: self._scored,
             events.ServerReady: self._server_ready,
             events.Finished: self._ended,
             events.Failed: self._ended,
@@ -233,6 +235,9 @@ class EventSummary:
     def _judged(self, event: events.StageVerdict) -> None:
         text = f"{event.stage}: {event.verdict}  {event.detail}".rstrip()
         self._notes.append(Note(event.time, "judged", text, event.remedy))
+
+    def _scored(self, event: events.Scored) -> None:
+        self._notes.append(Note(event.time, "scored", scored_line(event)))
 
     def _server_ready(self, event: events.ServerReady) -> None:
         link = f"{event.url}/#token={event.token}" if event.token else event.url

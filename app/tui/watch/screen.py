@@ -23,10 +23,11 @@ from app.tui.watch.overlays import Overlays
 from app.tui.watch.panels import RunPanels
 from app.tui.watch.run_chart import RunChart
 from app.tui.widgets.text import joined
+from pipeline.events import Finished
 from pipeline.runs import folders
 from utils.errors import HatcheryError
 
-_CHANGING = ("log_axis", "save", "stop", "kill", "resume", "doctor", "leave")
+_CHANGING = ("log_axis", "scores", "save", "stop", "kill", "resume", "doctor", "leave")
 _CHART_ACTIONS = ("log_axis", "smoothing", "overlay", "chart", "batch")
 
 
@@ -55,6 +56,7 @@ class WatchScreen(HatcheryScreen):
         "A training shows its curves: the solid line is the training loss, dots are validations, "
         "dotted lines are other runs (v). ▲ at the upper edge marks values beyond the scale. "
         "← and → or the mouse read off a step, b shows the text of its batch.\n\n"
+        "A benchmark tells each score as it comes; once it is over, b shows them side by side.\n\n"
         "s asks a training for a checkpoint now. x asks a job to finish its step, save and end; x "
         "once more ends it at once. r goes on with a training that was stopped."
     )
@@ -65,6 +67,7 @@ class WatchScreen(HatcheryScreen):
         Binding("t", "chart", "Next chart", show=False, id="watch.chart"),
         Binding("g", "below", "Notes or log", show=False, id="watch.below"),
         Binding("b", "batch", "This batch", show=False, id="watch.batch"),
+        Binding("b", "scores", "Scores", id="watch.scores"),
         Binding("s", "save", "Save now", id="watch.save"),
         Binding("x", "stop", "Stop", id="watch.stop"),
         Binding("x", "kill", "End at once", id="watch.kill"),
@@ -234,6 +237,7 @@ class WatchScreen(HatcheryScreen):
             "stop": lambda: self._live and not self._stopping,
             "kill": lambda: self._live and self._stopping,
             "resume": lambda: self._run is not None and self._state == "stopped",
+            "scores": lambda: wording.scores_of(self._view) is not None,
             "doctor": lambda: self._job is not None and self._state in FAILED,
             "leave": lambda: self._live,
             "back": lambda: not self._live,
@@ -271,6 +275,12 @@ class WatchScreen(HatcheryScreen):
         cursor = self.query_one(RunChart).cursor
         step = round(cursor) if cursor is not None else self._view.step
         self.hatchery.open("data", self._run, step)
+
+    def action_scores(self) -> None:
+        """What a benchmark found, with its curves."""
+        final = self._view.final
+        path = final.path if isinstance(final, Finished) else None
+        self.hatchery.open("scores", None if path is None else Path(path))
 
     def action_save(self) -> None:
         if self._run is None:

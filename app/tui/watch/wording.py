@@ -11,7 +11,9 @@ from app.jobs.job import ACTIVE, FAILED, Job
 from app.tui.watch.event_summary import Snapshot
 from app.tui.widgets.meter import columns
 from app.tui.widgets.text import MUTED, block, joined, mark, plain
+from pipeline.benchmark.report import metric_title, shown, span, tables
 from pipeline.events import Failed, Finished
+from pipeline.runs.judged import checked
 from utils.units import human_bytes, human_seconds
 
 _BAR = 24
@@ -224,7 +226,34 @@ def _verdict(view: Snapshot, state: str, *, of_job: bool) -> Content:
     lines = [joined(mark(state), (sentence, "bold"), (further, MUTED))]
     if final.path:
         lines.append(joined(("made  ", MUTED), final.path))
+    if (report := scores_of(view)) is not None:
+        return Content("\n").join([lines[0], *_scores(report)])
     return Content("\n").join([*lines, *islice(_figures(final.summary), _SUMMARY_LINES)])
+
+
+def scores_of(view: Snapshot) -> Mapping[str, Any] | None:
+    """The report of a benchmark that is over; None of all else, and where nothing was scored."""
+    final = view.final
+    if view.stage != "benchmark" or not isinstance(final, Finished):
+        return None
+    return checked(final.summary)
+
+
+def _scores(report: Mapping[str, Any]) -> Iterator[Content]:
+    """A line a task, the best score and whether it can be told from the others; b shows more."""
+    found = tables(report)
+    longest = max(len(table.title) for table in found)
+    for table in found:
+        if not table.scores:
+            yield joined(f"{table.title:<{longest}}  ", ("no score", "$warning"))
+            continue
+        best = table.scores[0]
+        who = (f"  ★ {best.name}", "$success") if best.best else ("  ≈ not told apart", MUTED)
+        if len(table.scores) == 1:
+            who = (f"  {span(table.metric, best.low, best.high)}", MUTED)
+        value = f"{metric_title(table.metric)} {shown(table.metric, best.value)}"
+        yield joined(f"{table.title:<{longest}}  ", (f"{value:<18}", "bold"), who)
+    yield joined(("b", "bold $accent"), " shows every checkpoint with its interval, and the curves")
 
 
 def _figures(summary: Mapping[str, Any]) -> Iterator[Content]:
