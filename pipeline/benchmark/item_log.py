@@ -16,6 +16,7 @@ from pipeline.evaluation.metrics import Ratio
 from pipeline.evaluation.scoring import ItemScore
 from utils import json_text
 from utils.artefacts import digest
+from utils.errors import RefusedError
 from utils.files import AppendLog, FolderLock, write_json
 
 FOLDER = "items"
@@ -33,8 +34,8 @@ class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
 class ItemLog:
     """The scores of items by their keys, for one identity; only within a `with` block.
 
-    `identity` holds all that decides a score, as JSON values. With `force` nothing that was there
-    is taken.
+    `identity` holds all that decides a score, as JSON values, the `task` among them. With `force`
+    nothing that was there is taken.
 
     Raises:
         RefusedError: on entering, when another process scores the same.
@@ -48,7 +49,14 @@ class ItemLog:
         self.scores: dict[str, ItemScore] = {}
 
     def __enter__(self) -> Self:
-        self._lock.__enter__()
+        try:
+            self._lock.__enter__()
+        except RefusedError as error:
+            raise RefusedError(
+                f"Another benchmark scores the same checkpoint at {self._identity['task']}.",
+                found=error.found,
+                remedy=f"{error.remedy}; what either has scored is kept",
+            ) from error
         try:
             if self._force:
                 (self.folder / _FILE).unlink(missing_ok=True)

@@ -268,7 +268,7 @@ def format_benchmark_results(report: Mapping[str, Any], width: int | None = None
     decides is shown; without one also every metric, recipe and comparison.
     """
     names = names_of(report)
-    lines: list[str] = []
+    lines = ["Stopped: what was not scored whole is left out.", ""] if report.get("stopped") else []
     for table in tables(report):
         lines += _task_lines(table, width)
         lines.append("")

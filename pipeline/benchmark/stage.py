@@ -8,16 +8,14 @@ from pathlib import Path
 from threading import Event as StopSignal
 from typing import Any
 
-import msgspec
-
 from pipeline.benchmark.item_log import ItemLog
-from pipeline.benchmark.report import format_benchmark_results, names_of, said
-from pipeline.benchmark.results import Result, Results, comparisons, ranking, task_result
+from pipeline.benchmark.publishing import origins, published
+from pipeline.benchmark.report import names_of
+from pipeline.benchmark.results import Result, Results, task_result
 from pipeline.benchmark.selection import Asked, complete, select
 from pipeline.evaluation.scoring import Judge, NoScoreError
-from pipeline.evaluation.tasks import TASKS
 from pipeline.evaluation.tasks.task import Task
-from pipeline.events import Event, Finished, Progress, Saved, Scored, Started, Warned
+from pipeline.events import Event, Progress, Scored, Started, Warned
 from pipeline.inference.loading import device_for, load_model
 from pipeline.options.config import BenchmarkOptions, Config
 from pipeline.runs import inventory
@@ -26,11 +24,10 @@ from pipeline.runs.results import BENCHMARKS
 from pipeline.runs.text_bounds import text_bounds
 from pipeline.tokenizer.load import tokenizer_of
 from pipeline.tokenizer.tokenizer import Tokenizer
-from utils.artefacts import made_by, read_manifest
-from utils.files import hash_file, unique_name, write_file, write_json
+from utils.artefacts import read_manifest
+from utils.files import hash_file
 from utils.units import counted
 
-_SINGLE = ("items", "documents")  # parts of a result that grow with its items
 _EVERY = 0.2  # seconds between two reports of progress
 
 
@@ -59,7 +56,7 @@ def run(config: Config, options: BenchmarkOptions, stop: StopSignal) -> Iterator
     results: Results = {}
     errors: list[NoScoreError] = []
     progress = _Meter(total)
-    names = names_of({"results": chosen, "checkpoints": _origins(chosen)})
+    names = names_of({"results": chosen, "checkpoints": origins(chosen)})
     for key, checkpoint in chosen.items():
         if stop.is_set():
             break
@@ -77,7 +74,7 @@ def run(config: Config, options: BenchmarkOptions, stop: StopSignal) -> Iterator
             results[key] = {each.whole.task.name: {"error": error.problem} for each in tasks}
     if errors and len(errors) == len(chosen):
         raise errors[0]
-    yield from _published(chosen, results, options, stop.is_set())
+    yield from published(chosen, results, options, stop.is_set())
 
 
 def _told(name: str, task: Task, result: Result) -> Event:
@@ -159,11 +156,13 @@ def _score(
 ) -> Generator[Event, None, Result | None]:
     """Score what is not scored yet; returns the result, None where it was stopped before."""
     data, task = asked.sample, asked.sample.task
-    named = {"task": task.name, "join": task.join}
+    names = [metric.name for metric in task.metrics]
+    named = {"task": task.name, "join": task.join, "metrics": names}
     with ItemLog(BENCHMARKS, identity | named, force=options.force) as log:
         items = {item.key: item for item in data.items}
         left = [key for key in items if key not in log.scores]
         yield progress.skip(len(data.items) - len(left), f"{judge.name}: {task.title}")
+        left = [] if stop.is_set() else left
         for index, score in judge.scores(task, [items[key] for key in left], stop):
             log.add(left[index], score)
             yield from progress.step()
@@ -195,57 +194,3 @@ class _Meter:
         if time.monotonic() - self._said > _EVERY:
             self._said = time.monotonic()
             yield self.skip(0, self._what)
-
-
-def _published(
-    chosen: dict[str, Checkpoint], results: Results, options: BenchmarkOptions, stopped: bool
-) -> Iterator[Event]:
-    """Write both files, and end."""
-    complete = {name: by_task for name, by_task in results.items() if by_task}
-    if not complete:
-        yield Finished(stopped=stopped)
-        return
-    scored = {n: {t: r for t, r in by.items() if "error" not in r} for n, by in complete.items()}
-    scored = {name: by_task for name, by_task in scored.items() if by_task}
-    typed = options.model_dump(mode="json", exclude_unset=True)
-    compared = comparisons(scored, {name: t.metrics[0] for name, t in TASKS.items()})
-    report: dict[str, Any] = {
-        "version": 1,
-        "made_by": msgspec.to_builtins(made_by("benchmark", typed)),
-        "checkpoints": _origins(chosen),
-        "results": complete,
-        "ranking": ranking(scored, compared),
-        "comparisons": compared,
-    }
-    stamp = time.strftime("%Y_%m_%d_%H_%M_%S")
-    path = unique_name(BENCHMARKS, f"benchmark_{stamp}.json")
-    write_json(path, report)
-    text = path.with_suffix(".txt")
-    write_file(text, format_benchmark_results(report))
-    yield Saved(kind="benchmark", path=str(path), facts={"text": str(text)})
-    yield Finished(summary=_summary(report), path=str(path), stopped=stopped)
-
-
-def _origins(chosen: dict[str, Checkpoint]) -> dict[str, Any]:
-    """Where every checkpoint is, and of which run and step, as JSON values."""
-    return {
-        name: {"path": str(c.path), "run": c.run, "name": c.name, "step": c.step}
-        for name, c in chosen.items()
-    }
-
-
-def _summary(report: dict[str, Any]) -> dict[str, Any]:
-    """The report without its single items, which only the file holds."""
-    short = {
-        name: {
-            task: {k: v for k, v in r.items() if k not in _SINGLE} for task, r in by_task.items()
-        }
-        for name, by_task in report["results"].items()
-    }
-    return {
-        "results": short,
-        "ranking": report["ranking"],
-        "comparisons": report["comparisons"],
-        "said": [said(row, names_of(report)) for row in report["comparisons"]],
-        "checkpoints": report["checkpoints"],
-    }

@@ -77,6 +77,7 @@ class _File(msgspec.Struct, frozen=True):
     ranking: list[_Ranked] = []
     comparisons: list[_Compared] = []
     made_by: dict[str, Any] = {}
+    stopped: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,14 +137,15 @@ class Reader:
                 status = path.stat()
                 state = status.st_mtime_ns, status.st_size
                 before = self._known.get(path)
-                found[path] = before if before and before[0] == state else (state, _read(path))
+                found[path] = before if before and before[0] == state else (state, read(path))
         self._known = found
         there = [report for _, report in found.values() if report is not None]
         there.sort(key=lambda report: (report.made, report.path.name), reverse=True)
         return Reports(tuple(there), len(found) - len(there))
 
 
-def _read(path: Path) -> Report | None:
+def read(path: Path) -> Report | None:
+    """The benchmark in a file; None where there is none that could be shown."""
     try:
         read = json_text.decode(path.read_bytes(), _File)
         made = _made(read, path)

@@ -1,0 +1,120 @@
+"""The report of a benchmark and its files: `benchmark_results/benchmark_<time>.json`, and beside
+it the same as text.
+
+The JSON comes first and is the report: a text that a kill or a full disk kept from being written is
+made from it by the next benchmark.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pipeline.benchmark.report import format_benchmark_results, names_of, said
+from pipeline.benchmark.results import Results, comparisons, ranking
+from pipeline.evaluation.tasks import TASKS
+from pipeline.events import Event, Finished, Saved
+from pipeline.options.config import BenchmarkOptions
+from pipeline.runs import judged
+from pipeline.runs.inventory import Checkpoint
+from pipeline.runs.results import BENCHMARKS
+from utils.artefacts import made_by
+from utils.errors import RefusedError
+from utils.files import TEMPORARY, FolderLock, unique_name, write_file, write_json
+
+_SINGLE = ("items", "documents")  # parts of a result that grow with its items
+_PATIENCE = 30.0  # seconds; who writes here takes a fraction of one
+
+
+def published(
+    chosen: dict[str, Checkpoint], results: Results, options: BenchmarkOptions, stopped: bool
+) -> Iterator[Event]:
+    """Write the report of what is complete, and end."""
+    complete = {name: by_task for name, by_task in results.items() if by_task}
+    if not complete:
+        yield Finished(stopped=stopped)
+        return
+    scored = {n: {t: r for t, r in by.items() if "error" not in r} for n, by in complete.items()}
+    scored = {name: by_task for name, by_task in scored.items() if by_task}
+    typed = options.model_dump(mode="json", exclude_unset=True)
+    compared = comparisons(scored, {name: t.metrics[0] for name, t in TASKS.items()})
+    report: dict[str, Any] = {
+        "version": 1,
+        "stopped": stopped,
+        "made_by": msgspec.to_builtins(made_by("benchmark", typed)),
+        "checkpoints": origins(chosen),
+        "results": complete,
+        "ranking": ranking(scored, compared),
+        "comparisons": compared,
+    }
+    path, text = _write_report(BENCHMARKS, report)
+    yield Saved(kind="benchmark", path=str(path), facts={"text": str(text)})
+    yield Finished(summary=_summary(report), path=str(path), stopped=stopped)
+
+
+def origins(chosen: dict[str, Checkpoint]) -> dict[str, Any]:
+    """Where every checkpoint is, and of which run and step, as JSON values."""
+    return {
+        name: {"path": str(c.path), "run": c.run, "name": c.name, "step": c.step}
+        for name, c in chosen.items()
+    }
+
+
+def _summary(report: dict[str, Any]) -> dict[str, Any]:
+    """The report without its single items, which only the file holds."""
+    short = {
+        name: {
+            task: {k: v for k, v in r.items() if k not in _SINGLE} for task, r in by_task.items()
+        }
+        for name, by_task in report["results"].items()
+    }
+    return {
+        "results": short,
+        "ranking": report["ranking"],
+        "comparisons": report["comparisons"],
+        "said": [said(row, names_of(report)) for row in report["comparisons"]],
+        "checkpoints": report["checkpoints"],
+    }
+
+
+def _write_report(folder: Path, report: Mapping[str, Any]) -> tuple[Path, Path]:
+    """Write `report` under a name of its own; returns the JSON file and the text.
+
+    Raises:
+        DiskFullError: there is no room.
+        RefusedError: another process has kept the folder locked for half a minute.
+    """
+    with _alone_in(folder):
+        for left in folder.glob(f".benchmark_*{TEMPORARY}"):
+            left.unlink(missing_ok=True)  # of one that was killed as it wrote
+        for path in folder.glob("benchmark_*.json"):
+            if not path.with_suffix(".txt").exists() and (found := judged.read(path)):
+                _write_text(path, found.data)
+        path = unique_name(folder, f"benchmark_{time.strftime('%Y_%m_%d_%H_%M_%S')}.json")
+        write_json(path, report)
+        return path, _write_text(path, report)
+
+
+def _write_text(path: Path, report: Mapping[str, Any]) -> Path:
+    text = path.with_suffix(".txt")
+    write_file(text, format_benchmark_results(report))
+    return text
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """As the only one that writes reports: two that end in the same second take two names."""
+    deadline = time.monotonic() + _PATIENCE
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(FolderLock(folder))
+                break
+            except RefusedError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+        yield
