@@ -217,7 +217,7 @@ def test_nothing_kept_is_an_error_that_says_why(workspace: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "remedy"),
     [
-        ("half.jsonl.gz", gzip.compress(record("A", WORDS) * 40)[:30], "fetch them again"),
+        ("half.jsonl.gz", gzip.compress(record("A", WORDS) * 40, mtime=0)[:30], "fetch them again"),
         ("none.parquet", b"PAR1 and no more", "fetch them again"),
         ("rows.jsonl", b"{never closed\n" * 9, "give other files"),
         ("short.jsonl", b'{"text": "one word or two"}\n', "--min-words 0"),
