@@ -21,6 +21,8 @@ from model.generation.settings import DEFAULT_LENGTH, SamplingSettings
 from model.gpt import GPT
 from model.huggingface.config import read_model_config
 
+GREEDY_ROWS = 16  # prompts that `greedy` goes on with at once
+
 
 class LanguageModel(GPT):
     """A `GPT` that continues prompts. It stands above the arithmetic and above generation, which
@@ -102,3 +104,53 @@ def generate(
         for token in step:
             results[token.row].append(token.id)
     return results
+
+
+def greedy(
+    model: GPT,
+    prompts: Sequence[tuple[Sequence[int], int]],
+    *,
+    ends: frozenset[int],
+    vocabulary: int,
+) -> Iterator[tuple[int, list[int], float]]:
+    """Go on with prompts, each ids and the most to add, by the likeliest id below `vocabulary` each
+    time, until an id of `ends`.
+
+    Yields, in the order in which they end, `(number of the prompt, new ids, log-probability)`; the
+    ids are without that of the end, the sum in nats is with it and NaN where the model computes so.
+
+    Raises:
+        UsageError: a prompt holds no id, or one that the model does not know.
+    """
+    batch = BatchScheduler(runner_for(model), GREEDY_ROWS)
+    waiting = iter(sorted(range(len(prompts)), key=lambda number: -len(prompts[number][0])))
+    running: dict[int, int] = {}
+    found: list[list[int]] = [[] for _ in prompts]
+    sums = [0.0] * len(prompts)
+    while True:
+        while batch.free and (number := next(waiting, None)) is not None:
+            ids, limit = prompts[number]
+            settings = SamplingSettings(
+                temperature=0.0,
+                top_k=None,
+                top_p=None,
+                max_new_tokens=limit,
+                stop_ids=ends,
+                vocabulary=vocabulary,
+                seed=0,
+            )
+            key = batch.join(ids, settings)
+            if key is None:
+                yield number, [], 0.0
+            else:
+                running[key] = number
+        if not running:
+            return
+        for token in batch.step():
+            number = running[token.row]
+            sums[number] += token.logprob
+            if token.finish != "stop":
+                found[number].append(token.id)
+            if token.finish:
+                del running[token.row]
+                yield number, found[number], sums[number]

@@ -29,6 +29,7 @@ class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""
     cut: bool = False
     joined: bool = False
+    text: str = ""
 
 
 class ItemLog:
@@ -71,7 +72,8 @@ class ItemLog:
     def add(self, key: str, score: ItemScore) -> None:
         """Keep a score, durably against a kill."""
         ratios = {name: (float(n), float(d)) for name, (n, d) in score.ratios.items()}
-        self._log.write(json_text.encode(_Line(key, ratios, score.reason, score.cut, score.joined)))
+        line = _Line(key, ratios, score.reason, score.cut, score.joined, score.text)
+        self._log.write(json_text.encode(line))
         self.scores[key] = score
 
     def __exit__(
@@ -92,5 +94,5 @@ def _read(path: Path) -> dict[str, ItemScore]:
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue  # damaged: it is scored again
         ratios = {name: Ratio(*pair) for name, pair in read.ratios.items()}
-        found[read.key] = ItemScore(ratios, read.reason, read.cut, read.joined)
+        found[read.key] = ItemScore(ratios, read.reason, read.cut, read.joined, read.text)
     return found

@@ -25,7 +25,8 @@ def task_result(
     """A checkpoint's metrics over the items of `data`, of which the set has `whole`.
 
     `interval` is that of the first metric, the main one; ends that are not finite are None. `items`
-    holds what every item adds, by its key, `documents` the metrics of each that has a name. Items
+    holds what every item adds, by its key, `documents` the metrics of each that has a name,
+    `completions` what was written behind which prompt. Items
     that cannot be scored are left out, with reasons; `cut` items lost the beginning of their
     context, in `joined` ones a token lies over its end.
     """
@@ -36,6 +37,10 @@ def task_result(
         ratios = [scores[n].ratios[metric.name] for n in kept]
         metrics[metric.name] = _finite(metric.of(ratios)) if kept else None
         intervals[metric.name] = _interval(metric, ratios)
+    for corpus in task.corpus_metrics:
+        items = [scores[n].ratios for n in kept]
+        metrics[corpus.name] = _finite(corpus.of(items)) if kept else None
+        intervals[corpus.name] = _ends(corpus.interval(items))
     main = task.metrics[0].name
     groups = {data.items[n].group for n in kept if data.items[n].group}
     return {
@@ -46,7 +51,9 @@ def task_result(
         "recipe": {
             "task": task.name,
             "join": task.join,
-            "metrics": {metric.name: metric.title for metric in task.metrics},
+            "metrics": {m.name: m.title for m in task.metrics}
+            | {m.name: m.title for m in task.corpus_metrics},
+            **task.recipe,
             **recipe,
             "items": len(kept),
             "of": whole,
@@ -68,20 +75,41 @@ def task_result(
         "items": {
             data.keys[n]: {name: [*ratio] for name, ratio in scores[n].ratios.items()} for n in kept
         },
-        "documents": [
-            {"name": data.items[n].name}
-            | {m.name: _finite(m.of([scores[n].ratios[m.name]])) for m in task.metrics}
-            for n in kept
-            if data.items[n].name
-        ],
+        "documents": _documents(data, scores, kept),
+        "completions": _completions(data, scores, kept),
     }
+
+
+def _documents(data: TaskData, scores: Sequence[ItemScore], kept: Sequence[int]) -> list[Result]:
+    return [
+        {"name": data.items[n].name}
+        | {m.name: _finite(m.of([scores[n].ratios[m.name]])) for m in data.task.metrics}
+        for n in kept
+        if data.items[n].name
+    ]
+
+
+def _completions(data: TaskData, scores: Sequence[ItemScore], kept: Sequence[int]) -> list[Result]:
+    if data.task.kind != "completions":
+        return []
+    return [
+        {
+            "prompt": data.items[n].requests[0][0],
+            "reference": data.items[n].answers[0],
+            "written": scores[n].text,
+        }
+        for n in kept
+    ]
 
 
 def _interval(metric: Metric, ratios: Sequence[Ratio]) -> list[float | None]:
     numerators = [ratio.numerator for ratio in ratios]
     denominators = [ratio.denominator for ratio in ratios]
-    found = statistics.interval(metric.form, numerators, denominators)
-    return [_finite(found.low), _finite(found.high)]
+    return _ends(statistics.interval(metric.form, numerators, denominators))
+
+
+def _ends(interval: statistics.Interval) -> list[float | None]:
+    return [_finite(interval.low), _finite(interval.high)]
 
 
 def _of_group(

@@ -115,12 +115,13 @@ def _judge(
     yield Progress(done=0, message=f"loading {name}")
     model, notes = load_model(checkpoint.path, name, options)
     yield from map(Warned, notes)
-    before = text_bounds(checkpoint.path, tokenizer).before
+    bounds = text_bounds(checkpoint.path, tokenizer)
     judge = Judge(
         name,
         model,
         tokenizer,
-        before,
+        bounds.before,
+        ends=bounds.ends,
         bos=options.bos,
         window=options.window,
         batch_tokens=options.batch_tokens,
@@ -156,8 +157,8 @@ def _score(
 ) -> Generator[Event, None, Result | None]:
     """Score what is not scored yet; returns the result, None where it was stopped before."""
     data, task = asked.sample, asked.sample.task
-    names = [metric.name for metric in task.metrics]
-    named = {"task": task.name, "join": task.join, "metrics": names}
+    names = [metric.name for metric in (*task.metrics, *task.corpus_metrics)]
+    named = {"task": task.name, "join": task.join, "metrics": names, **task.recipe}
     with ItemLog(BENCHMARKS, identity | named, force=options.force) as log:
         items = {item.key: item for item in data.items}
         left = [key for key in items if key not in log.scores]

@@ -8,7 +8,9 @@ from typing import Any, Literal, TypeAlias
 
 from model.generation.batch_scoring import ScoredText, likelihoods
 from model.gpt import GPT
+from model.language_model import greedy
 from pipeline.evaluation.encoding import TextEncoder
+from pipeline.evaluation.tasks.completions import CompletionTask
 from pipeline.evaluation.tasks.task import Item, Ratios, Task
 from pipeline.runs.text_bounds import bounds_in_training
 from pipeline.tokenizer.tokenizer import Tokenizer
@@ -23,12 +25,13 @@ _PORTION = 256  # items that are encoded and sorted by length together
 class ItemScore:
     """What an item adds to every metric; where it cannot be scored, `reason` says why. `cut` says
     that its context was longer than the model reads, `joined` that a token lies over the end of a
-    context."""
+    context; `text` is what the model wrote."""
 
     ratios: Ratios
     reason: str = ""
     cut: bool = False
     joined: bool = False
+    text: str = ""
 
 
 class NoScoreError(HatcheryError):
@@ -40,7 +43,7 @@ class Judge:
 
     `bos` says what stands before every context: "auto" what its training or its tokenizer puts
     there, "on" BOS or else EOS, "off" nothing. A text that nothing precedes always begins with BOS
-    or else EOS. `window` is the most tokens it reads at once.
+    or else EOS. `ends` are ids that end a text, `window` is the most tokens it reads at once.
 
     Raises:
         RefusedError: the tokenizer has more ids than the model.
@@ -53,6 +56,7 @@ class Judge:
         tokenizer: Tokenizer,
         before: Sequence[int],
         *,
+        ends: Sequence[int] = (),
         bos: Bos = "auto",
         window: int | None = None,
         batch_tokens: int = 4096,
@@ -68,6 +72,7 @@ class Judge:
         chosen = {"auto": tuple(before), "on": start, "off": ()}[bos]
         context = model.config.max_position_embeddings
         self.name, self._model, self._batch_tokens = name, model, batch_tokens
+        self._ends = frozenset(ends)
         self.encoder = TextEncoder(
             tokenizer, chosen, start[0] if start else None, min(window or context, context)
         )
@@ -105,16 +110,37 @@ class Judge:
                     asked.append((index, encoder.cut > 0, encoder.joined > 0))
                 except ValueError as error:
                     yield index, ItemScore({}, str(error))
-            found = likelihoods(
-                self._model, groups, batch_tokens=self._batch_tokens, ranks=task.ranks
-            )
-            for number, values in found:
+            asking = [items[index] for index, _, _ in asked]
+            for number, ratios, text in self._answers(task, asking, groups):
                 index, cut, joined = asked[number]
-                for value in values:
-                    self._refuse_non_finite(task, value.logprob)
-                yield index, ItemScore(task.ratios(items[index], values), "", cut, joined)
+                yield index, ItemScore(ratios, "", cut, joined, text)
                 if stop.is_set():
                     return
+
+    def _answers(
+        self, task: Task, items: Sequence[Item], groups: Sequence[Sequence[ScoredText]]
+    ) -> Iterator[tuple[int, Ratios, str]]:
+        """What items add, with their number and, of completions, what was written."""
+        if isinstance(task, CompletionTask):
+            yield from self._completions(task, items, [text for [text] in groups])
+            return
+        found = likelihoods(self._model, groups, batch_tokens=self._batch_tokens, ranks=task.ranks)
+        for number, values in found:
+            for value in values:
+                self._refuse_non_finite(task, value.logprob)
+            yield number, task.ratios(items[number], values), ""
+
+    def _completions(
+        self, task: CompletionTask, items: Sequence[Item], texts: Sequence[ScoredText]
+    ) -> Iterator[tuple[int, Ratios, str]]:
+        """The texts without what would be scored of them, gone on with by as many tokens."""
+        tokenizer = self.encoder.tokenizer
+        prompts = [(text.ids[: -text.scored], text.scored) for text in texts]
+        written = greedy(self._model, prompts, ends=self._ends, vocabulary=tokenizer.vocab_size)
+        for number, ids, logprob in written:
+            self._refuse_non_finite(task, logprob)
+            text = tokenizer.decode(ids)
+            yield number, task.compared(items[number], text), text
 
     def _refuse_non_finite(self, task: Task, logprob: float) -> None:
         if not math.isfinite(logprob):

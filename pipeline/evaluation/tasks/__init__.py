@@ -2,6 +2,7 @@
 
 from pipeline.evaluation.tasks.arc import ArcChallenge, ArcEasy
 from pipeline.evaluation.tasks.blimp import Blimp
+from pipeline.evaluation.tasks.completions import Completions, EmbeddedCompletions
 from pipeline.evaluation.tasks.copa import Copa
 from pipeline.evaluation.tasks.embedded import (
     EmbeddedDocstrings,
@@ -38,6 +39,8 @@ TASKS: dict[str, Task] = {
         EmbeddedLastWord(),
         EmbeddedDocstrings(),
         EmbeddedGrammar(),
+        EmbeddedCompletions(),
+        Completions(),
         OwnText(),
         OwnNextToken(),
     )

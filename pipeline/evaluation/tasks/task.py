@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from pipeline.evaluation import metrics
-from pipeline.evaluation.metrics import Metric, Ratio
+from pipeline.evaluation.metrics import CorpusMetric, Metric, Ratio
 
 if TYPE_CHECKING:  # torch, which the app's lists of tasks need not load
     from model.generation.batch_scoring import Likelihood, ScoredText
@@ -105,6 +105,16 @@ class Task(ABC):
             ValueError: it cannot be scored; says why.
         """
         return [encoder.continuation(*request) for request in item.requests]
+
+    @property
+    def corpus_metrics(self) -> tuple[CorpusMetric, ...]:
+        """Numbers of the whole set that are no ratios of sums."""
+        return ()
+
+    @property
+    def recipe(self) -> dict[str, str]:
+        """What else decides the metrics: programs and their settings."""
+        return {}
 
     @abstractmethod
     def ratios(self, item: Item, found: "Sequence[Likelihood]") -> Ratios:
