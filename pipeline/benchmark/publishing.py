@@ -25,7 +25,7 @@ from utils.artefacts import made_by
 from utils.errors import RefusedError
 from utils.files import TEMPORARY, FolderLock, unique_name, write_file, write_json
 
-_SINGLE = ("items", "documents")  # parts of a result that grow with its items
+_SINGLE = ("items", "documents", "completions")  # parts of a result that grow with its items
 _PATIENCE = 30.0  # seconds; who writes here takes a fraction of one
 
 
