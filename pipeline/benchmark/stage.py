@@ -157,7 +157,7 @@ def _score(
 ) -> Generator[Event, None, Result | None]:
     """Score what is not scored yet; returns the result, None where it was stopped before."""
     data, task = asked.sample, asked.sample.task
-    names = [metric.name for metric in (*task.metrics, *task.corpus_metrics)]
+    names = [m.name for m in task.metrics] + [m.name for m in task.corpus_metrics]
     named = {"task": task.name, "join": task.join, "metrics": names, **task.recipe}
     with ItemLog(BENCHMARKS, identity | named, force=options.force) as log:
         items = {item.key: item for item in data.items}
