@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from pipeline.benchmark.report import format_benchmark_results, names_of, said
-from pipeline.benchmark.results import Results, comparisons, ranking
+from pipeline.benchmark.results import Results, comparisons, ranking, trends
 from pipeline.evaluation.tasks import TASKS
 from pipeline.events import Event, Finished, Saved
 from pipeline.options.config import BenchmarkOptions
@@ -40,7 +40,9 @@ def published(
     scored = {n: {t: r for t, r in by.items() if "error" not in r} for n, by in complete.items()}
     scored = {name: by_task for name, by_task in scored.items() if by_task}
     typed = options.model_dump(mode="json", exclude_unset=True)
-    compared = comparisons(scored, {name: t.metrics[0] for name, t in TASKS.items()})
+    steps = _steps(chosen, options)
+    last = max(steps, key=lambda name: steps[name], default=None)
+    compared = comparisons(scored, {name: t.metrics[0] for name, t in TASKS.items()}, last)
     report: dict[str, Any] = {
         "version": 1,
         "stopped": stopped,
@@ -49,6 +51,7 @@ def published(
         "results": complete,
         "ranking": ranking(scored, compared),
         "comparisons": compared,
+        "trends": trends(scored, steps, compared) if steps else [],
     }
     path, text = _write_report(BENCHMARKS, report)
     yield Saved(kind="benchmark", path=str(path), facts={"text": str(text)})
@@ -63,6 +66,14 @@ def origins(chosen: dict[str, Checkpoint]) -> dict[str, Any]:
     }
 
 
+def _steps(chosen: dict[str, Checkpoint], options: BenchmarkOptions) -> dict[str, int]:
+    """The step of every checkpoint of the run that was judged over its steps, by name."""
+    if options.every_checkpoint is None:
+        return {}
+    *_, of_run = chosen.values()  # these come last
+    return {n: c.step for n, c in chosen.items() if c.run == of_run.run and c.step is not None}
+
+
 def _summary(report: dict[str, Any]) -> dict[str, Any]:
     """The report without its single items, which only the file holds."""
     short = {
@@ -75,6 +86,7 @@ def _summary(report: dict[str, Any]) -> dict[str, Any]:
         "results": short,
         "ranking": report["ranking"],
         "comparisons": report["comparisons"],
+        "trends": report["trends"],
         "said": [said(row, names_of(report)) for row in report["comparisons"]],
         "checkpoints": report["checkpoints"],
     }

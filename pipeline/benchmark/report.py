@@ -278,6 +278,8 @@ def format_benchmark_results(report: Mapping[str, Any], width: int | None = None
         lines.append("")
     if report.get("ranking"):
         lines += [*_ranking(report, names, width), ""]
+    for row in report.get("trends") or ():
+        lines += [*_wrapped(row["said"], width, "→ "), ""]
     if width is None and report.get("comparisons"):
         lines.append("Every comparison, p corrected for their number (Holm):")
         lines += [f"  {said(row, names)}" for row in report["comparisons"]]

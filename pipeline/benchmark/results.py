@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple, TypeAlias
 
-from pipeline.benchmark.report import scope
+from pipeline.benchmark.report import scope, shown
 from pipeline.evaluation import statistics
 from pipeline.evaluation.data import TaskData
 from pipeline.evaluation.metrics import Metric, Ratio
 from pipeline.evaluation.scoring import ItemScore
+from utils.units import counted
 
 Result: TypeAlias = dict[str, Any]
 """One checkpoint at one task, as JSON values; see `task_result`."""
@@ -131,11 +132,20 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def comparisons(results: Results, metrics: Mapping[str, Metric]) -> list[Result]:
+def comparisons(
+    results: Results, metrics: Mapping[str, Metric], last: str | None = None
+) -> list[Result]:
     """Every two checkpoints at every task that both were asked, by the main metric, over the items
-    that both scored; `p_holm` is corrected for the number of comparisons (Holm 1979)."""
+    that both scored; `p_holm` is corrected for the number of comparisons (Holm 1979).
+
+    Of the many checkpoints of a run each is compared with its `last` alone: all pairs of them are
+    so many that none could be told apart.
+    """
     found = []
-    for first, second in combinations(results, 2):
+    pairs = [*combinations(results, 2)]
+    if last in results:
+        pairs = [(name, last) for name in results if name != last]
+    for first, second in pairs:
         for task in results[first]:
             a, b = results[first][task], results[second].get(task)
             if b is None or "items" not in a or "items" not in b:
@@ -247,3 +257,45 @@ def _accuracies(by_task: Mapping[str, Result], of: str) -> dict[str, _Centred]:
             centred = (statistics.centred(value, result["chance"]) for value in values)
             found[task] = _Centred(*centred)
     return found
+
+
+def trends(results: Results, steps: Mapping[str, int], compared: Sequence[Result]) -> list[Result]:
+    """How every task went over the checkpoints of a run, whose `steps` are given by name: which was
+    best, and whether the last is worse by more than chance."""
+    found = []
+    last = max(steps, key=lambda name: steps[name])
+    for task, of_last in results.get(last, {}).items():
+        scored = {n: results[n][task] for n in steps if task in results.get(n, {})}
+        values = {n: r["metrics"][r["main"]] for n, r in scored.items() if "metrics" in r}
+        values = {name: value for name, value in values.items() if value is not None}
+        if last not in values or len(values) < 2:
+            continue
+        sign = -1 if of_last["lower"] else 1
+        best = max(values, key=lambda name: (sign * values[name], steps[name]))
+        rows = [row for row in compared if row["task"] == task]
+        row = next((r for r in rows if {r["first"], r["second"]} == {best, last}), None)
+        trend = {
+            "task": task,
+            "metric": of_last["main"],
+            "steps": len(values),
+            "best": {"checkpoint": best, "step": steps[best], "value": values[best]},
+            "last": {"checkpoint": last, "step": steps[last], "value": values[last]},
+            "p": row and row["p_holm"],
+            "worse": row is not None and row["better"] == best,
+        }
+        found.append(trend | {"said": _trend_said(trend)})
+    return found
+
+
+def _trend_said(row: Mapping[str, Any]) -> str:
+    """How a task went over the steps of a run, in a sentence."""
+    best, last, metric = row["best"], row["last"], row["metric"]
+    over = f"{row['task']} over {counted(row['steps'], 'step')}"
+    at_best = f"step {best['step']:,} ({shown(metric, best['value'])})"
+    at_last = f"step {last['step']:,} ({shown(metric, last['value'])})"
+    if best["step"] == last["step"]:
+        return f"{over}: the last one is best, {at_last}."
+    if row["worse"]:
+        p = "p < 0.001" if row["p"] < 0.001 else f"p {row['p']:.2g}"
+        return f"{over}: best at {at_best}; the last, {at_last}, is significantly worse ({p})."
+    return f"{over}: best at {at_best}; the last, {at_last}, is not significantly worse."

@@ -3,10 +3,10 @@ compared item by item, and written down with its recipe.
 """
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from threading import Event as StopSignal
-from typing import Any
+from typing import Any, TypeAlias
 
 from pipeline.benchmark.item_log import ItemLog
 from pipeline.benchmark.publishing import origins, published
@@ -25,9 +25,11 @@ from pipeline.runs.text_bounds import text_bounds
 from pipeline.tokenizer.load import tokenizer_of
 from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.artefacts import read_manifest
+from utils.errors import RefusedError
 from utils.files import hash_file
 from utils.units import counted
 
+_Loading: TypeAlias = Generator[Event, None, tuple[Judge, dict[str, Any]]]
 _EVERY = 0.2  # seconds between two reports of progress
 
 
@@ -42,10 +44,7 @@ def run(config: Config, options: BenchmarkOptions, stop: StopSignal) -> Iterator
     """
     selected = select(config, options)
     chosen = _checkpoints(config, options)
-    tokenizers = {
-        key: tokenizer_of(c.path, options.tokenizer, config.paths.tokenizers_dir)
-        for key, c in chosen.items()
-    }
+    tokenizers = _tokenizers(chosen, config, options)
     what = f"{counted(len(chosen), 'checkpoint')} at {counted(len(selected), 'task')}"
     title = f"Judge {what} on {device_for(options)}"
     yield Started(stage="benchmark", title=title, unit="items")
@@ -60,21 +59,34 @@ def run(config: Config, options: BenchmarkOptions, stop: StopSignal) -> Iterator
     for key, checkpoint in chosen.items():
         if stop.is_set():
             break
-        judge, identity = yield from _judge(names[key], checkpoint, tokenizers[key], options)
-        results[key] = {}
         try:
-            for each in tasks:
-                scored = yield from _score(judge, identity, each, options, progress, stop)
-                if scored is not None:
-                    results[key][each.whole.task.name] = scored
-                    yield _told(names[key], each.whole.task, scored)
+            loading = _judge(names[key], checkpoint, tokenizers[key], options)
+            results[key] = yield from _results(loading, tasks, options, progress, stop)
         except NoScoreError as error:
-            errors.append(error)
+            errors.append(error.with_traceback(None))  # which would hold the weights
             yield Warned(f"{error.problem} {error.found}.", remedy=error.remedy)
             results[key] = {each.whole.task.name: {"error": error.problem} for each in tasks}
     if errors and len(errors) == len(chosen):
         raise errors[0]
     yield from published(chosen, results, options, stop.is_set())
+
+
+def _results(
+    loading: _Loading,
+    tasks: Sequence[Asked],
+    options: BenchmarkOptions,
+    progress: "_Meter",
+    stop: StopSignal,
+) -> Generator[Event, None, dict[str, Result]]:
+    """What a checkpoint gets, by task; nothing holds its weights afterwards."""
+    judge, identity = yield from loading
+    found = {}
+    for each in tasks:
+        scored = yield from _score(judge, identity, each, options, progress, stop)
+        if scored is not None:
+            found[each.whole.task.name] = scored
+            yield _told(judge.name, each.whole.task, scored)
+    return found
 
 
 def _told(name: str, task: Task, result: Result) -> Event:
@@ -96,9 +108,8 @@ def _checkpoints(config: Config, options: BenchmarkOptions) -> dict[str, Checkpo
     directory = config.paths.checkpoints_dir
     named = {where: inventory.resolve(where, directory) for where in options.checkpoint or ()}
     if options.every_checkpoint is not None:
-        run_folder = inventory.resolve(options.every_checkpoint, directory).path.parent
-        steps = inventory.checkpoints_in(run_folder)
-        named |= {checkpoint.label: checkpoint for checkpoint in reversed(steps)}
+        steps = inventory.steps_of(options.every_checkpoint, directory)
+        named |= {checkpoint.label: checkpoint for checkpoint in steps}
     if not named:
         newest = inventory.newest(config)
         named = {newest.label: newest}
@@ -108,12 +119,33 @@ def _checkpoints(config: Config, options: BenchmarkOptions) -> dict[str, Checkpo
     return {name: named[name] for name in seen.values()}
 
 
+def _tokenizers(
+    chosen: dict[str, Checkpoint], config: Config, options: BenchmarkOptions
+) -> dict[str, Tokenizer]:
+    """That of every checkpoint; equal ones, as those of a run are, are held once."""
+    held: dict[str, Tokenizer] = {}
+    found = {}
+    for key, checkpoint in chosen.items():
+        own = tokenizer_of(checkpoint.path, options.tokenizer, config.paths.tokenizers_dir)
+        found[key] = held.setdefault(own.fingerprint, own)
+    return found
+
+
 def _judge(
     name: str, checkpoint: Checkpoint, tokenizer: Tokenizer, options: BenchmarkOptions
-) -> Generator[Event, None, tuple[Judge, dict[str, Any]]]:
-    """Load a checkpoint; returns who is asked, and what decides the scores."""
+) -> _Loading:
+    """Load a checkpoint; returns who is asked, and what decides the scores.
+
+    Raises:
+        NoScoreError: of the many of a run it is damaged, or a training has deleted it meanwhile.
+    """
     yield Progress(done=0, message=f"loading {name}")
-    model, notes = load_model(checkpoint.path, name, options)
+    try:
+        model, notes = load_model(checkpoint.path, name, options)
+    except RefusedError as error:
+        if options.every_checkpoint is None:
+            raise
+        raise NoScoreError(error.problem, found=error.found, remedy=error.remedy) from error
     yield from map(Warned, notes)
     bounds = text_bounds(checkpoint.path, tokenizer)
     judge = Judge(

@@ -146,6 +146,36 @@ def resolve(where: str, checkpoints_dir: Path) -> Checkpoint:
     return described[0]
 
 
+def steps_of(where: str, checkpoints_dir: Path) -> tuple[Checkpoint, ...]:
+    """The checkpoints of a run that say their step, oldest first: a run by name or folder, or by a
+    checkpoint in it.
+
+    Raises:
+        UsageError: there is no such run, or it is a model that belongs to none.
+    """
+    path = home_path(where)
+    if path.exists():
+        real = folders.followed(path)
+        real = real.resolve() if real.is_symlink() else real
+        found = checkpoints_in(real) if real.is_dir() and not _is_checkpoint(real) else ()
+        run = real.absolute().parent
+        if not found and (folders.step_folders(run) or real.name.startswith("checkpoint")):
+            found = checkpoints_in(run)
+    elif pretrained.hub_id(where) is None or is_run(where, checkpoints_dir):
+        found = _run_called(where, checkpoints_dir).checkpoints
+    else:
+        found = ()
+    steps = {checkpoint.step: checkpoint for checkpoint in found if checkpoint.step is not None}
+    if not steps:
+        what = ", ".join(checkpoint.name for checkpoint in found[:8])
+        raise UsageError(
+            f"{where} is no run with checkpoints of several steps.",
+            found=what or f"{'no' if path.exists() else 'a hub model, not a'} checkpoint of a step",
+            remedy="name a run, by its name or folder; a model alone is judged by --checkpoint",
+        )
+    return tuple(steps[step] for step in sorted(steps))
+
+
 def newest(config: "Config") -> Checkpoint:
     """The best checkpoint of the newest run.
 

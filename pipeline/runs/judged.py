@@ -78,6 +78,7 @@ class _File(msgspec.Struct, frozen=True):
     comparisons: list[_Compared] = []
     made_by: dict[str, Any] = {}
     stopped: bool = False
+    trends: list[dict[str, Any]] = []
 
 
 @dataclass(frozen=True)
