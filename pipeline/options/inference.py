@@ -162,11 +162,13 @@ class ExportOptions(Options):
 class BenchmarkOptions(ModelOptions):
     """Judge how good checkpoints are: scores with intervals, compared item by item."""
 
-    common_fields = ("checkpoint", "tasks", "preset", "samples", "data", "text")
+    common_fields = (
+        "checkpoint", "every_checkpoint", "tasks", "preset", "samples", "data", "text",
+    )  # fmt: skip
     checkpoint: list[str] | None = Field(
         None,
         description="Runs by name, run or checkpoint folders, Hugging Face folders or ids, or .pt "
-        "files; default: the newest run's best",
+        "files; default: what --every-checkpoint names, else the newest run's best",
     )
     every_checkpoint: str | None = Field(
         None, description="Run whose checkpoints are all judged: scores over its steps"
@@ -178,8 +180,8 @@ class BenchmarkOptions(ModelOptions):
     )
     data: list[Path] | None = Field(
         None,
-        description="Files of tasks, folders that hold them, or TASK=FILE; default: those of the "
-        "Hugging Face hub, fetched once",
+        description="Files of tasks, folders that hold them, or TASK=FILE; default: none for sets "
+        "of ours, the Hugging Face hub's for others, fetched once",
     )
     text: list[Path] | None = Field(
         None,
@@ -192,7 +194,7 @@ class BenchmarkOptions(ModelOptions):
         "100, 50",
     )
     samples: SampleCount | None = Field(
-        None, description="Items per task in place of the preset's, or all"
+        None, description="Items of each task, or all; default: as many as the preset says"
     )
     bos: Literal["auto", "on", "off"] = Field(
         "auto",

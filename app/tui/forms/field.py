@@ -20,7 +20,7 @@ from textual.widgets import Input, Static
 from app.tui.forms.draft import CHANGED, DEFAULT, PROPOSED, Draft
 from app.tui.forms.field_spec import Field, as_text
 from app.tui.forms.folder_listing import places_to_begin, put_in, typed_path, wanted
-from app.tui.forms.suggestions import namer
+from app.tui.forms.suggestions import TASKS_FIELD, namer
 from app.tui.widgets.completion import Choices, Completer, matching
 from app.tui.widgets.text import MUTED, joined, plain
 from utils.text import safe
@@ -131,6 +131,7 @@ class TextLine(Input):
         Binding("escape", "close", show=False),
         Binding("alt+down,ctrl+space,ctrl+@", "names", "Names", key_display="alt+↓"),
         Binding("ctrl+o", "browse", "Files"),
+        Binding("ctrl+o", "mark", "Choose"),
     ]
 
     class _Named(Message):
@@ -192,6 +193,8 @@ class TextLine(Input):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "browse":
             return self._wanted is not None
+        if action == "mark":
+            return self.margins.field.path == TASKS_FIELD
         if action == "names":
             return self._namer is not None
         return action != "close" or self._choices is not None
@@ -204,6 +207,19 @@ class TextLine(Input):
         field, config = self.margins.field, self.margins.draft.config
         places = places_to_begin(field, self.value, config, Path.cwd())
         self.app.push_screen(FilePicker(self._wanted, places), self._picked)
+
+    def action_mark(self) -> None:
+        """Mark tasks in a list that says what each asks."""
+        from app.tui.forms.task_picker import TaskPicker
+
+        chosen = self.value.replace(",", " ").split()
+        data_dir = self.margins.draft.config.paths.data_dir
+
+        def marked(names: str | None) -> None:
+            if names is not None:
+                self.take(names)
+
+        self.app.push_screen(TaskPicker(chosen, data_dir), marked)
 
     def _picked(self, picked: str | None) -> None:
         if picked is None or self._wanted is None:

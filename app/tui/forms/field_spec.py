@@ -21,10 +21,15 @@ Kind: TypeAlias = Literal["switch", "choice", "number", "text", "path", "paths",
 
 ON, OFF, NONE = "on", "off", "none"
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+")
+_COUNT = re.compile(r"[+-]?(\d+|\d{1,3}(,\d{3})+)")
 _WHEN_EMPTY = re.compile(r"\b(?:default:|null:|empty means|empty:) *([^;]+)")
 _BEYOND_NEED = 1 << 40  # a limit this high is the machine's, and no help to anyone
 
 _INITIALS = {"kv": "KV", "qk": "QK", "lr": "LR", "mlp": "MLP", "mib": "MiB", "url": "URL"}
+
+
+class _NameOrCount(str):
+    """The type of a setting that is a whole number or a name such as all."""
 
 
 class Unset(Enum):
@@ -95,7 +100,7 @@ def _field(section: str, name: str, info: FieldInfo) -> Field:
         help=str(info.description or "").rstrip("."),
         default=None if follows else info.get_default(call_default_factory=True),
         optional=optional,
-        whole=inner is int,
+        whole=inner in (int, _NameOrCount),
         choices=choices,
         bounds=_bounds(info),
         positional=bool(extra.get("positional")),
@@ -111,7 +116,10 @@ def _label(name: str) -> str:
 def _unwrapped(annotation: Any) -> tuple[Any, bool]:
     """The type without None and without annotations, and whether None was among its parts."""
     parts = [annotation] if get_origin(annotation) in (Literal, list) else _members(annotation)
-    inner = next(part for part in parts if part is not type(None))
+    kinds = [part for part in parts if part is not type(None)]
+    if len(kinds) > 1 and any(get_args(part)[:1] == (int,) for part in kinds):
+        return _NameOrCount, type(None) in parts
+    inner = kinds[0]
     if get_origin(inner) is Annotated:
         inner = get_args(inner)[0]
     return inner, type(None) in parts
@@ -195,6 +203,8 @@ def as_value(field: Field, text: str) -> Any:
         return _words(text)
     if field.kind == "json":
         return _json(text)
+    if field.kind == "text" and field.whole and _COUNT.fullmatch(text.strip()):
+        return int(text.strip().replace(",", ""))
     return text.strip() if field.kind == "path" else text
 
 

@@ -18,7 +18,8 @@ from pipeline.sources.input_files import kind_of
 from utils.files import home_path
 
 MOST = 5_000  # entries that are shown; more than that is searched by typing a path
-_DOCUMENTS = ("cleanup.input", "tokenize.input", "prepare.input", "rehearse.input")
+_DOCUMENTS = ("cleanup.input", "tokenize.input", "prepare.input", "rehearse.input",
+              "benchmark.text")  # fmt: skip
 _CHECKPOINTS = ("checkpoint", "init_from", "resume")
 _TOKENIZERS = ("tokenizer", "load")
 _VOCABULARIES = ("vocab.json", "merges.txt", "vocab.txt", "tokenizer_config.json")
@@ -70,6 +71,8 @@ def wanted(field: Field) -> Wanted | None:
         return Wanted("a run or checkpoint", _weights, marks)
     if name in _TOKENIZERS:
         return Wanted("a tokenizer", _vocabulary, (("tokenizer.json", "tokenizer"),))
+    if field.path == "benchmark.data":
+        return Wanted("a folder or file of tasks", _document)
     if field.path == "train.data":
         return Wanted("a folder of tokens", _nothing, (("metadata.json", "tokens"),))
     return Wanted("a folder", _nothing) if field.kind in ("path", "paths") else None

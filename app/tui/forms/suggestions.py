@@ -1,4 +1,4 @@
-"""The names that a setting may have here: sources, tokenizers, runs. Knows no widgets."""
+"""The names that a setting may have here: sources, tokenizers, runs, tasks. Knows no widgets."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,10 @@ from pathlib import Path
 from app.tui.forms.field_spec import Field
 from pipeline.options.config import Config
 from pipeline.runs import folders as runs
+from pipeline.runs import inventory
 from pipeline.source_table import SOURCES
+
+TASKS_FIELD = "benchmark.tasks"
 
 
 def namer(field: Field) -> Callable[[Config], list[str]] | None:
@@ -40,6 +43,27 @@ def _resumable(config: Config) -> list[str]:
     return ["auto", *found] if found else []
 
 
+def _checkpoints(config: Config) -> list[str]:
+    """Runs, newest first, and then each of their checkpoints, by step."""
+    names = _runs(config)
+    return names + _printable(
+        {
+            str(checkpoint.path): None
+            for name in names
+            for checkpoint in reversed(
+                inventory.checkpoints_in(config.paths.checkpoints_dir / name)
+            )
+        }
+    )
+
+
+def _tasks(config: Config) -> list[str]:
+    """Those that need no network first."""
+    from pipeline.evaluation.tasks import TASKS
+
+    return sorted(TASKS, key=lambda name: TASKS[name].embedded is None)
+
+
 def _folders(parent: Path) -> list[Path]:
     try:
         return sorted(path for path in parent.iterdir() if path.is_dir())
@@ -54,6 +78,10 @@ def _printable(names: dict[str, None]) -> list[str]:
 
 _BY_NAME = {"source": _sources, "tokenizer": _tokenizers, "checkpoint": _runs, "init_from": _runs}
 _BY_PATH = {
+    "benchmark.checkpoint": _checkpoints,
+    "benchmark.every_checkpoint": _runs,
+    TASKS_FIELD: _tasks,
+    "benchmark.samples": lambda _: ["all"],
     "download.name": _sources,
     "tokenize.load": _tokenizers,
     "train.resume": _resumable,

@@ -8,7 +8,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from app.jobs.job import ACTIVE, Job
-from app.tui.stage.stage_flow import Input, Output, inputs, output
+from app.tui.stage.stage_flow import Input, Output, asked, inputs, output
 from app.tui.widgets.text import MUTED, joined, mark, plain
 from pipeline.options.config import Config
 from pipeline.stages import Product, Stage
@@ -44,6 +44,7 @@ class FlowPanel(Static):
         self._lines = [
             Line("", plain(f"{stage.purpose}.")),
             *_under("Reads", [_input(one) for one in given] or [none]),
+            *_under("Asks", [plain(t) for t in asked(config)] if stage.makes == "scores" else []),
             *_under("Makes", _output(stage, made)),
             *_under("Size", [plain(why)] if why else []),
             *_under(

@@ -1,5 +1,6 @@
 """Which corpus the form of a stage is about, and what is wrong with its name. Knows no widgets."""
 
+import difflib
 from pathlib import Path
 
 from pipeline import corpora
@@ -46,12 +47,26 @@ def takes_texts(stage: Stage) -> bool:
     return stage.command in _TEXTS_IN
 
 
+def _unknown_task(config: Config) -> str:
+    """What is wrong with the tasks that are named; empty where nothing is."""
+    from pipeline.evaluation.tasks import TASKS
+
+    named = [n for typed in config.benchmark.tasks or [] for n in typed.split(",") if n.strip()]
+    unknown = [name for name in named if name.strip() not in TASKS]
+    if not unknown:
+        return ""
+    close = difflib.get_close_matches(unknown[0], TASKS, n=1)
+    return f"there is no task {unknown[0]}: {f'{close[0]}?' if close else 'ctrl+o lists them'}"
+
+
 def faults(stage: Stage, config: Config) -> dict[str, str]:
     """What is wrong with the names of corpora, in words, by their settings."""
     found: dict[str, str] = {}
     if stage.command == "download" and not (config.download.name or config.download.list):
         names = [source.name for source in SOURCES if source.where not in ("yours", "embedded")]
         found["download.name"] = f"which one? {', '.join(names)}"
+    if stage.command == "benchmark" and (words := _unknown_task(config)):
+        found["benchmark.tasks"] = words
     if (path := misplaced_path(stage, config)) is not None:
         kind = "file" if path.is_file() else "folder" if path.is_dir() else "path"
         does = "moves it to Input" if takes_texts(stage) else "opens Clean with it as Input"

@@ -9,14 +9,17 @@ from app.commands.corpus import corpus_setting
 from app.tui.forms.command_line import arguments
 from app.tui.stage.form_corpus import corpus_of
 from pipeline import corpora
-from pipeline.options.config import Config
+from pipeline.options.config import BenchmarkOptions, Config
+from pipeline.runs import inventory
 from pipeline.runs.folders import may_be_called
+from pipeline.runs.results import BENCHMARKS
 from pipeline.stages import MISSING, PRODUCTS, STAGES, Product, Stage
 from pipeline.vocabulary import fitting_size, text_bytes_of
 from utils.artefacts import read_manifest
 from utils.errors import HatcheryError, UsageError
 
 _SHARED = ("paths", "dataset")
+_FEW = 8  # checkpoints of a run that are judged together unless others are named
 
 
 class Input(NamedTuple):
@@ -66,7 +69,9 @@ def proposals(
         sized = {"tokenize.vocab_size": fit} if fit is not None else {}
         proposed = {"tokenize.train": "bpe"} | sized | again
     run = (products or {}).get("train", MISSING)
-    if "run" in stage.needs and run.path is not None and run.elsewhere:
+    if run.path is not None and stage.command == "benchmark" and _has_several(run.path, options):
+        proposed["benchmark.every_checkpoint"] = run.path.name
+    elif "run" in stage.needs and run.path is not None and run.elsewhere:
         proposed[f"{stage.section}.checkpoint"] = [run.path.name]
     if corpus is not None and (setting := corpus_setting(stage, config)) is not None:
         proposed[setting] = corpus
@@ -78,6 +83,11 @@ def proposals(
         for path, value in proposed.items()
         if _at(config, path) == _at(default, path) != value
     }
+
+
+def _has_several(run: Path, options: BenchmarkOptions) -> bool:
+    """Whether a run has a few checkpoints to compare, and no other was named."""
+    return not options.checkpoint and 1 < len(inventory.checkpoints_in(run)) <= _FEW
 
 
 def _at(config: Config, path: str) -> Any:
@@ -141,6 +151,9 @@ def output(stage: Stage, config: Config) -> Output | None:
     test = bool(getattr(options, "test", False))
     if stage.makes == "run":
         return _run(config, options)
+    if stage.command == "benchmark":
+        where = f"{BENCHMARKS}/benchmark_….json, .txt"
+        return Output(where, "each is kept; an item that was scored before is not scored again")
     if stage.command == "cleanup":
         return _corpus(config, test=test)
     if stage.command == "download" and options.name is None:
@@ -200,6 +213,29 @@ def _run(config: Config, options: Any) -> Output:
     date = time.strftime("%Y_%m_%d")
     folder = config.paths.checkpoints_dir / f"run_{date}_…{f'_{name}' if name else ''}"
     return Output(str(folder), "every run has a folder of its own; nothing is overwritten")
+
+
+def asked(config: Config) -> list[str]:
+    """What a benchmark asks, in sentences."""
+    from pipeline.evaluation.tasks import TASKS
+
+    options = config.benchmark
+    named = [name for typed in options.tasks or [] for name in typed.split(",") if name in TASKS]
+    tasks = [TASKS[name] for name in named]
+    if not tasks:
+        own = [task.title for task in TASKS.values() if task.embedded is not None]
+        found = [f"sets of ours, which need no network: {', '.join(own)}"]
+        found += ["and published ones that were fetched before"]
+        if options.data:
+            found = ["every task that Data holds"]
+        if options.text:
+            found.append("and Text: how well it is foretold")
+    else:
+        found = [", ".join(task.title for task in tasks)]
+        if any(task.hub is not None and task.embedded is None for task in tasks):
+            found.append("what is neither in Data nor here yet is fetched from the hub")
+    much = f"a {options.preset} sample" if options.samples is None else f"{options.samples} items"
+    return [*found, f"{much} of each; more items make intervals narrower"]
 
 
 def missing(

@@ -126,8 +126,12 @@ class PickDialog(ModalScreen[str | None]):
         keys = self.keys_for(typed)
         rows.show(keys)
         rows.action_move(-len(keys))
-        self.query_one(Vertical).border_subtitle = plain(self.count(len(keys)))
+        self.fill_count(len(keys))
         self.describe()
+
+    def fill_count(self, shown: int = 0) -> None:
+        """Say in the frame how many rows are shown."""
+        self.query_one(Vertical).border_subtitle = plain(self.count(shown))
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
