@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 _BESIDE = Path(__file__).parent.parent.parent / "shared" / "data"
 RECORDS = Path(os.environ.get("HATCHERY_SHARED_DATA", _BESIDE))
@@ -33,13 +34,19 @@ def serve(step: Step, warm_up: int, steps: int) -> None:
 
 
 def compare(
-    script: str, variants: Sequence[str], *, rounds: int, extra: Sequence[str] = ()
+    script: str,
+    variants: Sequence[str],
+    *,
+    rounds: int,
+    extra: Sequence[str] = (),
+    interpreters: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, list[float]]:
-    """Seconds of every round of every variant, interleaved."""
+    """Seconds of every round of every variant, interleaved. `interpreters` are the Pythons of
+    variants whose packages are not installed beside ours."""
     workers: dict[str, subprocess.Popen[str]] = {}
     for name in variants:
         workers[name] = subprocess.Popen(
-            [sys.executable, script, "--variant", name, *extra],
+            [interpreters.get(name, sys.executable), script, "--variant", name, *extra],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

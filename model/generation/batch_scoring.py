@@ -2,12 +2,14 @@
 
 The continuations of one context lie one behind the other in a row: the context, then every
 continuation at the positions behind it, and a mask that hides them from each other. Rows of similar
-length make a batch.
+length make a batch; on a CPU every worker thread reads batches of its own.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,6 +19,9 @@ from model.gpt import GPT
 from model.layers.limits import slice_length
 
 _WORTH = 0.2  # share of the ids that reading them once must save, as masks cost too
+_BATCH_ON_CPU = 512  # positions: products are at full speed, rows hardly differ, caches hold them
+_BATCH_ON_GPU = 16384
+_MOST_WORKERS = 8
 
 
 class ScoredText(NamedTuple):
@@ -60,18 +65,22 @@ class _Row:
         return not self.branches[-1]
 
 
+_Scored: TypeAlias = list[list[Likelihood]]
+"""Of every row, the likelihoods of its texts."""
+
+
 def likelihoods(
     model: GPT,
     groups: Sequence[Sequence[ScoredText]],
     *,
-    batch_tokens: int,
+    batch_tokens: int | None = None,
     ranks: bool = False,
 ) -> Iterator[tuple[int, list[Likelihood]]]:
     """The likelihoods of every group's texts, as `(index of the group, its likelihoods)`.
 
     Long rows come first, so that what does not fit into memory fails at once. A batch holds
-    `batch_tokens` positions, or one row. A text is at most one id longer than the model's context.
-    Identical texts of a group get identical likelihoods.
+    `batch_tokens` positions, or one row; None takes what suits the device. A text is at most one id
+    longer than the model's context. Identical texts of a group get identical likelihoods.
 
     Raises:
         ValueError: a text without anything before its scored ids, or longer than the context.
@@ -88,8 +97,12 @@ def likelihoods(
         unique: dict[ScoredText, Likelihood | None] = dict.fromkeys(texts)
         unfinished.append(unique)
         rows += _rows(index, list(unique))
-    for batch in _batches(rows, batch_tokens):
-        for row, found in zip(batch, _score(model, batch, ranks), strict=True):
+    suiting = _BATCH_ON_CPU if model.device.type == "cpu" else _BATCH_ON_GPU
+    batches = list(_batches(rows, batch_tokens or suiting))
+    for batch, scored in zip(
+        batches, _in_workers(model, partial(_score, model, ranks=ranks), batches), strict=True
+    ):
+        for row, found in zip(batch, scored, strict=True):
             group = unfinished[row.group]
             group.update(zip(row.texts, found, strict=True))
             known = [each for text in groups[row.group] if (each := group[text]) is not None]
@@ -140,8 +153,31 @@ def _batches(rows: Sequence[_Row], batch_tokens: int) -> Iterator[list[_Row]]:
             yield batch
 
 
+def _in_workers(
+    model: GPT, score: Callable[[list[_Row]], _Scored], batches: Sequence[list[_Row]]
+) -> Iterator[_Scored]:
+    """What `score` makes of each batch, in order.
+
+    On a CPU several threads score one batch each, with a share of torch's threads: they never wait
+    for each other, as threads within one product do, which costs most where other programs run.
+    """
+    threads = torch.get_num_threads()
+    workers = min(threads, _MOST_WORKERS, len(batches)) if model.device.type == "cpu" else 1
+    if workers < 2:
+        yield from map(score, batches)
+        return
+    pool = ThreadPoolExecutor(
+        workers, initializer=torch.set_num_threads, initargs=(threads // workers,)
+    )
+    try:
+        yield from pool.map(score, batches)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # a worker's setting is what later threads would get
+
+
 @torch.inference_mode()
-def _score(model: GPT, batch: Sequence[_Row], ranks: bool) -> list[list[Likelihood]]:
+def _score(model: GPT, batch: Sequence[_Row], ranks: bool) -> _Scored:
     """The likelihoods of every row's texts."""
     hidden = _hidden(model, batch)  # (B, T, C)
     texts = [text for row in batch for text in row.texts]

@@ -28,6 +28,7 @@ class TextEncoder:
     context: int
     joined: int = 0
     cut: int = 0
+    _last: tuple[str, list[int]] = ("", [])  # the choices of an item share their context
 
     def continuation(self, context: str, continuation: str) -> ScoredText:
         """The ids of both, of which those of the continuation are scored.
@@ -45,7 +46,9 @@ class TextEncoder:
             return self._alone(continuation)
         bare = context.rstrip()
         whole = self.tokenizer.encode(context + continuation)
-        alone = self.tokenizer.encode(bare) if bare else []
+        if bare != self._last[0]:
+            self._last = bare, self.tokenizer.encode(bare)
+        alone = self._last[1]
         cut = len(alone)
         self.joined += whole[:cut] != alone
         if cut >= len(whole):

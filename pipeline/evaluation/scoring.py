@@ -59,7 +59,7 @@ class Judge:
         ends: Sequence[int] = (),
         bos: Bos = "auto",
         window: int | None = None,
-        batch_tokens: int = 4096,
+        batch_tokens: int | None = None,
     ) -> None:
         if tokenizer.vocab_size > model.config.vocab_size:
             raise RefusedError(

@@ -203,7 +203,9 @@ class BenchmarkOptions(ModelOptions):
     window: int | None = Field(
         None, ge=2, description="Tokens that the model reads at once; default: its context"
     )
-    batch_tokens: Count = Field(4096, description="Tokens that are read in one batch")
+    batch_tokens: Count | None = Field(
+        None, description="Tokens that are read in one batch; default: as suits the device"
+    )
     force: bool = Field(False, description="Score again what was scored before")
 
 
