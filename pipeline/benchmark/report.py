@@ -52,7 +52,8 @@ class Score(NamedTuple):
 @dataclass(frozen=True)
 class TaskTable:
     """A task with its scores, the best first; `failed` holds the reasons of checkpoints that have
-    none, `verdict` who is better in sentences, `recipe` and `left_out` are of the first score."""
+    none, `verdict` who is better in sentences, `tied` that the first cannot be told from another,
+    `recipe` and `left_out` are of the first score."""
 
     task: str
     title: str
@@ -66,6 +67,7 @@ class TaskTable:
     scores: tuple[Score, ...]
     failed: Mapping[str, str] = field(default_factory=dict)
     verdict: tuple[str, ...] = ()
+    tied: bool = False
     recipe: Mapping[str, Any] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
 
@@ -163,7 +165,7 @@ def _table(task: str, report: Mapping[str, Any], names: Mapping[str, str]) -> Ta
     lower = first.get("lower", not is_share(main))
     order = sorted(scored, key=lambda name: _rank(scored[name]["metrics"][main], lower=lower))
     rows = [row for row in report.get("comparisons") or () if row["task"] == task]
-    best, verdict = _verdict(order, rows, names)
+    best, tied, verdict = _verdict(order, rows, names)
     scores = tuple(_score(name, names[name], scored[name], best=name == best) for name in order)
     return TaskTable(
         task,
@@ -178,6 +180,7 @@ def _table(task: str, report: Mapping[str, Any], names: Mapping[str, str]) -> Ta
         scores,
         failed,
         verdict,
+        tied,
         recipe,
         first.get("left_out") or {},
     )
@@ -197,14 +200,15 @@ def _score(checkpoint: str, name: str, result: Mapping[str, Any], *, best: bool)
 
 def _verdict(
     order: Sequence[str], rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]
-) -> tuple[str | None, tuple[str, ...]]:
-    """Which checkpoint is better than all others, and how the first stands to them in words."""
+) -> tuple[str | None, bool, tuple[str, ...]]:
+    """Which checkpoint is better than all others, whether the first is not told from one of those
+    that it was compared with, and how it stands to them in words."""
     first = order[0]
     beside = {row["first"] if row["second"] == first else row["second"]: row
               for row in rows if first in (row["first"], row["second"])}  # fmt: skip
     others = [name for name in order[1:] if name in beside]
     if not others:
-        return None, ()
+        return None, False, ()
     beaten = [name for name in others if beside[name]["better"] == first]
     tied = [name for name in others if name not in beaten]
     if not tied:
@@ -212,7 +216,7 @@ def _verdict(
         next_one = f"{names[others[0]]}, " if rest else f"{names[others[0]]} "
         by = _by(beside[others[0]])
         sentence = f"{names[first]} is better than {rest}{next_one}by {by}."
-        return (first if len(others) == len(order) - 1 else None), (sentence,)
+        return (first if len(others) == len(order) - 1 else None), False, (sentence,)
     least = [row["smallest"] for row in map(beside.get, tied) if row and row["smallest"]]
     row = beside[tied[0]]
     could = f": {counted(row['n'], 'item')} can show "
@@ -222,7 +226,7 @@ def _verdict(
     if beaten:
         listed = _listed([names[name] for name in beaten])
         sentences.append(f"{names[first]} is better than {listed}.")
-    return None, tuple(sentences)
+    return None, True, tuple(sentences)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -382,7 +386,7 @@ def _ranking(
                 f"  {sign} {names[row['checkpoint']]:<{longest}}  "
                 f"{points(row['centred_mean']):>6}  {ends}"
             ).rstrip()
-        if len(own) > 1 and not own[0].get("best"):
+        if len(own) > 1 and own[0].get("best") is False:
             over = counted(len(own[0]["tasks"]), "task")
             sentence = f"No significant difference between the first and the others over {over}."
             yield from _wrapped(sentence, width, "  → ")

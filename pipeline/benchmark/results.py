@@ -192,7 +192,7 @@ def ranking(results: Results, compared: Sequence[Result]) -> list[Result]:
     over the tasks that all checkpoints were scored at, as in CORE (Li et al. 2024, DataComp-LM).
     Its `interval` is put together from those of the tasks, which share no items (MOVER, Zou and
     Donner 2008). `best` is a first one that leads each of the others by more than chance: the same
-    of the paired differences in `compared`.
+    of the paired differences in `compared`; None where not all were compared with it.
     """
     rows: list[Result] = []
     scopes = [scope(result) for by_task in results.values() for result in by_task.values()]
@@ -208,10 +208,11 @@ def ranking(results: Results, compared: Sequence[Result]) -> list[Result]:
             own.sort(key=lambda row: -row["centred_mean"])
             first, *others = own
             chances = {task: next(iter(results.values()))[task]["chance"] for task in shared}
-            first["best"] = bool(others) and all(
+            leads = [
                 _leads(first["checkpoint"], other["checkpoint"], chances, compared)
                 for other in others
-            )
+            ]
+            first["best"] = None if None in leads else bool(leads) and all(leads)
             rows += own
     return sorted(rows, key=lambda row: row["scope"])
 
@@ -234,8 +235,9 @@ def _centred_mean(parts: Sequence[_Centred]) -> Result:
 
 def _leads(
     first: str, other: str, chances: Mapping[str, float], compared: Sequence[Result]
-) -> bool:
-    """Whether the mean of `first` is above that of `other` by more than chance."""
+) -> bool | None:
+    """Whether the mean of `first` is above that of `other` by more than chance; None where they
+    were not compared."""
     parts = []
     for row in compared:
         if row["task"] in chances and {row["first"], row["second"]} == {first, other}:
@@ -245,7 +247,9 @@ def _leads(
             scale = (1 if row["first"] == first else -1) / (1 - chances[row["task"]])
             value, low, high = (scale * part for part in values)
             parts.append(_Centred(value, min(low, high), max(low, high)))
-    return len(parts) == len(chances) and _centred_mean(parts)["interval"][0] > 0
+    if len(parts) < len(chances):
+        return None
+    return bool(_centred_mean(parts)["interval"][0] > 0)
 
 
 def _accuracies(by_task: Mapping[str, Result], of: str) -> dict[str, _Centred]:

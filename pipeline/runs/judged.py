@@ -68,7 +68,12 @@ class _Ranked(msgspec.Struct, frozen=True):
     centred_mean: float
     tasks: list[str]
     interval: tuple[float, float] | None = None
-    best: bool = False
+    best: bool | None = False
+
+
+class _Trend(msgspec.Struct, frozen=True):
+    task: str
+    said: str
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -78,7 +83,7 @@ class _File(msgspec.Struct, frozen=True):
     comparisons: list[_Compared] = []
     made_by: dict[str, Any] = {}
     stopped: bool = False
-    trends: list[dict[str, Any]] = []
+    trends: list[_Trend] = []
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import re
 import pytest
 
 from pipeline.benchmark.report import format_benchmark_results, names_of, tables
-from tests.support.benchmarks import report
+from pipeline.benchmark.results import ranking
+from tests.support.benchmarks import RUN, report
 
 FEW, SOME, MOST = [1.0] * 20 + [0.0] * 80, [1.0] * 24 + [0.0] * 76, [1.0] * 90 + [0.0] * 10
 GRAMMAR, TEXT = "embedded_grammar", "embedded_python_text"
@@ -126,3 +127,23 @@ def test_the_ranking_has_intervals_and_a_star_only_for_a_lead() -> None:
     text = format_benchmark_results(made, 80)
     assert "★ first step 20" in text
     assert f"{100 * mean:.1f}" in text
+
+
+def test_of_what_was_not_compared_nothing_is_claimed() -> None:
+    """Of the many steps of a run each is compared with the last alone."""
+    answers = {"step 10": MOST, "step 20": FEW, "step 30": SOME}
+    made = report({name: {GRAMMAR: values} for name, values in answers.items()})
+    last = f"{RUN} step 30"
+    made["comparisons"] = [
+        row for row in made["comparisons"] if last in (row["first"], row["second"])
+    ]
+    made["ranking"] = ranking(made["results"], made["comparisons"])
+    [table] = tables(made)
+    assert not table.told_apart
+    assert not table.tied
+    [sentence] = table.verdict
+    assert sentence.startswith("first step 10 is better than first step 30 by 66.0 points")
+    assert made["ranking"][0]["best"] is None
+    told = format_benchmark_results(made, 80)
+    assert "No significant" not in told
+    assert "★" not in told

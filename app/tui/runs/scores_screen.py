@@ -164,7 +164,8 @@ class ScoresScreen(HatcheryScreen):
         else:
             table = self._tables[key]
             box.border_title = plain(table.title)
-            about = wording.about_task(table, width, recipe=self._recipe)
+            trends = {row["task"]: row["said"] for row in report.data.get("trends", ())}
+            about = wording.about_task(table, width, trends.get(key, ""), recipe=self._recipe)
             series, colours = wording.curves(history(self._found.reports, report, key))
             charted = bool(series)
             if charted:

@@ -39,9 +39,9 @@ def task_line(table: TaskTable, width: int) -> Content:
     """A task: the best score, and whether it is better than all others by more than chance."""
     if not table.scores:
         return _row([plain(table.title), plain("no score", "$warning")] + [plain("")] * 4, width)
-    best, several = table.scores[0], len(table.scores) > 1
+    best = table.scores[0]
     who = joined(("★ ", "$success"), best.name) if best.best else plain(best.name)
-    if several and not best.best:
+    if table.tied:
         who = plain("≈ not told apart", MUTED)
     items = f"{table.items:,}" if table.items >= table.of else f"{table.items:,} of {table.of:,}"
     cells = [
@@ -66,9 +66,9 @@ def _row(cells: list[Content], width: int) -> Content:
     return columns(cells, sizes)
 
 
-def about_task(table: TaskTable, width: int, *, recipe: bool) -> Content:
-    """The checkpoints of a task with their intervals as pictures, and in sentences who is better;
-    with `recipe` also every metric and how it was scored."""
+def about_task(table: TaskTable, width: int, trend: str = "", *, recipe: bool) -> Content:
+    """The checkpoints of a task with their intervals as pictures, and in sentences who is better
+    and the `trend` over steps; with `recipe` also every metric and how it was scored."""
     lines = [plain(table.asked, MUTED), plain("")] if table.scores else []
     lines += _scores(table, width)
     lines += [
@@ -76,6 +76,8 @@ def about_task(table: TaskTable, width: int, *, recipe: bool) -> Content:
         for name, error in table.failed.items()
     ]
     lines += [plain(""), *(joined(("→ ", "$accent"), sentence) for sentence in table.verdict)]
+    if trend:
+        lines.append(joined(("→ ", "$accent"), trend))
     if len(table.scores) == 1 and not table.failed:
         lines.append(
             plain("Alone: c leads to Runs: Space chooses several, b judges them together.", MUTED)
@@ -152,7 +154,7 @@ def ranking_line(report: Mapping[str, Any], width: int) -> Content:
     first = rows[0]
     name = names[first["checkpoint"]]
     who = joined(("★ ", "$success"), name) if first.get("best") else plain(name)
-    if len(names) > 1 and not first.get("best"):
+    if len(names) > 1 and first.get("best") is False:
         who = plain("≈ not told apart", MUTED)
     cells = [
         plain("All accuracies", "bold"),
@@ -184,7 +186,7 @@ def about_ranking(report: Mapping[str, Any], titles: Mapping[str, str]) -> Conte
             value = plain(points(row["centred_mean"]), "bold")
             cells = columns([name, value, plain(_ends(row), MUTED)], [longest, -_VALUE, -16])
             lines.append(joined(sign, cells))
-        if len(own) > 1 and not own[0].get("best"):
+        if len(own) > 1 and own[0].get("best") is False:
             sentence = "No significant difference between the first and the others."
             lines.append(joined(("→ ", "$accent"), sentence))
     return Content("\n").join(lines)

@@ -248,8 +248,10 @@ def _scores(report: Mapping[str, Any]) -> Iterator[Content]:
             yield joined(f"{table.title:<{longest}}  ", ("no score", "$warning"))
             continue
         best = table.scores[0]
-        who = (f"  ★ {best.name}", "$success") if best.best else ("  ≈ not told apart", MUTED)
-        if len(table.scores) == 1:
+        who = (f"  ★ {best.name}", "$success") if best.best else (f"  {best.name}", "")
+        if table.tied:
+            who = ("  ≈ not told apart", MUTED)
+        elif len(table.scores) == 1:
             who = (f"  {span(table.metric, best.low, best.high)}", MUTED)
         value = f"{metric_title(table.metric)} {shown(table.metric, best.value)}"
         yield joined(f"{table.title:<{longest}}  ", (f"{value:<18}", "bold"), who)
