@@ -117,7 +117,7 @@ def span(metric: str, low: float | None, high: float | None) -> str:
         return ""
     if is_share(metric):
         return f"{100 * low:.1f} to {100 * high:.1f}"
-    return f"{low:.4g} to {high:.4g}"
+    return f"{low:.3g} to {high:.3g}"
 
 
 def _amount(metric: str, difference: float) -> str:

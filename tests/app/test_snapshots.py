@@ -25,6 +25,7 @@ from pipeline.events import (
     from_json,
     to_json,
 )
+from tests.support.benchmarks import report, write
 from tests.support.pilot import NARROW, WIDE, opened, play, shown, until
 from tests.support.run_folders import finished_run
 from tests.support.snapshots import NOW, check
@@ -119,6 +120,24 @@ async def _job_view(app: HatcheryApp, pilot: Pilot[None]) -> None:
     app.open_job(next(job for job in app.jobs if job.stage == "cleanup"))
 
 
+async def _scores(app: HatcheryApp, pilot: Pilot[None]) -> None:
+    """A benchmark of two steps: one task with a clear winner, one that tells none apart."""
+    few, some = [1.0] * 20 + [0.0] * 80, [1.0] * 24 + [0.0] * 76
+    texts = {step: [-140.0 - step / 10 - n % 3 for n in range(50)] for step in (100, 200)}
+    write(
+        report(
+            {
+                "step 100": {"embedded_grammar": few, "embedded_python_text": texts[200]},
+                "step 200": {"embedded_grammar": some, "embedded_python_text": texts[100]},
+            },
+            run=RUN,
+        )
+    )
+    app.open_scores()
+    await until(pilot, lambda: "difference" in shown(app))
+    await pilot.press(*["t"] * (app.size.width < 100))
+
+
 SCENES: dict[str, tuple[Scene, str]] = {
     "form_quickstart": (_opens("open_stage", "quickstart"), "Minutes"),
     "form_cleanup": (_opens("open_stage", "cleanup"), "Source"),
@@ -130,6 +149,7 @@ SCENES: dict[str, tuple[Scene, str]] = {
     "job": (_job_view, "stub"),
     "run": (_opens("open_run", Path("checkpoints") / RUN), "validation"),
     "runs": (_opens("open_runs"), "first"),
+    "scores": (_scores, "over steps"),
     "results": (_opens("open_results"), "first"),
     "peek": (_opens("open_data"), "Raw"),
     "help": (_keys("question_mark"), "On this screen"),

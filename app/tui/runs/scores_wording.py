@@ -77,7 +77,7 @@ def about_task(table: TaskTable, width: int, trend: str = "", *, recipe: bool) -
     ]
     lines += [plain(""), *(joined(("→ ", "$accent"), sentence) for sentence in table.verdict)]
     if trend:
-        lines.append(joined(("→ ", "$accent"), trend))
+        lines.append(joined(("→ ", "$accent"), f"Over its steps: {trend.partition(': ')[2]}"))
     if len(table.scores) == 1 and not table.failed:
         lines.append(
             plain("Alone: c leads to Runs: Space chooses several, b judges them together.", MUTED)
@@ -156,6 +156,8 @@ def ranking_line(report: Mapping[str, Any], width: int) -> Content:
     who = joined(("★ ", "$success"), name) if first.get("best") else plain(name)
     if len(names) > 1 and first.get("best") is False:
         who = plain("≈ not told apart", MUTED)
+    elif len(names) > 1 and not first.get("best"):
+        who = joined(name, ("  not compared", MUTED))
     cells = [
         plain("All accuracies", "bold"),
         plain("mean, guessing 0", MUTED),

@@ -221,12 +221,13 @@ def _verdict(view: Snapshot, state: str, *, of_job: bool) -> Content:
         sentence = " Nothing to do: it is there and up to date."
     else:
         sentence = " Done."
+    report = scores_of(view)
     leads = " The board (Esc) names the next step."
-    further = leads if of_job and state == "done" else ""
+    further = leads if of_job and state == "done" and report is None else ""
     lines = [joined(mark(state), (sentence, "bold"), (further, MUTED))]
     if final.path:
         lines.append(joined(("made  ", MUTED), final.path))
-    if (report := scores_of(view)) is not None:
+    if report is not None:
         return Content("\n").join([lines[0], *_scores(report)])
     return Content("\n").join([*lines, *islice(_figures(final.summary), _SUMMARY_LINES)])
 
