@@ -21,11 +21,12 @@ from utils.strict_json import read_json_object
 Model = TypeVar("Model", bound=BaseModel)
 
 COMMAND_LINE = "the command line"
-# Keys that set many others of their section, which therefore starts anew where they are given.
-STARTING_ANEW = ("preset", "depth")
+# Keys that set many others of their section, which therefore starts anew where they are given; also
+# in a file of such a section alone.
+STARTING_ANEW = ("model.preset", "model.depth", "preset", "depth")
 # Keys that ask for the same thing in two ways: the second is meant only where the first is not
 # given, so a layer that gives the second alone forgets the first of weaker layers.
-ALTERNATIVES = (("max_steps", "epochs"),)
+ALTERNATIVES = (("max_steps", "epochs"), ("samples", "preset"))
 
 
 class Layer(NamedTuple):
@@ -90,7 +91,7 @@ def merge(layers: Iterable[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
 def _overlay(
     below: dict[str, Any], above: Mapping[str, Any], path: str, origin: str, origins: dict[str, str]
 ) -> None:
-    if any(above.get(key) is not None for key in STARTING_ANEW):
+    if any(above.get(key) is not None for key in above if f"{path}{key}" in STARTING_ANEW):
         below.clear()
         for forgotten in [name for name in origins if path and name.startswith(path)]:
             del origins[forgotten]

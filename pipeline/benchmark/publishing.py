@@ -30,9 +30,9 @@ _PATIENCE = 30.0  # seconds; who writes here takes a fraction of one
 
 
 def published(
-    chosen: dict[str, Checkpoint], results: Results, options: BenchmarkOptions, stopped: bool
+    checkpoints: Mapping[str, Any], results: Results, options: BenchmarkOptions, stopped: bool
 ) -> Iterator[Event]:
-    """Write the report of what is complete, and end."""
+    """Write the report of what is complete, and end; `checkpoints` are the `origins`."""
     complete = {name: by_task for name, by_task in results.items() if by_task}
     if not complete:
         yield Finished(stopped=stopped)
@@ -47,7 +47,7 @@ def published(
         "version": 1,
         "stopped": stopped,
         "made_by": msgspec.to_builtins(made_by("benchmark", typed)),
-        "checkpoints": origins(chosen),
+        "checkpoints": dict(checkpoints),
         "results": complete,
         "ranking": ranking(scored, compared),
         "comparisons": compared,
@@ -58,10 +58,12 @@ def published(
     yield Finished(summary=_summary(report), path=str(path), stopped=stopped)
 
 
-def origins(chosen: dict[str, Checkpoint]) -> dict[str, Any]:
-    """Where every checkpoint is, and of which run and step, as JSON values."""
+def origins(chosen: Mapping[str, Checkpoint], *, called: bool) -> dict[str, Any]:
+    """Where every checkpoint is, and of which run and step, as JSON values; `called` says that a
+    program gave them their names."""
     return {
         name: {"path": str(c.path), "run": c.run, "name": c.name, "step": c.step}
+        | ({"called": True} if called else {})
         for name, c in chosen.items()
     }
 

@@ -135,14 +135,15 @@ def scored_line(event: Scored) -> str:
 
 
 def names_of(report: Mapping[str, Any]) -> dict[str, str]:
-    """A short name for every checkpoint: its run as it was called and its step, where that is
-    enough to tell it from the others."""
+    """A short name for every checkpoint: what a program called it, else its run as it was called
+    and its step, where that is enough to tell it from the others."""
     known: Mapping[str, Any] = report.get("checkpoints") or {}
     found = {}
     for name in report["results"]:
         origin = known.get(name) or {}
         run = origin.get("run") or _NO_RUN
-        found[name] = name if run == _NO_RUN else f"{short_name(run)} {origin.get('name', '')}"
+        own = run == _NO_RUN or origin.get("called")
+        found[name] = name if own else f"{short_name(run)} {origin.get('name', '')}"
     taken = list(found.values())
     return {name: short if taken.count(short) == 1 else name for name, short in found.items()}
 

@@ -3,7 +3,7 @@ compared item by item, and written down with its recipe.
 """
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Event as StopSignal
 from typing import Any, TypeAlias
@@ -13,6 +13,7 @@ from pipeline.benchmark.publishing import origins, published
 from pipeline.benchmark.report import names_of
 from pipeline.benchmark.results import Result, Results, task_result
 from pipeline.benchmark.selection import Asked, complete, select
+from pipeline.evaluation.data import TaskData
 from pipeline.evaluation.scoring import Judge, NoScoreError
 from pipeline.evaluation.tasks.task import Task
 from pipeline.events import Event, Progress, Scored, Started, Warned
@@ -42,8 +43,21 @@ def run(config: Config, options: BenchmarkOptions, stop: StopSignal) -> Iterator
         NetworkError: the data of a task is not here and cannot be fetched.
         HatcheryError: no checkpoint has a score, since all compute NaN.
     """
-    selected = select(config, options)
-    chosen = _checkpoints(config, options)
+    selected = select(config, options)  # before a checkpoint is fetched
+    yield from judge_checkpoints(selected, _checkpoints(config, options), config, options, stop)
+
+
+def judge_checkpoints(
+    selected: Mapping[Task, TaskData | None],
+    chosen: Mapping[str, Checkpoint],
+    config: Config,
+    options: BenchmarkOptions,
+    stop: StopSignal,
+    *,
+    called: bool = False,
+) -> Iterator[Event]:
+    """Score checkpoints by name at every task, as `run` does with those of the options; `called`
+    says that a program gave them their names, by which they are then shown."""
     tokenizers = _tokenizers(chosen, config, options)
     what = f"{counted(len(chosen), 'checkpoint')} at {counted(len(selected), 'task')}"
     title = f"Judge {what} on {device_for(options)}"
@@ -55,7 +69,8 @@ def run(config: Config, options: BenchmarkOptions, stop: StopSignal) -> Iterator
     results: Results = {}
     errors: list[NoScoreError] = []
     progress = _Meter(total)
-    names = names_of({"results": chosen, "checkpoints": origins(chosen)})
+    checkpoints = origins(chosen, called=called)
+    names = names_of({"results": chosen, "checkpoints": checkpoints})
     for key, checkpoint in chosen.items():
         if stop.is_set():
             break
@@ -68,7 +83,7 @@ def run(config: Config, options: BenchmarkOptions, stop: StopSignal) -> Iterator
             results[key] = {each.whole.task.name: {"error": error.problem} for each in tasks}
     if errors and len(errors) == len(chosen):
         raise errors[0]
-    yield from published(chosen, results, options, stop.is_set())
+    yield from published(checkpoints, results, options, stop.is_set())
 
 
 def _results(
@@ -120,7 +135,7 @@ def _checkpoints(config: Config, options: BenchmarkOptions) -> dict[str, Checkpo
 
 
 def _tokenizers(
-    chosen: dict[str, Checkpoint], config: Config, options: BenchmarkOptions
+    chosen: Mapping[str, Checkpoint], config: Config, options: BenchmarkOptions
 ) -> dict[str, Tokenizer]:
     """That of every checkpoint; equal ones, as those of a run are, are held once."""
     held: dict[str, Tokenizer] = {}

@@ -3,6 +3,8 @@ becomes of items that are hard to ask."""
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,17 +13,18 @@ import pytest
 import torch
 
 from model.gpt import GPT
-from pipeline.benchmark import stage
+from pipeline.benchmark import ModelBenchmark, format_benchmark_results, stage
 from pipeline.events import Event, Warned
 from pipeline.tokenizer.formats import read
 from pipeline.tokenizer.tokenizer import Tokenizer
-from tests.support.stage_runner import finished, run_stage
+from tests.support.stage_runner import finished, run_stage, typed_settings
 from tests.support.tiny_checkpoints import byte_tokenizer, lively_model, save_step
 from tests.support.token_sets import save_tokenizer
 from utils.errors import HatcheryError, UsageError
 
 PAIR = {"query": "Is ice cold?", "choices": ["yes", "no"], "gold": 0}
 CONTEXT = 64  # of the small models
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -358,3 +361,66 @@ def test_own_text_that_is_none_is_refused(options: dict[str, Any], problem: str)
     with pytest.raises(HatcheryError) as refused:
         judge("a", **options)
     assert problem in refused.value.problem
+
+
+# From a program.
+
+
+def test_a_program_judges_models_by_names_of_its_own(model: GPT) -> None:
+    saved("b", 1)
+    seen: list[Event] = []
+    benchmark = ModelBenchmark(preset="quick", data=written(PAIR), on_event=seen.append)
+    models: dict[str, str | Path] = {"first": "checkpoints/a", "second": Path("checkpoints/b")}
+    report = benchmark.run_full_benchmark(models)
+    assert [*report["results"]] == ["first", "second"]
+    assert report["results"]["first"]["piqa"]["n"] == 1
+    [file] = Path("benchmark_results").glob("benchmark_*.json")
+    assert json.loads(file.read_text()) == report
+    text = format_benchmark_results(report)
+    assert text == file.with_suffix(".txt").read_text()
+    assert "first" in text
+    assert "a step 1" not in text
+    assert any("first" in str(event) for event in seen)
+    [by_command] = scores("checkpoints/a", data=written(PAIR)).values()
+    assert by_command["piqa"]["items"] == report["results"]["first"]["piqa"]["items"]
+
+
+def test_a_programs_configuration_is_a_file_an_object_or_that_of_the_folder(
+    workspace: Path,
+) -> None:
+    Path("config.json").write_text('{"benchmark": {"samples": 3}, "paths": {"data_dir": "here"}}')
+    Path("other.json").write_text('{"benchmark": {"samples": 4}}')
+    assert ModelBenchmark().config.benchmark.samples == 3
+    assert ModelBenchmark(samples=5).config.benchmark.samples == 5
+    found = ModelBenchmark("other.json", tasks=["piqa"]).config
+    assert (found.benchmark.samples, found.benchmark.preset) == (4, "standard")
+    assert ModelBenchmark("other.json", "quick").config.benchmark.samples is None  # its own sizes
+    assert found.paths.data_dir == Path("data")
+    assert ModelBenchmark(typed_settings().config).config.paths.data_dir == Path("here")
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize(
+    ("options", "models", "problem"),
+    [
+        ({"preset": "long"}, {"a": "a"}, "preset"),
+        ({"task": ["piqa"]}, {"a": "a"}, "task"),
+        ({"tasks": ["pica"]}, {"a": "a"}, "no task pica"),
+        ({}, {}, "No model is named"),
+        ({}, {"a": "nowhere"}, "nowhere"),
+        ({"config": "none.json"}, {"a": "a"}, "none.json"),
+    ],
+)
+def test_what_a_program_cannot_mean_is_refused(
+    options: dict[str, Any], models: dict[str, str | Path], problem: str
+) -> None:
+    with pytest.raises(UsageError, match=problem):
+        ModelBenchmark(**options).run_full_benchmark(models)
+
+
+@pytest.mark.slow
+def test_the_package_is_light_until_a_benchmark_is_made() -> None:
+    script = "import sys, pipeline.benchmark as b\n"
+    script += "b.format_benchmark_results\nassert 'torch' not in sys.modules\n"
+    script += "from pipeline.benchmark import ModelBenchmark\nassert 'torch' in sys.modules\n"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)

@@ -76,6 +76,14 @@ def test_a_section_that_names_a_preset_or_depth_starts_anew(dial: dict[str, Any]
     assert wide.model.hidden_size == 512
 
 
+def test_a_preset_of_sizes_forgets_only_another_size() -> None:
+    weaker = {"benchmark": {"tasks": ["piqa"], "samples": 7}}
+    quick = _resolve(weaker, {"benchmark": {"preset": "quick"}}).benchmark
+    assert (quick.tasks, quick.samples) == (["piqa"], None)
+    both = _resolve(weaker, {"benchmark": {"preset": "quick", "samples": 9}}).benchmark
+    assert both.samples == 9
+
+
 def test_a_preset_of_null_forgets_only_the_preset() -> None:
     config = _resolve({"model": {"preset": "tiny", "dropout": 0.5}}, {"model": {"preset": None}})
     assert config.model.preset is None

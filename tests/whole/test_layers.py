@@ -27,6 +27,7 @@ CRUMBS = {
     "app/environment.py": "runs before any package that we need is there; only main.py has it",
     "app/web/command.py": "what is typed, parsed and explained without loading aiohttp",
     "model/native/threads.py": "how many threads pay, measured; no subject of the decoder",
+    "pipeline/benchmark/model_benchmark.py": "loads torch, which who reads reports need not",
     "pipeline/server/http/page.py": "serves page.html, as each route has a file",
     "utils/metrics.py": "arithmetic without torch or files",
 }
