@@ -40,7 +40,7 @@ def published(
     scored = {n: {t: r for t, r in by.items() if "error" not in r} for n, by in complete.items()}
     scored = {name: by_task for name, by_task in scored.items() if by_task}
     typed = options.model_dump(mode="json", exclude_unset=True)
-    steps = _steps(chosen, options)
+    steps = _steps(checkpoints) if options.every_checkpoint is not None else {}
     last = max(steps, key=lambda name: steps[name], default=None)
     compared = comparisons(scored, {name: t.metrics[0] for name, t in TASKS.items()}, last)
     report: dict[str, Any] = {
@@ -68,12 +68,14 @@ def origins(chosen: Mapping[str, Checkpoint], *, called: bool) -> dict[str, Any]
     }
 
 
-def _steps(chosen: dict[str, Checkpoint], options: BenchmarkOptions) -> dict[str, int]:
+def _steps(checkpoints: Mapping[str, Any]) -> dict[str, int]:
     """The step of every checkpoint of the run that was judged over its steps, by name."""
-    if options.every_checkpoint is None:
-        return {}
-    *_, of_run = chosen.values()  # these come last
-    return {n: c.step for n, c in chosen.items() if c.run == of_run.run and c.step is not None}
+    *_, last = checkpoints.values()  # of that run
+    return {
+        name: origin["step"]
+        for name, origin in checkpoints.items()
+        if origin["run"] == last["run"] and origin["step"] is not None
+    }
 
 
 def _summary(report: dict[str, Any]) -> dict[str, Any]:
