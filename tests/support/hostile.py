@@ -196,8 +196,27 @@ def _broken(text: Source) -> None:
     (runs / "run_2026_01_01_11_00_torn" / "run.json").write_bytes(b'{"options": {"a": NaN')
     (runs / "checkpoint_latest").symlink_to(text.name())
     Path("benchmark_results").mkdir()
-    scores = {text(): {"value": 0.5, "low": 0.4, "high": 0.6} for _ in range(5)}
-    _json(Path("benchmark_results/benchmark_1.json"), {"scores": scores, "path": text()})
+    for name in ("one", "two"):
+        _json(Path(f"benchmark_results/benchmark_{name}.json"), _benchmark(text))
+    _json(Path("benchmark_results/benchmark_bad.json"), {"results": {text(): text()}})
+
+
+def _benchmark(text: Source) -> Any:
+    """A report whose every word is hostile, with a task that one checkpoint has no score of."""
+    from tests.support.benchmarks import report
+
+    asked = {"piqa": [1.0, 0.0, 1.0], "embedded_python_text": [-9.0, -8.0, -7.0]}
+    made = report({"step 10": asked, "step 20": asked, "step 30": asked}, run=text())
+    for origin in made["checkpoints"].values():
+        origin |= {"run": text(), "name": text(), "path": text()}
+    for by_task in made["results"].values():
+        for result in by_task.values():
+            result |= {"title": text(), "where": text(), "left_out": {text(): 3}}
+            result["recipe"] |= {name: text() for name in ("join", "precision", "data", "window")}
+            result["recipe"]["metrics"] = {name: text() for name in result["metrics"]}
+        by_task[text()] = {"error": text()}
+    made["trends"] = [{"task": "piqa", "said": text()}]
+    return made
 
 
 def _json(path: Path, value: Any) -> None:

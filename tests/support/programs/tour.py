@@ -64,6 +64,9 @@ async def tour(pilot: Pilot[Any]) -> None:
         await look_around(app, "m", "v", "enter", "l", "g", "b")
     app.open_results()
     await look_around(app, *walk, "s", "s", "o")
+    for keys in (("i", *walk), ("left", *walk, "t"), ("end", "i")):
+        app.open_scores()
+        await look_around(app, *keys)
     app.open_data()
     await look_around(app, "right", "right", "2", "down", "down", "3", "right", "4", "right")
     app.open_corpora()

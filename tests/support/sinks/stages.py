@@ -24,6 +24,7 @@ from app.tui.data.windows import WindowsView
 from app.tui.forms.field import ChoiceLine, TextLine
 from app.tui.forms.field_panel import FieldPanel
 from app.tui.forms.field_spec import Field
+from app.tui.runs import scores_wording
 from app.tui.settings.text_editor import Editor
 from app.tui.stage import flow_panel
 from app.tui.stage.flow_panel import FlowPanel
@@ -45,6 +46,7 @@ from app.tui.widgets.frame import Header
 from app.tui.widgets.meter import columns, fitted
 from app.tui.widgets.text import block, joined, plain
 from app.tui.widgets.virtual_list import RowList
+from pipeline.benchmark.report import Score, TaskTable
 from pipeline.cleaner.steps import Rejection
 from pipeline.events import Finished, Progress, Sample
 from pipeline.inspection.documents import InspectedDocument
@@ -162,6 +164,26 @@ def ended(text: str) -> Content:
     return wording.ending(Snapshot(title=text, final=final), None, "done")
 
 
+_PLACES = 12  # of foreign text on the screen of benchmarks
+
+
+def judged(shown: Static, texts: Sequence[str]) -> None:
+    """What the screen of benchmarks shows of a task and its checkpoints, each text in one place."""
+    title, name, other, scope, where, failed, error, verdict, join, data, left, trend = (
+        texts[place % len(texts)] for place in range(_PLACES)
+    )
+    score = Score(name, name, 0.5, 0.4, 0.6, {other: 0.1}, best=True)
+    table = TaskTable(
+        "piqa", title, "acc", False, 0.5, scope, where, 3, 9, (score,),
+        failed={failed: error}, verdict=(verdict,), recipe={"join": join, "data": data},
+        left_out={left: 1},
+    )  # fmt: skip
+    line = scores_wording.task_line(table, 230)
+    shown.update(
+        Content("\n").join([line, scores_wording.about_task(table, 230, f": {trend}", recipe=True)])
+    )
+
+
 def watched(told: str, page: int, fill: Callable[[Sequence[str]], Snapshot]) -> Sink:
     def feed(shown: RunPanels, texts: Sequence[str]) -> None:
         shown.show(fill(texts), None, "done")
@@ -219,6 +241,7 @@ SINKS: tuple[Sink, ...] = (
     Sink("fitted", 100, Static, lines(lambda text: fitted(text, 200))),
     Sink("columns", 100, Static, lines(cells)),
     Sink("progress", 100, Static, lines(going)),
+    Sink("scores", _PLACES, Static, judged),
     Sink("ending", 15, Static, lines(ended)),
     Sink("block", 25, Static, lines(block)),
     Sink("border titles", 50, stack(50, lambda: Vertical(classes="box")), each(".box", titled)),
