@@ -171,7 +171,7 @@ def steps_of(where: str, checkpoints_dir: Path) -> tuple[Checkpoint, ...]:
         raise UsageError(
             f"{where} is no run with checkpoints of several steps.",
             found=what or f"{'no' if path.exists() else 'a hub model, not a'} checkpoint of a step",
-            remedy="name a run, by its name or folder; a model alone is judged by --checkpoint",
+            remedy="name a run, by its name or folder; a model alone is named as a checkpoint",
         )
     return tuple(steps[step] for step in sorted(steps))
 
