@@ -91,7 +91,8 @@ def scope(result: Mapping[str, Any]) -> str:
     """What a score is of, so that only like is put beside like: real or embedded, whole or not."""
     of = "embedded sets of ours" if result.get("origin") == "embedded" else "real sets"
     recipe = result["recipe"]
-    return of if recipe["items"] >= recipe["of"] else f"{of}, samples"
+    asked = recipe.get("asked", recipe["items"])  # of which some may have been left out
+    return of if asked >= recipe["of"] else f"{of}, samples"
 
 
 def metric_title(metric: str) -> str:

@@ -57,6 +57,7 @@ def task_result(
             **task.recipe,
             **recipe,
             "items": len(kept),
+            "asked": len(scores),
             "of": whole,
             "data": data.fingerprint,
             "revision": data.revision or None,

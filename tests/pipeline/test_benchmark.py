@@ -14,6 +14,7 @@ import torch
 
 from model.gpt import GPT
 from pipeline.benchmark import ModelBenchmark, format_benchmark_results, stage
+from pipeline.benchmark.report import scope
 from pipeline.events import Event, Warned
 from pipeline.tokenizer.formats import read
 from pipeline.tokenizer.tokenizer import Tokenizer
@@ -228,7 +229,9 @@ def test_a_long_context_loses_its_beginning_and_a_long_answer_is_left_out(model:
     events = judge("a", data=written([PAIR, long, endless]))
     result = json.loads(Path(finished(events).path or "").read_text())["results"]["a"]["piqa"]
     assert (result["n"], result["cut"], sum(result["left_out"].values())) == (2, 1, 1)
-    assert result["recipe"]["items"] == 2
+    assert [result["recipe"][name] for name in ("items", "asked", "of")] == [2, 3, 3]
+    assert scope(result) == "real sets"  # the whole one, of which an item cannot be asked
+    assert scope(scores("a", data=[Path("piqa.jsonl")], samples=2)["a"]["piqa"]).endswith("samples")
     assert any("1 item of piqa left out: more tokens to score than" in t for t in warnings(events))
     end = f"{'x' * 500}\nAnswer: yes"[-CONTEXT - 1 :]
     found = [item["gold_bits_per_byte"][0] for item in result["items"].values()][1]
