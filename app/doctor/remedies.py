@@ -210,16 +210,22 @@ _LESS: tuple[tuple[str, int, int, str], ...] = (
     ("workers", 100, 1, "one process holds less than several"),
     ("shard_tokens", 4, 1024, "a worker holds one shard"),
     ("train_mib", 2, 1, "it learns from less text"),
-    ("samples", 256, 1, "it writes one text at a time"),
 )
 """Settings of other stages that cost memory: what to divide them by, the least value, and why."""
+_FEW_TOKENS = 1024  # of a benchmark at once, where it chose itself
+_ONE_TEXT = ("samples", 256, 1, "it writes one text at a time")
 
 
 def _memory(case: Case) -> Iterator[Remedy]:
     if case.config is not None and case.training and case.stage.command == "train":
         yield from _smaller_training(case, case.config, case.training)
         return
-    for name, by, least, why in _LESS:
+    if case.config is not None and case.stage.command == "benchmark":
+        size = max(64, (case.config.benchmark.batch_tokens or 4 * _FEW_TOKENS) // 4)
+        flags = ("--batch-tokens", str(size))
+        yield Remedy(f"Read {size:,} tokens at once", "scores stay the same", case.again(*flags))
+        return
+    for name, by, least, why in (*_LESS, *[_ONE_TEXT] * (case.stage.command == "inference")):
         value = getattr(_options(case), name, None)
         if value is not None and (less := max(least, value // by)) < value:
             flag = f"--{name.replace('_', '-')}"

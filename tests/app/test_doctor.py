@@ -185,6 +185,16 @@ def test_memory_is_saved_by_half_the_batch_then_checkpointing_then_a_smaller_mod
     assert then < 0.8 * now
 
 
+@pytest.mark.parametrize("samples", ["", "--samples all", "--samples 300"])
+def test_a_benchmark_without_memory_reads_fewer_tokens_at_once(
+    samples: str, workspace: Path
+) -> None:
+    words = f"benchmark --checkpoint a b {samples}".strip()
+    commands = _commands(_failed(OutOfMemoryError("full"), words))
+    assert commands[0] == f"{words} --batch-tokens 1024"
+    assert not [command for command in commands if "--samples 1" in command]
+
+
 def test_a_model_that_is_spelled_out_loses_layers_where_no_preset_can_shrink_it(
     workspace: Path,
 ) -> None:
