@@ -27,6 +27,7 @@ from utils.files import TEMPORARY, FolderLock, unique_name, write_file, write_js
 
 _SINGLE = ("items", "documents", "completions")  # parts of a result that grow with its items
 _PATIENCE = 30.0  # seconds; who writes here takes a fraction of one
+_ALL_PAIRS = 5  # checkpoints of a run that are still compared each with each
 
 
 def published(
@@ -41,7 +42,8 @@ def published(
     scored = {name: by_task for name, by_task in scored.items() if by_task}
     typed = options.model_dump(mode="json", exclude_unset=True)
     steps = _steps(checkpoints) if options.every_checkpoint is not None else {}
-    last = max(steps, key=lambda name: steps[name], default=None)
+    many = len(scored) > _ALL_PAIRS
+    last = max(steps, key=lambda name: steps[name], default=None) if many else None
     compared = comparisons(scored, {name: t.metrics[0] for name, t in TASKS.items()}, last)
     report: dict[str, Any] = {
         "version": 1,

@@ -179,5 +179,5 @@ def test_the_report_holds_steps_and_the_trend(run: Path) -> None:
     [found] = made["trends"]
     assert found["steps"] == 3
     assert "over 3 steps: " in format_benchmark_results(made).replace("\n", " ")
-    last = [name for name, origin in made["checkpoints"].items() if origin["step"] == 20]
-    assert [row["second"] for row in made["comparisons"]] == last * 2
+    compared = {(row["first"], row["second"]) for row in made["comparisons"]}
+    assert len(compared) == 3  # of few each with each
