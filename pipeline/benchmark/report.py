@@ -9,6 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from pipeline.benchmark.wording import amount, seen_said
+from pipeline.benchmark.wording import is_share as is_share
+from pipeline.benchmark.wording import metric_title as metric_title
+from pipeline.benchmark.wording import shown as shown
+from pipeline.benchmark.wording import span as span
 from pipeline.events import Scored
 from pipeline.runs.folders import short_name
 from utils.units import counted
@@ -16,24 +21,6 @@ from utils.units import counted
 _NO_RUN = "(no run)"
 _NAMED = 3  # checkpoints that a sentence lists
 _GAP = 2  # cells between columns
-_SHORT = {
-    "acc": "accuracy",
-    "acc_norm": "by characters",
-    "acc_bytes": "by bytes",
-    "gold_bits_per_byte": "bits/byte of answer",
-    "perplexity": "perplexity",
-    "word_perplexity": "word perplexity",
-    "byte_perplexity": "byte perplexity",
-    "token_perplexity": "token perplexity",
-    "bits_per_byte": "bits/byte",
-    "bleu": "BLEU",
-    "rouge_1": "ROUGE-1",
-    "rouge_2": "ROUGE-2",
-    "rouge_l": "ROUGE-L",
-    "top_1": "top 1",
-    "top_5": "top 5",
-    "top_10": "top 10",
-}
 
 
 class Score(NamedTuple):
@@ -93,38 +80,6 @@ def scope(result: Mapping[str, Any]) -> str:
     recipe = result["recipe"]
     asked = recipe.get("asked", recipe["items"])  # of which some may have been left out
     return of if asked >= recipe["of"] else f"{of}, samples"
-
-
-def metric_title(metric: str) -> str:
-    """A metric in a word or two, for the head of a column."""
-    return _SHORT.get(metric, metric.replace("_", " "))
-
-
-def is_share(metric: str) -> bool:
-    """Whether a metric is a share of items or tokens, which is shown as a percentage."""
-    return metric.startswith(("acc", "top_"))
-
-
-def shown(metric: str, value: float | None) -> str:
-    """A value as people read it."""
-    if value is None:
-        return "none"
-    return f"{100 * value:.1f} %" if is_share(metric) else f"{value:.4g}"
-
-
-def span(metric: str, low: float | None, high: float | None) -> str:
-    """An interval as people read it; empty where it has no ends."""
-    if low is None or high is None:
-        return ""
-    if is_share(metric):
-        return f"{100 * low:.1f} to {100 * high:.1f}"
-    return f"{low:.3g} to {high:.3g}"
-
-
-def _amount(metric: str, difference: float) -> str:
-    """A difference in units of the metric."""
-    size = abs(difference)
-    return f"{100 * size:.1f} points" if is_share(metric) else f"{size:.3g}"
 
 
 def scored_line(event: Scored) -> str:
@@ -222,7 +177,7 @@ def _verdict(
     least = [row["smallest"] for row in map(beside.get, tied) if row and row["smallest"]]
     row = beside[tied[0]]
     could = f": {counted(row['n'], 'item')} can show "
-    could += f"differences from about {_amount(row['metric'], max(least))}" if least else "none"
+    could += f"differences from about {amount(row['metric'], max(least))}" if least else "none"
     alike = _listed([names[name] for name in (first, *tied)])
     sentences = [f"No significant difference between {alike}{could}."]
     if beaten:
@@ -248,7 +203,7 @@ def _by(row: Mapping[str, Any]) -> str:
         unit = 100.0 if is_share(metric) else 1.0
         digits = ".1f" if is_share(metric) else ".3g"
         between = f"{unit * ends[0]:{digits}} to {unit * ends[1]:{digits}}, "
-    return f"{_amount(metric, row['difference'] or 0.0)} ({between}{_p(row)})"
+    return f"{amount(metric, row['difference'] or 0.0)} ({between}{_p(row)})"
 
 
 def _p(row: Mapping[str, Any]) -> str:
@@ -262,7 +217,7 @@ def said(row: Mapping[str, Any], names: Mapping[str, str] | None = None) -> str:
     if row["better"] is None:
         least = row["smallest"]
         items = counted(row["n"], "item")
-        could = f"; they can show about {_amount(row['metric'], least)}" if least else ""
+        could = f"; they can show about {amount(row['metric'], least)}" if least else ""
         return (
             f"{row['task']}: no significant difference between {first} and {second} "
             f"over {items}{could}"
@@ -281,6 +236,10 @@ def format_benchmark_results(report: Mapping[str, Any], width: int | None = None
     lines = ["Stopped: what was not scored whole is left out.", ""] if report.get("stopped") else []
     for table in tables(report):
         lines += _task_lines(table, width)
+        for score in table.scores:
+            of_task = report["results"][score.checkpoint][table.task]
+            for sentence in seen_said(of_task, whole=width is None):
+                lines += _wrapped(f"{score.name}: {sentence}", width, "  ")
         lines.append("")
     if report.get("ranking"):
         lines += [*_ranking(report, names, width), ""]

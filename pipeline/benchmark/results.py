@@ -7,11 +7,15 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple, TypeAlias
 
-from pipeline.benchmark.report import scope, shown
+from pipeline.benchmark.report import scope
+from pipeline.benchmark.training_text import Seen
+from pipeline.benchmark.wording import shown
 from pipeline.evaluation import statistics
+from pipeline.evaluation.contamination import is_seen
 from pipeline.evaluation.data import TaskData
 from pipeline.evaluation.metrics import Metric, Ratio
 from pipeline.evaluation.scoring import ItemScore
+from pipeline.evaluation.tasks.task import Task
 from utils.units import counted
 
 Result: TypeAlias = dict[str, Any]
@@ -21,27 +25,23 @@ Results: TypeAlias = dict[str, dict[str, Result]]
 
 
 def task_result(
-    data: TaskData, whole: int, scores: Sequence[ItemScore], recipe: Mapping[str, Any]
+    data: TaskData,
+    whole: int,
+    scores: Sequence[ItemScore],
+    recipe: Mapping[str, Any],
+    seen: Seen | None = None,
 ) -> Result:
     """A checkpoint's metrics over the items of `data`, of which the set has `whole`.
 
     `interval` is that of the first metric, the main one; ends that are not finite are None. `items`
     holds what every item adds, by its key, `documents` the metrics of each that has a name,
-    `completions` what was written behind which prompt. Items
-    that cannot be scored are left out, with reasons; `cut` items lost the beginning of their
-    context, in `joined` ones a token lies over its end.
+    `completions` what was written behind which prompt, `contamination` the score without the items
+    that were `seen` in training. Items that cannot be scored are left out, with reasons; `cut`
+    items lost the beginning of their context, in `joined` ones a token lies over its end.
     """
     task = data.task
     kept = [n for n, score in enumerate(scores) if not score.reason]
-    metrics, intervals = {}, {}
-    for metric in task.metrics:
-        ratios = [scores[n].ratios[metric.name] for n in kept]
-        metrics[metric.name] = _finite(metric.of(ratios)) if kept else None
-        intervals[metric.name] = _interval(metric, ratios)
-    for corpus in task.corpus_metrics:
-        items = [scores[n].ratios for n in kept]
-        metrics[corpus.name] = _finite(corpus.of(items)) if kept else None
-        intervals[corpus.name] = _ends(corpus.interval(items))
+    metrics, intervals = _measured(task, scores, kept)
     main = task.metrics[0].name
     groups = {data.items[n].group for n in kept if data.items[n].group}
     return {
@@ -79,6 +79,48 @@ def task_result(
         },
         "documents": _documents(data, scores, kept),
         "completions": _completions(data, scores, kept),
+        "contamination": _contamination(data, scores, kept, seen or Seen(why="it was not asked")),
+    }
+
+
+def _measured(
+    task: Task, scores: Sequence[ItemScore], kept: Sequence[int]
+) -> tuple[dict[str, float | None], dict[str, list[float | None]]]:
+    """Every metric over the scores that are kept, and its interval."""
+    metrics: dict[str, float | None] = {}
+    intervals: dict[str, list[float | None]] = {}
+    for metric in task.metrics:
+        ratios = [scores[n].ratios[metric.name] for n in kept]
+        metrics[metric.name] = _finite(metric.of(ratios)) if kept else None
+        intervals[metric.name] = _interval(metric, ratios)
+    for corpus in task.corpus_metrics:
+        items = [scores[n].ratios for n in kept]
+        metrics[corpus.name] = _finite(corpus.of(items)) if kept else None
+        intervals[corpus.name] = _ends(corpus.interval(items))
+    return metrics, intervals
+
+
+def _contamination(
+    data: TaskData, scores: Sequence[ItemScore], kept: Sequence[int], seen: Seen
+) -> Result:
+    """How many items stand in the training text, and the metrics without them."""
+    shares = seen.shares.get(data.task.name)
+    if shares is None:
+        return {"checked": False, "why": seen.why}
+    of_items = {n: shares.get(data.items[n].key) for n in kept}
+    unseen = [n for n, share in of_items.items() if not is_seen(data.task, share or 0.0)]
+    metrics, intervals = _measured(data.task, scores, unseen) if unseen else ({}, {})
+    return {
+        "checked": True,
+        "items": len(kept) - len(unseen),
+        "share": (len(kept) - len(unseen)) / len(kept) if kept else 0.0,
+        "n_without": len(unseen),
+        "metrics_without": metrics,
+        "interval_without": intervals.get(data.task.metrics[0].name),
+        "too_short": sum(share is None for share in of_items.values()),
+        "rule": seen.rule,
+        "training": seen.where,
+        "partly": seen.partly,
     }
 
 

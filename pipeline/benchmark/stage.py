@@ -13,6 +13,7 @@ from pipeline.benchmark.publishing import origins, published
 from pipeline.benchmark.report import names_of
 from pipeline.benchmark.results import Result, Results, task_result
 from pipeline.benchmark.selection import Asked, complete, select
+from pipeline.benchmark.training_text import Seen, TrainingTexts
 from pipeline.evaluation.data import TaskData
 from pipeline.evaluation.scoring import Judge, NoScoreError
 from pipeline.evaluation.tasks.task import Task
@@ -71,12 +72,14 @@ def judge_checkpoints(
     progress = _Meter(total)
     checkpoints = origins(chosen, called=called)
     names = names_of({"results": chosen, "checkpoints": checkpoints})
+    training = TrainingTexts(config, options, tasks, BENCHMARKS)
     for key, checkpoint in chosen.items():
         if stop.is_set():
             break
         try:
             loading = _judge(names[key], checkpoint, tokenizers[key], options)
-            results[key] = yield from _results(loading, tasks, options, progress, stop)
+            seen = yield from training.of(checkpoint.path, stop)
+            results[key] = yield from _results(loading, tasks, seen, options, progress, stop)
         except NoScoreError as error:
             errors.append(error.with_traceback(None))  # which would hold the weights
             yield Warned(f"{error.problem} {error.found}.", remedy=error.remedy)
@@ -89,6 +92,7 @@ def judge_checkpoints(
 def _results(
     loading: _Loading,
     tasks: Sequence[Asked],
+    seen: Seen,
     options: BenchmarkOptions,
     progress: "_Meter",
     stop: StopSignal,
@@ -97,7 +101,7 @@ def _results(
     judge, identity = yield from loading
     found = {}
     for each in tasks:
-        scored = yield from _score(judge, identity, each, options, progress, stop)
+        scored = yield from _score(judge, identity, each, seen, options, progress, stop)
         if scored is not None:
             found[each.whole.task.name] = scored
             yield _told(judge.name, each.whole.task, scored)
@@ -198,6 +202,7 @@ def _score(
     judge: Judge,
     identity: dict[str, Any],
     asked: Asked,
+    seen: Seen,
     options: BenchmarkOptions,
     progress: "_Meter",
     stop: StopSignal,
@@ -218,7 +223,7 @@ def _score(
             return None  # stopped
         scores = [log.scores[item.key] for item in data.items]
     recipe = judge.recipe | {"quantize": options.quantize}
-    result = task_result(data, len(asked.whole.items), scores, recipe)
+    result = task_result(data, len(asked.whole.items), scores, recipe, seen)
     for reason, count in result["left_out"].items():
         yield Warned(f"{judge.name}: {counted(count, 'item')} of {task.name} left out: {reason}.")
     return result

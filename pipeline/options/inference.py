@@ -203,6 +203,16 @@ class BenchmarkOptions(ModelOptions):
     window: int | None = Field(
         None, ge=2, description="Tokens that the model reads at once; default: its context"
     )
+    contamination: Literal["auto", "off"] = Field(
+        "auto",
+        description="Look for the items in the training text and score without those found as "
+        "well; auto: where the run's tokens are there",
+    )
+    training_data: Path | None = Field(
+        None,
+        description="Token set that checkpoints of other programs learned from, to look for the "
+        "items in",
+    )
     batch_tokens: Count | None = Field(
         None, description="Tokens that are read in one batch; default: as suits the device"
     )

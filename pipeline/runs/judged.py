@@ -38,6 +38,7 @@ class _Result(msgspec.Struct, frozen=True, omit_defaults=True):
     joined: int = 0
     left_out: dict[str, int] = {}
     groups: dict[str, Any] = {}
+    contamination: dict[str, Any] = {}
     error: str | None = None
 
 

@@ -24,13 +24,13 @@ from pipeline.runs.results import BENCHMARKS
 from tests.conftest import ROOT, WORDS
 from tests.support.tiny_checkpoints import byte_tokenizer, lively_model, save_step
 
-pytestmark = pytest.mark.slow
-
 KILLS = int(os.environ.get("HATCHERY_KILLS", "3"))
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 20 * KILLS)]
+
 TASKS = {"arc_easy": 40 * KILLS, "copa": 40 * KILLS}
 CHECKPOINTS = ("first", "second", "third")
 FLAGS = ["--data", "sets", "--samples", "all", "--device", "cpu", "--batch-tokens", "64"]
-_RUNNING = 120  # seconds, at most, of one benchmark
+_RUNNING = 120 + 5 * KILLS  # seconds, at most, of one benchmark
 
 
 @pytest.fixture(scope="module")
