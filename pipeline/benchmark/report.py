@@ -75,8 +75,10 @@ class TaskTable:
 
 
 def scope(result: Mapping[str, Any]) -> str:
-    """What a score is of, so that only like is put beside like: real or embedded, whole or not."""
+    """What a score is of, so that only like is put beside like: a real set, one of ours or a text
+    of the user's own, whole or not."""
     of = "embedded sets of ours" if result.get("origin") == "embedded" else "real sets"
+    of = "text of your own" if result.get("own") else of
     recipe = result["recipe"]
     asked = recipe.get("asked", recipe["items"])  # of which some may have been left out
     return of if asked >= recipe["of"] else f"{of}, samples"

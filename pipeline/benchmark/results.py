@@ -63,6 +63,7 @@ def task_result(
             "revision": data.revision or None,
         },
         "origin": data.origin,
+        "own": task.of_own_text,
         "where": data.where,
         "title": task.title,
         "main": main,

@@ -337,6 +337,7 @@ def test_own_text_is_scored_by_document_and_file(model: GPT) -> None:
     assert any("1 file (.png 1) passed over" in text for text in said)
     assert sum("left out" in text for text in said) == 2
     assert report["ranking"] == []
+    assert scope(result) == "text of your own"
     top = report["results"]["a"]["next_token"]["metrics"]
     assert top["top_1"] <= top["top_5"] <= top["top_10"]
     assert "documents" not in finished(events).summary["results"]["a"]["text"]

@@ -53,8 +53,13 @@ def test_rouge_is_that_of_rouge_score() -> None:
             assert found[ours] == (theirs[name].fmeasure, 1.0)
 
 
-def test_the_recipe_says_how_they_are_taken() -> None:
+def test_the_recipe_says_how_they_are_taken_and_nobody_warns(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    compared(PAIRS)
     recipe = TASK.recipe
+    assert (caplog.records, *capfd.readouterr()) == ([], "", "")
+    assert "eff:no" in recipe["bleu"]
     assert "nrefs:1" in recipe["bleu"]
     assert "smooth:exp" in recipe["bleu"]
     assert "without stemming" in recipe["rouge"]
