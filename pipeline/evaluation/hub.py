@@ -5,6 +5,7 @@ Only files of data are fetched, Parquet or JSON lines, never code, and no creden
 HF_ENDPOINT names another hub.
 """
 
+import errno
 import os
 import re
 import tempfile
@@ -21,6 +22,7 @@ from pipeline.events import Event, Progress
 from utils import json_text
 from utils.artefacts import build_folder, read_manifest
 from utils.errors import HatcheryError, NetworkError
+from utils.files import DiskFullError
 from utils.verification import verify
 
 ResultT = TypeVar("ResultT")
@@ -192,6 +194,12 @@ def _patiently(task: Task, stop: StopSignal, ask: Callable[[], ResultT]) -> Resu
         except HatcheryError:
             raise
         except Exception as error:  # the client, its HTTP library or the socket may raise anything
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise DiskFullError(
+                    f"There is no room to fetch {task.name}.",
+                    found=f"{tempfile.gettempdir()} is full",
+                    remedy="make room there, or name another place by TMPDIR",
+                ) from error
             if attempt == _ATTEMPTS or _is_final(error) or stop.wait(_WAIT * attempt):
                 lines = str(error).strip().splitlines()
                 found = f"{type(error).__name__}: {lines[0] if lines else 'no answer'}"

@@ -4,6 +4,7 @@ import gzip
 import json
 import shutil
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -451,3 +452,43 @@ def test_what_holds_no_task_is_not_passed_over(tmp_path: Path, name: str) -> Non
             Sources.of([given], TASKS).refuse_unknown(TASKS.values())
         assert name in refused.value.found
         assert "--data TASK=" in refused.value.remedy
+
+
+VALUES: list[Any] = [
+    None, True, -1, 0, 7, 1e300, float("nan"), "", " ", "a", "_", "a b", "\ud800", "1", [], [""],
+    ["a", "b"], ["a", 1], [[]], {}, {"text": ["a", "b"], "label": ["A", "B"]}, {"text": "a"},
+    {"text": ["a"], "label": ["A", "B"]},
+]  # fmt: skip
+SHAPES: list[dict[str, Any]] = [
+    ROW,
+    {"question": "Q", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "A"},
+    {"question_stem": "Q", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "A"},
+    {"goal": "G", "sol1": "a", "sol2": "b", "label": 0},
+    {"premise": "P.", "choice1": "a", "choice2": "b", "question": "cause", "label": 0},
+    {"activity_label": "A", "ctx_a": "x", "ctx_b": "y", "endings": ["a", "b"], "label": "0"},
+    {"activity_label": "A", "ctx": "x", "endings": ["a", "b"], "label": 0},
+    {"sentence": "A _ b.", "option1": "x", "option2": "y", "answer": "1"},
+    {"context_options": ["x", "y"], "continuation": "b.", "gold": 0},
+    {"text": "the last word"},
+    {"context": "the last", "continuation": "word"},
+    {"page": " = T = \n"},
+    {"good": "a", "bad": "b", "phenomenon": "p"},
+    {"prompt": "x", "reference": "y"},
+    {"text": "own", "name": "it", "group": ""},
+]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_row_of_any_values_is_an_item_or_refused(task: str) -> None:
+    """Every shape with any one field of any other value."""
+    reasons = []
+    for shape in SHAPES:
+        for field, value in [("", None), *product([*shape, "more"], VALUES)]:
+            rows = [("line 1", shape | {field: value})]
+            try:
+                [item] = task_data(TASKS[task], rows, "local", "a file").items
+            except RefusedError as refused:
+                reasons.append(refused.found)
+            else:
+                assert all((context + end).strip() for context, end in item.requests)
+    assert all(reason.startswith("line 1: ") for reason in reasons)

@@ -1,5 +1,6 @@
 """Sets of tasks from an imitation of the Hugging Face hub on this machine."""
 
+import errno
 import io
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from tests.support.servers.hub import COMMIT, CONVERTED, CONVERTED_COMMIT, Hub, 
 from tests.support.stage_runner import finished, run_stage, typed_settings
 from tests.support.tiny_checkpoints import byte_tokenizer, lively_model, save_step
 from utils.errors import NetworkError, RefusedError
+from utils.files import DiskFullError
 
 DATA = Path("data")
 PIQA = {"goal": "Cool a drink", "sol1": "Add ice.", "sol2": "Boil it.", "label": 0}
@@ -131,6 +133,18 @@ def test_a_hub_that_cannot_be_reached_names_the_ways_offline(
     [command] = refused.value.commands
     names = command[-1].split(",")
     assert all(TASKS[name].embedded for name in names)
+    assert not is_here(TASKS["piqa"], DATA)
+
+
+def test_a_full_disk_is_no_fault_of_the_network(
+    server: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", full)
+    with pytest.raises(DiskFullError, match="no room to fetch piqa"):
+        fetched("piqa")
     assert not is_here(TASKS["piqa"], DATA)
 
 

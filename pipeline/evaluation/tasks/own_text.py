@@ -26,4 +26,5 @@ class OwnNextToken(NextTokenTask):
 def _document(row: Row) -> Item:
     fields = Fields(row)
     text = fields.text("text")
-    return Item((("", text),), group=row.get("group", ""), text=text, name=fields.text("name"))
+    group = str(row.get("group") or "")
+    return Item((("", text),), group=group, text=text, name=fields.text("name"))
