@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from pipeline.benchmark.harness import main_metric
 from pipeline.benchmark.report import format_benchmark_results, names_of, said
 from pipeline.benchmark.results import Results, comparisons, ranking, trends
 from pipeline.evaluation.tasks import TASKS
@@ -44,7 +45,14 @@ def published(
     steps = _steps(checkpoints) if options.every_checkpoint is not None else {}
     many = len(scored) > _ALL_PAIRS
     last = max(steps, key=lambda name: steps[name], default=None) if many else None
-    compared = comparisons(scored, {name: t.metrics[0] for name, t in TASKS.items()}, last)
+    metrics = {name: t.metrics[0] for name, t in TASKS.items()}
+    metrics |= {
+        task: main_metric(result)
+        for by_task in scored.values()
+        for task, result in by_task.items()
+        if result["origin"] == "harness"
+    }
+    compared = comparisons(scored, metrics, last)
     report: dict[str, Any] = {
         "version": 1,
         "stopped": stopped,

@@ -50,7 +50,10 @@ def select(config: Config, options: BenchmarkOptions) -> dict[Task, TaskData | N
         RefusedError: a file does not hold the items of its task, whole.
     """
     data_dir = config.paths.data_dir
-    sources = Sources.of(options.data or (), [n for n, t in TASKS.items() if not t.of_own_text])
+    ours = options.tasks is not None or not options.harness  # else --data holds the harness's
+    sources = Sources.of(
+        (options.data if ours else None) or (), [n for n, t in TASKS.items() if not t.of_own_text]
+    )
     sources.refuse_unknown(TASKS.values())
     tasks = _tasks(options, sources, data_dir)
     own = _own_data([task for task in tasks if task.of_own_text], options)
@@ -112,6 +115,8 @@ def _data(task: Task, sources: Sources, data_dir: Path) -> TaskData | None:
 
 def _tasks(options: BenchmarkOptions, sources: Sources, data_dir: Path) -> list[Task]:
     own = [task for task in TASKS.values() if task.of_own_text] if options.text else []
+    if options.tasks is None and options.harness:
+        return own
     if options.tasks is None:
         here = [task for task in TASKS.values() if options.data and sources.find(task)]
         return here + own or [

@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Event as StopSignal
 from typing import Any, TypeAlias
 
+from pipeline.benchmark import harness
 from pipeline.benchmark.item_log import ItemLog
 from pipeline.benchmark.publishing import origins, published
 from pipeline.benchmark.report import names_of
@@ -59,8 +60,10 @@ def judge_checkpoints(
 ) -> Iterator[Event]:
     """Score checkpoints by name at every task, as `run` does with those of the options; `called`
     says that a program gave them their names, by which they are then shown."""
+    of_harness = harness.task_names(options)
     tokenizers = _tokenizers(chosen, config, options)
-    what = f"{counted(len(chosen), 'checkpoint')} at {counted(len(selected), 'task')}"
+    tasks_asked = counted(len(selected) + len(of_harness), "task")
+    what = f"{counted(len(chosen), 'checkpoint')} at {tasks_asked}"
     title = f"Judge {what} on {device_for(options)}"
     yield Started(stage="benchmark", title=title, unit="items")
     tasks = yield from complete(selected, config, options, stop)
@@ -79,11 +82,15 @@ def judge_checkpoints(
         try:
             loading = _judge(names[key], checkpoint, tokenizers[key], options)
             seen = yield from training.of(checkpoint.path, stop)
-            results[key] = yield from _results(loading, tasks, seen, options, progress, stop)
+            results[key] = yield from _results(
+                loading, tasks, seen, of_harness, options, progress, stop
+            )
         except NoScoreError as error:
             errors.append(error.with_traceback(None))  # which would hold the weights
             yield Warned(f"{error.problem} {error.found}.", remedy=error.remedy)
-            results[key] = {each.whole.task.name: {"error": error.problem} for each in tasks}
+            asked = [each.whole.task.name for each in tasks]
+            asked += [harness.key_of(name) for name in of_harness]
+            results[key] = {name: {"error": error.problem} for name in asked}
     if errors and len(errors) == len(chosen):
         raise errors[0]
     yield from published(checkpoints, results, options, stop.is_set())
@@ -93,6 +100,7 @@ def _results(
     loading: _Loading,
     tasks: Sequence[Asked],
     seen: Seen,
+    of_harness: Sequence[str],
     options: BenchmarkOptions,
     progress: "_Meter",
     stop: StopSignal,
@@ -104,16 +112,21 @@ def _results(
         scored = yield from _score(judge, identity, each, seen, options, progress, stop)
         if scored is not None:
             found[each.whole.task.name] = scored
-            yield _told(judge.name, each.whole.task, scored)
+            yield _told(judge.name, scored)
+    if of_harness and not stop.is_set():
+        more = yield from harness.harness_results(judge, identity, of_harness, options, stop)
+        for scored in more.values():
+            yield _told(judge.name, scored)
+        found |= more
     return found
 
 
-def _told(name: str, task: Task, result: Result) -> Event:
+def _told(name: str, result: Result) -> Event:
     low, high = result["interval"]
     value = result["metrics"][result["main"]]
     return Scored(
         checkpoint=name,
-        task=task.title,
+        task=result["title"],
         metric=result["main"],
         value=value,
         low=low,

@@ -19,7 +19,7 @@ from utils.errors import RefusedError
 
 _SHOWN = 4  # bad rows that a refusal names
 
-Origin = Literal["local", "hub", "embedded"]
+Origin = Literal["local", "hub", "embedded", "harness"]
 
 
 @dataclass(frozen=True)

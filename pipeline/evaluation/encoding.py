@@ -59,6 +59,11 @@ class TextEncoder:
             return self._alone(context + continuation)
         return self._fitting(ids, len(ids) - cut)
 
+    def prompt(self, text: str) -> list[int]:
+        """The ids of a text that is to be gone on with."""
+        ids = [*self.before, *self.tokenizer.encode(text)]
+        return ids or ([] if self.prefix is None else [self.prefix])
+
     def _alone(self, text: str) -> ScoredText:
         ids = self.tokenizer.encode(text)
         if self.prefix is not None:

@@ -71,8 +71,8 @@ class Judge:
         start = bounds_in_training(tokenizer).before
         chosen = {"auto": tuple(before), "on": start, "off": ()}[bos]
         context = model.config.max_position_embeddings
-        self.name, self._model, self._batch_tokens = name, model, batch_tokens
-        self._ends = frozenset(ends)
+        self.name, self.model, self._batch_tokens = name, model, batch_tokens
+        self.ends = frozenset(ends)
         self.encoder = TextEncoder(
             tokenizer, chosen, start[0] if start else None, min(window or context, context)
         )
@@ -87,7 +87,7 @@ class Judge:
             "before": list(encoder.before),
             "prefix": None if prefix is None else encoder.tokenizer.piece(prefix),
             "window": encoder.context,
-            "precision": str(self._model.dtype).removeprefix("torch."),
+            "precision": str(self.model.dtype).removeprefix("torch."),
         }
 
     def scores(
@@ -124,7 +124,7 @@ class Judge:
         if isinstance(task, CompletionTask):
             yield from self._completions(task, items, [text for [text] in groups])
             return
-        found = likelihoods(self._model, groups, batch_tokens=self._batch_tokens, ranks=task.ranks)
+        found = likelihoods(self.model, groups, batch_tokens=self._batch_tokens, ranks=task.ranks)
         for number, values in found:
             for value in values:
                 self._refuse_non_finite(task, value.logprob)
@@ -136,7 +136,7 @@ class Judge:
         """The texts without what would be scored of them, gone on with by as many tokens."""
         tokenizer = self.encoder.tokenizer
         prompts = [(text.ids[: -text.scored], text.scored) for text in texts]
-        written = greedy(self._model, prompts, ends=self._ends, vocabulary=tokenizer.vocab_size)
+        written = greedy(self.model, prompts, ends=self.ends, vocabulary=tokenizer.vocab_size)
         for number, ids, logprob in written:
             self._refuse_non_finite(task, logprob)
             text = tokenizer.decode(ids)

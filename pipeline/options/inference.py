@@ -188,6 +188,11 @@ class BenchmarkOptions(ModelOptions):
         description="Files or folders of your own text, of any kind that cleanup reads: bits per "
         "byte, perplexities and how often the next token is foretold",
     )
+    harness: list[str] | None = Field(
+        None,
+        description="Tasks of lm-evaluation-harness by name, its YAML files below --data included; "
+        "needs the extra eval",
+    )
     preset: Literal["quick", "standard", "comprehensive"] = Field(
         "standard",
         description="Documents, items and completions per task: 50, 20, 10; 100, 50, 20; or 200, "
