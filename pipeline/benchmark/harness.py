@@ -108,8 +108,7 @@ def harness_results(
         raise HatcheryError(
             "lm-evaluation-harness ended with an error.",
             found=f"{type(message).__name__}: {(str(message).splitlines() or [''])[0]}",
-            remedy="see that the task runs there too: lm_eval run --tasks "
-            f"{','.join(names)} --model dummy",
+            remedy="see whether lm_eval itself can run it, or leave the task out",
         ) from message
     recipe = judge.recipe | {"quantize": options.quantize, "harness": _version()}
     scored = (_result(name, message, recipe) for name in message.get("samples", {}))
