@@ -10,7 +10,7 @@ from pipeline.cleaner.steps import Rejection, RequireText, RequireUtf8, Step, ap
 from pipeline.cleaner.wikimedia import SelectArticle
 from pipeline.cleaner.worker import read_document
 from pipeline.evaluation.files import MOST
-from pipeline.sources.documents import Document, cleaned_files
+from pipeline.sources.documents import Document, cleaned_files, read_documents
 from pipeline.sources.input_files import PassedOver, in_words, merge_passed_over
 from pipeline.sources.items import ReadingNotes, as_input
 from pipeline.sources.raw import read_items
@@ -75,6 +75,10 @@ def read_own_texts(paths: Sequence[Path]) -> OwnTexts:
 
 
 def _documents(file: Path, notes: ReadingNotes) -> Iterator[Document | Rejection]:
+    if file.name.startswith("cleaned_"):  # a .txt has a document a line there
+        for found in read_documents(file):
+            yield found if isinstance(found, Document) else Rejection(found.reason)
+        return
     source = as_input(file, printable_name(file.name))
     steps: list[Step] = [SelectArticle({}), RequireUtf8(), RequireText()]
     for item in read_items(source, notes=notes):

@@ -5,6 +5,7 @@ bytes what it is. Nothing here knows what a row has to hold.
 """
 
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -191,14 +192,17 @@ def is_rows(path: Path) -> bool:
 
 
 def _content(path: Path) -> bytes:
-    """The bytes of a file, unpacked."""
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
+    """The bytes of a file, unpacked. It is read once, so it may be a pipe."""
     try:
-        with gzip.open(path) if packed else path.open("rb") as file:
-            data: bytes = file.read(MOST + 1)
+        with path.open("rb") as file:
+            data = file.read(MOST + 1)
+        if data[:2] == b"\x1f\x8b":
+            with gzip.open(io.BytesIO(data)) as unpacked:
+                data = unpacked.read(MOST + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise _not_whole(path, f"gzip: {error}") from error
+    except OSError as error:
+        raise _not_whole(path, error.strerror or str(error)) from error
     if len(data) > MOST:
         raise RefusedError(
             f"{path} is too large for a task.",

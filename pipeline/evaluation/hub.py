@@ -33,7 +33,6 @@ FOLDER = "benchmarks"
 
 CONVERTED = "refs/convert/parquet"
 """The branch on which the hub keeps every set as Parquet, also of one whose rows a script makes."""
-_ROWS = "rows.jsonl"
 _SECONDS = 30
 _ATTEMPTS = 3
 _WAIT = 0.5  # seconds before the second attempt, twice as many before the third
@@ -57,9 +56,14 @@ def read_cached(task: Task, data_dir: Path) -> TaskData:
     folder = data_dir / FOLDER / task.name
     manifest = verify(folder)
     facts = manifest.facts
-    rows = read_rows(folder / _ROWS)
+    rows = read_rows(folder / _rows_of(task))
     where = " ".join(str(facts[name]) for name in ("repository", "config", "split") if facts[name])
     return task_data(task, rows, "hub", where, revision=str(facts["commit"]))
+
+
+def _rows_of(task: Task) -> str:
+    """The file of a set, by whose name `--data` finds it, also where the folder was copied to."""
+    return f"{task.name}.jsonl"
 
 
 def fetch(task: Task, data_dir: Path, stop: StopSignal) -> Generator[Event, None, TaskData | None]:
@@ -92,7 +96,7 @@ def fetch(task: Task, data_dir: Path, stop: StopSignal) -> Generator[Event, None
     folder.parent.mkdir(parents=True, exist_ok=True)
     with build_folder(folder, kind=KIND, command="benchmark", options=settings) as builder:
         builder.facts = settings | {"commit": commit}
-        builder.write(_ROWS, b"".join(json_text.encode(row) + b"\n" for _, row in rows))
+        builder.write(_rows_of(task), b"".join(json_text.encode(row) + b"\n" for _, row in rows))
     return read_cached(task, data_dir)
 
 

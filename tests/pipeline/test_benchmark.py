@@ -343,6 +343,17 @@ def test_own_text_is_scored_by_document_and_file(model: GPT) -> None:
     assert "documents" not in finished(events).summary["results"]["a"]["text"]
 
 
+@pytest.mark.parametrize("form", ["jsonl", "txt"])
+def test_a_cleaned_corpus_is_scored_document_by_document(model: GPT, form: str) -> None:
+    Path("raw").mkdir()
+    for number in range(3):
+        text = f"This is the text of document {number}, and it goes on for a while longer.\n" * 2
+        Path(f"raw/{number}.txt").write_text(text)
+    run_stage("cleanup", cleanup={"input": [Path("raw")], "name": "mine", "format": form})
+    result = scores("a", text=[Path("data/cleaned_articles/mine")], tasks=["text"])["a"]["text"]
+    assert result["n"] == 3
+
+
 def test_own_text_stands_beside_tasks_that_are_named(model: GPT) -> None:
     texts = own_texts()
     data = written(PAIR)

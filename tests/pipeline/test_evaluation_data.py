@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from itertools import product
@@ -399,6 +400,25 @@ def test_a_file_that_is_not_whole_or_of_another_kind_is_refused(
         read_local(TASKS["piqa"], path)
     assert problem in refused.value.problem
     assert found in refused.value.found
+
+
+def test_a_pipe_is_read_and_what_cannot_be_opened_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb") as pipe:
+        pipe.write(gzip.compress(lines(ROW)))
+    assert len(read_local(TASKS["piqa"], Path(f"/dev/fd/{reading}")).items) == 1
+    os.close(reading)
+
+    def closed(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    path = written(tmp_path, "jsonl")
+    monkeypatch.setattr(Path, "open", closed)
+    with pytest.raises(RefusedError) as refused:
+        read_local(TASKS["piqa"], path)
+    assert refused.value.found == "Permission denied"
 
 
 # Which file holds a task.

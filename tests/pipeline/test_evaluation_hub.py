@@ -118,6 +118,16 @@ def test_what_was_fetched_belongs_to_the_default_tasks(server: Hub) -> None:
     assert TASKS["piqa"] not in select(*_settings(tasks=["embedded_grammar"]))
 
 
+def test_what_was_fetched_is_data_as_any_other_folder(server: Hub) -> None:
+    data = fetched("piqa")
+    assert data is not None
+    (DATA / "benchmarks").rename("copied")
+    [(task, copied)] = select(*_settings(data=[Path("copied")])).items()
+    assert task is TASKS["piqa"]
+    assert copied is not None
+    assert (copied.items, copied.fingerprint) == (data.items, data.fingerprint)
+
+
 def test_a_busy_hub_is_asked_again(server: Hub) -> None:
     server.failing = 2
     assert fetched("piqa") is not None
