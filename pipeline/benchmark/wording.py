@@ -49,7 +49,7 @@ def span(metric: str, low: float | None, high: float | None) -> str:
         return ""
     if is_share(metric):
         return f"{100 * low:.1f} to {100 * high:.1f}"
-    return f"{low:.3g} to {high:.3g}"
+    return " to ".join(f"{end:.4f}" if 0 < abs(end) < 0.01 else f"{end:.3g}" for end in (low, high))
 
 
 def amount(metric: str, difference: float) -> str:

@@ -127,3 +127,21 @@ def test_damaged_files_are_counted_and_nothing_at_all_is_said(workspace: Path) -
             assert isinstance(app.screen, ScoresScreen)
 
     play(scene)
+
+
+def test_in_a_small_window_the_last_of_many_tasks_comes_into_sight(workspace: Path) -> None:
+    tasks = ("arc_easy", "piqa", "copa", "hellaswag", "winogrande", "blimp", "lambada_openai")
+    write(report({"step 10": dict.fromkeys(tasks, FEW), "step 20": dict.fromkeys(tasks, SOME)}))
+
+    async def scene() -> None:
+        async with opened(NARROW) as (app, pilot):
+            await open_scores(app, pilot)
+            await until(pilot, lambda: "ARC easy" in shown(app))
+            assert "All accuracies" not in shown(app)
+            await pilot.press("end")
+            await until(pilot, lambda: "mean" in shown(app).lower())
+            lines = shown(app).splitlines()
+            below = next(n for n, line in enumerate(lines) if "─ All accuracies" in line)
+            assert any("All accuracies" in line for line in lines[:below])
+
+    play(scene)

@@ -61,9 +61,8 @@ class ScoresScreen(HatcheryScreen):
     ]
     DEFAULT_CSS = """
     ScoresScreen {
-        #tasks { height: auto; max-height: 45%; min-height: 5; }
+        #tasks { max-height: 45%; min-height: 5; }
         #heading { height: 1; }
-        #list { height: auto; max-height: 100%; }
         #below { height: 1fr; }
         #task { width: 3fr; height: 1fr; }
         #task:focus { border: round $accent; }
@@ -138,7 +137,8 @@ class ScoresScreen(HatcheryScreen):
         self.header.fact(" · ".join(fact for fact in facts if fact))
         ranked = self._report is not None and bool(self._report.data.get("ranking"))
         self._list.show([*self._tables, *[_RANKING] * ranked])
-        self._list.styles.height = max(1, len(self._tables) + ranked)
+        frame = 3  # two lines of the panel, and the heading
+        self.query_one("#tasks").styles.height = frame + max(1, len(self._tables) + ranked)
         self.query_one("#heading", Static).update(wording.task_heading(self._list.size.width))
         self._tell()
         self.refresh_bindings()
