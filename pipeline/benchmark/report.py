@@ -40,7 +40,8 @@ class Score(NamedTuple):
 class TaskTable:
     """A task with its scores, the best first; `failed` holds the reasons of checkpoints that have
     none, `verdict` who is better in sentences, `tied` that the first cannot be told from another,
-    `recipe` and `left_out` are of the first score."""
+    `recipe` and `left_out` are of the first score; `parts` are the groups of its items, each with
+    the score of every checkpoint in a line."""
 
     task: str
     title: str
@@ -57,6 +58,7 @@ class TaskTable:
     tied: bool = False
     recipe: Mapping[str, Any] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
+    parts: tuple[str, ...] = ()
 
     @property
     def told_apart(self) -> bool:
@@ -142,7 +144,26 @@ def _table(task: str, report: Mapping[str, Any], names: Mapping[str, str]) -> Ta
         tied,
         recipe,
         first.get("left_out") or {},
+        tuple(_parts(order, scored, names)),
     )
+
+
+def _parts(
+    order: Sequence[str], scored: Mapping[str, Any], names: Mapping[str, str]
+) -> Iterator[str]:
+    """The groups of a task's items, such as the phenomena of BLiMP, with their scores."""
+    main = scored[order[0]]["main"]
+    groups = dict.fromkeys(group for name in order for group in scored[name].get("groups") or {})
+    for group in groups:
+        found = {name: (scored[name].get("groups") or {}).get(group) for name in order}
+        values = [
+            f"{names[name]} {shown(main, part.get(main))} "
+            f"({span(main, *(part.get('interval') or (None, None)))})"
+            for name, part in found.items()
+            if part is not None
+        ]
+        items = next(part["n"] for part in found.values() if part is not None)
+        yield f"{group.replace('_', ' ')}, {counted(items, 'item')}: {', '.join(values)}"
 
 
 def _rank(value: float | None, *, lower: bool) -> tuple[bool, float]:
@@ -264,6 +285,7 @@ def _task_lines(table: TaskTable, width: int | None) -> Iterator[str]:
     for sentence in table.verdict:
         yield from _wrapped(sentence, width, "  → ")
     if width is None and table.scores:
+        yield from (f"  {part}" for part in table.parts)
         yield f"  recipe: {recipe_line(table.recipe)}; from {table.where}"
 
 

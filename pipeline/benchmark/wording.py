@@ -74,9 +74,9 @@ def seen_said(result: Mapping[str, Any], *, whole: bool) -> Iterator[str]:
         seen = f"{found['items']:,} of {counted(found['items'] + found['n_without'], 'item')}"
         sentence = f"{seen} stand in its training text"
         if found["n_without"]:
-            low, high = found["interval_without"]
+            low, high = found["interval_without"] or (None, None)
             between = span(main, low, high)
-            value = shown(main, found["metrics_without"][main])
+            value = shown(main, found["metrics_without"].get(main))
             sentence += f"; without these: {value}{f' ({between})' if between else ''}"
         yield f"{sentence} ({found['rule']})" if whole else sentence
     if whole and found["too_short"]:

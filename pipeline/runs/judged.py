@@ -12,20 +12,36 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
 from utils import json_text
 from utils.files import write_file
 
+_Ends: TypeAlias = tuple[float | None, float | None]
+
+
+class _Seen(msgspec.Struct, frozen=True):
+    """The items of a task that stand in a training text, and the score without them."""
+
+    checked: bool
+    why: str = ""
+    items: int = 0
+    n_without: int = 0
+    metrics_without: dict[str, float | None] = {}
+    interval_without: _Ends | None = None
+    too_short: int = 0
+    rule: str = ""
+    partly: str = ""
+
 
 class _Result(msgspec.Struct, frozen=True, omit_defaults=True):
     """A checkpoint at a task, without its items."""
 
     metrics: dict[str, float | None] | None = None
-    interval: tuple[float | None, float | None] = (None, None)
-    intervals: dict[str, tuple[float | None, float | None]] = {}
+    interval: _Ends = (None, None)
+    intervals: dict[str, _Ends] = {}
     recipe: dict[str, Any] = {}
     n: int = 0
     origin: str = ""
@@ -37,8 +53,8 @@ class _Result(msgspec.Struct, frozen=True, omit_defaults=True):
     cut: int = 0
     joined: int = 0
     left_out: dict[str, int] = {}
-    groups: dict[str, Any] = {}
-    contamination: dict[str, Any] = {}
+    groups: dict[str, dict[str, Any]] = {}
+    contamination: _Seen | None = None
     error: str | None = None
 
 
@@ -57,7 +73,7 @@ class _Compared(msgspec.Struct, frozen=True):
     n: int
     p: float
     difference: float | None = None
-    interval: tuple[float | None, float | None] = (None, None)
+    interval: _Ends = (None, None)
     p_holm: float | None = None
     smallest: float | None = None
     better: str | None = None
@@ -183,7 +199,16 @@ def _whole(result: _Result) -> bool:
     if result.metrics is None:
         return result.error is not None
     counts = [result.recipe.get("items"), result.recipe.get("of")]
-    return result.main in result.metrics and all(isinstance(count, int) for count in counts)
+    counts += [part.get("n") for part in result.groups.values()]
+    whole = result.main in result.metrics and all(isinstance(count, int) for count in counts)
+    return whole and all(_is_part(part, result.main) for part in result.groups.values())
+
+
+def _is_part(part: Mapping[str, Any], main: str) -> bool:
+    """Whether a group of items has a score, and the ends of an interval."""
+    ends = part.get("interval")
+    values = [part.get(main), *ends] if isinstance(ends, list) and len(ends) == 2 else [ends, ""]
+    return all(value is None or isinstance(value, int | float) for value in values)
 
 
 def _made(read: _File, path: Path) -> float:

@@ -145,3 +145,24 @@ def test_in_a_small_window_the_last_of_many_tasks_comes_into_sight(workspace: Pa
             assert any("All accuracies" in line for line in lines[:below])
 
     play(scene)
+
+
+def test_what_was_seen_in_training_is_said_beside_the_score_without_it(workspace: Path) -> None:
+    made = report({"step 10": {GRAMMAR: FEW}})
+    [result] = (by_task[GRAMMAR] for by_task in made["results"].values())
+    result["contamination"] = {
+        "checked": True, "items": 30, "n_without": 70, "rule": "12 tokens in a row", "too_short": 5,
+        "metrics_without": {"acc": 0.125}, "interval_without": [0.1, 0.2], "partly": "",
+    }  # fmt: skip
+    write(made)
+
+    async def scene() -> None:
+        async with opened() as (app, pilot):
+            await open_scores(app, pilot)
+            await until(pilot, lambda: "30 of 100 items stand in its training text" in shown(app))
+            assert "12.5 %" in shown(app)
+            assert "12 tokens in a row" not in shown(app)
+            await pilot.press("i")
+            await until(pilot, lambda: "12 tokens in a row" in shown(app))
+
+    play(scene)

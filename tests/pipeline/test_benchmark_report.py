@@ -2,12 +2,14 @@
 
 import copy
 import re
+from pathlib import Path
 
 import pytest
 
 from pipeline.benchmark.report import format_benchmark_results, names_of, tables
 from pipeline.benchmark.results import ranking
-from tests.support.benchmarks import RUN, report
+from pipeline.runs.judged import Reader
+from tests.support.benchmarks import RUN, report, write
 
 FEW, SOME, MOST = [1.0] * 20 + [0.0] * 80, [1.0] * 24 + [0.0] * 76, [1.0] * 90 + [0.0] * 10
 GRAMMAR, TEXT = "embedded_grammar", "embedded_python_text"
@@ -147,3 +149,15 @@ def test_of_what_was_not_compared_nothing_is_claimed() -> None:
     told = format_benchmark_results(made, 80)
     assert "No significant" not in told
     assert "★" not in told
+
+
+def test_the_parts_of_a_task_stand_in_the_file(workspace: Path) -> None:
+    made = report({"step 10": {"blimp": [1.0, 0.0] * 20}, "step 20": {"blimp": [0.0, 1.0] * 20}})
+    [line] = [line for line in format_benchmark_results(made).splitlines() if "island" in line]
+    assert line.startswith(
+        "  island effects, 20 items: first step 10 100.0 % (83.9 to 100.0), first"
+    )
+    assert "island" not in format_benchmark_results(made, 80)
+    path = write(made)
+    [table] = tables(Reader().reports(path.parent).reports[0].data)
+    assert len(table.parts) == 2

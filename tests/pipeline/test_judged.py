@@ -33,6 +33,10 @@ def test_the_newest_comes_first_and_single_items_are_left_on_the_disk(workspace:
         lambda text: text.replace('"results"', '"scores"'),
         lambda text: text.replace('"metrics"', '"metric"'),
         lambda text: text.replace('"of"', '"from"'),
+        lambda text: text.replace('"groups": {}', '"groups": {"a": {"acc": 0.5, "n": 3}}'),
+        lambda text: text.replace(
+            '"groups": {}', '"groups": {"a": {"acc": "x", "n": 3, "interval": [0, 1]}}'
+        ),
         lambda text: '{"results": {}}',
         lambda text: "[]",
         lambda text: "\udcff",

@@ -14,6 +14,7 @@ from pipeline.evaluation.tasks import TASKS
 from pipeline.evaluation.tasks.task import Item
 from pipeline.runs.results import BENCHMARKS
 
+_GROUPS = ("island_effects", "ellipsis")
 RUN = "run_2026_11_21_11_20_first"
 
 
@@ -67,7 +68,10 @@ def _step(name: str) -> int:
 
 def _result(name: str, values: Sequence[float], of: int) -> dict[str, Any]:
     task = TASKS[name]
-    items = tuple(Item((("", f"{name} {n}"),)) for n in range(len(values)))
+    items = tuple(
+        Item((("", f"{name} {n}"),), group=_GROUPS[n % 2] if name == "blimp" else "")
+        for n in range(len(values))
+    )
     origin: Any = "embedded" if task.embedded is not None else "local"
     keys = tuple(item.key for item in items)
     data = TaskData(task, items, keys, origin, f"{name}.jsonl", "0123456789abcdef")

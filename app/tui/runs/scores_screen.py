@@ -16,7 +16,8 @@ from app.tui.screen import HatcheryScreen
 from app.tui.widgets.curve_chart import CurveChart
 from app.tui.widgets.text import block, plain
 from app.tui.widgets.virtual_list import RowList
-from pipeline.benchmark.report import TaskTable, is_share, metric_title, tables
+from pipeline.benchmark.report import TaskTable, tables
+from pipeline.benchmark.wording import is_share, metric_title, seen_said
 from pipeline.runs.judged import Reader, Report, Reports, export, history
 from pipeline.runs.results import BENCHMARKS
 from utils.errors import HatcheryError
@@ -133,7 +134,8 @@ class ScoresScreen(HatcheryScreen):
             self._tables = {table.task: table for table in tables(self._report.data)}
             age = ago(max(0.0, time.time() - self._report.made))
             facts.insert(0, f"{self._place + 1} of {len(reports)}" if len(reports) > 1 else "")
-            facts.insert(1, f"{counted(len(self._report.results), 'checkpoint')} · {age}")
+            facts.insert(1, "stopped early" if self._report.data.get("stopped") else "")
+            facts.insert(2, f"{counted(len(self._report.results), 'checkpoint')} · {age}")
         self.header.fact(" · ".join(fact for fact in facts if fact))
         ranked = self._report is not None and bool(self._report.data.get("ranking"))
         self._list.show([*self._tables, *[_RANKING] * ranked])
@@ -165,7 +167,9 @@ class ScoresScreen(HatcheryScreen):
             table = self._tables[key]
             box.border_title = plain(table.title)
             trends = {row["task"]: row["said"] for row in report.data.get("trends", ())}
-            about = wording.about_task(table, width, trends.get(key, ""), recipe=self._recipe)
+            about = wording.about_task(
+                table, width, trends.get(key, ""), self._seen(table), recipe=self._recipe
+            )
             series, colours = wording.curves(history(self._found.reports, report, key))
             charted = bool(series)
             if charted:
@@ -180,6 +184,17 @@ class ScoresScreen(HatcheryScreen):
         if steps.display != before:  # the table fits the width that it has then
             self.call_after_refresh(self._tell)
         self.refresh_bindings()
+
+    def _seen(self, table: TaskTable) -> list[str]:
+        """What of a task each checkpoint has seen in training."""
+        assert self._report is not None
+        return [
+            f"{score.name}: {sentence}"
+            for score in table.scores
+            for sentence in seen_said(
+                self._report.results[score.checkpoint][table.task], whole=self._recipe
+            )
+        ]
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "turn":

@@ -10,16 +10,8 @@ from app.charts.chart import Series
 from app.charts.curve import Point
 from app.tui.widgets.meter import columns
 from app.tui.widgets.text import MUTED, joined, plain
-from pipeline.benchmark.report import (
-    Score,
-    TaskTable,
-    metric_title,
-    names_of,
-    points,
-    recipe_line,
-    shown,
-    span,
-)
+from pipeline.benchmark.report import Score, TaskTable, names_of, points, recipe_line
+from pipeline.benchmark.wording import metric_title, shown, span
 from pipeline.runs.folders import short_name
 from pipeline.runs.judged import StepScore
 from utils.units import counted
@@ -66,9 +58,12 @@ def _row(cells: list[Content], width: int) -> Content:
     return columns(cells, sizes)
 
 
-def about_task(table: TaskTable, width: int, trend: str = "", *, recipe: bool) -> Content:
-    """The checkpoints of a task with their intervals as pictures, and in sentences who is better
-    and the `trend` over steps; with `recipe` also every metric and how it was scored."""
+def about_task(
+    table: TaskTable, width: int, trend: str = "", seen: Sequence[str] = (), *, recipe: bool
+) -> Content:
+    """The checkpoints of a task with their intervals as pictures, and in sentences who is better,
+    the `trend` over steps and what of it was `seen` in training; with `recipe` also every metric
+    and how it was scored."""
     lines = [plain(table.asked, MUTED), plain("")] if table.scores else []
     lines += _scores(table, width)
     lines += [
@@ -78,6 +73,7 @@ def about_task(table: TaskTable, width: int, trend: str = "", *, recipe: bool) -
     lines += [plain(""), *(joined(("→ ", "$accent"), sentence) for sentence in table.verdict)]
     if trend:
         lines.append(joined(("→ ", "$accent"), f"Over its steps: {trend.partition(': ')[2]}"))
+    lines += [plain(sentence, "$warning") for sentence in seen]
     if len(table.scores) == 1 and not table.failed:
         lines.append(
             plain("Alone: c leads to Runs: Space chooses several, b judges them together.", MUTED)
@@ -143,6 +139,10 @@ def _recipe(table: TaskTable) -> Iterator[Content]:
         ]
         title = titles.get(metric, metric_title(metric))
         yield joined((f"{title}: ", MUTED), ", ".join(values))
+    if table.parts:
+        yield plain("")
+        yield plain("By parts", "bold")
+        yield from (plain(part) for part in table.parts)
     yield plain("")
     yield plain("How it was scored", "bold")
     yield plain(f"{recipe_line(table.recipe)}; from {table.where}")

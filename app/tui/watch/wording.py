@@ -11,7 +11,8 @@ from app.jobs.job import ACTIVE, FAILED, Job
 from app.tui.watch.event_summary import Snapshot
 from app.tui.widgets.meter import columns
 from app.tui.widgets.text import MUTED, block, joined, mark, plain
-from pipeline.benchmark.report import metric_title, shown, span, tables
+from pipeline.benchmark.report import tables
+from pipeline.benchmark.wording import metric_title, shown, span
 from pipeline.events import Failed, Finished
 from pipeline.runs.judged import checked
 from utils.units import human_bytes, human_seconds
