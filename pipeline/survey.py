@@ -300,13 +300,12 @@ def _scores(config: "Config") -> Product:
 
 def _judged(report: judged.Report) -> str:
     """The best mean accuracy, else the best of the first task, and of how much it is."""
-    tasks, judged_count = len(report.tasks), len(report.results)
+    best, count = report.best_accuracy, len(report.results)
+    tasks = len(report.tasks) if best is None else best[1]
     of = f"{tasks} task{'s' * (tasks != 1)}"
-    if judged_count > 1:
-        of += f", {judged_count} checkpoints"
-    if (best := report.best_accuracy) is not None:
-        return f"acc {100 * best:.0f} % at {of}"
-    return of
+    if count > 1:
+        of += f", {count} checkpoints"
+    return of if best is None else f"acc {100 * best[0]:.0f} % at {of}"
 
 
 def _product(folder: Path, manifest: Manifest, title: str, figure: str) -> Product:

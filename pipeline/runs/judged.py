@@ -123,14 +123,14 @@ class Report:
         return list(dict.fromkeys(task for by_task in self.results.values() for task in by_task))
 
     @property
-    def best_accuracy(self) -> float | None:
+    def best_accuracy(self) -> tuple[float, int] | None:
         """The highest mean of accuracies that a checkpoint has over those of its tasks that have
-        one; None where none has."""
+        one, and how many these are; None where none has."""
         means = []
         for by_task in self.results.values():
             found = [result.get("metrics", {}).get("acc") for result in by_task.values()]
             values = [value for value in found if value is not None]
-            means += [sum(values) / len(values)] if values else []
+            means += [(sum(values) / len(values), len(values))] if values else []
         return max(means, default=None)
 
     @property

@@ -1,5 +1,6 @@
 """The command line as a user, a script and a saboteur meet it."""
 
+import io
 import json
 import os
 import pty
@@ -26,6 +27,7 @@ from model.config import PRESETS
 from pipeline import events, stages
 from pipeline.options.config import Config, typed_in
 from pipeline.stages import STAGES
+from tests.support.benchmarks import report
 from tests.support.programs import fake_stage
 from tests.support.run_folders import finished_run
 from utils.errors import ExitCode
@@ -460,6 +462,39 @@ def test_a_rehearsal_that_fails_is_not_called_done(
     failed = told("fails")
     assert "done" not in failed
     assert failed.index("✕ ended after") < failed.index("Not ready")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_benchmark_ends_with_a_table_on_stderr_and_its_path_alone_on_stdout(
+    encoding: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = report({"step 10": {"piqa": [0.0] * 40}, "step 20": {"piqa": [1.0] * 40}}, of=40)
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding, "backslashreplace") for _ in range(2))
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr("sys.stderr", err)
+    monkeypatch.setenv("COLUMNS", "70")
+    evil = "\x1b]52;c;aGk=\x07"
+    with TerminalRenderer() as renderer:
+        renderer.show(events.Started(stage="benchmark", title="Judge"))
+        renderer.show(events.Scored(f"a{evil}", "PIQA", "acc", 0.25, 0.1, 0.4))
+        renderer.show(events.Finished(made, "benchmark_results/b.json"))
+    told, result = (_written(stream, encoding) for stream in (err, out))
+    assert result == "benchmark_results/b.json\n"
+    star = "★" if encoding == "utf-8" else "*"
+    best, _of_ranking = [line for line in told.splitlines() if f"{star} first step 20" in line]
+    assert "100.0 %" in best
+    assert "is better than first step 10 by 100.0 points" in " ".join(told.split())
+    assert "guessing 50.0 %" in told
+    assert "PIQA: accuracy 25.0 % (10.0 to 40.0)" in told
+    assert "\x1b" not in told
+    assert max(map(len, told.splitlines())) <= 70
+
+
+def _written(stream: io.TextIOWrapper, encoding: str) -> str:
+    stream.flush()
+    held = stream.buffer
+    assert isinstance(held, io.BytesIO)
+    return held.getvalue().decode(encoding)
 
 
 @pytest.mark.parametrize(

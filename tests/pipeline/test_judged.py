@@ -21,7 +21,7 @@ def test_the_newest_comes_first_and_single_items_are_left_on_the_disk(workspace:
     found = Reader().reports(BENCHMARKS)
     assert [list(one.results) for one in found.reports] == [[f"{RUN} step 20"], [f"{RUN} step 10"]]
     assert "items" not in found.reports[0].results[f"{RUN} step 20"][GRAMMAR]
-    assert found.reports[0].best_accuracy == 0.8
+    assert found.reports[0].best_accuracy == (0.8, 1)
     assert found.reports[0].runs == {RUN}
 
 
@@ -53,9 +53,9 @@ def test_a_damaged_file_is_counted_and_hides_no_other(workspace: Path, damage) -
 
 def test_a_file_that_was_deleted_or_made_anew_is_seen(workspace: Path) -> None:
     reader, path = Reader(), write(report({"step 10": {GRAMMAR: FEW}}))
-    assert reader.reports(BENCHMARKS).reports[0].best_accuracy == 0.2
+    assert reader.reports(BENCHMARKS).reports[0].best_accuracy == (0.2, 1)
     path.write_text(json.dumps(report({"step 10": {GRAMMAR: MOST}}), indent=1))
-    assert reader.reports(BENCHMARKS).reports[0].best_accuracy == 0.8
+    assert reader.reports(BENCHMARKS).reports[0].best_accuracy == (0.8, 1)
     path.unlink()
     assert reader.reports(BENCHMARKS) == ((), 0)
 

@@ -214,7 +214,11 @@ def test_a_record_with_an_impossible_path_is_one_row_s_trouble(workspace: Path, 
 
 def test_the_newest_benchmark_of_a_run_on_the_corpus_is_shown(workspace: Path) -> None:
     right, wrong = [1.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]
-    asked = {"step 10": {"piqa": right, "copa": wrong}, "step 20": {"piqa": wrong, "copa": wrong}}
+    text = {"embedded_python_text": [-9.0, -8.0]}
+    asked = {
+        "step 10": {"piqa": right, "copa": wrong} | text,
+        "step 20": {"piqa": wrong, "copa": wrong} | text,
+    }
     path = write(report(asked))
     _run_on("data/tokenized_datasets/hens_full_dataset", RUN)
     _run_on("data/tokenized_datasets/foxes_full_dataset", "run_2026_11_22_11_20_other")
