@@ -119,12 +119,12 @@ def test_the_cursor_waits_on_the_next_step_until_it_is_moved(
     async def scene() -> None:
         async with opened() as (app, pilot):
             assert _chosen(app) == "quickstart"
-            app.products = _FULL
-            app.surveyed.publish(_FULL)
+            stage_set(_FULL, [])
             await until(pilot, lambda: _chosen(app) == "prepare")
             await pilot.press("down")
             assert _chosen(app) == "train"
-            app.surveyed.publish(_EMPTY)
+            stage_set(_EMPTY, [])
+            await until(pilot, lambda: app.products == _EMPTY)
             await pilot.pause()
             assert _chosen(app) == "train"
 
