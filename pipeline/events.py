@@ -46,13 +46,14 @@ class Progress(_Event, frozen=True):
 class Metric(_Event, frozen=True):
     """Measured values at an optimizer step; null stands for NaN or infinity.
 
-    `kind` says what was measured: optimizer steps ("train") or held-out text ("validation").
-    Where it is left out, as in files of versions that did not record it, a `val_loss` decides.
+    `kind` says what was measured: optimizer steps ("train"), held-out text ("validation") or items
+    of tasks ("benchmark"), whose values are called `task/metric`. Where it is left out, as in files
+    of versions that did not record it, a `val_loss` decides.
     """
 
     step: int
     values: dict[str, float | None]
-    kind: Literal["train", "validation", ""] = ""
+    kind: Literal["train", "validation", "benchmark", ""] = ""
 
     def __post_init__(self) -> None:
         if not self.kind:

@@ -237,7 +237,7 @@ def _worth_showing(newest_first: Iterator[Event]) -> Iterator[Event]:
 
 def _is_note(event: Event) -> bool:
     if isinstance(event, events.Metric):
-        return event.kind == "validation"
+        return event.kind in ("validation", "benchmark")
     return isinstance(
         event, events.Sample | events.Saved | events.Warned | events.StageVerdict | events.Scored
     )

@@ -184,7 +184,7 @@ class TerminalRenderer(EventRenderer):
             value = event.values.get(name)
             if value is not None:
                 points.append((event.step, value))
-        if event.kind == "validation":
+        if event.kind in ("validation", "benchmark"):
             shown = [f"{spaced(name)} {readable(value)}" for name, value in event.values.items()]
             self.note(f"step {event.step:,}  {'  '.join(shown)}", "")
 

@@ -113,6 +113,16 @@ class TrainOptions(Options):
     sample_every: Count | None = Field(
         None, description="Steps between text samples; default: with every validation"
     )
+    benchmark_every: Count | None = Field(
+        None,
+        description="Steps between scores of tasks, shown beside the loss; their time is in no "
+        "estimate; default: never",
+    )
+    benchmark_tasks: list[str] | None = Field(
+        None,
+        description="Tasks of these scores; default: our grammar pairs and texts of Python's "
+        "library",
+    )
     sample_prompt: str = Field("", description="What the samples continue; empty: a new document")
     tensorboard: bool = Field(True, description="Write TensorBoard files to logs/tensorboard")
 

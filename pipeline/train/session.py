@@ -28,6 +28,7 @@ from pipeline.options.config import Config
 from pipeline.runs import folders
 from pipeline.tokenizer.tokenizer import StreamDecoder, Tokenizer
 from pipeline.tokens.batches import Loader
+from pipeline.train.benchmarks import StepBenchmark
 from pipeline.train.setup import (
     MOST_VALIDATION_BATCHES,
     Setup,
@@ -51,8 +52,8 @@ _SAMPLE_TOKENS = 60
 class Session:
     """A run from its state to its end; `run` does it all.
 
-    `batches` are micro-batches by number, `loss` the mean loss of one of them, and `validation`
-    are batches of held-out text. `step` counts finished optimizer steps.
+    `batches` are micro-batches by number, `loss` the mean loss of one of them, `validation` batches
+    of held-out text, `benchmark` items of tasks. `step` counts finished optimizer steps.
     """
 
     def __init__(
@@ -63,13 +64,14 @@ class Session:
         batches: Loader,
         validation: Loader,
         loss: Loss,
+        benchmark: StepBenchmark | None = None,
     ) -> None:
         self._setup, self._options = setup, setup.options
         self._model, self._state = state.model, state.counters
         self._device = state.model.device
         self._dtype = devices.pick_dtype(self._options.precision, self._device)
         self._ceiling = devices.measured_matmul_ceiling(self._device, self._dtype)
-        self._batches, self._validation = batches, validation
+        self._batches, self._validation, self._benchmark = batches, validation, benchmark
         resumes_itself = setup.resume_from is not None and setup.parent is None
         self._generation = setup.generation
         self._saved_step = self.step if resumes_itself else -1
@@ -209,6 +211,9 @@ class Session:
         improved = False
         if self.step % eval_every == 0 or last:
             improved = yield from self._validate()
+        if self._benchmark and (self.step % (options.benchmark_every or total) == 0 or last):
+            yield self._metric("benchmark", self._benchmark.measure(self._model))
+            self._tracker.restart(time.monotonic(), self._state["tokens"])
         if self.step % (options.sample_every or eval_every) == 0 or last:
             prompt = options.sample_prompt
             yield write_sample(self._model, self._setup.tokenizer, prompt, self.step)
@@ -236,7 +241,9 @@ class Session:
             values["mfu"] = flops * speed / self._ceiling
         return values
 
-    def _metric(self, kind: Literal["train", "validation"], values: dict[str, float]) -> Metric:
+    def _metric(
+        self, kind: Literal["train", "validation", "benchmark"], values: dict[str, float]
+    ) -> Metric:
         metric = Metric(self.step, dict(values), kind)
         self._logger.log(self.step, values, metric.time)
         return metric
@@ -246,19 +253,17 @@ class Session:
         limit = self._options.eval_batches or MOST_VALIDATION_BATCHES
         loss = self._trainer.evaluate(self._validation.first(limit)).loss
         bits = loss / math.log(2) / self._validation.windows.bytes_per_token
-        finite = loss if math.isfinite(loss) else None
-        self._state |= {"val_loss": finite, "val_step": self.step}
+        self._state |= {"val_loss": loss if math.isfinite(loss) else None, "val_step": self.step}
         yield self._metric("validation", {"val_loss": loss, "bits_per_byte": bits})
         self._tracker.restart(time.monotonic(), self._state["tokens"])
         # NaN is never smaller, so it is never best.
         if loss < self._state.get("best_loss", math.inf):
             self._state |= {"best_loss": loss, "best_step": self.step, "stale": 0}
             return True
-        self._state["stale"] += 1
+        stale = self._state["stale"] = self._state["stale"] + 1
         patience = self._options.early_stopping
-        if patience is not None and self._state["stale"] >= patience:
+        if patience is not None and stale >= patience:
             self._stopped_early = True
-            stale = self._state["stale"]
             yield Warned(f"Stopping early: {stale} validations in a row {self._not_better()}.")
         return False
 

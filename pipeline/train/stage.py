@@ -19,6 +19,7 @@ from pipeline.events import Event, Finished, Progress, Started, Warned, to_json
 from pipeline.options.command import train_command
 from pipeline.options.config import Config, Settings, TrainOptions, Typed
 from pipeline.runs import folders, pretrained
+from pipeline.train.benchmarks import StepBenchmark, tasks_here
 from pipeline.train.fitting import fitting, is_unset, usual_speed
 from pipeline.train.resume import resume_run
 from pipeline.train.session import Session
@@ -45,6 +46,8 @@ def run(config: Config, options: TrainOptions, stop: StopSignal, typed: Typed) -
         HatcheryError: see `begin_run` and `resume_run`; NaN, out of memory, a disk that stays full.
     """
     devices.pick_device(options.device)  # refused before anything is read or made
+    if options.benchmark_every is not None:
+        tasks_here(options.benchmark_tasks, config.paths.data_dir)
     missing = pretrained.missing_model(options.init_from) if options.resume is None else None
     if missing is not None:
         yield Progress(0, message=f"fetching {missing}")
@@ -130,7 +133,17 @@ def _session(config: Config, setup: Setup) -> Session:
         seed=setup.options.seed,
         device=device,
     )
-    return Session(config, setup, state, batches, validation, state.model.loss)
+    benchmark = _benchmark(config, setup)
+    return Session(config, setup, state, batches, validation, state.model.loss, benchmark)
+
+
+def _benchmark(config: Config, setup: Setup) -> StepBenchmark | None:
+    """The items of tasks that are asked between steps; None where nobody wants any."""
+    options = setup.options
+    if options.benchmark_every is None:
+        return None
+    name, data_dir = setup.folder.name, config.paths.data_dir
+    return StepBenchmark(name, setup.tokenizer, options.benchmark_tasks, data_dir)
 
 
 def _without_room(error: DiskFullError, run: Path) -> DiskFullError:

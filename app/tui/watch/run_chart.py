@@ -73,7 +73,13 @@ class RunChart(Vertical):
     def show(self, view: Snapshot) -> None:
         """Draw the curves of a view."""
         self._view = view
+        scores = [
+            ChartSpec(name.replace("/", " "), (name,), "{:.4g}".format)
+            for name in view.curves
+            if "/" in name  # of tasks: see `Metric`
+        ]
         charts = [c for c in _CHARTS if any(metric in view.curves for metric in c.metrics)]
+        charts = [*charts[:1], *scores, *charts[1:]]
         shown: ChartSpec = (charts or _CHARTS)[self._number % len(charts or _CHARTS)]
         series, colours = curves_of(view, shown)
         self.border_title = plain(f"{shown.title.capitalize()} (t: next)")

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -126,7 +127,7 @@ def _quantity(count: int, unit: str) -> str:
 def figures(view: Snapshot, width: int) -> Content:
     """The newest values, in as many columns as fit."""
     cells = []
-    for label, name, number in _FIGURES:
+    for label, name, number in (*_FIGURES[:3], *_task_figures(view), *_FIGURES[3:]):
         value = view.values.get(name)
         if value is None and name not in view.values:
             continue
@@ -140,6 +141,15 @@ def figures(view: Snapshot, width: int) -> Content:
         flat = [cell for pair in group for cell in pair]
         lines.append(columns(flat, [_LABEL, -_FIGURE] * len(group)))
     return Content("\n").join(lines)
+
+
+def _task_figures(view: Snapshot) -> Iterator[tuple[str, str, Callable[[float], str]]]:
+    """Figures of tasks that a training asks between steps, whose names are `task/metric`."""
+    for name in view.values:
+        task, divided, metric = name.partition("/")
+        if divided:
+            label = task.removeprefix("embedded_").replace("_", " ")[:_LABEL].rstrip()
+            yield label, name, partial(shown, metric)
 
 
 def _trend(view: Snapshot, name: str) -> Content:
