@@ -1,6 +1,7 @@
 """Items per second of judging: ours and lm-evaluation-harness with its hf backend.
 
     python benchmarks/judging.py --harness PYTHON [--tasks hellaswag arc_easy wikitext]
+        [--threads 1]
 
 PYTHON is the interpreter of an environment with lm-eval, torch and transformers. Both sides read
 the same folder with random weights and get the same texts; a round is from those texts to their
@@ -202,6 +203,7 @@ def main() -> None:
     arguments.add_argument("--context", type=int, default=1024)
     arguments.add_argument("--items", type=int, default=100, help="items per task")
     arguments.add_argument("--batch-tokens", type=int, help="of ours, in place of its default")
+    arguments.add_argument("--threads", type=int, help="of each program; default: what it takes")
     arguments.add_argument("--only", nargs="*", help="variants to run")
     arguments.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = arguments.parse_args()
@@ -212,6 +214,8 @@ def main() -> None:
     python = environment(options.harness)
     if python is None:
         print("lm-eval is not here: its rows are left out; give --harness PYTHON")
+    if options.threads:
+        os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(options.threads)
     variants = options.only or [*(HARNESS if python else ()), OURS]
     interpreters = {name: python for name in HARNESS if python}
     for size in options.sizes:
