@@ -342,6 +342,8 @@ def _cut(name: str, size: int) -> str:
 def recipe_line(recipe: Mapping[str, Any]) -> str:
     """How a score was made, as far as that changes it."""
     bos = "with BOS or EOS in front" if recipe.get("bos") else "without BOS"
+    if recipe.get("endpoint"):
+        bos = f"{recipe['model']} as {recipe['endpoint']} serves it"
     parts = [
         bos,
         f"window {recipe['window']} tokens" if recipe.get("window") else "",

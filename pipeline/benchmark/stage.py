@@ -2,6 +2,7 @@
 compared item by item, and written down with its recipe.
 """
 
+import os
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from threading import Event as StopSignal
 from typing import Any, TypeAlias
 
 from pipeline.benchmark import harness
+from pipeline.benchmark.endpoint import EndpointJudge
 from pipeline.benchmark.item_log import ItemLog
 from pipeline.benchmark.publishing import origins, published
 from pipeline.benchmark.report import names_of
@@ -28,7 +30,7 @@ from pipeline.runs.text_bounds import text_bounds
 from pipeline.tokenizer.load import tokenizer_of
 from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.artefacts import read_manifest
-from utils.errors import RefusedError
+from utils.errors import RefusedError, UsageError
 from utils.files import hash_file
 from utils.units import counted
 
@@ -46,6 +48,9 @@ def run(config: Config, options: BenchmarkOptions, stop: StopSignal) -> Iterator
         HatcheryError: no checkpoint has a score, since all compute NaN.
     """
     selected = select(config, options)  # before a checkpoint is fetched
+    if options.endpoint is not None:
+        yield from _judge_endpoint(options.endpoint, selected, config, options, stop)
+        return
     yield from judge_checkpoints(selected, _checkpoints(config, options), config, options, stop)
 
 
@@ -96,6 +101,48 @@ def judge_checkpoints(
     yield from published(checkpoints, results, options, stop.is_set())
 
 
+def _judge_endpoint(
+    url: str,
+    selected: Mapping[Task, TaskData | None],
+    config: Config,
+    options: BenchmarkOptions,
+    stop: StopSignal,
+) -> Iterator[Event]:
+    """Score a model that another program serves.
+
+    Raises:
+        UsageError: its name or key is missing, or a task needs more than likelihoods of texts.
+    """
+    key = os.environ.get(options.endpoint_key_env) if options.endpoint_key_env else None
+    if options.endpoint_model is None or (options.endpoint_key_env and key is None):
+        raise UsageError(
+            "The model of the server has no name."
+            if options.endpoint_model is None
+            else f"The environment holds no {options.endpoint_key_env}.",
+            remedy="name the model, and where the key is if it needs one: --endpoint-model NAME "
+            "--endpoint-key-env VARIABLE",
+        )
+    other = [task.name for task in selected if task.kind != "items" or task.ranks]
+    other += harness.task_names(options)
+    if other:
+        raise UsageError(
+            f"{other[0]} cannot be asked of a server: it needs the model itself.",
+            remedy="choose tasks of questions: --tasks embedded_grammar,embedded_docstrings",
+        )
+    judge = EndpointJudge(url, options.endpoint_model, key)
+    served = Checkpoint(Path(url), inventory.LOOSE, judge.name, None, None, 0, 0.0)
+    yield Started(stage="benchmark", title=f"Judge {judge.name}", unit="items")
+    tasks = yield from complete(selected, config, options, stop)
+    progress = _Meter(sum(len(each.sample.items) for each in tasks))
+    seen = Seen(why="what a served model learned from is not known")
+    # For a day: a server may change its model.
+    identity = judge.recipe | {"day": time.strftime("%Y-%m-%d")}
+    results = yield from _own_results(judge, identity, tasks, seen, options, progress, stop)
+    yield from published(
+        origins({judge.name: served}, called=False), {judge.name: results}, options, stop.is_set()
+    )
+
+
 def _results(
     loading: _Loading,
     tasks: Sequence[Asked],
@@ -107,17 +154,31 @@ def _results(
 ) -> Generator[Event, None, dict[str, Result]]:
     """What a checkpoint gets, by task; nothing holds its weights afterwards."""
     judge, identity = yield from loading
+    found = yield from _own_results(judge, identity, tasks, seen, options, progress, stop)
+    if of_harness and not stop.is_set():
+        more = yield from harness.harness_results(judge, identity, of_harness, options, stop)
+        for scored in more.values():
+            yield _told(judge.name, scored)
+        found |= more
+    return found
+
+
+def _own_results(
+    judge: Judge | EndpointJudge,
+    identity: dict[str, Any],
+    tasks: Sequence[Asked],
+    seen: Seen,
+    options: BenchmarkOptions,
+    progress: "_Meter",
+    stop: StopSignal,
+) -> Generator[Event, None, dict[str, Result]]:
+    """What it gets at tasks of ours."""
     found = {}
     for each in tasks:
         scored = yield from _score(judge, identity, each, seen, options, progress, stop)
         if scored is not None:
             found[each.whole.task.name] = scored
             yield _told(judge.name, scored)
-    if of_harness and not stop.is_set():
-        more = yield from harness.harness_results(judge, identity, of_harness, options, stop)
-        for scored in more.values():
-            yield _told(judge.name, scored)
-        found |= more
     return found
 
 
@@ -212,7 +273,7 @@ def _weights(path: Path) -> str:
 
 
 def _score(
-    judge: Judge,
+    judge: Judge | EndpointJudge,
     identity: dict[str, Any],
     asked: Asked,
     seen: Seen,

@@ -208,6 +208,15 @@ class BenchmarkOptions(ModelOptions):
     window: int | None = Field(
         None, ge=2, description="Tokens that the model reads at once; default: its context"
     )
+    endpoint: str | None = Field(
+        None,
+        description="Server whose model is judged instead, by /v1/completions "
+        "with echo and logprobs: http://host:port",
+    )
+    endpoint_model: str | None = Field(None, description="Name of the model there")
+    endpoint_key_env: str | None = Field(
+        None, description="Environment variable that holds the server's key"
+    )
     contamination: Literal["auto", "off"] = Field(
         "auto",
         description="Look for the items in the training text and score without those found as "

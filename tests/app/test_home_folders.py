@@ -170,6 +170,7 @@ def test_the_entries_are_all_there() -> None:
         "export.name",
         "prepare.name",
         "benchmark.tasks",
+        "benchmark.harness",
     }
     worded = {
         field.path
