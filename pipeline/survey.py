@@ -299,7 +299,7 @@ def _scores(config: "Config") -> Product:
 
 
 def _judged(report: judged.Report) -> str:
-    """The best mean accuracy, else the best of the first task, and of how much it is."""
+    """The best mean accuracy, if there is one, and of how many tasks and checkpoints."""
     best, count = report.best_accuracy, len(report.results)
     tasks = len(report.tasks) if best is None else best[1]
     of = f"{tasks} task{'s' * (tasks != 1)}"
