@@ -166,3 +166,20 @@ def test_what_was_seen_in_training_is_said_beside_the_score_without_it(workspace
             await until(pilot, lambda: "12 tokens in a row" in shown(app))
 
     play(scene)
+
+
+def test_what_a_server_judged_is_not_judged_again_as_a_checkpoint(workspace: Path) -> None:
+    made = report({"step 10": {GRAMMAR: FEW}})
+    for origin in made["checkpoints"].values():
+        origin["path"] = "http:/127.0.0.1:8000/v1"
+    write(made)
+
+    async def scene() -> None:
+        async with opened() as (app, pilot):
+            await open_scores(app, pilot)
+            await until(pilot, lambda: "Grammar pairs" in shown(app))
+            assert "Judge again" not in shown(app)
+            await pilot.press("r")
+            assert isinstance(app.screen, ScoresScreen)
+
+    play(scene)

@@ -18,6 +18,7 @@ from app.tui.widgets.text import block, plain
 from app.tui.widgets.virtual_list import RowList
 from pipeline.benchmark.report import TaskTable, tables
 from pipeline.benchmark.wording import is_share, metric_title, seen_said
+from pipeline.evaluation.tasks import TASKS
 from pipeline.runs.judged import Reader, Report, Reports, export, history
 from pipeline.runs.results import BENCHMARKS
 from utils.errors import HatcheryError
@@ -202,7 +203,16 @@ class ScoresScreen(HatcheryScreen):
             return 0 <= at < len(self._found.reports)
         if action == "chart":
             return self.has_class("-narrow")
-        return action not in ("again", "export", "recipe") or self._report is not None
+        if action == "again":  # what a server judged is none of the checkpoints here
+            return bool(self._paths) and not any(p.startswith("http") for p in self._paths)
+        return action not in ("export", "recipe") or self._report is not None
+
+    @property
+    def _paths(self) -> list[str]:
+        """Where the checkpoints are that were judged."""
+        if self._report is None:
+            return []
+        return [one["path"] for one in self._report.data["checkpoints"].values() if one["path"]]
 
     def action_turn(self, by: int) -> None:
         self._path = self._found.reports[self._place + by].path
@@ -219,9 +229,8 @@ class ScoresScreen(HatcheryScreen):
     def action_again(self) -> None:
         """The form with the checkpoints and tasks of this benchmark."""
         assert self._report is not None
-        paths = [origin["path"] for origin in self._report.data["checkpoints"].values()]
-        where = [path for path in paths if path] or list(self._report.results)
-        preset = ["--checkpoint", *where, "--tasks", *self._report.tasks]
+        tasks = [task for task in self._report.tasks if task in TASKS]  # others are of a harness
+        preset = ["--checkpoint", *self._paths, *(["--tasks", *tasks] if tasks else [])]
         self.hatchery.open("stage", "benchmark", preset)
 
     @work(thread=True, group="export", exclusive=True, exit_on_error=False)
