@@ -202,8 +202,9 @@ def test_a_tokenizer_is_to_be_made_of_the_texts_that_are_to_be_prepared() -> Non
     for words, texts in ((["--source", "mine"], ["--source", "mine"]), (rows, rows)):
         for asked in ([], ["--tokenizer", "none"]):
             command = _refused("prepare", *words, *asked).commands[0]
-            assert command == ("tokenize", "--train", "bpe", *texts)
-    assert _run(*command, "--name", "t")[-1]
+            named = ["--name", "none"] if asked else []
+            assert command == ("tokenize", "--train", "bpe", *named, *texts)
+    assert _run(*command)[-1]
     assert _run("prepare", *rows)[-1]
 
 

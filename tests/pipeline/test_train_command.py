@@ -78,7 +78,7 @@ def test_flags_are_those_that_were_changed() -> None:
     asked = CleanupOptions(input=[Path("a b"), Path("c")], text_field="body", min_words=20)
     assert changed_flags(asked) == ["--input", "a b", "c", "--text-field", "body"]
     prepare_options = PrepareOptions(test=True, name="x", window=8)
-    assert changed_flags(prepare_options, "name") == ["--test", "--window", "8"]
+    assert changed_flags(prepare_options, "name") == ["--window", "8", "--test"]
 
 
 @pytest.mark.usefixtures("torch_for_cpu")
