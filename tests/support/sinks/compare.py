@@ -1,5 +1,6 @@
 """The ways into the widgets of the screen Compare, and of its votes."""
 
+import asyncio
 from collections.abc import Sequence
 from random import Random
 from typing import Any, cast
@@ -51,15 +52,23 @@ def round_of(texts: Sequence[str]) -> Round:
     return Round(answers, texts[0], asked=True, decided=True, winner=answers[0])
 
 
-async def drawn(panes: AnswerPanes, texts: Sequence[str]) -> None:
+async def begun(panes: AnswerPanes) -> None:
+    """Six panes that are laid out: what has no size yet is not drawn, and nothing here draws it
+    again."""
     await panes.begin(6)
+    while not all(pane.display and pane.content_size.width for pane in panes._panes):
+        await asyncio.sleep(0.01)
+
+
+async def drawn(panes: AnswerPanes, texts: Sequence[str]) -> None:
+    await begun(panes)
     panes.draw(round_of(texts), coloured=False, fault=None)
 
 
 async def shaded(panes: AnswerPanes, texts: Sequence[str]) -> None:
     """Below it, why the server ended."""
     half = len(texts) // 2
-    await panes.begin(6)
+    await begun(panes)
     panes.draw(round_of(texts[:half]), coloured=True, fault=fault(texts[half:]))
 
 
@@ -71,7 +80,7 @@ async def show_body(shown: CompareBody, texts: Sequence[str]) -> None:
     half = len(texts) // 2
     shown.comparison.round = round_of(texts[:half])
     shown.query_one(Prompt).fill("\n".join(texts[half:]))
-    await shown._panes_view.begin(6)
+    await begun(shown._panes_view)
     shown.draw()
 
 
