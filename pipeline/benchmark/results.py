@@ -330,6 +330,7 @@ def trends(results: Results, steps: Mapping[str, int], compared: Sequence[Result
             "last": {"checkpoint": last, "step": steps[last], "value": values[last]},
             "p": row and row["p_holm"],
             "worse": row is not None and row["better"] == best,
+            "alike": len(set(values.values())) == 1,
         }
         found.append(trend | {"said": _trend_said(trend)})
     return found
@@ -341,6 +342,8 @@ def _trend_said(row: Mapping[str, Any]) -> str:
     over = f"{row['task']} over {counted(row['steps'], 'step')}"
     at_best = f"step {best['step']:,} ({shown(metric, best['value'])})"
     at_last = f"step {last['step']:,} ({shown(metric, last['value'])})"
+    if row["alike"]:
+        return f"{over}: all alike, {shown(metric, last['value'])}."
     if best["step"] == last["step"]:
         return f"{over}: the last one is best, {at_last}."
     if row["worse"]:

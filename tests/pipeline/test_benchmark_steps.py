@@ -145,6 +145,7 @@ MOST, SOME, FEW = ([1.0] * n + [0.0] * (100 - n) for n in (90, 86, 40))
             {"step 5": FEW, "step 10": SOME, "step 20": MOST},
             "embedded_grammar over 3 steps: the last one is best, step 20 (90.0 %).",
         ),
+        ({"step 5": FEW, "step 10": FEW}, "embedded_grammar over 2 steps: all alike, 40.0 %."),
         (
             {"step 5": FEW, "step 10": MOST, "step 20": SOME},
             "embedded_grammar over 3 steps: best at step 10 (90.0 %); the last, step 20 (86.0 %), "
