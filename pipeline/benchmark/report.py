@@ -61,11 +61,6 @@ class TaskTable:
     parts: tuple[str, ...] = ()
 
     @property
-    def told_apart(self) -> bool:
-        """Whether one of several is better than all others."""
-        return any(score.best for score in self.scores)
-
-    @property
     def asked(self) -> str:
         """What was asked of whom, in a line."""
         chance = "" if not self.chance else f", guessing {shown(self.metric, self.chance)}"

@@ -93,6 +93,7 @@ def test_what_will_be_asked_is_said(typed: dict[str, object], said: str) -> None
     assert said in "; ".join(stage_flow.asked(config))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [WIDE, NARROW])
 def test_tasks_are_marked_in_a_list_and_come_into_the_field(
     workspace: Path, size: tuple[int, int]

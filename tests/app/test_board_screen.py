@@ -111,6 +111,7 @@ def _chosen(app: HatcheryApp) -> str:
     return row.stage.command
 
 
+@pytest.mark.slow
 def test_the_cursor_waits_on_the_next_step_until_it_is_moved(
     stage_set: Callable[..., None],
 ) -> None:
@@ -131,6 +132,7 @@ def test_the_cursor_waits_on_the_next_step_until_it_is_moved(
     play(scene)
 
 
+@pytest.mark.slow
 def test_enter_digits_and_clicks_open_a_stage(
     stage_set: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +150,7 @@ def test_enter_digits_and_clicks_open_a_stage(
     assert asked == ["quickstart", "cleanup", "tokenize"]
 
 
+@pytest.mark.slow
 def test_what_runs_is_watched_and_what_failed_is_explained(
     stage_set: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +170,7 @@ def test_what_runs_is_watched_and_what_failed_is_explained(
     assert asked == [("open_job", "train"), ("open_doctor", "prepare"), ("open_job", "cleanup")]
 
 
+@pytest.mark.slow
 def test_help_names_every_key_of_the_screen_below(stage_set: Callable[..., None]) -> None:
     stage_set(_EMPTY, [])
 
@@ -186,6 +190,7 @@ def test_help_names_every_key_of_the_screen_below(stage_set: Callable[..., None]
     play(scene)
 
 
+@pytest.mark.slow
 def test_escape_does_not_leave_home(stage_set: Callable[..., None]) -> None:
     stage_set(_EMPTY, [])
 
@@ -198,6 +203,7 @@ def test_escape_does_not_leave_home(stage_set: Callable[..., None]) -> None:
     play(scene)
 
 
+@pytest.mark.slow
 def test_a_job_that_ends_makes_the_board_look_again(stage_set: Callable[..., None]) -> None:
     stage_set(_EMPTY, _RUNNING)
 
@@ -286,6 +292,7 @@ def test_an_exit_of_another_version_is_still_a_job(stage_set: Callable[..., None
     play(scene)
 
 
+@pytest.mark.slow
 def test_r_starts_what_the_form_would_start(
     stage_set: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -328,6 +335,7 @@ def test_a_stopped_training_looks_as_it_did(
     play(scene)
 
 
+@pytest.mark.slow
 def test_a_stopped_training_is_resumed_by_r_or_in_its_form(
     stage_set: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -352,6 +360,7 @@ def test_a_stopped_training_is_resumed_by_r_or_in_its_form(
     assert asked == [("train", ["--resume", "run_x_shake"])] * 3
 
 
+@pytest.mark.slow
 def test_what_failed_is_explained_by_d_and_its_form_stays_open_to_enter(
     stage_set: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -421,6 +430,7 @@ def test_r_asks_before_a_training_and_says_what_it_takes(
     play(scene)
 
 
+@pytest.mark.slow
 def test_r_starts_a_training_of_seconds_at_once(
     stage_set: Callable[..., None], asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

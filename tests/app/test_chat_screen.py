@@ -137,6 +137,7 @@ def test_a_model_that_was_taught_to_answer_is_talked_to(workspace: Path) -> None
     scene(act, client=FakeClient(models), model="tuned")
 
 
+@pytest.mark.slow
 def test_the_board_and_its_digit_lead_to_the_chat(workspace: Path) -> None:
     async def run() -> None:
         async with opened() as (app, pilot):
@@ -415,6 +416,7 @@ def test_a_dead_server_is_explained_and_started_again_by_one_key(workspace: Path
     scene(act)
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_loaded_is_said_and_another_can_be_chosen(workspace: Path) -> None:
     fake = FakeClient()
     fake.load_fails[MODELS[2].id] = HatcheryError("It needs 9 GiB.", remedy="--quantize int8")
@@ -464,6 +466,7 @@ def test_a_long_answer_is_drawn_as_it_comes_and_survives_a_resize(workspace: Pat
     scene(act)
 
 
+@pytest.mark.slow
 def test_in_a_small_window_the_sampling_is_one_line_that_opens(workspace: Path) -> None:
     async def act(chat: ChatPilot) -> None:
         await chat.see("temperature 0.8 · top-k 50 · top-p 0.95 · 200 tokens")

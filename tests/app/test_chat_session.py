@@ -312,6 +312,7 @@ def test_every_character_is_found_again_at_its_cell() -> None:
     assert wrapped.place_at(0, 99) is None
 
 
+@pytest.mark.slow
 def test_a_long_answer_is_laid_out_only_where_it_is_new() -> None:
     wrapped = WrappedText(80)
     looked = 0

@@ -185,6 +185,7 @@ def test_arguments_may_follow_two_dashes(
     assert capsys.readouterr().out == "made/it\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "result"),
     [("plain", "made/it\n"), ("ids", "15043,3186\n"), ("noisy", "made/it\n")],
@@ -215,6 +216,7 @@ def test_failures_end_with_their_exit_code_and_only_our_own_mistakes_have_a_trac
     assert ("Traceback" in shown.err) == ("itself" in shown.err)
 
 
+@pytest.mark.slow
 def test_json_is_every_event_and_silence_on_stderr(
     run: Run, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -291,6 +293,7 @@ def test_a_reader_that_leaves_makes_the_stage_save_and_end_quietly(workspace: Pa
         Path("saved_state").unlink()
 
 
+@pytest.mark.slow
 def test_help_into_a_closed_pipe_and_closed_streams_are_quiet(workspace: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -342,6 +345,7 @@ def test_under_nohup_a_closed_terminal_changes_nothing(workspace: Path) -> None:
     assert json.loads(rest.splitlines()[-1])["stopped"] is False
 
 
+@pytest.mark.slow
 def test_the_second_signal_leaves_at_once(workspace: Path) -> None:
     ended, rest = _signalled(signal.SIGINT, times=2, mode="stubborn")
     assert ended == 130
@@ -361,6 +365,7 @@ def test_forked_workers_end_when_told_and_leave_ctrl_c_to_their_parent(
     assert not stop.is_set()
 
 
+@pytest.mark.slow
 def test_a_terminal_that_closes_makes_the_stage_save(workspace: Path) -> None:
     pid, terminal = pty.fork()
     if pid == 0:

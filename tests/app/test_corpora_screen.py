@@ -98,6 +98,7 @@ def test_the_board_names_the_corpus_and_its_rows_are_about_that(corpora: Path) -
     play(scene)
 
 
+@pytest.mark.slow
 def test_enter_works_on_another_corpus_from_then_on(corpora: Path) -> None:
     async def scene() -> None:
         async with opened() as (app, pilot):
@@ -199,6 +200,7 @@ def test_a_corpus_that_a_stage_made_is_worked_on_and_told_once(
     assert told == ["Working on the corpus letters now: o on the board chooses"]
 
 
+@pytest.mark.slow
 def test_what_a_form_was_left_with_of_a_corpus_goes_with_it(corpora: Path) -> None:
     async def scene() -> None:
         async with opened() as (app, pilot):
@@ -218,6 +220,7 @@ def test_what_a_form_was_left_with_of_a_corpus_goes_with_it(corpora: Path) -> No
     play(scene)
 
 
+@pytest.mark.slow
 def test_a_corpus_that_cannot_be_noted_is_told(
     corpora: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

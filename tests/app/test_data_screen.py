@@ -77,6 +77,7 @@ def test_one_leafs_jumps_and_searches(wiki: Path) -> None:
     play(scene)
 
 
+@pytest.mark.slow
 def test_rejected_documents_are_shown_by_reason_with_their_raw_text(wiki: Path) -> None:
     from tests.support.stage_runner import run_stage
 

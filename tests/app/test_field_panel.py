@@ -60,6 +60,7 @@ def play(act: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(act())
 
 
+@pytest.mark.slow
 def test_a_choice_is_changed_by_the_arrows_space_and_clicks_on_its_ends() -> None:
     async def act() -> None:
         async with bench(Draft([]), "tokenize") as (app, pilot):
@@ -80,6 +81,7 @@ def test_a_choice_is_changed_by_the_arrows_space_and_clicks_on_its_ends() -> Non
     play(act)
 
 
+@pytest.mark.slow
 def test_what_is_wrong_stands_below_its_field_until_it_is_right() -> None:
     async def act() -> None:
         async with bench(Draft([]), "quickstart") as (app, pilot):
@@ -97,6 +99,7 @@ def test_what_is_wrong_stands_below_its_field_until_it_is_right() -> None:
     play(act)
 
 
+@pytest.mark.slow
 def test_the_rest_is_built_only_when_it_is_asked_for() -> None:
     async def act() -> None:
         async with bench(Draft([]), "train", "model") as (app, pilot):
@@ -111,6 +114,7 @@ def test_the_rest_is_built_only_when_it_is_asked_for() -> None:
     play(act)
 
 
+@pytest.mark.slow
 def test_a_path_behind_more_is_opened_and_gets_the_focus() -> None:
     async def act() -> None:
         async with bench(Draft([]), "train") as (app, pilot):
@@ -136,6 +140,7 @@ def test_a_preset_changes_what_the_other_fields_show() -> None:
     play(act)
 
 
+@pytest.mark.slow
 def test_foreign_text_is_shown_but_never_obeyed_and_to_look_is_not_to_change() -> None:
     evil = "\x1b]52;c;aGk=\x07[/red]\u202e"
 
@@ -165,6 +170,7 @@ def test_a_pasted_control_character_becomes_its_picture() -> None:
     play(act)
 
 
+@pytest.mark.slow
 def test_a_path_is_completed_while_it_is_typed(workspace: Path) -> None:
     Path("notes").mkdir()
 
@@ -190,6 +196,7 @@ def tokenizers(*names: str) -> None:
         (folder / "tokenizer.json").touch()
 
 
+@pytest.mark.slow
 def test_a_name_is_completed_while_it_is_typed(workspace: Path) -> None:
     tokenizers("python-8k", "python-16k")
 
@@ -204,6 +211,7 @@ def test_a_name_is_completed_while_it_is_typed(workspace: Path) -> None:
     play(act)
 
 
+@pytest.mark.slow
 def test_the_names_there_are_are_listed_when_asked_for_and_enter_takes_one(
     workspace: Path,
 ) -> None:
@@ -226,6 +234,7 @@ def test_the_names_there_are_are_listed_when_asked_for_and_enter_takes_one(
     play(act)
 
 
+@pytest.mark.slow
 def test_typing_lists_the_names_and_enter_keeps_what_was_typed_until_one_is_chosen(
     workspace: Path,
 ) -> None:
@@ -283,6 +292,7 @@ def test_the_list_is_left_by_its_ends_by_escape_and_with_the_field(
     play(act)
 
 
+@pytest.mark.slow
 def test_a_click_on_its_arrow_opens_the_list(workspace: Path) -> None:
     tokenizers("one", "two")
 
@@ -327,6 +337,7 @@ def test_down_and_up_always_move_on(section: str, workspace: Path) -> None:
     play(act)
 
 
+@pytest.mark.slow
 def test_a_click_takes_a_name_from_the_list(workspace: Path) -> None:
     tokenizers("one", "two")
 

@@ -34,6 +34,7 @@ def test_the_way_out_and_help_are_named_in_a_form(
     play(scene)
 
 
+@pytest.mark.slow
 def test_keys_that_find_no_room_come_back_with_it(workspace: Path) -> None:
     async def scene() -> None:
         async with opened((60, 16)) as (app, pilot):
@@ -114,6 +115,7 @@ def test_a_click_on_a_key_presses_it(
     play(scene)
 
 
+@pytest.mark.slow
 def test_a_click_between_two_keys_presses_none(workspace: Path) -> None:
     async def scene() -> None:
         async with opened((120, 40)) as (app, pilot):
@@ -126,6 +128,7 @@ def test_a_click_between_two_keys_presses_none(workspace: Path) -> None:
     play(scene)
 
 
+@pytest.mark.slow
 def test_keys_stand_apart_where_there_is_room(workspace: Path) -> None:
     async def scene() -> None:
         async with opened((120, 40)) as (app, pilot):

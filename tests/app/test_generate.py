@@ -246,6 +246,7 @@ def test_a_checkpoint_that_cannot_be_loaded_is_named_and_another_chosen(terminal
     assert "4 tokens in" in t.ask("a")
 
 
+@pytest.mark.slow
 def test_a_folder_deleted_while_choosing_is_no_disaster(terminal: Open) -> None:
     t = terminal()
     t.expect("Run [")
@@ -259,6 +260,7 @@ def test_a_folder_deleted_while_choosing_is_no_disaster(terminal: Open) -> None:
     assert t.end() == 0
 
 
+@pytest.mark.slow
 def test_a_name_with_escape_codes_cannot_touch_the_screen(terminal: Open) -> None:
     run = Path("checkpoints/run_\x1b[2Jevil")
     save_step(run, 1, lively_model(), byte_tokenizer())

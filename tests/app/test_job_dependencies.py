@@ -137,6 +137,7 @@ def test_a_waiting_job_that_is_killed_is_dead_and_its_retry_takes_its_place(work
     _until(lambda: _state(last) == "done")
 
 
+@pytest.mark.slow
 def test_a_waiting_job_can_be_stopped_and_loads_nothing_heavy(
     work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +155,7 @@ def test_a_waiting_job_can_be_stopped_and_loads_nothing_heavy(
     lifecycle.kill(first)
 
 
+@pytest.mark.slow
 def test_a_queued_job_waits_until_all_others_have_ended_however_they_did(work: Path) -> None:
     first = _start("stubborn", steps=100_000)
     queued = lifecycle.find(
@@ -165,6 +167,7 @@ def test_a_queued_job_waits_until_all_others_have_ended_however_they_did(work: P
     assert _told(queued) == []
 
 
+@pytest.mark.slow
 def test_a_step_that_is_not_valid_keeps_the_whole_chain_from_starting(work: Path) -> None:
     refused = _cli("chain", "fake", "--", "fake", "--bogus")
     assert refused.returncode == 2

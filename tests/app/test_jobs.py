@@ -125,6 +125,7 @@ def test_stop_ends_a_job_with_its_state_saved_and_130_recorded(work: Path) -> No
     assert _cli("stop", job.id).returncode == 2
 
 
+@pytest.mark.slow
 def test_a_job_stopped_while_it_still_loads_is_stopped_not_dead(work: Path) -> None:
     job = _start("noisy")
     assert _cli("stop", "--json").returncode == 0
@@ -143,6 +144,7 @@ def test_a_stubborn_job_is_named_and_only_hard_ends_it(work: Path) -> None:
     assert states.look(job.folder).exit_code == 137
 
 
+@pytest.mark.slow
 def test_a_second_interrupt_ends_a_job_at_once_and_is_recorded(work: Path) -> None:
     job = _wait_for(_start("stubborn", 100_000), events_written=2)
     lifecycle.interrupt(job)
@@ -221,6 +223,7 @@ def _record(pid: int, start: str, host: str = lifecycle.platform.node()) -> Reco
     return Record(["x"], "fake", None, pid, start, host, "/", time.time(), {})
 
 
+@pytest.mark.slow
 def test_half_written_foreign_and_newer_job_folders_never_break_the_list(work: Path) -> None:
     home = LOGS / "jobs"
     for name, content in {
@@ -332,6 +335,7 @@ def test_a_job_that_cannot_be_recorded_is_not_started(
     assert process_start(started[0]) is None
 
 
+@pytest.mark.slow
 def test_a_child_whose_starter_died_before_anyone_could_know_of_it_ends(
     work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -346,6 +350,7 @@ def test_a_child_whose_starter_died_before_anyone_could_know_of_it_ends(
     assert not (work / "never").exists()
 
 
+@pytest.mark.slow
 def test_a_command_that_became_invalid_ends_with_its_reason_recorded(work: Path) -> None:
     Path("config.json").write_text("{")
     ended = _wait_for(_start("noisy"))
@@ -356,6 +361,7 @@ def test_a_command_that_became_invalid_ends_with_its_reason_recorded(work: Path)
     assert failed.kind == "UsageError"
 
 
+@pytest.mark.slow
 def test_the_signal_that_stopped_a_job_is_recorded(work: Path) -> None:
     job = _wait_for(_start("noisy"), events_written=3)
     assert job.record is not None

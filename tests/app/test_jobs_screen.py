@@ -80,6 +80,7 @@ def test_a_broken_chain_is_mended_with_one_key_and_goes_on(work: Path) -> None:
     play(scene)
 
 
+@pytest.mark.slow
 def test_stopping_is_asked_for_and_only_insisting_kills(work: Path) -> None:
     async def scene() -> None:
         job = _start("stubborn", steps=100_000)

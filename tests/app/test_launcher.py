@@ -42,6 +42,7 @@ def test_without_a_terminal_it_prints_the_help_says_why_and_exits_with_2(workspa
     assert "\x1b" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_dumb_terminal_gets_the_help_and_the_way_out(workspace: Path) -> None:
     with terminal(MAIN, environment={"TERM": "dumb"}) as opened:
         assert opened.ended() == 2
@@ -69,6 +70,7 @@ def test_a_locale_without_characters_still_draws_in_utf_8(
         assert "╭" in opened.output.decode("utf-8", "strict")
 
 
+@pytest.mark.slow
 def test_no_color_is_honoured(workspace: Path) -> None:
     with terminal(MAIN, environment={"NO_COLOR": "1"}) as opened:
         opened.until(PAINTED)

@@ -46,6 +46,7 @@ async def hosted(width: int = 70) -> AsyncIterator[tuple[Host, PreflightCard, Pi
         yield app, app.query_one(PreflightCard), pilot
 
 
+@pytest.mark.slow
 def test_it_says_what_a_training_needs(prepared: Path) -> None:
     async def scene() -> None:
         async with hosted() as (app, card, pilot):
@@ -139,6 +140,7 @@ def crowded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "remedies", lambda inputs, plan: offered)
 
 
+@pytest.mark.slow
 def test_a_remedy_is_taken_by_its_digit_by_enter_and_by_a_click(
     prepared: Path, crowded: None
 ) -> None:
@@ -192,6 +194,7 @@ def _child(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     monkeypatch.setattr(module, "PROGRAM", (sys.executable, "child.py"))
 
 
+@pytest.mark.slow
 def test_a_probe_fills_in_the_time(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _child(monkeypatch, EVENTS)
 
@@ -208,6 +211,7 @@ def test_a_probe_fills_in_the_time(prepared: Path, monkeypatch: pytest.MonkeyPat
     assert Path("asked").read_text() == "['plan', '--json', '--batch-size', '4', '--probe']\n"
 
 
+@pytest.mark.slow
 def test_a_probe_that_fails_says_why(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _child(monkeypatch, FAILING)
 
@@ -276,6 +280,7 @@ def test_foreign_names_reach_the_screen_as_text(
     play(scene)
 
 
+@pytest.mark.slow
 def test_the_card_loads_neither_torch_nor_transformers(prepared: Path) -> None:
     script = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"

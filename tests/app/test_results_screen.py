@@ -58,6 +58,7 @@ def test_the_best_is_starred_among_what_compares_and_the_rest_is_said(
     play(scene)
 
 
+@pytest.mark.slow
 def test_keys_and_clicks_sort_and_e_writes_it_out(measured: Path) -> None:
     async def scene() -> None:
         async with opened() as (app, pilot):
@@ -78,6 +79,7 @@ def test_keys_and_clicks_sort_and_e_writes_it_out(measured: Path) -> None:
     assert len(json.loads(table.with_suffix(".json").read_bytes())) == 3
 
 
+@pytest.mark.slow
 def test_nothing_measured_yet_is_said(workspace: Path) -> None:
     async def scene() -> None:
         async with opened() as (app, pilot):

@@ -69,6 +69,7 @@ def test_best_latest_and_damage_are_told_in_words(coop: Path, size: tuple[int, i
     play(scene)
 
 
+@pytest.mark.slow
 def test_the_details_tell_settings_data_and_descent(coop: Path) -> None:
     async def scene() -> None:
         async with opened() as (app, pilot):
@@ -146,6 +147,7 @@ def test_deleting_asks_first_and_no_changes_nothing(coop: Path) -> None:
     play(scene)
 
 
+@pytest.mark.slow
 def test_a_run_at_work_is_not_deleted(coop: Path) -> None:
     async def scene() -> None:
         async with opened() as (app, pilot):
@@ -183,6 +185,7 @@ def test_the_tree_is_filtered_and_folded(coop: Path) -> None:
     play(scene)
 
 
+@pytest.mark.slow
 def test_an_empty_workspace_says_how_to_begin(workspace: Path) -> None:
     async def scene() -> None:
         async with opened() as (app, pilot):
@@ -192,6 +195,7 @@ def test_an_empty_workspace_says_how_to_begin(workspace: Path) -> None:
     play(scene)
 
 
+@pytest.mark.slow
 def test_names_that_would_be_markup_or_escapes_stay_text(coop: Path) -> None:
     strange = HOME / "run_[bold]x[foo]\x1b[31m"
     strange.mkdir()

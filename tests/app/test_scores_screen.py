@@ -65,6 +65,7 @@ def test_every_task_says_who_is_better_or_that_nobody_is(
     play(scene)
 
 
+@pytest.mark.slow
 def test_the_curve_has_the_steps_of_all_benchmarks_that_asked_the_same(judged: Path) -> None:
     found = Reader().reports(BENCHMARKS).reports
     series, colours = curves(history(found, found[0], TEXT))
@@ -88,6 +89,7 @@ def test_the_curve_has_the_steps_of_all_benchmarks_that_asked_the_same(judged: P
     play(scene)
 
 
+@pytest.mark.slow
 def test_other_benchmarks_recipe_and_export_are_a_key_away(
     judged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +118,7 @@ def test_other_benchmarks_recipe_and_export_are_a_key_away(
     assert (row["step"], row["value"], row["items"], row["of"]) == ("100", "0.2", "100", "400")
 
 
+@pytest.mark.slow
 def test_damaged_files_are_counted_and_nothing_at_all_is_said(workspace: Path) -> None:
     async def scene() -> None:
         async with opened() as (app, pilot):
@@ -129,6 +132,7 @@ def test_damaged_files_are_counted_and_nothing_at_all_is_said(workspace: Path) -
     play(scene)
 
 
+@pytest.mark.slow
 def test_in_a_small_window_the_last_of_many_tasks_comes_into_sight(workspace: Path) -> None:
     tasks = ("arc_easy", "piqa", "copa", "hellaswag", "winogrande", "blimp", "lambada_openai")
     write(report({"step 10": dict.fromkeys(tasks, FEW), "step 20": dict.fromkeys(tasks, SOME)}))
@@ -147,6 +151,7 @@ def test_in_a_small_window_the_last_of_many_tasks_comes_into_sight(workspace: Pa
     play(scene)
 
 
+@pytest.mark.slow
 def test_what_was_seen_in_training_is_said_beside_the_score_without_it(workspace: Path) -> None:
     made = report({"step 10": {GRAMMAR: FEW}})
     [result] = (by_task[GRAMMAR] for by_task in made["results"].values())
@@ -168,6 +173,7 @@ def test_what_was_seen_in_training_is_said_beside_the_score_without_it(workspace
     play(scene)
 
 
+@pytest.mark.slow
 def test_what_a_server_judged_is_not_judged_again_as_a_checkpoint(workspace: Path) -> None:
     made = report({"step 10": {GRAMMAR: FEW}})
     for origin in made["checkpoints"].values():

@@ -40,6 +40,7 @@ def test_a_setting_is_found_by_name_flag_choice_and_help(typed: str, first: str)
     assert paths(typed, "train", "model")[0] == first
 
 
+@pytest.mark.slow
 def test_each_setting_is_found_by_its_own_path_flag_and_label() -> None:
     for field in EVERY:
         for typed in (field.path, flag_of(field, ()), flag_of(field, [field.section])):
@@ -156,6 +157,7 @@ def test_in_the_settings_all_sections_are_searched(workspace: Path) -> None:
     play(act)
 
 
+@pytest.mark.slow
 def test_words_that_are_nowhere_say_so_and_enter_does_nothing(workspace: Path) -> None:
     async def act() -> None:
         async with opened(NARROW) as (app, pilot):

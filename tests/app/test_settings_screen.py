@@ -54,6 +54,7 @@ def test_a_setting_is_changed_saved_and_taken_out_again(config: Path) -> None:
     assert json.loads(config.read_text()) == GOOD | {"train": {}}
 
 
+@pytest.mark.slow
 def test_broken_json_opens_as_text_at_the_fault_and_is_mended_there(workspace: Path) -> None:
     Path("config.json").write_text('{\n  "train": {"batch_size": 4},,\n}\n')
 
@@ -76,6 +77,7 @@ def test_broken_json_opens_as_text_at_the_fault_and_is_mended_there(workspace: P
     assert json.loads(Path("config.json").read_text()) == {"train": {"batch_size": 4}}
 
 
+@pytest.mark.slow
 def test_a_wrong_value_in_the_file_opens_the_settings_at_its_field(workspace: Path) -> None:
     Path("config.json").write_text('{"train": {"batch_size": "many", "beta1": 0.8}}')
 
@@ -94,6 +96,7 @@ def test_a_wrong_value_in_the_file_opens_the_settings_at_its_field(workspace: Pa
     assert json.loads(Path("config.json").read_text()) == {"train": {"batch_size": 8, "beta1": 0.8}}
 
 
+@pytest.mark.slow
 def test_a_key_that_is_no_setting_opens_the_text_at_that_key(workspace: Path) -> None:
     Path("config.json").write_text('{\n  "train": {\n    "bach_size": 4\n  }\n}')
 
@@ -143,6 +146,7 @@ def test_a_first_change_makes_the_file(workspace: Path) -> None:
     assert json.loads(Path("config.json").read_text()) == {"train": {"seed": 7}}
 
 
+@pytest.mark.slow
 def test_what_was_taken_out_is_kept_until_it_is_saved(config: Path) -> None:
     async def act() -> None:
         async with opened() as (app, pilot):

@@ -171,6 +171,7 @@ def test_a_screen_looks_as_it_did(world: Path, size: tuple[int, int], name: str)
     play(scene)
 
 
+@pytest.mark.slow
 def test_the_light_theme_looks_as_it_did(world: Path) -> None:
     async def scene() -> None:
         async with opened() as (app, pilot):

@@ -128,6 +128,7 @@ def test_a_wrong_value_is_told_below_its_field_and_start_goes_there(
     assert started[0][0] == ["quickstart", "--minutes", "5"]
 
 
+@pytest.mark.slow
 def test_preset_arguments_are_changes_that_s_writes_into_the_file(workspace: Path) -> None:
     before = {"extends": "base.json", "train": {"seed": 1}, "prepare": {"window": 128}}
     Path("base.json").write_text('{"prepare": {"workers": 2}}')
@@ -172,6 +173,7 @@ def test_u_takes_back_the_change_of_a_field_first_and_then_the_save(workspace: P
     play(act)
 
 
+@pytest.mark.slow
 def test_what_is_lacking_is_told_and_c_starts_everything_in_order(
     workspace: Path, started: Started
 ) -> None:
@@ -192,6 +194,7 @@ def test_what_is_lacking_is_told_and_c_starts_everything_in_order(
     assert [more["after"] for _, more in started] == [[], ["id1"], ["id2"]]
 
 
+@pytest.mark.slow
 def test_w_starts_after_the_jobs_that_run_now_and_q_starts_nothing(
     workspace: Path, started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,6 +262,7 @@ def test_a_digit_says_what_it_took_over_and_a_probe_is_not_forgotten(prepared: P
     play(act)
 
 
+@pytest.mark.slow
 def test_a_small_terminal_shows_fields_start_and_command(workspace: Path) -> None:
     async def act() -> None:
         async with opened(NARROW) as (app, pilot):
@@ -275,6 +279,7 @@ def test_a_small_terminal_shows_fields_start_and_command(workspace: Path) -> Non
     play(act)
 
 
+@pytest.mark.slow
 def test_a_fault_elsewhere_in_config_json_refuses_to_start(
     workspace: Path, started: Started
 ) -> None:
@@ -291,6 +296,7 @@ def test_a_fault_elsewhere_in_config_json_refuses_to_start(
     assert started == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_when_a_job_is_started_and_the_form_stays(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -453,6 +459,7 @@ def test_without_a_run_to_go_on_the_settings_are_those_of_the_files_again(worksp
     play(act)
 
 
+@pytest.mark.slow
 def test_a_first_training_is_proposed_in_the_size_that_the_text_feeds(
     prepared: Path, started: Started
 ) -> None:

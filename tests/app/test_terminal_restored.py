@@ -91,6 +91,7 @@ def test_a_mistake_shows_its_traceback_and_no_foreign_control_character(app: Ter
     assert "\u202e" not in last_words
 
 
+@pytest.mark.slow
 def test_a_lost_connection_ends_the_app_and_not_the_job(app: Terminal) -> None:
     both = [app.process.pid, the_app(app)]
     app.hang_up()

@@ -9,6 +9,7 @@ from app.tui.themes import DARK, LIGHT
 from tests.support.pilot import opened, play, until
 
 
+@pytest.mark.slow
 def test_the_theme_chosen_is_there_again_in_the_next_session(workspace: Path) -> None:
     async def act() -> None:
         async with opened() as (app, pilot):

@@ -131,6 +131,7 @@ def test_keys_and_mouse_change_and_read_the_chart(workspace: Path) -> None:
     play(scene)
 
 
+@pytest.mark.slow
 def test_save_now_asks_the_run_for_a_checkpoint(workspace: Path) -> None:
     run = tell(Path("checkpoints") / RUN, [started(), *training(1, 20)])
     tell(job_folder(), [started(), *training(1, 20)])
@@ -145,6 +146,7 @@ def test_save_now_asks_the_run_for_a_checkpoint(workspace: Path) -> None:
     play(scene)
 
 
+@pytest.mark.slow
 def test_the_first_x_asks_and_the_second_ends_it(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +186,7 @@ def test_a_job_that_ends_while_watched_says_how_and_what_it_made(workspace: Path
     play(scene)
 
 
+@pytest.mark.slow
 def test_a_benchmark_tells_each_score_as_it_comes_and_at_its_end_who_is_better(
     workspace: Path,
 ) -> None:
@@ -235,6 +238,7 @@ def test_a_training_that_was_stopped_is_gone_on_with_by_one_key(workspace: Path)
     play(scene)
 
 
+@pytest.mark.slow
 def test_a_failed_job_says_why_and_names_the_key_that_helps(workspace: Path) -> None:
     folder = job_folder("prepare")
     tell(folder, [events.Started("prepare", "Prepare python")])
@@ -249,6 +253,7 @@ def test_a_failed_job_says_why_and_names_the_key_that_helps(workspace: Path) -> 
     play(scene)
 
 
+@pytest.mark.slow
 def test_a_job_that_died_shows_the_end_of_its_log(workspace: Path) -> None:
     folder = tell(job_folder("prepare", alive=False), [events.Started("prepare", "Prepare")])
     write_file(folder / "output.log", "first\nlast words\n")
@@ -311,6 +316,7 @@ def test_foreign_text_is_shown_as_text_everywhere(workspace: Path) -> None:
     play(scene)
 
 
+@pytest.mark.slow
 def test_a_folder_deleted_while_watched_keeps_what_was_seen(workspace: Path) -> None:
     folder = tell(job_folder("cleanup"), [events.Started("cleanup", "Clean python", 10, "files")])
     tell(folder, [events.Progress(4, 10, "files")])
@@ -329,6 +335,7 @@ def test_a_folder_deleted_while_watched_keeps_what_was_seen(workspace: Path) -> 
     play(scene)
 
 
+@pytest.mark.slow
 def test_what_was_to_be_drawn_when_the_screen_was_closed_is_dropped(workspace: Path) -> None:
     tell(job_folder(), [started(), *training(1, 20)])
 

@@ -173,6 +173,7 @@ def test_an_address_that_others_reach_is_refused_unless_it_is_asked_for(host: st
     assert "--public" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_taken_port_is_named_with_the_next_one(workspace: Path) -> None:
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]

@@ -58,6 +58,7 @@ def test_a_token_is_drawn_as_on_the_cpu(name: str, device: torch.device) -> None
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_texts_are_written_as_on_the_cpu(kind: str, device: torch.device) -> None:
     settings = {"max_length": 30, "seed": 7, "repetition_penalty": 1.2}

@@ -116,6 +116,7 @@ def test_half_precision_reads_anew_what_must_repeat() -> None:
     assert texts[0] == texts[1]
 
 
+@pytest.mark.slow
 def test_a_long_prompt_does_not_hold_up_those_who_are_writing() -> None:
     model = lively(max_position_embeddings=3000)
     batch = BatchScheduler(runner_for(model), slots=2)

@@ -109,6 +109,7 @@ def test_labels_are_shifted_here_as_in_hugging_face() -> None:
     assert model(inputs)["loss"] is None
 
 
+@pytest.mark.slow
 def test_a_loss_over_many_slices_equals_one_over_all() -> None:
     vocabulary = 40_000
     rows = 2 * slice_length(vocabulary) + 7

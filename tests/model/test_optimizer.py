@@ -213,6 +213,7 @@ def test_precision_follows_the_wish_or_the_hardware() -> None:
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_the_machine_is_measured_not_quoted() -> None:
     cpu = torch.device("cpu")
     assert 1e8 < measured_matmul_ceiling(cpu, torch.float32) < 1e15

@@ -71,6 +71,7 @@ def bench(**options: Any) -> list[Event]:
     return run_stage("bench", bench=SMALL | options, model=MODEL)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ceiling")
 def test_reading_writing_and_training_are_measured(workspace: Path) -> None:
     summary = finished(bench()).summary
@@ -84,6 +85,7 @@ def test_reading_writing_and_training_are_measured(workspace: Path) -> None:
     assert summary["matmul_gflop_per_s_fp32"] == 1e6
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ceiling")
 @pytest.mark.parametrize("quantize", ["int8", "int4"])
 def test_a_checkpoint_is_measured_in_the_form_asked_for(workspace: Path, quantize: str) -> None:
@@ -94,6 +96,7 @@ def test_a_checkpoint_is_measured_in_the_form_asked_for(workspace: Path, quantiz
     assert summary["model"].startswith("run_a step 1")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ceiling")
 def test_a_prompt_and_a_window_beyond_the_context_are_cut(workspace: Path) -> None:
     save_step(Path("checkpoints/run_a"), 1, lively_model(max_position_embeddings=12))
@@ -104,6 +107,7 @@ def test_a_prompt_and_a_window_beyond_the_context_are_cut(workspace: Path) -> No
     )
 
 
+@pytest.mark.slow
 def test_a_slow_machine_trains_on_fewer_windows(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +116,7 @@ def test_a_slow_machine_trains_on_fewer_windows(
     assert rows[-1]["tokens_per_second"] == "train 1 x 16"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ceiling")
 def test_a_busy_machine_is_told_of(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getloadavg", lambda: (64.0, 0.0, 0.0))

@@ -414,6 +414,7 @@ def test_a_programs_configuration_is_a_file_an_object_or_that_of_the_folder(
     assert ModelBenchmark(typed_settings().config).config.paths.data_dir == Path("here")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("model")
 @pytest.mark.parametrize(
     ("options", "models", "problem"),

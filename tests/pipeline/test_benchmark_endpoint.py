@@ -55,6 +55,7 @@ def test_our_server_gives_the_numbers_of_the_checkpoint(
                 assert there[task]["items"][key][metric] == pytest.approx(ratio, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "answer", [{"choices": [{"text": "x", "logprobs": None}]}, {"choices": []}]
 )

@@ -44,6 +44,7 @@ def steps(events: list[Event]) -> list[int]:
     return [summary["checkpoints"][name]["step"] for name in summary["results"]]
 
 
+@pytest.mark.slow
 def test_a_run_is_named_by_its_name_its_folder_or_a_checkpoint_in_it(run: Path) -> None:
     for where in ("mine", run.name, run, run / "checkpoint_best", folders.step_folder(run, 5)):
         assert steps(judge(where)) == [5, 10, 20]

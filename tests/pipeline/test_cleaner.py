@@ -108,6 +108,7 @@ def test_other_real_texts_keep_every_word(shared_data: Path, workspace: Path) ->
     assert {"Homarus gammarus", "Robert Boulter"} <= titles
 
 
+@pytest.mark.slow
 def test_the_library_of_python_becomes_documents(workspace: Path) -> None:
     facts = summary(clean(source=None, input=None))
     library = {d.id: d.text for d in documents("data/cleaned_articles/python")}
@@ -171,6 +172,7 @@ def test_a_huge_line_is_rejected_in_bounded_memory(workspace: Path) -> None:
     assert report.counts.raw_bytes < 20_000
 
 
+@pytest.mark.slow
 def test_cut_and_foreign_files_give_what_they_hold_and_say_what_is_lost(workspace: Path) -> None:
     rng = random.Random(1)
     rows = [record(f"A{i}", f"{WORDS} {rng.random()} {rng.random()}") + b"\n" for i in range(2000)]
@@ -277,6 +279,7 @@ def test_test_mode_and_text_format(workspace: Path, monkeypatch) -> None:
     assert lines[:-1] == [f"0-{row} {WORDS} 0 {row}." for row in range(3)]
 
 
+@pytest.mark.slow
 def test_several_processes_make_the_same_bytes_as_one(workspace: Path, monkeypatch) -> None:
     monkeypatch.setattr(workers, "usable_cores", lambda: 2)
     folder = many(workspace / "in", 4, 30)

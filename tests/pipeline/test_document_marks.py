@@ -81,6 +81,7 @@ def test_documents_between_marks_are_whole_whatever_their_size(workspace: Path) 
     assert [c.strip() for c in contents(path)] == [s.strip().encode() for s in stories if s.strip()]
 
 
+@pytest.mark.slow
 def test_a_document_of_many_megabytes_is_cut_and_nothing_is_lost(tmp_path: Path) -> None:
     book = "".join(f"paragraph {n}\n\n" for n in range(250_000))
     path = write(tmp_path / "a.txt", f"{book}<|endoftext|>\n{STORY}\n")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.evaluation.embedded import KINDS, EmbeddedSet, embedded_set, held_out, sets
+from pipeline.evaluation.embedded import KINDS, EmbeddedSet, embedded_set, held_out
 from pipeline.evaluation.embedded.held_out import Training
 from pipeline.evaluation.embedded.prose import first_sentence, stretches
 from pipeline.options.config import TrainOptions
@@ -46,7 +46,7 @@ OF_LIBRARY = sorted(KINDS.keys() - {"embedded_grammar"})
 
 @pytest.fixture(scope="module")
 def every() -> dict[str, EmbeddedSet]:
-    return sets()
+    return {name: embedded_set(name) for name in KINDS}
 
 
 def words(text: str) -> list[str]:
@@ -90,8 +90,8 @@ def test_a_fingerprint_is_that_of_the_rows(every: dict[str, EmbeddedSet]) -> Non
 @pytest.mark.slow
 def test_the_rows_do_not_hang_on_the_order_of_python_sets(every: dict[str, EmbeddedSet]) -> None:
     script = (
-        "from pipeline.evaluation.embedded import sets\n"
-        "print(*(found.fingerprint for found in sets().values()))"
+        "from pipeline.evaluation.embedded import KINDS, embedded_set\n"
+        "print(*(embedded_set(name).fingerprint for name in KINDS))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],

@@ -278,6 +278,7 @@ def test_a_declaration_that_means_no_encoding_is_not_followed(
     assert item.content == text.encode()
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_and_a_rerun_change_nothing(workspace: Path) -> None:
     for number, (text, encoding, _) in enumerate(ENCODED):
         write(f"in/{number:02d}.txt", (f"{text} {number}.\n\n" * 20).encode(encoding))

@@ -110,6 +110,7 @@ def test_all_configurations_of_a_set_are_fetched(server: Hub) -> None:
     assert len(data.items) == 3
 
 
+@pytest.mark.slow
 def test_what_was_fetched_belongs_to_the_default_tasks(server: Hub) -> None:
     before = select(*_settings())
     assert all(task.embedded for task in before)

@@ -60,6 +60,7 @@ def answers(
     return first, second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["bits", "perplexity"])
 @pytest.mark.parametrize("n", [12, 62, MANY[0]])
 def test_the_interval_of_documents_holds_the_truth(form: Form, n: int) -> None:
@@ -94,6 +95,7 @@ def test_the_interval_of_an_accuracy_with_ties_holds_the_truth(n: int, ties: flo
     assert 0.93 <= held / MODELS <= 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [12, 62, 200])
 def test_the_interval_of_a_share_of_tokens_takes_documents_as_the_unit(n: int) -> None:
     rng = np.random.default_rng(12)
@@ -106,6 +108,7 @@ def test_the_interval_of_a_share_of_tokens_takes_documents_as_the_unit(n: int) -
     assert 0.93 <= held / MODELS <= 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["bits", "perplexity"])
 @pytest.mark.parametrize("n", [12, 62, MANY[0]])
 def test_equal_models_differ_in_one_comparison_of_twenty(form: Form, n: int) -> None:
@@ -130,6 +133,7 @@ def test_equal_accuracies_differ_in_one_comparison_of_twenty(
     assert 0.93 <= np.mean([one.low <= 0 <= one.high for one in found]) <= 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["bits", "perplexity"])
 @pytest.mark.parametrize("n", [12, 62, MANY[0]])
 def test_the_interval_of_a_difference_holds_the_truth(form: Form, n: int) -> None:
@@ -141,6 +145,7 @@ def test_the_interval_of_a_difference_holds_the_truth(form: Form, n: int) -> Non
     assert 0.93 <= held / MODELS <= 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [62, MANY[0]])
 def test_the_smallest_difference_in_bits_is_found_four_times_of_five(n: int) -> None:
     rng = np.random.default_rng(12)

@@ -95,6 +95,7 @@ def test_greedy_text_is_what_the_model_itself_generates(house: Path) -> None:
     assert "seed" not in sample.statistics
 
 
+@pytest.mark.slow
 def test_the_pieces_add_up_to_the_text_of_the_ids(house: Path) -> None:
     events = infer(samples=3, max_length=40)
     for sample in samples(events):
@@ -403,6 +404,7 @@ def test_no_prompt_at_all_is_a_usage_error(house: Path) -> None:
     assert b"no prompt in standard input" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_prompt_that_is_not_text_is_a_usage_error(house: Path) -> None:
     done = command("--prompt", os.fsdecode(b"caf\xe9"))
     assert done.returncode == 2

@@ -97,6 +97,7 @@ def losses(events: list[Event]) -> list[float | None]:
     return [e.values["loss"] for e in events if isinstance(e, Metric) and "loss" in e.values]
 
 
+@pytest.mark.slow
 def test_the_first_loss_is_that_of_transformers_and_the_end_opens_there_again(gpt2: Path) -> None:
     from transformers import AutoModelForCausalLM
 
@@ -152,6 +153,7 @@ def test_a_run_of_ours_and_a_pt_file_begin_a_training_too(prepared: Path) -> Non
     assert (shape["hidden_size"], shape["max_position_embeddings"]) == (32, 64)
 
 
+@pytest.mark.slow
 def test_half_precision_weights_are_trained_in_float32(prepared: Path) -> None:
     tokenizer = load_tokenizer("chars", Path("tokenizers"))
     model = lively_model(vocab_size=tokenizer.vocab_size).to(torch.bfloat16)
@@ -177,12 +179,14 @@ def test_dropout_is_ours_to_choose_and_shapes_are_not(prepared: Path) -> None:
         assert said in error.value.found
 
 
+@pytest.mark.slow
 def test_settings_of_a_file_give_way_to_the_weights(gpt2: Path) -> None:
     file = {"dataset": {"source": "files"}, "model": {"preset": "mini"}}
     Path("config.json").write_text(json.dumps(file))
     assert read_record(run_of(begin(gpt2))).model["hidden_size"] == 32
 
 
+@pytest.mark.slow
 def test_tokens_of_another_tokenizer_are_refused_with_the_command_that_mends_it(
     prepared: Path,
 ) -> None:
@@ -198,6 +202,7 @@ def test_tokens_of_another_tokenizer_are_refused_with_the_command_that_mends_it(
     assert losses(begin(folder))
 
 
+@pytest.mark.slow
 def test_windows_longer_than_the_context_are_refused_with_the_one_that_fits(prepared: Path) -> None:
     folder = gpt2_folder(prepared / "short", positions=16)
     prepare(folder)
@@ -209,6 +214,7 @@ def test_windows_longer_than_the_context_are_refused_with_the_one_that_fits(prep
     assert losses(begin(folder, window=16))
 
 
+@pytest.mark.slow
 def test_windows_prepared_longer_than_the_context_become_that(prepared: Path) -> None:
     folder = gpt2_folder(prepared / "short", positions=16)
     prepare(folder)
@@ -218,6 +224,7 @@ def test_windows_prepared_longer_than_the_context_become_that(prepared: Path) ->
     assert any("context is 16 tokens: the window is that" in message for message in said)
 
 
+@pytest.mark.slow
 def test_a_plan_sees_the_weights_own_size(gpt2: Path) -> None:
     assert read_inputs(*typed_settings(train={"init_from": str(gpt2)})).model.hidden_size == 32
     run = run_of(begin(gpt2))

@@ -401,6 +401,7 @@ def test_a_record_that_is_not_understood_is_refused(prepared: Path) -> None:
         RunWindows(write_run(Path("checkpoints/run_a"), batch_size="many"), Path("tokenizers"))
 
 
+@pytest.mark.slow
 def test_none_of_it_imports_torch() -> None:
     screens = "app.tui.data.screen, app.tui.runs.screen, app.tui.runs.results_screen"
     modules = f"{screens}, pipeline.inspection.windows"

@@ -186,6 +186,7 @@ def test_a_text_cut_where_no_merge_joins_gets_the_ids_of_the_library(
             assert [ids.tolist() for ids in ours.encode(texts)] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_pattern_cuts_a_text_without_white_space_as_the_whole(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

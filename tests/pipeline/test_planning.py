@@ -370,6 +370,7 @@ def test_without_tokens_the_plan_says_what_training_would_say(workspace: Path) -
 TINY = {"preset": "tiny"}
 
 
+@pytest.mark.slow
 def test_figures_alone_need_no_torch(prepared: Path) -> None:
     script = (
         "import sys; sys.path.insert(0, sys.argv.pop(1))\n"
@@ -382,6 +383,7 @@ def test_figures_alone_need_no_torch(prepared: Path) -> None:
     assert "not measured" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_probe_times_real_steps_and_sizes_a_training_for_a_deadline(prepared: Path) -> None:
     events = run_stage(
         "plan",

@@ -20,12 +20,18 @@ from app.commands.parser import parse_stage
 from pipeline.events import Finished, Progress, Rejected, Started, Warned
 from pipeline.options.config import Config, PrepareOptions
 from pipeline.prep import plan, stage
-from pipeline.tokenizer.load import load_tokenizer
-from pipeline.tokens.metadata import Metadata, read_metadata
 from pipeline.tokens.token_set import open_tokens
 from pipeline.workers import run_units
 from tests.conftest import ROOT
-from tests.support.token_sets import prepare, prepared, save_tokenizer, write_documents
+from tests.support.token_sets import (
+    content,
+    metadata,
+    prepare,
+    prepared,
+    save_tokenizer,
+    texts_in,
+    write_documents,
+)
 from utils.artefacts import FolderBuilder, read_manifest
 from utils.errors import HatcheryError, RefusedError, UsageError
 from utils.files import DiskFullError
@@ -52,32 +58,6 @@ def house(workspace: Path) -> Path:
     return workspace
 
 
-def metadata(folder: Path) -> Metadata:
-    manifest = read_manifest(folder)
-    assert manifest is not None
-    return read_metadata(folder, manifest)
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """Every file but the manifest, which holds the time."""
-    return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "manifest.json"}
-
-
-def texts_in(folder: Path) -> list[str]:
-    """The text of every document in a token set, decoded."""
-    found = []
-    meta = metadata(folder)
-    tokenizer = load_tokenizer(meta.tokenizer.path, Path("tokenizers"))
-    for shard in meta.shards:
-        tokens = np.load(folder / f"tokens_{shard.name}.npy", allow_pickle=False)
-        starts = np.load(folder / f"documents_{shard.name}.npy", allow_pickle=False)["start"]
-        for part in np.split(tokens, starts[1:].astype(int)):
-            ids = part.tolist()
-            assert (ids[0], ids[-1]) == (tokenizer.bos_id, tokenizer.eos_id)
-            found.append(tokenizer.decode(ids[1:-1]))
-    return found
-
-
 def expected_texts() -> list[str]:
     lines = [line for p in sorted(Path("cleaned").iterdir()) for line in p.read_text().splitlines()]
     return [json.loads(line)["text"] for line in lines]
@@ -98,6 +78,7 @@ def test_every_document_arrives_once_and_unchanged(house: Path) -> None:
     assert last.done == last.total == events[0].total
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_does_not_change_a_byte(
     house: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,6 +271,7 @@ def test_nothing_left_is_an_error_and_leaves_no_set(house: Path) -> None:
     assert not Path("set").exists()
 
 
+@pytest.mark.slow
 def test_test_mode_takes_the_first_documents_of_the_input(
     house: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -339,6 +321,7 @@ def test_missing_documents_or_tokenizer_name_the_next_command(workspace: Path) -
     assert "python main.py tokenize --load codellama" in caught.value.remedy
 
 
+@pytest.mark.slow
 def test_a_damaged_line_stops_both_workers_with_its_place(
     house: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -397,6 +380,7 @@ class _Counting(NamedTuple):
             yield self.number, i
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_an_error_not_a_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.workers.usable_cores", lambda: 2)
     with pytest.raises(HatcheryError, match="worker process died") as caught:
@@ -404,6 +388,7 @@ def test_a_worker_that_dies_is_an_error_not_a_silence(monkeypatch: pytest.Monkey
     assert "exit code -9" in caught.value.found
 
 
+@pytest.mark.slow
 def test_tasks_shared_between_processes_all_come_back_in_their_own_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

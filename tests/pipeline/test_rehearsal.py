@@ -92,6 +92,7 @@ def fingerprints(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_every_stage_works_calmly_and_nothing_of_the_users_is_touched(prepared: Path) -> None:
     run_stage("train", train=TRAIN | {"max_steps": 2}, model=MODEL)
     before = fingerprints(prepared)
@@ -109,6 +110,7 @@ def test_every_stage_works_calmly_and_nothing_of_the_users_is_touched(prepared: 
     assert all(message.startswith(tuple(STAGES)) for message in told)
 
 
+@pytest.mark.slow
 def test_broken_files_are_found_and_named(notes: Path) -> None:
     packed = (notes / "packed.jsonl.gz").read_bytes()
     (notes / "cut.jsonl.gz").write_bytes(packed[: len(packed) // 2])
@@ -169,6 +171,7 @@ def test_a_name_that_leads_out_of_the_sample_does_not(workspace: Path) -> None:
     assert sample.files == [Path("a/s/00000/b.txt")]
 
 
+@pytest.mark.slow
 def test_rejected_documents_are_a_warning(workspace: Path) -> None:
     random = Random(4)
     rows = [{"text": sentences(random, 6) if i % 5 == 0 else "short"} for i in range(100)]
@@ -179,6 +182,7 @@ def test_rejected_documents_are_a_warning(workspace: Path) -> None:
     assert "--min-words" in verdicts(events)["cleanup"].remedy
 
 
+@pytest.mark.slow
 def test_without_raw_text_it_starts_from_the_clean_documents(prepared: Path) -> None:
     before = fingerprints(prepared)
     events = rehearsed()
@@ -197,6 +201,7 @@ def test_with_only_tokens_it_starts_from_these(prepared: Path) -> None:
     assert "on the tokens in" in verdicts(events)["train"].detail
 
 
+@pytest.mark.slow
 def test_where_there_is_nothing_it_says_what_to_do_and_tries_the_rest(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,12 +227,14 @@ def test_an_unknown_source_is_refused_before_anything_is_made(workspace: Path) -
     assert list(workspace.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_tokenizer_that_is_not_there_fails_but_the_rest_is_tried(notes: Path) -> None:
     events = rehearsed(rehearse={"input": ["notes"]}, prepare={"tokenizer": "missing"})
     assert said(events) == dict.fromkeys(STAGES, "works") | {"tokenize": "fails"}
     assert "no tokenizer missing" in verdicts(events)["tokenize"].detail
 
 
+@pytest.mark.slow
 def test_a_damaged_tokenizer_fails(prepared: Path) -> None:
     with (prepared / "tokenizers/chars/tokenizer.json").open("ab") as file:
         file.write(b" ")
@@ -266,6 +273,7 @@ def test_a_model_with_too_few_ids_fails(notes: Path) -> None:
     assert "too small for the tokenizer" in verdicts(events)["train"].detail
 
 
+@pytest.mark.slow
 def test_a_vocabulary_that_the_sample_cannot_fill_is_trained_at_full_size(notes: Path) -> None:
     small = rehearsed(rehearse={"input": ["notes"]})
     large = rehearsed(rehearse={"input": ["notes"]}, tokenize={"vocab_size": 4_000})
@@ -293,6 +301,7 @@ def test_a_device_that_is_not_there_fails(notes: Path) -> None:
     assert "device cuda" in verdicts(events)["train"].detail
 
 
+@pytest.mark.slow
 def test_a_file_that_may_not_be_read_is_named_and_the_others_are_tried(
     notes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -328,6 +337,7 @@ def test_a_file_in_the_place_of_a_folder_fails(notes: Path) -> None:
     assert "checkpoints is a file" in verdicts(events)["train"].detail
 
 
+@pytest.mark.slow
 def test_a_disk_too_small_for_the_whole_is_a_warning(
     notes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -348,6 +358,7 @@ def test_a_mistake_of_ours_is_a_verdict_too(notes: Path, monkeypatch: pytest.Mon
     assert "A mistake in Hatchery itself: KeyError" in verdicts(events)["cleanup"].detail
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["cleanup", "tokenize", "prepare", "train", "inference"])
 def test_a_stop_ends_it_at_once_and_leaves_nothing(notes: Path, stage: str) -> None:
     before = fingerprints(notes.parent)
@@ -366,6 +377,7 @@ def test_a_stop_ends_it_at_once_and_leaves_nothing(notes: Path, stage: str) -> N
     assert fingerprints(notes.parent) == before
 
 
+@pytest.mark.slow
 def test_a_failed_rehearsal_is_kept_and_the_next_removes_it(notes: Path) -> None:
     events = rehearsed(rehearse={"input": ["notes"]}, model={"vocab_size": 100})
     (kept,) = Path().glob(".rehearsal-*")
@@ -404,6 +416,7 @@ def test_no_room_for_a_folder_has_clear_words(
     assert "paths.data_dir" in caught.value.remedy
 
 
+@pytest.mark.slow
 def test_real_wikimedia_records_pass(workspace: Path, shared_data: Path) -> None:
     records = shared_data / "wikimedia-structured"
     events = rehearsed(rehearse={"source": "wikipedia", "input": [str(records)]})

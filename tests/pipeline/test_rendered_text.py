@@ -207,6 +207,7 @@ _SENTENCES = st.tuples(
 ).map(lambda sentence: " ".join(sentence[0]) + sentence[1])
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(st.lists(_SENTENCES, min_size=1, max_size=5), st.sampled_from([" ", "\n", "\n\n"]))
 def test_text_without_markup_is_left_alone_in_any_language(texts: list[str], gap: str) -> None:
@@ -224,6 +225,7 @@ _MARKLESS = st.text(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(_MARKLESS, st.sampled_from([WIKI, WIKI_ANY_LANGUAGE, PLAIN, CODE]))
 def test_every_change_is_counted_and_shown_under_the_name_of_a_rule(

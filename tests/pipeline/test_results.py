@@ -134,6 +134,7 @@ def test_a_run_whose_files_are_all_broken_is_listed_without_figures(workspace: P
     )
 
 
+@pytest.mark.slow
 def test_a_real_run_tells_its_parameters_data_and_tokenizer(prepared: Path) -> None:
     from tests.support.stage_runner import run_stage
 

@@ -73,6 +73,7 @@ def test_resuming_beside_a_training_that_saves_every_step_is_always_locked(prepa
         living.wait()
 
 
+@pytest.mark.slow
 def test_nothing_is_set_aside_while_another_process_trains(prepared: Path) -> None:
     from utils.files import FolderLock
 
@@ -145,6 +146,7 @@ def test_an_interrupted_run_is_not_ended_by_fewer_steps(prepared: Path) -> None:
     assert finished(resume(run)).summary["steps"] == 12
 
 
+@pytest.mark.slow
 def test_a_branch_that_would_do_nothing_makes_no_run(prepared: Path) -> None:
     run = run_folder(train(max_steps=8))
     assert finished(resume(folders.step_folder(run, 4), max_steps=3)).skipped

@@ -269,6 +269,7 @@ _PIECES = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.sampled_from(_PIECES), max_size=25).map("".join), st.sampled_from([*_SCANS]))
 @example("<!-->--><!--->", "comments")
@@ -332,6 +333,7 @@ _SNIPPETS = st.lists(
 ).map("".join)
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.one_of(_DEBRIS, _SNIPPETS, st.text(max_size=60)), st.sampled_from([WIKI, PLAIN, CODE]))
 @example("&amp;amp;amp;", WIKI)

@@ -218,6 +218,7 @@ def test_folders_of_an_older_layout_are_no_copies(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_a_checkpoint_copied_out_of_its_run_is_named_as_such(prepared: Path) -> None:
     run = run_folder(train(max_steps=4))
     shutil.copytree(folders.step_folder(run, 4), "elsewhere/checkpoint_best")

@@ -151,6 +151,7 @@ def test_a_checkpoint_shows_no_loss_of_another_step(
     assert val_loss_of(_checkpoint(16, state, *validated)) == loss
 
 
+@pytest.mark.slow
 def test_a_best_loss_is_shown_with_its_own_step(prepared: Path) -> None:
     train = TRAIN | {"max_steps": 12, "name": "x", "eval_every": 4, "checkpoint_every": 4}
     run_stage("train", train=train | {"learning_rate": 5.0, "optimizer": "adamw"}, model=MODEL)

@@ -68,6 +68,7 @@ def test_a_request_adds_one_checkpoint_and_changes_nothing_else(
     assert not folders.take_save_request(run)
 
 
+@pytest.mark.slow
 def test_requested_saves_that_fail_are_told_and_do_not_end_the_run(
     prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

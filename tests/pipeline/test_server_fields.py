@@ -141,6 +141,7 @@ def test_tools_that_may_not_be_called_and_answers_without_content_are_taken(
     assert "tool_calls" in answer["error"]["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tokens", [4096, 4097, 10**6, 10**9, 10**30])
 def test_more_tokens_than_fit_are_cut_and_the_usage_says_so(served: Served, tokens: int) -> None:
     for ask in (completion, chat):

@@ -111,6 +111,7 @@ def test_two_hundred_hostile_bodies_get_clear_refusals(served: Served) -> None:
     assert served.complete("0", model=COUNTING)["choices"][0]["text"] == "123456789012"
 
 
+@pytest.mark.slow
 def test_whatever_somebody_writes_is_answered_or_refused(served: Served) -> None:
     for text in strings(60, seed=5):
         written = json.dumps({"role": "user", "content": text[:40]})
@@ -127,6 +128,7 @@ def traversals() -> list[str]:
     return [f"{step * 4}{goal}" for step in steps for goal in goals]
 
 
+@pytest.mark.slow
 def test_sixty_traversal_names_are_not_found(served: Served) -> None:
     names = traversals()
     assert len(names) >= 60

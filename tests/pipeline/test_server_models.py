@@ -90,6 +90,7 @@ def test_only_so_many_models_stay_in_memory_and_the_least_used_goes(folder: Path
         assert sorted(loaded(served)) == sorted([f"{NEW}/step-10", f"{NEW}/step-20"])
 
 
+@pytest.mark.slow
 def test_a_model_in_use_is_neither_unloaded_nor_pushed_out(folder: Path) -> None:
     with serving(folder, models=1) as served, ThreadPoolExecutor(1) as thread:
         with Held(served):
@@ -101,6 +102,7 @@ def test_a_model_in_use_is_neither_unloaded_nor_pushed_out(folder: Path) -> None
         assert loaded(served) == [f"{NEW}/step-10"]
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_into_memory_says_what_would(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +116,7 @@ def test_what_does_not_fit_into_memory_says_what_would(
         assert counts(served)
 
 
+@pytest.mark.slow
 def test_memory_that_ends_while_loading_or_writing_ends_that_request_only(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +145,7 @@ def test_memory_that_ends_while_loading_or_writing_ends_that_request_only(
         assert counts(served)  # loaded anew
 
 
+@pytest.mark.slow
 def test_a_mistake_of_ours_is_told_and_ends_one_request_only(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +186,7 @@ class Held:
         self._connection.close()
 
 
+@pytest.mark.slow
 def test_a_full_queue_tells_clients_when_to_come_again(folder: Path) -> None:
     body = {"model": COUNTING, "prompt": "0"}
     with serving(folder, rows=1, queue=2) as served, Held(served):
@@ -205,6 +210,7 @@ def test_a_request_that_takes_too_long_is_told_so(folder: Path) -> None:
         assert (status, answer["error"]["code"]) == (408, "request_timeout")
 
 
+@pytest.mark.slow
 def test_chosen_checkpoints_are_the_only_ones_offered(folder: Path) -> None:
     with serving(folder, checkpoint=[f"checkpoints/{NEW}", OLD]) as served:
         _, answer = served.ask("/v1/models")
@@ -222,6 +228,7 @@ def test_names_that_are_no_names_become_ids_that_are(folder: Path) -> None:
     assert all(isinstance(catalogue.find(name), ServedModel) for name in ids)
 
 
+@pytest.mark.slow
 def test_what_was_taught_to_answer_is_known_by_its_files_and_by_no_name(folder: Path) -> None:
     checkpoints = folder / "checkpoints"
     save_step(checkpoints / "tuned", 1, lively_model(), byte_tokenizer(), command="sft")
@@ -246,6 +253,7 @@ def test_what_was_taught_to_answer_is_known_by_its_files_and_by_no_name(folder: 
     assert len(listed) == 9
 
 
+@pytest.mark.slow
 def test_a_server_without_models_says_how_to_make_one(workspace: Path) -> None:
     with serving(workspace) as served:
         assert served.ask("/v1/models")[1]["data"] == []
@@ -281,6 +289,7 @@ def test_a_model_whose_files_take_for_ever_lets_the_others_answer(
             assert "seconds" in answer["error"]["found"]
 
 
+@pytest.mark.slow
 def test_a_pattern_that_the_library_gives_up_on_is_an_error_in_the_protocol_form(
     tmp_path: Path,
 ) -> None:
@@ -306,6 +315,7 @@ def test_a_pattern_that_the_library_gives_up_on_is_an_error_in_the_protocol_form
         assert served.complete("0", model=COUNTING)["choices"][0]["text"] == "123456789012"
 
 
+@pytest.mark.slow
 def test_whatever_a_library_raises_is_an_error_in_the_protocol_form(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,6 +335,7 @@ def test_whatever_a_library_raises_is_an_error_in_the_protocol_form(
         assert served.complete("0", model=COUNTING)["choices"][0]["text"] == "123456789012"
 
 
+@pytest.mark.slow
 def test_absurd_sizes_are_refused_and_others_answer(tmp_path: Path) -> None:
     make_runs(tmp_path)
     huge = MAKERS["llama3"](tmp_path / "checkpoints" / "huge")

@@ -69,12 +69,14 @@ def test_a_port_in_use_names_the_next_command(workspace: Path) -> None:
     assert port < int(advised[1]) <= port + 100  # the next that nobody has
 
 
+@pytest.mark.slow
 def test_an_open_server_asks_for_no_token_but_for_its_own_name(workspace: Path) -> None:
     with serving(workspace, open=True, token=None) as served:
         assert served.ask("/v1/models", token=None)[0] == 200
         assert served.ask("/v1/models", token=None, Host="evil.example")[0] == 403
 
 
+@pytest.mark.slow
 def test_a_stage_tells_where_it_listens_and_what_it_did(workspace: Path) -> None:
     make_runs(workspace)
     with serving(workspace) as served:
@@ -87,6 +89,7 @@ def test_a_stage_tells_where_it_listens_and_what_it_did(workspace: Path) -> None
     assert finished.summary == {"requests": 1, "prompt_tokens": 2, "new_tokens": 3}
 
 
+@pytest.mark.slow
 def test_a_stop_ends_running_streams_with_an_error(workspace: Path) -> None:
     make_runs(workspace)
     body = {"model": COUNTING, "prompt": ["0"] * 16, "max_tokens": 250, "stream": True}
@@ -100,6 +103,7 @@ def test_a_stop_ends_running_streams_with_an_error(workspace: Path) -> None:
     assert not any(b"[DONE]" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_too_many_connections_cost_the_slowest_its_own(workspace: Path) -> None:
     make_runs(workspace)
     with serving(workspace, connections=8) as served, ExitStack() as stack:
@@ -212,6 +216,7 @@ def test_a_job_that_is_stopped_while_it_loads_a_model_records_how_it_ended(
     connection.close()
 
 
+@pytest.mark.slow
 def test_a_stage_can_be_stopped_as_soon_as_it_listens(workspace: Path) -> None:
     events: list[Event] = []
     run_stage(

@@ -165,6 +165,7 @@ def zipped(members: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.slow
 def test_wikipedia_comes_from_the_pinned_commit_and_is_unpacked(workspace: Path) -> None:
     members = {f"enwiki_namespace_0_{i}.jsonl": RECORD * (i + 1) for i in range(3)}
     files = {"20240916.en/enwiki_namespace_0.zip": zipped(members), "run_me.py": b"1/0"}

@@ -73,6 +73,7 @@ def test_a_damaged_manifest_is_one_row_s_trouble(prepared: Path) -> None:
     assert "is damaged" in found["prepare"].why
 
 
+@pytest.mark.slow
 def test_looking_never_loads_torch(workspace: Path) -> None:
     code = (
         "import sys; from app.commands.settings import load_config\n"

@@ -77,6 +77,7 @@ def test_nasty_texts_come_back_and_hold_no_control_token(tokenizer: Tokenizer, t
     assert tokenizer.decode(tokenizer.encode_document(text)) == text
 
 
+@pytest.mark.slow
 @MANY
 @given(text=WORDS)
 def test_any_unicode_comes_back_whole_and_streamed(tokenizer: Tokenizer, text: str) -> None:
@@ -130,6 +131,7 @@ def test_ids_have_the_narrowest_type_that_holds_them(tokenizer: Tokenizer) -> No
     assert all(str(ids.dtype) == "uint16" for ids in tokenizer.encode_batch(PROSE))
 
 
+@pytest.mark.slow
 def test_a_vocabulary_beyond_65536_ids_is_stored_in_four_bytes(tmp_path: Path) -> None:
     text = "".join(map(chr, range(0x10000, 0x10000 + 66_000)))
     large = train("char", [text], tmp_path)

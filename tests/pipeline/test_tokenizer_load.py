@@ -48,6 +48,7 @@ def test_a_sentencepiece_model_gives_the_ids_of_its_library(shared_data: Path) -
     assert [ids.tolist() for ids in ours.encode_batch(texts)] == reference.encode(texts)
 
 
+@pytest.mark.slow
 def test_gpt2_gives_the_known_ids(shared_data: Path) -> None:
     tokenizer = load_tokenizer(shared_data / "tokenizer-gpt2" / "encoder.json", Path("tokenizers"))
     assert tokenizer.encode("Hello world") == [15496, 995]
@@ -57,6 +58,7 @@ def test_gpt2_gives_the_known_ids(shared_data: Path) -> None:
     assert tokenizer.bos_id == tokenizer.eos_id == tokenizer.vocab_size - 1 == 50256
 
 
+@pytest.mark.slow
 def test_vocab_and_merges_under_their_usual_names(shared_data: Path, tmp_path: Path) -> None:
     original = shared_data / "tokenizer-gpt2"
     (tmp_path / "vocab.json").write_bytes((original / "encoder.json").read_bytes())

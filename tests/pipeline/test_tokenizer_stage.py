@@ -46,6 +46,7 @@ def test_words_are_cut_so_that_other_programs_can_and_indentation_is_one_token(
     assert " y" in pieces
 
 
+@pytest.mark.slow
 def test_tiny_shakespeare_is_65_characters_beside_controls_and_bytes(
     shared_data: Path, tmp_path: Path
 ) -> None:

@@ -56,6 +56,7 @@ def texts_in(parts: list) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.lists(_PARTS, min_size=1, max_size=4), st.sampled_from(["en", "de", "xx", ""]))
 def test_an_article_shows_all_its_text_and_why_any_of_it_goes(parts: list, code: str) -> None:

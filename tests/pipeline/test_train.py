@@ -192,6 +192,7 @@ def test_other_tokens_are_refused_with_both_fingerprints(prepared: Path) -> None
         run_stage("train", train={"resume": "auto"})
 
 
+@pytest.mark.slow
 def test_a_nan_never_reaches_the_weights_and_names_its_batch(
     prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +216,7 @@ def test_a_nan_never_reaches_the_weights_and_names_its_batch(
     assert all(bool(t.isfinite().all()) for t in load_file(newest / "model.safetensors").values())
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_survived_until_it_happens_three_times(
     prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,6 +259,7 @@ def test_a_last_checkpoint_that_finds_no_room_fails_the_training(
     assert finished(again).summary["steps"] == 12
 
 
+@pytest.mark.slow
 def test_a_full_disk_before_the_first_checkpoint_does_not_advise_to_resume(
     prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,6 +272,7 @@ def test_a_full_disk_before_the_first_checkpoint_does_not_advise_to_resume(
     assert error.value.remedy == "free some room, then run the same command again"
 
 
+@pytest.mark.slow
 def test_an_error_that_is_not_about_memory_is_passed_on_without_a_cause(
     prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,6 +294,7 @@ def test_old_checkpoints_go_but_best_and_latest_stay(prepared: Path) -> None:
     assert not list(run.glob(".deleted*"))
 
 
+@pytest.mark.slow
 def test_a_validation_fetches_no_batch_that_it_does_not_score(
     prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,6 +319,7 @@ def test_early_stopping_ends_the_run_as_done(
     assert not finished(events).stopped
 
 
+@pytest.mark.slow
 def test_early_stopping_without_one_finite_validation_ends_the_run_as_done(
     prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -352,6 +358,7 @@ def test_every_optimizer_and_schedule_trains(prepared: Path, optimizer: str, sch
     assert all(loss is not None for _, loss, _ in curve(events))
 
 
+@pytest.mark.slow
 def test_cuda_is_refused_where_there_is_none_and_auto_says_cpu(prepared: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
@@ -401,6 +408,7 @@ def test_missing_tokens_name_the_next_command(workspace: Path) -> None:
     assert not (workspace / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_vocabulary_too_small_and_a_window_too_long_are_refused(prepared: Path) -> None:
     with pytest.raises(RefusedError, match="vocab_size 20"):
         run_stage("train", train=TRAIN, model=MODEL | {"vocab_size": 20})
@@ -432,6 +440,7 @@ def test_a_run_that_ended_before_its_first_checkpoint_is_named(prepared: Path) -
         run_stage("train", train={"resume": "auto", "name": "early"})
 
 
+@pytest.mark.slow
 def test_a_run_without_its_settings_names_what_still_works(prepared: Path) -> None:
     run = run_folder(train(name="bare"))
     (run / "run.json").write_bytes(b"{\xff")

@@ -12,10 +12,11 @@ import numpy as np
 from pipeline.events import Event, Finished
 from pipeline.options.config import Config, PrepareOptions
 from pipeline.prep import stage
+from pipeline.tokenizer.load import load_tokenizer
 from pipeline.tokenizer.spec import byte_marks
-from pipeline.tokens.metadata import METADATA, Metadata, ShardRecord, TokenizerRecord
+from pipeline.tokens.metadata import METADATA, Metadata, ShardRecord, TokenizerRecord, read_metadata
 from pipeline.tokens.shards import SPLIT_SEED, Shard, token_dtype
-from utils.artefacts import build_folder
+from utils.artefacts import build_folder, read_manifest
 
 
 def save_tokenizer(name: str, merges: Sequence[tuple[str, str]] = ()) -> Path:
@@ -135,3 +136,29 @@ def token_set(
 def numbered(documents: int, length: int, first: int = 0) -> list[list[int]]:
     """Documents whose ids are all different, so that an id says which token it was."""
     return [list(range(first + i * length, first + (i + 1) * length)) for i in range(documents)]
+
+
+def metadata(folder: Path) -> Metadata:
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    return read_metadata(folder, manifest)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file but the manifest, which holds the time."""
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "manifest.json"}
+
+
+def texts_in(folder: Path) -> list[str]:
+    """The text of every document in a token set, decoded."""
+    found = []
+    meta = metadata(folder)
+    tokenizer = load_tokenizer(meta.tokenizer.path, Path("tokenizers"))
+    for shard in meta.shards:
+        tokens = np.load(folder / f"tokens_{shard.name}.npy", allow_pickle=False)
+        starts = np.load(folder / f"documents_{shard.name}.npy", allow_pickle=False)["start"]
+        for part in np.split(tokens, starts[1:].astype(int)):
+            ids = part.tolist()
+            assert (ids[0], ids[-1]) == (tokenizer.bos_id, tokenizer.eos_id)
+            found.append(tokenizer.decode(ids[1:-1]))
+    return found

@@ -100,6 +100,7 @@ def test_the_search_for_own_causes_finds_them(source: str) -> None:
     assert list(_own_causes(tree, set(_returned_arguments(tree))))
 
 
+@pytest.mark.slow
 def test_no_exception_is_its_own_cause() -> None:
     paths = [path for layer in LAYERS for path in (ROOT / layer).rglob("*.py")]
     trees = {path: ast.parse(path.read_text("utf-8")) for path in paths}

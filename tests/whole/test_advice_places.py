@@ -83,6 +83,7 @@ HANDED_ON = {
 """Places that advise nothing of their own, and whose command it is."""
 
 
+@pytest.mark.slow
 def test_every_place_that_advises_a_command_is_tried() -> None:
     """One that is new belongs into a table of situations, or beside the test that runs it."""
     there = {place.name for inside in places().values() for place in inside}

@@ -213,6 +213,7 @@ def test_every_command_line_of_the_readme_is_understood(words: list[str], worksp
         assert _accepts(command, *rest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [text for text in _code() if text.startswith("--")])
 def test_every_flag_of_the_readme_exists_and_takes_what_it_says(text: str, workspace: Path) -> None:
     if text.startswith("--model local-completions"):

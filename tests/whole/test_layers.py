@@ -40,6 +40,7 @@ FAMILIES = {
 """Folders in which a small file is one of a kind, and of which kind."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["train", "--help"], ["jobs"], ["web", "--help"], ["--version"]]
 )
@@ -59,6 +60,7 @@ def test_the_front_door_loads_nothing_heavy(arguments: list[str], workspace: Pat
     assert loaded & HEAVY == set()
 
 
+@pytest.mark.slow
 def test_the_layers_point_downward_only() -> None:
     command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -99,6 +101,7 @@ def test_the_search_for_writes_finds_them(source: str) -> None:
     assert list(_writes(ast.parse(source))) == [1]
 
 
+@pytest.mark.slow
 def test_nothing_writes_a_file_but_the_durable_writer() -> None:
     found = {
         f"{path.relative_to(ROOT)}:{line}"
@@ -109,6 +112,7 @@ def test_nothing_writes_a_file_but_the_durable_writer() -> None:
     assert found == set()
 
 
+@pytest.mark.slow
 def test_importing_any_module_prints_nothing_and_changes_nothing(workspace: Path) -> None:
     names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in SOURCES]
     light = [name for name in names if name.startswith(("app.", "utils."))]

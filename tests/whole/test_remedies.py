@@ -66,6 +66,7 @@ RAISED = [
 ]
 
 
+@pytest.mark.slow
 def test_no_remedy_spells_a_command_out() -> None:
     """Those that do could not be started by whoever reads the failure."""
     spelt = {
@@ -79,6 +80,7 @@ def test_no_remedy_spells_a_command_out() -> None:
     assert spelt == set()
 
 
+@pytest.mark.slow
 def test_a_remedy_has_a_place_for_each_command_at_its_side() -> None:
     wrong = {
         f"{path.relative_to(ROOT)}:{call.lineno}"

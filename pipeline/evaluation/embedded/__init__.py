@@ -48,15 +48,6 @@ class EmbeddedSet(NamedTuple):
         return digest(self.rows)
 
 
-def sets() -> dict[str, EmbeddedSet]:
-    """All embedded sets; reading the library takes about a second.
-
-    Raises:
-        HatcheryError: this Python has no library as files.
-    """
-    return {name: embedded_set(name) for name in KINDS}
-
-
 def embedded_set(name: str) -> EmbeddedSet:
     """The set of that name, which is one of `KINDS`.
 

@@ -14,9 +14,8 @@ class ArcEasy(ChoiceTask):
     def item(self, row: Row) -> Item:
         fields = Fields(row)
         if "query" in row:
-            answers = fields.texts("choices")
-            gold = fields.index("gold", len(answers))
-            return self.asked(f"{fields.text('query')}\nAnswer:", answers, gold)
+            query, answers, gold = fields.question()
+            return self.asked(f"{query}\nAnswer:", answers, gold)
         answers, gold = labelled(row)
         return self.asked(f"Question: {fields.text('question')}\nAnswer:", answers, gold)
 

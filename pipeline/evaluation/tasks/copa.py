@@ -24,6 +24,4 @@ class Copa(ChoiceTask):
             answers = [answer[0].lower() + answer[1:] for answer in answers]
             gold = fields.index("label", 2)
             return self.asked(f"{stem} {_CONNECTORS[question]}", answers, gold)
-        answers = fields.texts("choices")
-        gold = fields.index("gold", len(answers))
-        return self.asked(fields.text("query"), answers, gold)
+        return self.asked(*fields.question())

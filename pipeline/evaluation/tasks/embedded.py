@@ -52,9 +52,7 @@ class EmbeddedDocstrings(ChoiceTask):
     chance = 0.25
 
     def item(self, row: Row) -> Item:
-        fields = Fields(row)
-        answers = fields.texts("choices")
-        return self.asked(fields.text("query"), answers, fields.index("gold", len(answers)))
+        return self.asked(*Fields(row).question())
 
 
 class EmbeddedGrammar(PairTask):

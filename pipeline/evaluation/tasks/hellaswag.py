@@ -16,9 +16,7 @@ class HellaSwag(ChoiceTask):
     def item(self, row: Row) -> Item:
         fields = Fields(row)
         if "query" in row:
-            answers = fields.texts("choices")
-            gold = fields.index("gold", len(answers))
-            return self.asked(fields.text("query"), answers, gold)
+            return self.asked(*fields.question())
         answers = [_readable(ending) for ending in fields.texts("endings")]
         gold = fields.index("label", len(answers))
         label = fields.text("activity_label")

@@ -15,8 +15,6 @@ class OpenBookQA(ChoiceTask):
     def item(self, row: Row) -> Item:
         fields = Fields(row)
         if "query" in row:
-            answers = fields.texts("choices")
-            gold = fields.index("gold", len(answers))
-            return self.asked(fields.text("query"), answers, gold)
+            return self.asked(*fields.question())
         answers, gold = labelled(row)
         return self.asked(fields.text("question_stem"), answers, gold)

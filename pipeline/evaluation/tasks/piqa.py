@@ -17,6 +17,5 @@ class Piqa(ChoiceTask):
             answers = [fields.text("sol1"), fields.text("sol2")]
             query, gold = fields.text("goal"), fields.index("label", 2)
             return self.asked(f"Question: {query}\nAnswer:", answers, gold)
-        answers = fields.texts("choices")
-        gold = fields.index("gold", len(answers))
-        return self.asked(f"Question: {fields.text('query')}\nAnswer:", answers, gold)
+        query, answers, gold = fields.question()
+        return self.asked(f"Question: {query}\nAnswer:", answers, gold)

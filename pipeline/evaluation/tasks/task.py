@@ -270,6 +270,15 @@ class Fields:
             raise RowError(f"{name} is {_shown(value)}, not a list of texts")
         return list(value)
 
+    def question(self) -> tuple[str, list[str], int]:
+        """Query, answers and the right one of a row with `query`, `choices` and `gold`.
+
+        Raises:
+            RowError: it is none.
+        """
+        answers = self.texts("choices")
+        return self.text("query"), answers, self.index("gold", len(answers))
+
     def index(self, name: str, of: int) -> int:
         """A whole number from 0 to `of` - 1, also where it was written as a text.
 
