@@ -15,7 +15,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from model.config import GATED, ModelConfig
-from model.layers.attention import Kernel, attend, causal_mask, choose_kernel
+from model.layers.attention import (
+    Kernel,
+    attend,
+    block_causal_mask,
+    causal_mask,
+    choose_kernel,
+)
 from model.layers.cache import KeyValueCache
 from model.layers.loss import mean_loss, token_losses
 from model.layers.norm import HeadNorm, Norm
@@ -266,27 +272,57 @@ class GPT(nn.Module):
         """Scores of every token: (..., C) -> (..., V)."""
         return F.linear(hidden, self.head_weight)
 
-    def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
+    def loss(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        positions: Tensor | None = None,
+        documents: Tensor | None = None,
+    ) -> Tensor:
         """Mean cross-entropy in nats for training, without ever holding all logits.
 
         inputs and targets (B, T) int64, aligned: targets[b, t] follows inputs[b, t]; -100 does not
-        count. Returns () float32.
+        count. Rows that hold several texts say of each id which of its row's `documents` it belongs
+        to and at which of that document's `positions` it stands, both (B, T) int64: no text sees
+        another. Returns () float32.
         """
-        return self._mean_loss(self.hidden(inputs), targets)
+        return self._mean_loss(self._read(inputs, positions, documents), targets)
 
     def _mean_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
         return mean_loss(*self._for_head(hidden), targets.reshape(-1))
 
     @torch.no_grad()
-    def token_losses(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy of every target in nats, zero where it is -100: (B, T) float32."""
-        hidden, weight = self._for_head(self.hidden(inputs))
+    def token_losses(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        positions: Tensor | None = None,
+        documents: Tensor | None = None,
+    ) -> Tensor:
+        """Cross-entropy of every target in nats, zero where it is -100: (B, T) float32.
+
+        `positions` and `documents` are those of `loss`.
+        """
+        hidden, weight = self._for_head(self._read(inputs, positions, documents))
         return token_losses(hidden, weight, targets.reshape(-1)).view(targets.shape)
+
+    def _read(self, inputs: Tensor, positions: Tensor | None, documents: Tensor | None) -> Tensor:
+        """The residual stream of whole rows, each one text, or several if `documents` says so."""
+        if positions is None and documents is None:
+            return self.hidden(inputs)
+        if positions is None or documents is None:
+            raise ValueError("positions and documents of packed rows belong together")
+        mask = block_causal_mask(documents, self._matmul_dtype)  # one for all layers
+        return self.hidden(inputs, positions=positions, mask=mask)
+
+    @property
+    def _matmul_dtype(self) -> torch.dtype:
+        """What matrix products are computed in: that of autocast, or of the weights."""
+        kind = self.device.type
+        enabled = torch.is_autocast_enabled(kind)
+        return torch.get_autocast_dtype(kind) if enabled else self.dtype
 
     def _for_head(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Rows (B * T, C) and head (V, C) in the precision that autocast asks for."""
-        device = hidden.device.type
-        dtype = hidden.dtype
-        if torch.is_autocast_enabled(device):
-            dtype = torch.get_autocast_dtype(device)
+        dtype = self._matmul_dtype
         return hidden.reshape(-1, hidden.shape[-1]).to(dtype), self.head_weight.to(dtype)

@@ -41,6 +41,19 @@ def causal_mask(positions: Tensor, seen: int, dtype: torch.dtype) -> Tensor:
     )
 
 
+def block_causal_mask(documents: Tensor, dtype: torch.dtype) -> Tensor:
+    """The mask of rows that hold several texts: zero where a position may look, which is at those
+    of its own document up to itself, and -inf elsewhere: (B, T) -> (B, T, T).
+
+    Every position sees itself, filling too: no row of the softmax is empty.
+    """
+    T = documents.shape[1]
+    own = documents[:, :, None] == documents[:, None, :]
+    visible = own & torch.ones(T, T, dtype=torch.bool, device=documents.device).tril()
+    mask = torch.zeros(visible.shape, dtype=dtype, device=documents.device)
+    return mask.masked_fill_(~visible, float("-inf"))
+
+
 def attend(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kernel: Kernel, dropout: float
 ) -> Tensor:
