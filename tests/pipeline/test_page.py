@@ -94,6 +94,78 @@ def test_a_model_that_was_taught_to_answer_is_chatted_with(tmp_path: Path) -> No
     asyncio.run(act())
 
 
+def test_a_mode_set_by_hand_stays_when_the_models_come_later(tmp_path: Path) -> None:
+    chosen = "document.querySelector('[name=mode]:checked').value"
+
+    async def act() -> None:
+        async with opened(tmp_path) as (person, server):
+            for tuned, words in ((False, "Chat"), (True, "Complete")):
+                for known in server.models.values():
+                    known["chat"] = tuned
+                server.listing.clear()
+                await person.reload(until="!models.size")
+                await person.click(words, "#composer")
+                server.listing.set()
+                await person.until("models.size")
+                assert await person.js(chosen) == words.lower()
+                await person.press("k", modifiers=2)
+                await person.until("document.querySelectorAll('#list label').length === 2")
+                await person.click("Use", "#picker")
+                for tab in ("Compare", "Chat"):
+                    await person.click(tab, "header")
+                assert await person.js(chosen) == words.lower()
+
+    asyncio.run(act())
+
+
+def test_a_conversation_goes_on_as_it_was_led(tmp_path: Path) -> None:
+    chosen = "document.querySelector('[name=mode]:checked').value"
+
+    async def act() -> None:
+        async with opened(tmp_path) as (person, server):
+            await person.click("Chat", "#composer")
+            await person.send("Who lays eggs?")
+            await person.idle()
+            await person.click("New")
+            await person.click("Complete", "#composer")
+            await person.send("Once")
+            await person.idle()
+            await person.click("☰ History")
+            await person.click("Who lays eggs?", "#history")
+            await person.sees("Who lays eggs?", "#chat .said")
+            assert await person.js(chosen) == "chat"
+            await person.send("Why?")
+            await person.idle()
+            assert len(server.requests[-1]["messages"]) == 3
+
+    asyncio.run(act())
+
+
+def test_an_older_list_of_models_does_not_replace_a_newer_one(tmp_path: Path) -> None:
+    async def act() -> None:
+        async with opened(tmp_path) as (person, _):
+            await person.until("models.size")
+            left = await person.js(
+                """(async () => {
+                  const answers = [];
+                  const real = window.fetch;
+                  window.fetch = () => new Promise((resolve) => answers.push(resolve));
+                  const list = (...ids) => new Response(JSON.stringify({
+                    data: ids.map((id) => ({ id, hatchery: { run: id } })) }));
+                  const asked = [loadModels(), loadModels()];
+                  answers[1](list("newer"));
+                  await asked[1];
+                  answers[0](list("older"));
+                  await asked[0];
+                  window.fetch = real;
+                  return [...models.keys()];
+                })()"""
+            )
+            assert left == ["newer"]
+
+    asyncio.run(act())
+
+
 def test_an_edited_message_replaces_what_followed_and_the_conversation_goes_along(
     tmp_path: Path,
 ) -> None:
@@ -364,6 +436,15 @@ def test_models_are_chosen_by_keys_and_a_theme_is_remembered(tmp_path: Path) -> 
             await person.sees("val loss 3.200 · 14.2 M parameters", "#list")
             await person.sees("Loads about 54.4 MiB; 8.00 GiB are free on cpu.", "#memory")
             await person.type("second")
+            await person.press("Enter", "\r")
+            await person.sees("second · step 90", "#model")
+            await person.press("k", modifiers=2)
+            await person.type("first")
+            await person.press("Enter", "\r")
+            await person.sees("first · step 600", "#model")
+            await person.press("k", modifiers=2)
+            await person.type("run")
+            await person.js("document.querySelector('#list input[value*=second]').click()")
             await person.press("Enter", "\r")
             await person.sees("second · step 90", "#model")
             await person.js("document.querySelector('#theme').click()")

@@ -60,25 +60,36 @@ class Person:
         await self.press("Enter", "\r")
 
     async def click(self, text: str, within: str = "body") -> None:
-        """Click in the middle of the last button or label that shows exactly `text`."""
+        """Click in the middle of the last button or label that shows exactly `text`, once it has
+        stayed where it is for two frames and nothing lies over it."""
         box = await self.until(
-            f"""(() => {{
+            f"""(async () => {{
               const all = document.querySelectorAll({within!r} + " :is(button, label)");
               const found = [...all].findLast((one) => one.innerText?.trim() === {json.dumps(text)}
                 && one.checkVisibility() && !one.disabled);
-              found?.scrollIntoView({{ block: "nearest" }});
-              const box = found?.getBoundingClientRect();
-              return box && [box.x + box.width / 2, box.y + box.height / 2];
+              if (!found) return null;
+              found.scrollIntoView({{ block: "nearest" }});
+              const middle = () => {{
+                const box = found.getBoundingClientRect();
+                return [box.x + box.width / 2, box.y + box.height / 2];
+              }};
+              const before = middle();
+              for (let frame = 0; frame < 2; frame++)
+                await new Promise((resolve) => requestAnimationFrame(resolve));
+              const [x, y] = middle();
+              const same = x === before[0] && y === before[1];
+              return same && found.contains(document.elementFromPoint(x, y)) && [x, y];
             }})()"""
         )
         for kind in ("mousePressed", "mouseReleased"):
             at = {"type": kind, "x": box[0], "y": box[1], "button": "left", "clickCount": 1}
             await self.page.call("Input.dispatchMouseEvent", **at)
 
-    async def reload(self) -> None:
+    async def reload(self, until: str = "models.size") -> None:
+        """Load the page anew, and wait until a script gives something true."""
         await self.js("window.old = true")
         await self.page.call("Page.reload")
-        await self.until("!window.old && document.querySelector('#model')?.innerText.includes('·')")
+        await self.until(f"!window.old && typeof store === 'object' && {until}")
 
     async def idle(self) -> None:
         await self.until("document.querySelector('#stop').hidden")
@@ -112,4 +123,5 @@ async def opened(
             yield person, imitation
     finally:
         imitation.gate.set()
+        imitation.listing.set()
         await server.close()

@@ -23,7 +23,8 @@ def facts(run: str, step: int, **more: Any) -> dict[str, Any]:
 
 
 class Imitation:
-    """What the page asks of the server. A text is streamed as far as `gate` has been opened."""
+    """What the page asks of the server. A text is streamed as far as `gate` has been opened, and
+    the models are told while `listing` is open."""
 
     def __init__(self) -> None:
         self.models = {
@@ -36,6 +37,8 @@ class Imitation:
         self.failure: dict[str, Any] | None = None
         self.gate = asyncio.Event()
         self.gate.set()
+        self.listing = asyncio.Event()
+        self.listing.set()
         self.cut = False
         self.left = 0
         self.pieces = re.compile(r"\s*\S{1,40}|\s+")
@@ -71,6 +74,7 @@ class Imitation:
     async def listed(self, request: web.Request) -> web.Response:
         if refused := self.refused(request):
             return refused
+        await self.listing.wait()
         data = [
             {"id": name, "object": "model", "hatchery": known}
             for name, known in self.models.items()
