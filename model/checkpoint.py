@@ -24,8 +24,18 @@ from model.huggingface.config import (
 )
 from model.huggingface.generation_config import FILE as GENERATION
 from model.huggingface.generation_config import GenerationConfig, as_json
+from model.huggingface.peft import (
+    ADAPTER,
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    adapter_config,
+    adapter_tensors,
+    load_adapters,
+    read_settings,
+)
 from model.huggingface.weights import refuse_mismatch, state_from_hf, state_to_hf
 from model.language_model import LanguageModel
+from model.lora import adapters, add_adapters
 from model.quantization.layers import Form
 from model.quantization.model import QuantizedGPT
 from model.tensors import read_pickled, read_tensors, tensor_count, total_bytes, write_tensors
@@ -63,7 +73,8 @@ def save_checkpoint(
 
     `state` is JSON: step, position in the data, scores; floats come back bit for bit.
     `generation` is what the weights that training began with declared: its ends come first, and
-    its file is kept.
+    its file is kept. Of an adapted model the weights are merged, and the subfolder `adapter` holds
+    the adapters themselves in PEFT's files.
 
     Raises:
         DiskFullError: too little room, found before the first byte or while writing.
@@ -80,11 +91,17 @@ def save_checkpoint(
         dtype=str(model.dtype).removeprefix("torch."),
     )
     small = {CONFIG: _json(described), STATE: _json(state)}
+    tensors = {WEIGHTS: weights}
+    if adapters(model):
+        small[f"{ADAPTER}/{ADAPTER_CONFIG}"] = _json(adapter_config(model))
+        tensors[f"{ADAPTER}/{ADAPTER_WEIGHTS}"] = adapter_tensors(model)
+    if optimizer_state is not None:
+        tensors[OPTIMIZER] = dict(optimizer_state)
     if generation.content is not None:
         small[GENERATION] = _json(generation.content)
     for name, content in tokenizer_files.items():
         small[name] = content if isinstance(content, bytes) else content.read_bytes()
-    needed = total_bytes(weights) + total_bytes(optimizer_state or {})
+    needed = sum(map(total_bytes, tensors.values()))
     require_space(folder, needed + sum(map(len, small.values())) + _SMALL_FILES)
     with build_folder(
         folder, kind="checkpoint", command=command, options=options, inputs=inputs
@@ -94,10 +111,8 @@ def save_checkpoint(
             del builder.units[name]
         for name, data in small.items():
             builder.write(name, data)
-        builder.commit(WEIGHTS, {WEIGHTS: write_tensors(builder.path / WEIGHTS, weights)})
-        if optimizer_state is not None:
-            written = write_tensors(builder.path / OPTIMIZER, optimizer_state)
-            builder.commit(OPTIMIZER, {OPTIMIZER: written})
+        for name, values in tensors.items():
+            builder.commit(name, {name: write_tensors(builder.path / name, values)})
 
 
 def _json(value: object) -> bytes:
@@ -236,6 +251,18 @@ def load_training_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]
         )
     _verify(folder, [STATE, OPTIMIZER])
     return read_tensors(folder / OPTIMIZER), read_json_object(folder / STATE)
+
+
+def load_adapted(folder: Path, model: GPT) -> None:
+    """Freeze `model`, which holds the base's weights, and give it the adapters that a checkpoint of
+    an adapted model has, bit for bit.
+
+    Raises:
+        RefusedError: the checkpoint has no adapter, or a damaged one, or that of another model.
+    """
+    _verify(folder, [f"{ADAPTER}/{name}" for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)])
+    add_adapters(model, read_settings(folder / ADAPTER), seed=0)  # all that it draws is replaced
+    load_adapters(folder / ADAPTER, model)
 
 
 def _verify(folder: Path, names: Sequence[str]) -> None:

@@ -157,10 +157,13 @@ def build_optimizer(
     """AdamW for everything, or Muon (`matrix_learning_rate`, `momentum`) for the matrices inside
     the blocks and AdamW (`learning_rate`, `betas`) for embeddings, head, gains and biases.
 
-    Gains and biases are not decayed. Learning rates are peaks, reached at multiplier 1.
+    Gains and biases are not decayed, and what is frozen stays out. Learning rates are peaks,
+    reached at multiplier 1.
     """
     hidden, tables, vectors = [], [], []
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         if parameter.ndim < 2:
             vectors.append(parameter)
         elif name.startswith("blocks.") and kind == "muon":

@@ -13,13 +13,15 @@ from model.config import ModelConfig
 from model.gpt import GPT
 from model.huggingface.families import family_of
 from model.huggingface.family import Family, TensorMap
+from model.lora import merged_state
 from utils.errors import RefusedError
 
 
 def state_to_hf(model: GPT) -> dict[str, Tensor]:
-    """The weights under canonical Hugging Face names; a tied tensor once. Views of the model's own
-    tensors, so that nothing is held twice; where the layout differs they are not contiguous."""
-    state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    """The weights under canonical Hugging Face names; a tied tensor once, adapters merged. Views of
+    the model's own tensors, so that nothing else is held twice; where the layout differs they are
+    not contiguous."""
+    state = merged_state(model)
     family = family_of(model.config)
     if family is None:
         return state
@@ -30,7 +32,7 @@ def state_to_hf(model: GPT) -> dict[str, Tensor]:
             result[entry.theirs[0]] = torch.full(shape, value, dtype=model.dtype)
             continue
         tensor = state[entry.ours].T if entry.transposed else state[entry.ours]
-        parts = tensor.split(entry.sizes) if entry.sizes else (tensor,)
+        parts = torch.split(tensor, list(entry.sizes)) if entry.sizes else (tensor,)
         result.update(zip(entry.theirs, parts, strict=True))
     return result
 

@@ -56,7 +56,9 @@ class _HeadLoss(torch.autograd.Function):
         count = valid.sum().clamp(min=1)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         hidden_gradients = []
-        weight_gradient = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
+        learns = ctx.needs_input_grad[1]  # beside adapters the head is frozen
+        shape = weight.shape if learns else ()
+        weight_gradient = torch.zeros(shape, dtype=torch.float32, device=weight.device)
         size = slice_length(len(weight))
         for rows, labels, mask in zip(
             _slices(hidden, size), _slices(targets, size), _slices(valid, size), strict=True
@@ -68,18 +70,19 @@ class _HeadLoss(torch.autograd.Function):
             gradient.scatter_add_(1, index, gradient.new_full((len(index), 1), -1.0))
             gradient = gradient.mul_(mask[:, None]).to(hidden.dtype)
             hidden_gradients.append(gradient @ weight)
-            weight_gradient += gradient.T @ rows
+            if learns:
+                weight_gradient += gradient.T @ rows
         ctx.save_for_backward(torch.cat(hidden_gradients), weight_gradient, count)
         ctx.weight_dtype = weight.dtype
         return total / count
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor | None, None]:
         hidden_gradient, weight_gradient, count = ctx.saved_tensors
         scale = upstream / count
         return (
             hidden_gradient * scale.to(hidden_gradient.dtype),
-            (weight_gradient * scale).to(ctx.weight_dtype),
+            (weight_gradient * scale).to(ctx.weight_dtype) if ctx.needs_input_grad[1] else None,
             None,
         )
