@@ -291,7 +291,6 @@ class GPT(nn.Module):
     def _mean_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
         return mean_loss(*self._for_head(hidden), targets.reshape(-1))
 
-    @torch.no_grad()
     def token_losses(
         self,
         inputs: Tensor,
@@ -301,7 +300,8 @@ class GPT(nn.Module):
     ) -> Tensor:
         """Cross-entropy of every target in nats, zero where it is -100: (B, T) float32.
 
-        `positions` and `documents` are those of `loss`.
+        `positions` and `documents` are those of `loss`. Differentiable, at the cost of a second
+        pass of the head.
         """
         hidden, weight = self._for_head(self._read(inputs, positions, documents))
         return token_losses(hidden, weight, targets.reshape(-1)).view(targets.shape)

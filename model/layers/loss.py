@@ -21,21 +21,50 @@ def _slices(tensor: Tensor, size: int) -> tuple[Tensor, ...]:
 
 
 def token_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of each token in nats, without gradients.
+    """Cross-entropy of each token in nats, zero where ignored.
 
-    hidden (N, C), weight (V, C), targets (N,) int64 -> (N,) float32, zero where ignored.
+    hidden (N, C), weight (V, C), targets (N,) int64 -> (N,) float32. Differentiable once; as every
+    token may be asked for with a weight of its own, the logits are then computed a second time.
     """
-    parts = []
-    with torch.no_grad():
+    losses: Tensor = _TokenLosses.apply(hidden, weight, targets)  # type: ignore[no-untyped-call]
+    return losses
+
+
+class _TokenLosses(torch.autograd.Function):
+    """Nothing of the size of the logits is kept for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        ctx.save_for_backward(hidden, weight, targets)
         size = slice_length(len(weight))
-        for rows, labels in zip(_slices(hidden, size), _slices(targets, size), strict=True):
-            logits = (rows @ weight.T).float()
-            parts.append(
-                torch.nn.functional.cross_entropy(
-                    logits, labels, ignore_index=IGNORED, reduction="none"
-                )
+        parts = [
+            torch.nn.functional.cross_entropy(
+                (rows @ weight.T).float(), labels, ignore_index=IGNORED, reduction="none"
             )
-    return torch.cat(parts)
+            for rows, labels in zip(_slices(hidden, size), _slices(targets, size), strict=True)
+        ]
+        return torch.cat(parts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        hidden, weight, targets = ctx.saved_tensors
+        size, learns = slice_length(len(weight)), ctx.needs_input_grad[1]
+        hidden_gradients = []
+        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if learns else None
+        scales = torch.where(targets == IGNORED, 0, upstream)
+        for rows, labels, scale in zip(
+            _slices(hidden, size), _slices(targets, size), _slices(scales, size), strict=True
+        ):
+            index = labels.clamp(min=0)[:, None]
+            gradient = (rows @ weight.T).float().softmax(dim=-1)  # (n, V)
+            gradient.scatter_add_(1, index, gradient.new_full((len(index), 1), -1.0))
+            gradient = gradient.mul_(scale[:, None]).to(hidden.dtype)
+            hidden_gradients.append(gradient @ weight)
+            if weight_gradient is not None:
+                weight_gradient += gradient.T @ rows
+        found = None if weight_gradient is None else weight_gradient.to(weight.dtype)
+        return torch.cat(hidden_gradients), found, None
 
 
 def mean_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -57,8 +86,7 @@ class _HeadLoss(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         hidden_gradients = []
         learns = ctx.needs_input_grad[1]  # beside adapters the head is frozen
-        shape = weight.shape if learns else ()
-        weight_gradient = torch.zeros(shape, dtype=torch.float32, device=weight.device)
+        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if learns else None
         size = slice_length(len(weight))
         for rows, labels, mask in zip(
             _slices(hidden, size), _slices(targets, size), _slices(valid, size), strict=True
@@ -70,7 +98,7 @@ class _HeadLoss(torch.autograd.Function):
             gradient.scatter_add_(1, index, gradient.new_full((len(index), 1), -1.0))
             gradient = gradient.mul_(mask[:, None]).to(hidden.dtype)
             hidden_gradients.append(gradient @ weight)
-            if learns:
+            if weight_gradient is not None:
                 weight_gradient += gradient.T @ rows
         ctx.save_for_backward(torch.cat(hidden_gradients), weight_gradient, count)
         ctx.weight_dtype = weight.dtype
@@ -83,6 +111,6 @@ class _HeadLoss(torch.autograd.Function):
         scale = upstream / count
         return (
             hidden_gradient * scale.to(hidden_gradient.dtype),
-            (weight_gradient * scale).to(ctx.weight_dtype) if ctx.needs_input_grad[1] else None,
+            None if weight_gradient is None else (weight_gradient * scale).to(ctx.weight_dtype),
             None,
         )

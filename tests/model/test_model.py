@@ -127,6 +127,31 @@ def test_a_loss_over_many_slices_equals_one_over_all() -> None:
     torch.testing.assert_close(found[1], weight.grad, atol=1e-6, rtol=1e-4)
     each = token_losses(hidden, weight, targets)
     torch.testing.assert_close(each.sum() / (targets != -100).sum(), expected)
+    weights = torch.randn(rows, generator=generator)
+    gradients = []
+    by_hand = F.cross_entropy(hidden @ weight.T, targets, reduction="none")
+    for losses in (each, by_hand):
+        hidden.grad = weight.grad = None
+        (losses * weights).sum().backward()
+        gradients.append((hidden.grad, weight.grad))
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weighted_token_losses_have_the_gradients_of_plain_cross_entropy(kind: str) -> None:
+    model = GPT(small(**KINDS[kind]))
+    inputs, targets = ids(3, 20), ids(3, 20).roll(1, dims=1)
+    targets[0, :5] = -100
+    weights = torch.linspace(-1, 2, 60).view(3, 20)
+    (model.token_losses(inputs, targets) * weights).sum().backward()
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    logits = model(inputs)["logits"]
+    plain = F.cross_entropy(logits.view(-1, 61), targets.view(-1), reduction="none")
+    (plain * weights.view(-1)).sum().backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, atol=1e-4, rtol=1e-4)
 
 
 def test_a_batch_without_any_target_costs_nothing() -> None:

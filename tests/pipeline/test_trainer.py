@@ -66,7 +66,7 @@ def test_evaluation_counts_only_what_is_to_be_scored() -> None:
     masked[:, 4:] = -100
     part = subject.evaluate([(inputs, masked)])
     subject.model.eval()
-    expected = subject.model.token_losses(inputs, targets)[:, :4].mean()
+    expected = subject.model.token_losses(inputs, targets)[:, :4].mean().detach()
     assert part.tokens == 16
     assert part.loss == pytest.approx(float(expected), abs=1e-6)
 
