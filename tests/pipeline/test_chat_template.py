@@ -11,13 +11,12 @@ from typing import Any
 import gguf
 import pytest
 
+from pipeline.chat import renderer_process
+from pipeline.chat.encoder import ChatEncoder, ChatTemplateError
+from pipeline.chat.renderer import TemplateError, TemplateRenderer
 from pipeline.options.config import ServeOptions
-from pipeline.server.engine import template_process
 from pipeline.server.engine.catalogue import Catalogue
-from pipeline.server.engine.chat_encoder import ChatEncoder
 from pipeline.server.engine.protocol import Message
-from pipeline.server.engine.template_renderer import TemplateError, TemplateRenderer
-from pipeline.server.errors import ApiError
 from pipeline.tokenizer.chat_template import DEFAULT
 from pipeline.tokenizer.load import load_tokenizer
 from pipeline.tokenizer.spec import byte_marks
@@ -169,9 +168,9 @@ def test_an_answer_ends_where_the_template_would_begin_the_next_turn(workspace: 
 def test_a_template_that_fails_or_reaches_out_refuses_the_request(
     workspace: Path, template: str
 ) -> None:
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(ChatTemplateError) as refused:
         ChatEncoder(tokenizer(template)).encode(say("a"))
-    assert (refused.value.status, refused.value.code) == (400, "chat_template")
+    assert (refused.value.param, refused.value.code) == ("messages", "chat_template")
 
 
 def test_a_template_that_cannot_be_read_is_named(workspace: Path) -> None:
@@ -293,12 +292,12 @@ def _spec(vocab: dict[str, int], model: dict[str, Any]) -> dict[str, Any]:
 def test_a_template_without_end_or_measure_costs_only_itself(
     workspace: Path, template: str, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits = Path(template_process.__file__).read_text().replace("SECONDS = 5.0", "SECONDS = 0.5")
+    limits = Path(renderer_process.__file__).read_text().replace("SECONDS = 5.0", "SECONDS = 0.5")
     Path("impatient.py").write_text(limits)
-    monkeypatch.setattr(template_process, "__file__", str(workspace / "impatient.py"))
+    monkeypatch.setattr(renderer_process, "__file__", str(workspace / "impatient.py"))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(2):  # and a second request finds the same
-        with pytest.raises((ApiError, UsageError)) as refused:
+        with pytest.raises(UsageError) as refused:
             ChatEncoder(tokenizer(template)).encode(say("a"))
         told = str(getattr(refused.value, "found", "")) + str(refused.value)
         assert why in told or "seconds" in told
@@ -309,9 +308,9 @@ def test_a_template_without_end_or_measure_costs_only_itself(
 def test_a_template_goes_on_after_one_rendering_that_was_ended(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits = Path(template_process.__file__).read_text().replace("SECONDS = 5.0", "SECONDS = 0.5")
+    limits = Path(renderer_process.__file__).read_text().replace("SECONDS = 5.0", "SECONDS = 0.5")
     Path("impatient.py").write_text(limits)
-    monkeypatch.setattr(template_process, "__file__", str(workspace / "impatient.py"))
+    monkeypatch.setattr(renderer_process, "__file__", str(workspace / "impatient.py"))
     source = (
         "{% if messages[0]['content'] == 'slow' %}{% for i in range(99999) %}"
         "{% for j in range(99999) %}{% endfor %}{% endfor %}{% endif %}done"
@@ -370,7 +369,7 @@ def test_arguments_reach_the_template(
     ],
 )
 def test_arguments_are_no_way_to_control_tokens(workspace: Path, arguments: dict[str, Any]) -> None:
-    with pytest.raises(ApiError, match="chat_template_kwargs"):
+    with pytest.raises(ChatTemplateError, match="chat_template_kwargs"):
         ChatEncoder(tokenizer(ARGUED)).encode(say("a"), arguments)
 
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from model.generation.batch import BatchScheduler
+from pipeline.chat import renderer_process
 from pipeline.events import Warned
-from pipeline.server.engine import model_cache, template_process
+from pipeline.server.engine import model_cache
 from pipeline.server.engine.catalogue import Catalogue, ServedModel
 from pipeline.tokenizer import chat_template
 from pipeline.tokenizer.tokenizer import Tokenizer
@@ -266,9 +267,9 @@ def test_a_server_without_models_says_how_to_make_one(workspace: Path) -> None:
 def test_a_model_whose_files_take_for_ever_lets_the_others_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits = Path(template_process.__file__).read_text().replace("SECONDS = 5.0", "SECONDS = 1.0")
+    limits = Path(renderer_process.__file__).read_text().replace("SECONDS = 5.0", "SECONDS = 1.0")
     (tmp_path / "impatient.py").write_text(limits)
-    monkeypatch.setattr(template_process, "__file__", str(tmp_path / "impatient.py"))
+    monkeypatch.setattr(renderer_process, "__file__", str(tmp_path / "impatient.py"))
     make_runs(tmp_path)
     slow = tmp_path / "checkpoints" / "slow"
     shutil.copytree(tmp_path / "checkpoints" / OLD / "checkpoint_step_000005", slow)

@@ -18,13 +18,13 @@ from pathlib import Path
 import torch
 
 from model.generation.batch import BatchScheduler
+from pipeline.chat.encoder import ChatEncoder
 from pipeline.inference.loading import device_for, load_writer, memory_free, what_fits
 from pipeline.options.config import ServeOptions
 from pipeline.server.engine.catalogue import Catalogue, ServedModel
-from pipeline.server.engine.chat_encoder import ChatEncoder
 from pipeline.server.engine.work_queue import ModelQueue
 from pipeline.server.errors import ApiError, from_hatchery, stopping
-from utils.errors import HatcheryError, OutOfMemoryError, is_out_of_memory
+from utils.errors import HatcheryError, OutOfMemoryError, UsageError, is_out_of_memory
 from utils.hardware import release_heap
 from utils.units import human_bytes
 
@@ -56,7 +56,11 @@ class LoadedModel:
     def chat(self) -> ChatEncoder:
         """What encodes its conversations, made when first needed; see there for what is raised."""
         if self._chat is None:
-            self._chat = ChatEncoder(self.queue.writer.tokenizer)
+            try:
+                self._chat = ChatEncoder(self.queue.writer.tokenizer)
+            except UsageError as error:
+                remedy = f"use /v1/completions, or {error.remedy}"
+                raise UsageError(error.problem, remedy=remedy) from error
         return self._chat
 
 

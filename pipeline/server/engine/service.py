@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from pipeline.chat.encoder import ChatTemplateError
 from pipeline.inference.stop_strings import token_offsets
 from pipeline.options.config import Config, ServeOptions
 from pipeline.server.engine.answers import response_builder
@@ -278,6 +279,10 @@ def _encode(request: CompletionRequest | ChatRequest, loaded: LoadedModel) -> li
             arguments, answer = request.chat_template_kwargs, request.add_generation_prompt
             return [Prompt(loaded.chat.encode(request.messages, arguments, answer=answer))]
         return [_prompt(prompt, request, loaded) for prompt in request.prompt]
+    except ChatTemplateError as error:
+        raise bad_request(
+            error.problem, error.param, code=error.code, found=error.found, remedy=error.remedy
+        ) from error
     except HatcheryError as error:
         raise from_hatchery(error, code="invalid_prompt") from error
 

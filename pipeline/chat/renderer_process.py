@@ -1,8 +1,8 @@
 """A program that renders one chat template, within limits of time and memory.
 
 A template is a program that came with a model: one without an end, or that makes a text of
-gigabytes, must cost nobody but itself. So `template_renderer` runs this file as a process of its
-own. Lines of JSON go in: first the template, then what each rendering is given; for each a line
+gigabytes, must cost nobody but itself. So `pipeline.chat.renderer` runs this file as a process of
+its own. Lines of JSON go in: first the template, then what each rendering is given; for each a line
 comes out. It needs nothing but Jinja, and ends with its standard input.
 """
 
@@ -54,7 +54,7 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program that asks
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     template: jinja2.Template | None = None
     for line in sys.stdin:

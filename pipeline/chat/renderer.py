@@ -13,8 +13,8 @@ from typing import Any
 
 import jinja2
 
-from pipeline.server.engine import template_process
-from pipeline.server.engine.template_process import SECONDS, environment
+from pipeline.chat import renderer_process
+from pipeline.chat.renderer_process import SECONDS, environment
 from pipeline.tokenizer.chat_template import DEFAULT
 
 _OURS = "HATCHERY_"  # environment variables that begin so are no business of a template: a key
@@ -57,7 +57,7 @@ class TemplateRenderer:
     def _start(self) -> subprocess.Popen[bytes]:
         """A process that has read the template."""
         self._process = process = subprocess.Popen(
-            [sys.executable, "-P", template_process.__file__],
+            [sys.executable, "-P", renderer_process.__file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -1,4 +1,6 @@
-"""Conversations to token ids by the tokenizer's own Jinja template.
+"""Conversations to token ids by the tokenizer's own Jinja template, to be answered or learned from.
+
+Training, the terminal and the server all encode here, so that a model is asked as it was taught.
 
 Control tokens come from the template and never from what somebody wrote: before rendering, each
 content gets a pair of guard characters at both ends, and in place of every control token that it
@@ -7,13 +9,11 @@ spells out its number between them, so that only the template's own are found in
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import islice, takewhile
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
-from pipeline.server.engine.protocol import Message
-from pipeline.server.engine.template_renderer import TemplateError, TemplateRenderer
-from pipeline.server.errors import ApiError, bad_request
+from pipeline.chat.renderer import TemplateError, TemplateRenderer
 from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.errors import UsageError
 
@@ -21,6 +21,32 @@ NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
 _UNSET = {"tools": None, "documents": None}  # as transformers gives them
 _GUARDS = range(0xF0000, 0x10FFFE)  # private use: a template has no business with them
 _LONGEST_MARK = 40  # characters of a text that begins a turn
+
+
+class Message(Protocol):
+    """One turn: who speaks ("system", "user" or "assistant"), and what is said."""
+
+    @property
+    def role(self) -> str: ...
+    @property
+    def content(self) -> str: ...
+
+
+class ChatTemplateError(UsageError):
+    """A conversation that a template does not take. For programs: `param` is the field of a request
+    at fault, as the OpenAI protocol names it, and `code` the kind of fault."""
+
+    def __init__(
+        self,
+        problem: str,
+        param: str,
+        *,
+        code: str = "invalid_value",
+        found: str = "",
+        remedy: str = "",
+    ) -> None:
+        super().__init__(problem, found=found, remedy=remedy)
+        self.param, self.code = param, code
 
 
 class ChatEncoder:
@@ -48,7 +74,7 @@ class ChatEncoder:
         except TemplateError as error:
             raise UsageError(
                 f"The chat template of {tokenizer.name} cannot be read: {error}.",
-                remedy="use /v1/completions, or mend chat_template in tokenizer_config.json",
+                remedy="mend chat_template in tokenizer_config.json",
             ) from error
         self.stop_ids, self.stop_texts = self._ends()
 
@@ -63,23 +89,87 @@ class ChatEncoder:
         end. `arguments` are those of the template beside what every one is given.
 
         Raises:
-            ApiError: the template does not take these messages; an argument has the name of what
-                every template is given, or spells a control token.
+            ChatTemplateError: the template does not take these messages; an argument has the name
+                of what every template is given, or spells a control token.
         """
         self._check(arguments)
+        turns, guards = self._guarded_turns(messages)
+        return self._ids(self._render(turns, arguments, answer=answer), guards)[0]
+
+    def encode_example(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
+        """Ids of a whole conversation, those of `encode` with no answer to come, and for each
+        whether it is learned.
+
+        Learned of each answer is what follows the ids that a model is given when it is asked for
+        it, so that a token which spans the border is learned too; up to and with the control token
+        that ends the turn, or up to the turn's end where the template has none. Ids are chosen by
+        where they stand and never by what they are: the end of a turn may share its id with the
+        padding.
+
+        Raises:
+            ChatTemplateError: the template does not take these messages, or writes what comes
+                before an answer otherwise once the answer is there.
+        """
+        turns, guards = self._guarded_turns(messages)
+        rendered = self._render(turns, answer=False)
+        known: dict[tuple[str, bool], list[int]] = {}
+        ids, ends = self._ids(rendered, guards, known)
+        learned = [False] * len(ids)
+        for number, message in enumerate(messages):
+            if message.role != "assistant":
+                continue
+            asked = self._render(turns[:number], answer=True)
+            common = asked[: _shared(rendered, asked)]
+            if common.count(guards[0]) < asked.count(guards[0]):
+                raise ChatTemplateError(
+                    "The chat template writes the turns before an answer otherwise once the "
+                    "conversation goes on: no model could be asked as it is taught.",
+                    "messages",
+                    code="chat_template",
+                    found=f"it differs from {asked[len(common) :][:60]!r}",
+                    remedy="leave one answer in each conversation, or mend the template",
+                )
+            start = _shared(ids, self._ids(asked, guards, known)[0])
+            through = self._render(turns[: number + 1], answer=False)
+            stop = _shared(ids, self._ids(through, guards, known)[0])
+            stop = max((end for end in ends if start < end <= stop), default=stop)
+            learned[start:stop] = [True] * (stop - start)
+        return ids, learned
+
+    def _guarded_turns(
+        self, messages: Sequence[Message]
+    ) -> tuple[list[dict[str, str]], tuple[str, str]]:
+        """What the template is given, and the two characters that guard it."""
         guards = _unused([self._source, *(message.content for message in messages)])
         turns = [
             {"role": message.role, "content": self._guarded(message.content, *guards)}
             for message in messages
         ]
+        return turns, guards
+
+    def _ids(
+        self,
+        rendered: str,
+        guards: tuple[str, str],
+        known: dict[tuple[str, bool], list[int]] | None = None,
+    ) -> tuple[list[int], list[int]]:
+        """Ids of a rendered text, and the places behind each control token that follows something
+        said. `known` keeps the ids of parts that are met again."""
+        known = {} if known is None else known
         ids: list[int] = []
-        encode = self._tokenizer.encode
-        rendered = self._render(turns, arguments, answer=answer)
+        ends: list[int] = []
+        first = True
         for text, control in self._split(rendered):
-            ids += encode(self._unguarded(text, *guards)) if text else []
-            ids += [] if control is None else [control]
-            encode = self._tokenizer.encode_inside
-        return ids
+            if text:
+                if (text, first) not in known:
+                    by = self._tokenizer.encode if first else self._tokenizer.encode_inside
+                    known[text, first] = by(self._unguarded(text, *guards))
+                ids += known[text, first]
+            first = False
+            if control is not None:
+                ids.append(control)
+                ends += [len(ids)] if guards[0] in text else []
+        return ids, ends
 
     def _with_spaces(self, token: str) -> str:
         """A pattern for a control token, in a group, and the white space that it takes."""
@@ -115,11 +205,11 @@ class ChatEncoder:
     def _check(self, arguments: Mapping[str, Any]) -> None:
         taken = arguments.keys() & {"messages", "add_generation_prompt", *self._tokens}
         if taken:
-            raise bad_request(f"chat_template_kwargs cannot set {min(taken)}.",
-                              "chat_template_kwargs")  # fmt: skip
+            raise ChatTemplateError(f"chat_template_kwargs cannot set {min(taken)}.",
+                                    "chat_template_kwargs")  # fmt: skip
         if self._control.search(" ".join(_texts_in(arguments))):
-            raise bad_request("chat_template_kwargs holds a control token of the model.",
-                              "chat_template_kwargs")  # fmt: skip
+            raise ChatTemplateError("chat_template_kwargs holds a control token of the model.",
+                                    "chat_template_kwargs")  # fmt: skip
 
     def _render(
         self,
@@ -133,7 +223,7 @@ class ChatEncoder:
         try:
             return self._renderer.render(given)
         except TemplateError as error:
-            raise bad_request(
+            raise ChatTemplateError(
                 "The model's chat template does not take these messages.",
                 "messages",
                 code="chat_template",
@@ -151,7 +241,7 @@ class ChatEncoder:
         ]
         try:
             rendered = self._render(turns, answer=False)
-        except ApiError:  # it takes no such conversation: its models end by themselves
+        except ChatTemplateError:  # it takes no such conversation: its models end by themselves
             return frozenset(), ()
         between = rendered.partition(answer)[2].partition(next_question)[0]
         parts = list(self._split(between))
@@ -159,6 +249,12 @@ class ChatEncoder:
         mark = parts[-1][0].strip()
         distinct = bool(re.search(r"[^\w\s]", mark)) and len(mark) <= _LONGEST_MARK
         return frozenset(first), (f"\n{mark}",) if distinct else ()
+
+
+def _shared(whole: Sequence[Any], part: Sequence[Any]) -> int:
+    """How many items both begin with."""
+    pairs = zip(whole, part, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _texts_in(value: Any) -> Iterator[str]:
@@ -178,5 +274,6 @@ def _unused(texts: Sequence[str]) -> tuple[str, str]:
     try:
         left, right = free
     except ValueError:
-        raise bad_request("The messages use all private characters.", "messages") from None
+        problem = "The messages use all private characters."
+        raise ChatTemplateError(problem, "messages") from None
     return left, right

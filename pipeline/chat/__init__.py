@@ -1,0 +1,1 @@
+"""Conversations to token ids: one encoder for training, the terminal, the server and the app."""
