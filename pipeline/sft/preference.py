@@ -6,25 +6,15 @@ reference, frozen, whose log-probabilities are computed once. Before the first s
 loss begins at ln 2. Both probabilities may fall while the margin grows, so both are measured.
 """
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.device import float64_sum
 from model.gpt import GPT
 from pipeline.tokens.batches import IGNORE
-
-
-class PreferenceFigures(NamedTuple):
-    """Means over pairs: log-probabilities of both answers in nats, `margin` is beta times that of
-    the loss, `accuracy` the share of pairs whose margin is above zero."""
-
-    chosen_logprob: float
-    rejected_logprob: float
-    margin: float
-    accuracy: float
 
 
 def sum_log_probabilities(model: GPT, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -41,39 +31,46 @@ class PreferenceLoss:
     beta: how much the margin counts, 1 / nats. nll_weight: what the mean loss per token of the
     chosen answer, in nats, is added with, which keeps it likely (Pang et al. 2024, "Iterative
     Reasoning Preference Optimization").
+
+    A batch is inputs and targets (2 pairs, T) int64, aligned, -100 where nothing is scored, and
+    (2 pairs,) float32: what `sum_log_probabilities` gave for the same rows before training. The
+    figures are means over pairs: log-probabilities of both answers in nats, beta times the margin,
+    and the share of pairs whose margin is above zero.
     """
+
+    names: tuple[str, ...] = ("chosen_logprob", "rejected_logprob", "margin", "accuracy")
 
     def __init__(self, model: GPT, *, beta: float, nll_weight: float = 0.0) -> None:
         self._model, self._beta, self._nll_weight = model, beta, nll_weight
-        self._seen: list[Tensor] = []
 
-    def __call__(self, inputs: Tensor, targets: Tensor, reference: Tensor) -> Tensor:
-        """The mean over the pairs, () float32 with a gradient.
+    def loss(self, *batch: Tensor) -> Tensor:
+        """Means over the pairs: the loss, with a gradient, and the figures, (5,) float32."""
+        losses, figures = self._of_pairs(*batch)
+        return torch.cat((losses.mean()[None], figures.detach().mean(dim=1)))
 
-        inputs and targets are (2 pairs, T) int64, reference (2 pairs,) float32 is what
-        `sum_log_probabilities` gave for the same rows before training.
-        """
+    def count(self, batch: Sequence[Tensor]) -> Tensor:
+        """The pairs of a batch, () int64."""
+        return torch.tensor(len(batch[0]) // 2)
+
+    def score(self, batch: Sequence[Tensor]) -> tuple[list[float], int]:
+        """The sums of loss and figures over the pairs of a batch, and how many these are."""
+        losses, figures = self._of_pairs(*batch)
+        sums = [float64_sum(values) for values in (losses, *figures)]
+        return sums, len(losses)
+
+    def _of_pairs(
+        self, inputs: Tensor, targets: Tensor, reference: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of each pair (pairs,), and its figures (4, pairs)."""
         logprobs = sum_log_probabilities(self._model, inputs, targets)
         ratios = logprobs - reference
-        margins = self._beta * (ratios[0::2] - ratios[1::2])  # (pairs,)
+        margins = self._beta * (ratios[0::2] - ratios[1::2])
         losses = -F.logsigmoid(margins)
         if self._nll_weight:
             tokens = (targets[0::2] != IGNORE).sum(dim=1).clamp(min=1)
             losses = losses - self._nll_weight * logprobs[0::2] / tokens
         won = (margins > 0).float()
-        self._seen.append(torch.stack((logprobs[0::2], logprobs[1::2], margins, won)).detach())
-        return losses.mean()
-
-    def take_figures(self) -> PreferenceFigures:
-        """Those of all pairs since the last call, of which there is at least one."""
-        means = torch.cat(self._seen, dim=1).double().mean(dim=1)
-        self._seen.clear()
-        return PreferenceFigures(*means.tolist())
-
-
-def count_pairs(inputs: Tensor) -> int:
-    """Pairs in a batch of rows (2 pairs, T)."""
-    return len(inputs) // 2
+        return losses, torch.stack((logprobs[0::2], logprobs[1::2], margins, won))
 
 
 @torch.no_grad()

@@ -12,7 +12,6 @@ from model.gpt import GPT
 from model.lora import LoraSettings, add_adapters
 from pipeline.sft.preference import (
     PreferenceLoss,
-    count_pairs,
     reference_log_probabilities,
     sum_log_probabilities,
 )
@@ -64,7 +63,7 @@ def test_the_loss_and_its_gradients_are_those_of_the_formula(kind: str, nll_weig
     inputs, targets = rows()
     reference = reference_log_probabilities(base, [(inputs, targets)])
     subject = PreferenceLoss(policy, beta=0.2, nll_weight=nll_weight)
-    loss = subject(inputs, targets, reference)
+    loss, *_ = subject.loss(inputs, targets, reference)
     loss.backward()
     found = gradients(policy)
     expected = torch.zeros(())
@@ -88,7 +87,7 @@ def test_training_begins_at_the_logarithm_of_two(lora: bool) -> None:
     if lora:
         add_adapters(policy, LoraSettings(rank=2), seed=1)
     subject = PreferenceLoss(policy, beta=0.5)
-    assert subject(*rows(), reference).item() == pytest.approx(math.log(2), abs=1e-6)
+    assert subject.loss(*rows(), reference)[0].item() == pytest.approx(math.log(2), abs=1e-6)
 
 
 def test_what_is_measured_says_what_became_of_both_answers() -> None:
@@ -96,19 +95,19 @@ def test_what_is_measured_says_what_became_of_both_answers() -> None:
     inputs, targets = rows()
     reference = reference_log_probabilities(base, [(inputs, targets)])
     subject = PreferenceLoss(policy, beta=0.2)
-    for pair in range(len(PAIRS)):  # in batches of one, and the means are over all of them
-        part = slice(2 * pair, 2 * pair + 2)
-        subject(inputs[part], targets[part], reference[part])
-    figures = subject.take_figures()
+    values = subject.loss(inputs, targets, reference)
+    assert values[0].requires_grad
+    found = dict(zip(subject.names, values[1:].tolist(), strict=True))
     with torch.no_grad():
         own = sum_log_probabilities(policy, inputs, targets)
+        scored, pairs = subject.score((inputs, targets, reference))
     margins = 0.2 * ((own - reference)[0::2] - (own - reference)[1::2])
-    assert figures.chosen_logprob == pytest.approx(own[0::2].mean().item(), rel=1e-5)
-    assert figures.rejected_logprob == pytest.approx(own[1::2].mean().item(), rel=1e-5)
-    assert figures.margin == pytest.approx(margins.mean().item(), rel=1e-4)
-    assert figures.accuracy == pytest.approx((margins > 0).float().mean().item())
-    subject(inputs[:2], targets[:2], reference[:2])
-    assert subject.take_figures().margin == pytest.approx(margins[0].item(), rel=1e-4)
+    assert found["chosen_logprob"] == pytest.approx(own[0::2].mean().item(), rel=1e-5)
+    assert found["rejected_logprob"] == pytest.approx(own[1::2].mean().item(), rel=1e-5)
+    assert found["margin"] == pytest.approx(margins.mean().item(), rel=1e-4)
+    assert found["accuracy"] == pytest.approx((margins > 0).float().mean().item())
+    assert pairs == int(subject.count((inputs, targets, reference))) == len(PAIRS)
+    assert [value / pairs for value in scored] == pytest.approx(values.tolist(), rel=1e-5)
 
 
 def test_pairs_in_smaller_batches_have_the_gradient_of_all_at_once() -> None:
@@ -116,11 +115,12 @@ def test_pairs_in_smaller_batches_have_the_gradient_of_all_at_once() -> None:
     inputs, targets = rows()
     reference = reference_log_probabilities(base, [(inputs, targets)])
     subject = PreferenceLoss(policy, beta=0.2, nll_weight=0.5)
-    subject(inputs, targets, reference).backward()
+    subject.loss(inputs, targets, reference)[0].backward()
     whole = gradients(policy)
     for part in (slice(0, 2), slice(2, 6)):
-        share = count_pairs(inputs[part]) / count_pairs(inputs)
-        (subject(inputs[part], targets[part], reference[part]) * share).backward()
+        batch = inputs[part], targets[part], reference[part]
+        share = subject.count(batch) / subject.count((inputs, targets, reference))
+        (subject.loss(*batch)[0] * share).backward()
     for name, gradient in gradients(policy).items():
         torch.testing.assert_close(whole[name], gradient, atol=1e-6, rtol=1e-4)
 
@@ -135,14 +135,13 @@ def test_learning_prefers_the_chosen_answer_and_the_extra_term_keeps_it_likely()
         optimizer = torch.optim.AdamW(policy.parameters(), lr=3e-3)
         for _ in range(12):
             optimizer.zero_grad()
-            subject(inputs, targets, reference).backward()
+            subject.loss(inputs, targets, reference)[0].backward()
             optimizer.step()
-        subject.take_figures()
-        subject(inputs, targets, reference)
-        figures = subject.take_figures()
-        assert figures.accuracy == 1
-        assert figures.margin > 0.5
-        chosen[nll_weight] = figures.chosen_logprob
+        values = subject.loss(inputs, targets, reference)[1:].tolist()
+        figures = dict(zip(subject.names, values, strict=True))
+        assert figures["accuracy"] == 1
+        assert figures["margin"] > 0.5
+        chosen[nll_weight] = figures["chosen_logprob"]
     assert chosen[1.0] > chosen[0.0]
 
 
