@@ -107,8 +107,8 @@ class ChatEncoder:
         padding.
 
         Raises:
-            ChatTemplateError: the template does not take these messages, or writes what comes
-                before an answer otherwise once the answer is there.
+            ChatTemplateError: the template does not take these messages, or writes some of them
+                otherwise once the conversation goes on.
         """
         turns, guards = self._guarded_turns(messages)
         rendered = self._render(turns, answer=False)
@@ -119,20 +119,12 @@ class ChatEncoder:
             if message.role != "assistant":
                 continue
             asked = self._render(turns[:number], answer=True)
-            common = asked[: _shared(rendered, asked)]
-            if common.count(guards[0]) < asked.count(guards[0]):
-                raise ChatTemplateError(
-                    "The chat template writes the turns before an answer otherwise once the "
-                    "conversation goes on: no model could be asked as it is taught.",
-                    "messages",
-                    code="chat_template",
-                    found=f"it differs from {asked[len(common) :][:60]!r}",
-                    remedy="leave one answer in each conversation, or mend the template",
-                )
+            answered = self._render(turns[: number + 1], answer=False)
+            _check_beginning(rendered, asked, guards)
+            _check_beginning(rendered, answered, guards)
             start = _shared(ids, self._ids(asked, guards, known)[0])
-            through = self._render(turns[: number + 1], answer=False)
-            stop = _shared(ids, self._ids(through, guards, known)[0])
-            stop = max((end for end in ends if start < end <= stop), default=stop)
+            stop = _shared(ids, self._ids(answered, guards, known)[0])
+            stop = min((end for end in ends if start < end <= stop), default=stop)
             learned[start:stop] = [True] * (stop - start)
         return ids, learned
 
@@ -249,6 +241,21 @@ class ChatEncoder:
         mark = parts[-1][0].strip()
         distinct = bool(re.search(r"[^\w\s]", mark)) and len(mark) <= _LONGEST_MARK
         return frozenset(first), (f"\n{mark}",) if distinct else ()
+
+
+def _check_beginning(rendered: str, beginning: str, guards: tuple[str, str]) -> None:
+    """Refuse a conversation of which something said is written otherwise where it has just been
+    said: what is learned would not be what a model writes."""
+    shared = _shared(rendered, beginning)
+    if rendered[:shared].count(guards[0]) < beginning.count(guards[0]):
+        found = re.sub("|".join(guards), "", beginning[max(0, shared - 20) : shared + 40])
+        raise ChatTemplateError(
+            "The chat template writes a turn otherwise once the conversation goes on.",
+            "messages",
+            code="chat_template",
+            found=f"near {found!r}",
+            remedy="leave one answer in each conversation, or mend the template",
+        )
 
 
 def _shared(whole: Sequence[Any], part: Sequence[Any]) -> int:
