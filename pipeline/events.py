@@ -159,7 +159,7 @@ class Failed(_Event, frozen=True):
     """The stage cannot go on: the problem, what was found, the next command, the exit code.
 
     `commands` are those in the remedy, each the words after `python main.py`; `kind` is the name of
-    the error's class.
+    the error's class. `summary` is what was done nevertheless, as that of `Finished`.
     """
 
     problem: str
@@ -168,6 +168,7 @@ class Failed(_Event, frozen=True):
     exit_code: int = 1
     kind: str = ""
     commands: tuple[tuple[str, ...], ...] = ()
+    summary: dict[str, Any] = {}
 
 
 Event: TypeAlias = (

@@ -35,7 +35,7 @@ from app.terminal.layout import (
 )
 from app.terminal.streams import Streams
 from pipeline import events
-from pipeline.benchmark.report import format_benchmark_results, scored_line
+from pipeline.benchmark.report import format_benchmark_results, scored_line, tables
 from pipeline.events import Event
 from pipeline.rehearsal.verdicts import MARKS
 from pipeline.runs.judged import checked
@@ -106,7 +106,7 @@ class TerminalRenderer(EventRenderer):
         self._streams = Streams(self._out, self._console)
         self._wrote_text = False
         self._serves = False
-        self._not_ready = False
+        self._not_ready = self._unscored = False
         self._last_saved: events.Saved | None = None
         self._curves: dict[str, list[tuple[int, float]]] = {"loss": [], "val_loss": []}
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -304,6 +304,7 @@ class TerminalRenderer(EventRenderer):
 
     def _scores(self, report: dict[str, Any]) -> None:
         """A table of checkpoints for every task; what is best has a sign beside its colour."""
+        self._unscored = any(table.failed for table in tables(report))
         width = max(40, min(120, self._console.width - 2))
         for line in format_benchmark_results(report, width).splitlines():
             best = line.lstrip().startswith("★")
@@ -318,6 +319,8 @@ class TerminalRenderer(EventRenderer):
             self.note(f"{self._console.sign('✓')} stopped{took}", "green")
         elif event.stopped:
             self.note(f"! stopped{took}; everything up to here is saved", "yellow")
+        elif self._unscored:
+            self.note(f"! done{took}; not every checkpoint has a score", "yellow")
         elif self._not_ready:  # which the failure that comes after the table explains
             self.note(f"{self._console.sign('✕')} ended{took}", "red")
         else:

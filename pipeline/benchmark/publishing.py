@@ -17,7 +17,7 @@ from pipeline.benchmark.harness import main_metric
 from pipeline.benchmark.report import format_benchmark_results, names_of, said
 from pipeline.benchmark.results import Results, comparisons, ranking, trends
 from pipeline.evaluation.tasks import TASKS
-from pipeline.events import Event, Finished, Saved
+from pipeline.events import Event, Failed, Finished, Saved
 from pipeline.options.config import BenchmarkOptions
 from pipeline.runs import judged
 from pipeline.runs.inventory import Checkpoint
@@ -32,9 +32,15 @@ _ALL_PAIRS = 5  # checkpoints of a run that are still compared each with each
 
 
 def published(
-    checkpoints: Mapping[str, Any], results: Results, options: BenchmarkOptions, stopped: bool
+    checkpoints: Mapping[str, Any],
+    results: Results,
+    options: BenchmarkOptions,
+    stopped: bool,
+    *,
+    failure: Failed | None = None,
 ) -> Iterator[Event]:
-    """Write the report of what is complete, and end; `checkpoints` are the `origins`."""
+    """Write the report of what is complete, and end; `checkpoints` are the `origins`. A `failure`
+    is the last event, and holds the results as well, unless the benchmark was stopped."""
     complete = {name: by_task for name, by_task in results.items() if by_task}
     if not complete:
         yield Finished(stopped=stopped)
@@ -65,7 +71,10 @@ def published(
     }
     path, text = _write_report(BENCHMARKS, report)
     yield Saved(kind="benchmark", path=str(path), facts={"text": str(text)})
-    yield Finished(summary=_summary(report), path=str(path), stopped=stopped)
+    summary = _summary(report)
+    yield Finished(summary=summary, path=str(path), stopped=stopped)
+    if failure is not None and not stopped:
+        yield msgspec.structs.replace(failure, summary=summary)
 
 
 def origins(chosen: Mapping[str, Checkpoint], *, called: bool) -> dict[str, Any]:

@@ -196,15 +196,16 @@ def _verdict(
     row = beside[tied[0]]
     could = f": {counted(row['n'], 'item')} can show "
     could += f"differences from about {amount(row['metric'], max(least))}" if least else "none"
-    alike = _listed([names[name] for name in (first, *tied)])
+    alike = listed([names[name] for name in (first, *tied)])
     sentences = [f"No significant difference between {alike}{could}."]
     if beaten:
-        listed = _listed([names[name] for name in beaten])
-        sentences.append(f"{names[first]} is better than {listed}.")
+        worse = listed([names[name] for name in beaten])
+        sentences.append(f"{names[first]} is better than {worse}.")
     return None, True, tuple(sentences)
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence; of many the first ones, and how many more there are."""
     shown_names = list(names[:_NAMED])
     if len(names) > _NAMED:
         shown_names.append(f"{len(names) - _NAMED} more")

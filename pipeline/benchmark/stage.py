@@ -10,6 +10,7 @@ from threading import Event as StopSignal
 from typing import Any, TypeAlias
 
 from pipeline.benchmark import harness
+from pipeline.benchmark.candidates import examined, named
 from pipeline.benchmark.endpoint import EndpointJudge
 from pipeline.benchmark.item_log import ItemLog
 from pipeline.benchmark.publishing import origins, published
@@ -27,10 +28,9 @@ from pipeline.runs import inventory
 from pipeline.runs.inventory import Checkpoint
 from pipeline.runs.results import BENCHMARKS
 from pipeline.runs.text_bounds import text_bounds
-from pipeline.tokenizer.load import tokenizer_of
 from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.artefacts import read_manifest
-from utils.errors import RefusedError, UsageError
+from utils.errors import HatcheryError, UsageError
 from utils.files import hash_file
 from utils.units import counted
 
@@ -42,8 +42,8 @@ def run(config: Config, options: BenchmarkOptions, stop: StopSignal) -> Iterator
     """Score every checkpoint at every task; the summary of the last event holds the `results`.
 
     Raises:
-        UsageError: no such checkpoint, task, device or file, or a checkpoint without a tokenizer.
-        RefusedError: a file of a task is not whole; a checkpoint is damaged.
+        UsageError: no such checkpoint, task, device or file, or no checkpoint has a tokenizer.
+        RefusedError: a file of a task is not whole; every checkpoint is damaged.
         NetworkError: the data of a task is not here and cannot be fetched.
         HatcheryError: no checkpoint has a score, since all compute NaN.
     """
@@ -51,7 +51,7 @@ def run(config: Config, options: BenchmarkOptions, stop: StopSignal) -> Iterator
     if options.endpoint is not None:
         yield from _judge_endpoint(options.endpoint, selected, config, options, stop)
         return
-    yield from judge_checkpoints(selected, _checkpoints(config, options), config, options, stop)
+    yield from judge_checkpoints(selected, named(config, options), config, options, stop)
 
 
 def judge_checkpoints(
@@ -64,19 +64,19 @@ def judge_checkpoints(
     called: bool = False,
 ) -> Iterator[Event]:
     """Score checkpoints by name at every task, as `run` does with those of the options; `called`
-    says that a program gave them their names, by which they are then shown."""
+    says that a program gave them their names, by which they are then shown. The last event is a
+    failure where one could not be asked, with the results of the others."""
     of_harness = harness.task_names(options)
-    tokenizers = _tokenizers(chosen, config, options)
+    candidates = examined(chosen, config, options)
     tasks_asked = counted(len(selected) + len(of_harness), "task")
     what = f"{counted(len(chosen), 'checkpoint')} at {tasks_asked}"
     title = f"Judge {what} on {device_for(options)}"
     yield Started(stage="benchmark", title=title, unit="items")
     tasks = yield from complete(selected, config, options, stop)
-    total = sum(len(each.sample.items) for each in tasks) * len(chosen)
+    total = sum(len(each.sample.items) for each in tasks) * len(candidates.tokenizers)
     for each in tasks:
         yield from each.notes()
     results: Results = {}
-    errors: list[NoScoreError] = []
     progress = _Meter(total)
     checkpoints = origins(chosen, called=called)
     names = names_of({"results": chosen, "checkpoints": checkpoints})
@@ -84,21 +84,27 @@ def judge_checkpoints(
     for key, checkpoint in chosen.items():
         if stop.is_set():
             break
-        try:
-            loading = _judge(names[key], checkpoint, tokenizers[key], options)
-            seen = yield from training.of(checkpoint.path, stop)
-            results[key] = yield from _results(
-                loading, tasks, seen, of_harness, options, progress, stop
-            )
-        except NoScoreError as error:
-            errors.append(error.with_traceback(None))  # which would hold the weights
-            yield Warned(f"{error.problem} {error.found}.", remedy=error.remedy)
+        if key in candidates.tokenizers:
+            try:
+                loading = _judge(names[key], checkpoint, candidates.tokenizers[key], options)
+                seen = yield from training.of(checkpoint.path, stop)
+                results[key] = yield from _results(
+                    loading, tasks, seen, of_harness, options, progress, stop
+                )
+            except NoScoreError as error:
+                candidates.leave_out(key, error)
+            except _NotLoadedError as error:
+                candidates.leave_out(key, error.reason)
+        if key in candidates.faults:
+            yield candidates.warning(key)
             asked = [each.whole.task.name for each in tasks]
             asked += [harness.key_of(name) for name in of_harness]
-            results[key] = {name: {"error": error.problem} for name in asked}
-    if errors and len(errors) == len(chosen):
-        raise errors[0]
-    yield from published(checkpoints, results, options, stop.is_set())
+            problem = candidates.faults[key].problem
+            results[key] = {name: {"error": problem} for name in asked}
+    candidates.refuse_if_none()
+    yield from published(
+        checkpoints, results, options, stop.is_set(), failure=candidates.failure(names)
+    )
 
 
 def _judge_endpoint(
@@ -196,32 +202,12 @@ def _told(name: str, result: Result) -> Event:
     )
 
 
-def _checkpoints(config: Config, options: BenchmarkOptions) -> dict[str, Checkpoint]:
-    """What is judged, by the name that was typed or else the label, each once."""
-    directory = config.paths.checkpoints_dir
-    named = {where: inventory.resolve(where, directory) for where in options.checkpoint or ()}
-    if options.every_checkpoint is not None:
-        steps = inventory.steps_of(options.every_checkpoint, directory)
-        named |= {checkpoint.label: checkpoint for checkpoint in steps}
-    if not named:
-        newest = inventory.newest(config)
-        named = {newest.label: newest}
-    seen: dict[Path, str] = {}
-    for name, checkpoint in named.items():
-        seen.setdefault(checkpoint.path.resolve(), name)
-    return {name: named[name] for name in seen.values()}
+class _NotLoadedError(Exception):
+    """A checkpoint cannot be loaded, for a reason that is an error of its own."""
 
-
-def _tokenizers(
-    chosen: Mapping[str, Checkpoint], config: Config, options: BenchmarkOptions
-) -> dict[str, Tokenizer]:
-    """That of every checkpoint; equal ones, as those of a run are, are held once."""
-    held: dict[str, Tokenizer] = {}
-    found = {}
-    for key, checkpoint in chosen.items():
-        own = tokenizer_of(checkpoint.path, options.tokenizer, config.paths.tokenizers_dir)
-        found[key] = held.setdefault(own.fingerprint, own)
-    return found
+    def __init__(self, reason: HatcheryError) -> None:
+        self.reason = reason
+        super().__init__(reason.problem)
 
 
 def _judge(
@@ -230,15 +216,13 @@ def _judge(
     """Load a checkpoint; returns who is asked, and what decides the scores.
 
     Raises:
-        NoScoreError: of the many of a run it is damaged, or a training has deleted it meanwhile.
+        _NotLoadedError: it is damaged, there is no room for it, or it was deleted meanwhile.
     """
     yield Progress(done=0, message=f"loading {name}")
     try:
         model, notes = load_model(checkpoint.path, name, options)
-    except RefusedError as error:
-        if options.every_checkpoint is None:
-            raise
-        raise NoScoreError(error.problem, found=error.found, remedy=error.remedy) from error
+    except HatcheryError as error:
+        raise _NotLoadedError(error) from None
     yield from map(Warned, notes)
     bounds = text_bounds(checkpoint.path, tokenizer)
     judge = Judge(

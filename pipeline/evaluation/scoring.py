@@ -13,8 +13,9 @@ from pipeline.evaluation.encoding import TextEncoder
 from pipeline.evaluation.tasks.completions import CompletionTask
 from pipeline.evaluation.tasks.task import Item, Ratios, Task
 from pipeline.runs.text_bounds import bounds_in_training
+from pipeline.tokenizer.load import check_vocabulary
 from pipeline.tokenizer.tokenizer import Tokenizer
-from utils.errors import HatcheryError, RefusedError
+from utils.errors import HatcheryError
 
 Bos: TypeAlias = Literal["auto", "on", "off"]
 
@@ -61,13 +62,7 @@ class Judge:
         window: int | None = None,
         batch_tokens: int | None = None,
     ) -> None:
-        if tokenizer.vocab_size > model.config.vocab_size:
-            raise RefusedError(
-                f"{name} and its tokenizer do not belong together.",
-                found=f"the tokenizer {tokenizer.name} has {tokenizer.vocab_size:,} ids, the model "
-                f"knows {model.config.vocab_size:,}",
-                remedy="give the one that it was trained with: --tokenizer NAME",
-            )
+        check_vocabulary(name, tokenizer, model.config.vocab_size)
         start = bounds_in_training(tokenizer).before
         chosen = {"auto": tuple(before), "on": start, "off": ()}[bos]
         context = model.config.max_position_embeddings

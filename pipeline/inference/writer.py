@@ -14,8 +14,9 @@ from pipeline.events import Delta, Event, Sample, Warned
 from pipeline.inference.stop_strings import Continuation
 from pipeline.options.config import InferenceOptions
 from pipeline.runs.text_bounds import TextBounds, bounds_in_training
+from pipeline.tokenizer.load import check_vocabulary
 from pipeline.tokenizer.tokenizer import Tokenizer
-from utils.errors import HatcheryError, RefusedError, UsageError
+from utils.errors import HatcheryError, UsageError
 
 
 class Writer:
@@ -46,13 +47,7 @@ class Writer:
         self.ends = frozenset(self._bounds.ends)
         self.context = runner.context
         self._sliding_warned = False
-        if tokenizer.vocab_size > runner.vocabulary:
-            raise RefusedError(
-                f"{name} and its tokenizer do not belong together.",
-                found=f"the tokenizer {tokenizer.name} has {tokenizer.vocab_size:,} ids, the model "
-                f"knows {runner.vocabulary:,}",
-                remedy="give the one that it was trained with: --tokenizer NAME",
-            )
+        check_vocabulary(name, tokenizer, runner.vocabulary)
 
     def write(
         self,

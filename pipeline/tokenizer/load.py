@@ -14,7 +14,7 @@ from pipeline.tokenizer import chat_template
 from pipeline.tokenizer.formats import FILES, main_file, read
 from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.artefacts import Source, read_manifest, source
-from utils.errors import NetworkError, UsageError
+from utils.errors import NetworkError, RefusedError, UsageError
 from utils.files import home_path
 
 # What people call them, the id on the hub, the folder under tokenizers/.
@@ -74,6 +74,21 @@ def tokenizer_of(path: Path, named: str | None, tokenizers_dir: Path) -> Tokeniz
             remedy="name the one that it was trained with: --tokenizer NAME",
         )
     return load_tokenizer(where, tokenizers_dir)
+
+
+def check_vocabulary(name: str, tokenizer: Tokenizer, known: int) -> None:
+    """Refuse a tokenizer that has more ids than the model `name`, which knows so many.
+
+    Raises:
+        RefusedError: names both numbers.
+    """
+    if tokenizer.vocab_size > known:
+        raise RefusedError(
+            f"{name} and its tokenizer do not belong together.",
+            found=f"the tokenizer {tokenizer.name} has {tokenizer.vocab_size:,} ids, the model "
+            f"knows {known:,}",
+            remedy="give the one that it was trained with: --tokenizer NAME",
+        )
 
 
 def sibling_tokenizer(path: Path) -> Path | None:

@@ -5,7 +5,7 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ import torch
 from model.gpt import GPT
 from pipeline.benchmark import ModelBenchmark, format_benchmark_results, stage
 from pipeline.benchmark.report import scope
-from pipeline.events import Event, Warned
+from pipeline.events import Event, Failed, Finished, Warned
+from pipeline.runs import folders
 from pipeline.tokenizer.formats import read
 from pipeline.tokenizer.tokenizer import Tokenizer
 from tests.support.stage_runner import finished, run_stage, typed_settings
 from tests.support.tiny_checkpoints import byte_tokenizer, lively_model, save_step
 from tests.support.token_sets import save_tokenizer
-from utils.errors import HatcheryError, UsageError
+from utils.errors import ExitCode, HatcheryError, RefusedError, UsageError
 
 PAIR = {"query": "Is ice cold?", "choices": ["yes", "no"], "gold": 0}
 CONTEXT = 64  # of the small models
@@ -161,9 +162,100 @@ def test_a_mistyped_task_is_guessed() -> None:
 def test_a_checkpoint_without_a_tokenizer_or_that_is_none_is_named() -> None:
     save_step(Path("checkpoints/bare"), 1, lively_model())
     with pytest.raises(UsageError, match="tokenizer"):
-        judge("a", "bare", data=written(PAIR))
+        judge("bare", data=written(PAIR))
     with pytest.raises(UsageError, match="nowhere"):
         judge("a", "nowhere", data=written(PAIR))
+
+
+@pytest.mark.usefixtures("no_model")
+def test_a_tokenizer_with_more_ids_than_the_model_is_refused_before_weights_are_read() -> None:
+    save_step(Path("checkpoints/other"), 1, lively_model(vocab_size=200), byte_tokenizer())
+    with pytest.raises(RefusedError, match="do not belong together") as refused:
+        judge("other", data=written(PAIR))
+    assert "258 ids, the model knows 200" in refused.value.found
+
+
+# Of several checkpoints some cannot be asked.
+
+
+def bare(name: str) -> Path:
+    return save_step(Path("checkpoints") / name, 1, lively_model())
+
+
+def cut_weights(name: str) -> Path:
+    saved(name)
+    path = folders.step_folder(Path("checkpoints", name), 1) / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-4] + b"bits")
+    return path
+
+
+def cut_description(name: str) -> Path:
+    saved(name)
+    path = folders.step_folder(Path("checkpoints", name), 1) / "config.json"
+    path.write_text(path.read_text()[:40])
+    return path
+
+
+def damaged_tokenizer(name: str) -> Path:
+    saved(name)
+    path = folders.step_folder(Path("checkpoints", name), 1) / "tokenizer.json"
+    path.write_text("{}")
+    return path
+
+
+def misfit(name: str) -> Path:
+    model = lively_model(vocab_size=200)
+    return save_step(Path("checkpoints") / name, 1, model, byte_tokenizer())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem", "code"),
+    [
+        (bare, "holds no tokenizer", ExitCode.USAGE),
+        (damaged_tokenizer, "tokenizer", ExitCode.REFUSED),
+        (cut_description, "config.json", ExitCode.REFUSED),
+        (cut_weights, "is damaged", ExitCode.REFUSED),
+        (misfit, "do not belong together", ExitCode.REFUSED),
+    ],
+)
+@pytest.mark.parametrize("place", [0, 1])
+def test_of_several_checkpoints_one_that_cannot_be_asked_is_told_and_the_others_are_scored(
+    model: GPT, spoil: Callable[[str], Path], problem: str, code: int, place: int
+) -> None:
+    spoil("b")
+    saved("c", 1)
+    asked = ["a", "c"]
+    asked.insert(place, "b")
+    events = judge(*asked, data=written(PAIR))
+    end, last = events[-2:]
+    assert isinstance(end, Finished)
+    assert isinstance(last, Failed)
+    assert last.summary == end.summary
+    assert last.exit_code == code
+    assert last.remedy
+    assert last.problem.startswith("1 of 3 checkpoints could not be judged: b ")
+    assert problem in last.found
+    results = last.summary["results"]
+    assert problem in results["b"]["piqa"]["error"]
+    assert [results[name]["piqa"]["n"] for name in ("a", "c")] == [1, 1]
+    assert any(problem in message for message in warnings(events))
+
+
+def test_where_no_checkpoint_can_be_asked_the_first_reason_ends_the_benchmark(
+    workspace: Path,
+) -> None:
+    bare("b")
+    cut_weights("c")
+    misfit("d")
+    with pytest.raises(UsageError, match="holds no tokenizer"):
+        judge("b", "c", "d", data=written(PAIR))
+
+
+def test_a_program_gets_the_scores_of_the_others(model: GPT) -> None:
+    cut_weights("b")
+    found = ModelBenchmark(data=written(PAIR)).run_full_benchmark({"mine": "a", "yours": "b"})
+    assert "is damaged" in found["results"]["yours"]["piqa"]["error"]
+    assert found["results"]["mine"]["piqa"]["n"] == 1
 
 
 # Items that are hard to ask.

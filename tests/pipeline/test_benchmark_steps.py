@@ -14,12 +14,12 @@ from model.gpt import GPT
 from pipeline.benchmark.report import format_benchmark_results
 from pipeline.benchmark.results import comparisons, trends
 from pipeline.evaluation.tasks import TASKS
-from pipeline.events import Event, Warned
+from pipeline.events import Event, Failed, Warned
 from pipeline.runs import folders
 from tests.support.benchmarks import report
 from tests.support.stage_runner import finished, run_stage
 from tests.support.tiny_checkpoints import byte_tokenizer, lively_model, save_step
-from utils.errors import HatcheryError, UsageError
+from utils.errors import ExitCode, HatcheryError, UsageError
 
 RUN = Path("checkpoints/run_2026_01_02_10_00_mine")
 GRAMMAR = "embedded_grammar"
@@ -87,7 +87,10 @@ def test_of_the_checkpoints_of_a_run_a_damaged_one_is_told_and_the_others_are_ju
     weights = folders.step_folder(run, 10) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"bits")
     events = judge("mine")
-    results = finished(events).summary["results"]
+    last = events[-1]
+    assert isinstance(last, Failed)
+    assert last.exit_code == ExitCode.REFUSED
+    results = last.summary["results"]
     assert ["error" in by_task[GRAMMAR] for by_task in results.values()] == [False, True, False]
     assert any("is damaged" in e.message for e in events if isinstance(e, Warned))
     with pytest.raises(HatcheryError, match="is damaged"):

@@ -211,6 +211,8 @@ def ending(view: Snapshot, job: Job | None, state: str) -> Content:
         lines += [joined(mark(state), (f" {final.problem}", "bold"))]
         lines += [block(f"Found: {final.found}", MUTED)] if final.found else []
         lines += [block(f"Try: {final.remedy}")] if final.remedy else []
+        report = scores_of(view)
+        lines += [] if report is None else _scores(report)
     elif state in FAILED:
         sentence = "was killed" if state == "killed" else "died without a last word"
         lines += [
@@ -246,7 +248,7 @@ def _verdict(view: Snapshot, state: str, *, of_job: bool) -> Content:
 def scores_of(view: Snapshot) -> Mapping[str, Any] | None:
     """The report of a benchmark that is over; None of all else, and where nothing was scored."""
     final = view.final
-    if view.stage != "benchmark" or not isinstance(final, Finished):
+    if view.stage != "benchmark" or final is None:
         return None
     return checked(final.summary)
 
