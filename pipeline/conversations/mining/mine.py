@@ -1,0 +1,123 @@
+"""Conversations mined from the documents of a corpus, rule by rule.
+
+Rules are asked in the order of their table; what one has used, the next does not see. Nothing is
+held but one document, its candidates, and a number for each pair that was found.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, TypeAlias
+
+from pipeline.conversations.conversation import Conversation, Turn
+from pipeline.conversations.mining import (
+    dialogue,
+    glossary,
+    headings,
+    letters,
+    questions,
+    speech,
+)
+from pipeline.conversations.mining.blocks import parse
+from pipeline.conversations.mining.candidate import (
+    DUPLICATE,
+    OVER_LIMIT,
+    Candidate,
+    Rule,
+    Taken,
+    fault,
+)
+from pipeline.sources.documents import Document
+
+RULES: tuple[Rule, ...] = (
+    questions.labelled,
+    letters.letters,
+    questions.headings,
+    dialogue.dialogue,
+    questions.lines,
+    glossary.glossary,
+    speech.speech,
+    headings.definitions,
+    headings.sections,
+)
+"""From the marks that say most to those that say least."""
+
+LIMIT = 100
+"""Conversations of one document at most, so that no document outweighs the others."""
+_REMEMBERED = 1_000_000
+"""Pairs compared for duplicates at a time: about 80 MB, so that memory stays flat."""
+
+
+class NotMined(NamedTuple):
+    """A text that a rule proposed and that is no conversation: the rule, why, where, the turns."""
+
+    rule: str
+    reason: str
+    where: str
+    texts: tuple[str, ...]
+
+
+Mined: TypeAlias = Conversation | NotMined
+
+
+def mine(documents: Iterable[Document], limit: int = LIMIT) -> Iterator[Mined]:
+    """The conversations that the rules find in documents, and what they give up and why.
+
+    `limit` is of conversations of one document; of more, those are kept that lie evenly over it.
+    The same turns are found once. Conversation.where is the document's id and the offset of the
+    first turn in characters, as `id:offset`.
+    """
+    seen: set[bytes] = set()
+    for document in documents:
+        good: list[Candidate] = []
+        for candidate in candidates(document):
+            reason = fault(candidate)
+            if not reason and (key := _key(candidate)) in seen:
+                reason = DUPLICATE
+            if reason:
+                yield _given_up(document, candidate, reason)
+                continue
+            if len(seen) >= _REMEMBERED:
+                seen.clear()
+            seen.add(key)
+            good.append(candidate)
+        good.sort(key=lambda one: one.offset)
+        for place, candidate in enumerate(good):
+            if _is_kept(place, len(good), limit):
+                yield _conversation(document, candidate)
+            else:
+                yield _given_up(document, candidate, OVER_LIMIT)
+
+
+def candidates(document: Document) -> Iterator[Candidate]:
+    """What the rules propose for one document, in the order of the rules."""
+    parsed = parse(document)
+    taken: Taken = bytearray(len(parsed.blocks))
+    for rule in RULES:
+        for candidate in list(rule(parsed, taken)):
+            yield candidate
+            if not candidate.reason:
+                for place in candidate.blocks:
+                    taken[place] = 1
+
+
+def _is_kept(place: int, count: int, limit: int) -> bool:
+    """Whether one of `count` is among the `limit` that lie evenly over them."""
+    return count <= limit or (place + 1) * limit // count > place * limit // count
+
+
+def _key(candidate: Candidate) -> bytes:
+    """A number for turns that are the same but for blanks and case."""
+    text = "\0".join(" ".join(text.split()).casefold() for text in candidate.texts)
+    return hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest()
+
+
+def _conversation(document: Document, candidate: Candidate) -> Conversation:
+    turns = tuple(
+        Turn("assistant" if place % 2 else "user", text.strip())
+        for place, text in enumerate(candidate.texts)
+    )
+    return Conversation(turns, f"{document.id}:{candidate.offset}", candidate.rule)
+
+
+def _given_up(document: Document, candidate: Candidate, reason: str) -> NotMined:
+    return NotMined(candidate.rule, reason, f"{document.id}:{candidate.offset}", candidate.texts)
