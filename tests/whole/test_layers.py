@@ -28,7 +28,6 @@ CRUMBS = {
     "app/web/command.py": "what is typed, parsed and explained without loading aiohttp",
     "model/native/threads.py": "how many threads pay, measured; no subject of the decoder",
     "pipeline/benchmark/model_benchmark.py": "loads torch, which who reads reports need not",
-    "pipeline/conversations/conversation.py": "the words that all ways to conversations share",
     "pipeline/server/http/page.py": "serves page.html, as each route has a file",
     "utils/metrics.py": "arithmetic without torch or files",
 }
