@@ -47,6 +47,7 @@ def ours(text: str, compiled: bool) -> Callable[[], tuple[float, float]]:
     from model.device import pick_dtype
     from model.gpt import GPT
     from model.optimizer import build_optimizer
+    from pipeline.train.objective import NextToken
     from pipeline.train.trainer import Trainer
     from utils.scheduler import lr_multiplier
 
@@ -71,7 +72,7 @@ def ours(text: str, compiled: bool) -> Callable[[], tuple[float, float]]:
                 weight_decay=0.0, betas=(0.8, 0.95),
             ),
             Batches(),
-            model.loss,
+            NextToken(model),
             lr_multiplier=lambda step: lr_multiplier(
                 step, SPRINT_STEPS, schedule="wsd", warmup_steps=20, cooldown=0.5, min_ratio=0.0
             ),

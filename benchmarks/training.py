@@ -51,6 +51,7 @@ def _ours(words: list[str], data: "Tensor") -> Step:
     from model.device import pick_dtype
     from model.gpt import GPT
     from model.optimizer import build_optimizer
+    from pipeline.train.objective import NextToken
     from pipeline.train.trainer import Trainer
 
     class Batches:
@@ -63,7 +64,7 @@ def _ours(words: list[str], data: "Tensor") -> Step:
         model,
         build_optimizer(model, kind="adamw", learning_rate=3e-4),
         Batches(),
-        model.loss,
+        NextToken(model),
         lr_multiplier=lambda step: 1.0,
         dtype=pick_dtype("auto", model.device),
         compiled="compiled" in words,

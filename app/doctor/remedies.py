@@ -15,7 +15,7 @@ from app.jobs.job import Job
 from app.jobs.retry import command_again, command_of, run_folder, stage_of
 from pipeline.corpora import name_of
 from pipeline.events import Failed
-from pipeline.options.config import Config, TrainOptions
+from pipeline.options.config import Config, TrainingOptions
 from pipeline.runs.record import read_record, recorded_options
 from pipeline.stages import STAGES, Stage
 from utils.errors import HatcheryError
@@ -78,11 +78,12 @@ class Case(NamedTuple):
     failed: Failed | None
 
     @property
-    def training(self) -> TrainOptions | None:
-        """The settings that a training had: a run that goes on has its own, where not typed."""
-        if self.config is None:
+    def training(self) -> TrainingOptions | None:
+        """The settings that a training had: a run that goes on has its own, where not typed. None
+        of a job that trains nothing."""
+        options, run = getattr(self.config, self.stage.section, None), self.run
+        if not isinstance(options, TrainingOptions):
             return None
-        options, run = self.config.train, self.run
         if run is None or options.resume is None:
             return options
         home = Path(self.job.record.cwd) if self.job.record else Path()
@@ -134,7 +135,7 @@ def _case(job: Job, failed: Failed | None) -> Case:
 def _again(case: Case) -> Remedy:
     if case.run is not None:
         return Remedy("Go on where it stopped", f"the last checkpoint in {case.run}", case.again())
-    keeps = "from the beginning" if case.stage.command == "train" else "what is done is kept"
+    keeps = "from the beginning" if case.training else "what is done is kept"
     return Remedy("Run it again", keeps, case.again())
 
 
@@ -196,7 +197,7 @@ def _capital(text: str) -> str:
 
 def _mismatch(case: Case) -> Iterator[Remedy]:
     yield from _general(case)
-    if case.config is not None and case.stage.command == "train" and "--resume" in case.typed:
+    if case.training and "--resume" in case.typed:
         yield Remedy("Start a new run", "with the data there is now", case.anew())
     elif hasattr(_options(case), "force"):
         yield Remedy("Do it all again", "what it made before is replaced", case.again("--force"))
@@ -217,7 +218,7 @@ _ONE_TEXT = ("samples", 256, 1, "it writes one text at a time")
 
 
 def _memory(case: Case) -> Iterator[Remedy]:
-    if case.config is not None and case.training and case.stage.command == "train":
+    if case.config is not None and case.training:
         yield from _smaller_training(case, case.config, case.training)
         return
     if case.config is not None and case.stage.command == "benchmark":
@@ -233,7 +234,7 @@ def _memory(case: Case) -> Iterator[Remedy]:
             yield Remedy(f"Run it with {flag} {less}", f"{why}; it was {value:,}", command)
 
 
-def _smaller_training(case: Case, config: Config, options: TrainOptions) -> Iterator[Remedy]:
+def _smaller_training(case: Case, config: Config, options: TrainingOptions) -> Iterator[Remedy]:
     checkpointing = "--gradient-checkpointing"
     why = "it keeps less for the backward pass, and takes about a third longer"
     if not options.gradient_checkpointing and case.run is not None:
@@ -242,13 +243,13 @@ def _smaller_training(case: Case, config: Config, options: TrainOptions) -> Iter
         batch, parts = map(str, smaller)
         flags = ("--batch-size", batch, "--gradient-accumulation-steps", parts)
         yield Remedy(
-            f"Smaller batches: {batch} windows, {parts} times per step",
+            f"Smaller batches: {batch} rows, {parts} times per step",
             "learns the same per step",
             case.again(*flags) if case.run else case.anew(*flags),
         )
     if not options.gradient_checkpointing and case.run is None:
         yield Remedy("Gradient checkpointing", why, case.again(checkpointing))
-    if model := _smaller_model(case, config):
+    if case.stage.command == "train" and (model := _smaller_model(case, config)):
         yield model
 
 
@@ -280,10 +281,10 @@ def _smaller_model(case: Case, config: Config) -> Remedy | None:
 
 def _nan(case: Case) -> Iterator[Remedy]:
     options, go_on = case.training, "Go on" if case.run else "Begin again"
-    if options is None or case.stage.command != "train":
+    if options is None:
         yield from _general(case)
         return
-    rates = {"--learning-rate": options.learning_rate}
+    rates = {"--learning-rate": options.learning_rate} if options.learning_rate else {}
     if options.optimizer == "muon":
         rates["--matrix-learning-rate"] = options.matrix_learning_rate
     for share, name in ((2, "half"), (4, "a quarter of")):
@@ -303,7 +304,7 @@ def _disk(case: Case) -> Iterator[Remedy]:
         listed = ", ".join(f"{short(path, home)} {human_bytes(size)}" for path, size in taken)
         if listed:
             yield Remedy("Free some room", f"the largest folders here: {listed}")
-        if case.stage.command == "train" and case.config.train.keep_checkpoints > 1:
+        if case.training and case.training.keep_checkpoints > 1:
             few = ("--keep-checkpoints", "1")
             why = "and the best one; older ones are deleted as it goes on"
             yield Remedy("Keep only the newest checkpoint", why, case.again(*few))

@@ -16,7 +16,8 @@ from pipeline.planning.target import Target, in_half
 from pipeline.runs.record import Epoch
 from pipeline.tokens.token_set import GPU_SHARE, RAM_SHARE
 from pipeline.train.fitting import MOST_EPOCHS
-from pipeline.train.setup import MOST_VALIDATION_BATCHES, run_length, validation_interval
+from pipeline.train.run_setup import MOST_VALIDATION_BATCHES, validation_interval
+from pipeline.train.setup import run_length
 
 Verdict: TypeAlias = Literal["balanced", "overfitting", "undertrained", "small"]
 

@@ -15,7 +15,8 @@ from pipeline.runs import folders
 from pipeline.runs.damaged import is_step
 from pipeline.runs.record import Epoch, read_record
 from pipeline.tokens.token_set import TokenSet
-from pipeline.train.resume import place_to_resume, settings_to_resume
+from pipeline.train.found_run import place_to_resume
+from pipeline.train.resume import settings_to_resume
 from pipeline.train.setup import notes_on, open_inputs
 
 

@@ -14,6 +14,7 @@ from model.language_model import create_model
 from model.optimizer import build_optimizer
 from pipeline.dataloader import train_val_loaders
 from pipeline.options.config import NOTHING_TYPED, Config, TrainOptions
+from pipeline.train.objective import NextToken
 from pipeline.train.setup import open_inputs
 from pipeline.train.trainer import Batches, Trainer
 
@@ -89,7 +90,7 @@ def throwaway_trainer(
         model,
         build_optimizer(model, kind=options.optimizer, learning_rate=0.0, matrix_learning_rate=0.0),
         batches,
-        model.loss,
+        NextToken(model),
         lr_multiplier=lambda step: 1.0,
         accumulation=options.gradient_accumulation_steps,
         dtype=devices.pick_dtype(options.precision, device),

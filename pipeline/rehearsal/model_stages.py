@@ -18,7 +18,8 @@ from pipeline.rehearsal.data_stages import encoded
 from pipeline.rehearsal.verdicts import Concern, judged, losses, memory
 from pipeline.runs import folders, inventory
 from pipeline.tokens.token_set import TooShortError
-from pipeline.train.setup import Setup, compiling_pays, open_inputs
+from pipeline.train.run_setup import compiling_pays
+from pipeline.train.setup import Setup, open_inputs
 from utils.artefacts import read_manifest
 from utils.errors import HatcheryError, RefusedError, UsageError
 from utils.hardware import machine
@@ -141,7 +142,7 @@ def _opened(rehearsal: Rehearsal, folder: Path) -> Setup:
     per_step = options.batch_size * options.gradient_accumulation_steps
     each = max(1.0, tokens * (1 - options.val_split) / data.train.window) / per_step
     total = options.max_steps or max(1, math.ceil(options.epochs * each))
-    return Setup(folder, options, model, data, tokenizer, total, each, None, None, [])
+    return Setup(folder, options, model, tokenizer, total, each, data=data)
 
 
 def _compiled(setup: Setup, device: Any) -> bool:

@@ -51,7 +51,7 @@ def _in_run(run: Path) -> Iterator[Fault]:
         if why:
             yield _fault(entry, run.name, why)
     record = (run / "run.json").exists()
-    if not usable and (record or run.name.startswith("run_")):
+    if not usable and (record or run.name.startswith(("run_", "sft_"))):
         yield _fault(run, None, "no checkpoint yet" if record else "no run.json and no checkpoint")
 
 

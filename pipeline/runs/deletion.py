@@ -14,8 +14,6 @@ from pipeline.runs.inventory import val_loss_of
 from utils.errors import HatcheryError
 from utils.files import FolderLock, sync_folder
 
-_LINKS = ("best", "latest")
-
 
 def delete(path: Path, checkpoints_dir: Path) -> None:
     """Delete a run, a checkpoint or what is left of one under `checkpoints_dir`.
@@ -74,11 +72,11 @@ def _redirect(run: Path, deleted: Path) -> None:
     losses = {folder: val_loss_of(folder) for folder in left}
     scored = [(loss, folder) for folder, loss in losses.items() if loss is not None]
     successors = {"best": min(scored)[1] if scored else None, "latest": left[-1] if left else None}
-    for which in _LINKS:
-        link = run / f"checkpoint_{which}"
+    for link in folders.links(run):
+        which = link.name.removeprefix("checkpoint_")
         if link == deleted or folders.followed(link) != deleted:
             continue
-        successor = successors[which]
+        successor = successors.get(which)
         if successor is not None and is_step(deleted):
             folders.point(run, which, successor)
         else:

@@ -1,9 +1,9 @@
 """Run folders: their names, the checkpoints in them, which is latest and best, which may go.
 
-`checkpoint_latest` and `checkpoint_best` are links to step folders, replaced in one rename; on a
-file system without symbolic links, files that hold the folder's name. Programs that copy links as
-what they point to (scp -r, zip, a USB stick) leave copies of step folders, which are understood
-and become links again when the run goes on.
+`checkpoint_latest`, `checkpoint_best` and, of a tuning, `checkpoint_epoch_N` are links to step
+folders, replaced in one rename; on a file system without symbolic links, files that hold the
+folder's name. Programs that copy links as what they point to (scp -r, zip, a USB stick) leave
+copies of step folders, which are understood and become links again when the run goes on.
 """
 
 import difflib
@@ -23,18 +23,19 @@ from utils.files import sync_folder, unique_name, write_file
 from utils.verification import verify
 
 _STEP = re.compile(r"checkpoint_step_(\d+)$")
-_DATED = r"run(_\d+){5}"
+_LINK = re.compile(r"checkpoint_(best|latest|epoch_\d+)$")
+_DATED = r"(?:run|sft_[A-Za-z0-9._-]+?)(?:_\d+){5}"
 _UNSAFE_NAME = re.compile(r"[^A-Za-z0-9._-]")
+RECORD = "run.json"
 _SAVE_REQUEST = "save_now"
-_WHICH = ("best", "latest")
-_LINKS = tuple(f"checkpoint_{which}" for which in _WHICH)
 _DELETED = ".deleted_"
 _NEXT = ".next"  # ends the name of a link before it has its place
 _LONGEST_NAME = 64  # bytes of a file that stands for a link
 
 
-def new_run(checkpoints_dir: Path, name: str | None, now: float) -> Path:
-    """Make a run folder: run_YYYY_MM_DD_HH_MM[_name], numbered when taken.
+def new_run(checkpoints_dir: Path, name: str | None, now: float, kind: str = "run") -> Path:
+    """Make a run folder: run_YYYY_MM_DD_HH_MM[_name], numbered when taken; `kind` is its first
+    word.
 
     Of several processes that start in the same minute each gets its own.
 
@@ -47,7 +48,7 @@ def new_run(checkpoints_dir: Path, name: str | None, now: float) -> Path:
             found="only letters, digits, dot, dash and underscore make a safe file name",
             remedy="choose another, such as --name first-try",
         )
-    stem = "run_" + time.strftime("%Y_%m_%d_%H_%M", time.localtime(now))
+    stem = f"{kind}_" + time.strftime("%Y_%m_%d_%H_%M", time.localtime(now))
     stem += f"_{name}" if name else ""
     checkpoints_dir.mkdir(parents=True, exist_ok=True)
     for folder in map(checkpoints_dir.joinpath, _numbered(stem)):
@@ -140,9 +141,9 @@ def _take_place(run: Path, prepared: Path, link: Path) -> None:
 
 def _recover_links(run: Path) -> None:
     """Take the last step of a `point` that a kill has cut short."""
-    for which in _WHICH:
-        prepared, link = _next(run, which), run / f"checkpoint_{which}"
-        if os.path.lexists(prepared) and not os.path.lexists(link):
+    for prepared in run.glob(f".checkpoint_*{_NEXT}"):
+        link = run / prepared.name.removeprefix(".").removesuffix(_NEXT)
+        if _LINK.match(link.name) and not os.path.lexists(link):
             with suppress(OSError):  # somebody else was faster, or the folder cannot be written
                 prepared.replace(link)
 
@@ -165,10 +166,8 @@ def restore_links(run: Path) -> None:
     Raises:
         RefusedError: such a copy is damaged.
     """
-    for which in _WHICH:
-        link = run / f"checkpoint_{which}"
-        if not _is_copy(link):
-            continue
+    for link in copies(run):
+        which = link.name.removeprefix("checkpoint_")
         original = followed(link)
         if original == link:
             verify(link)
@@ -184,12 +183,13 @@ def restore_links(run: Path) -> None:
 
 def copies(run: Path) -> list[Path]:
     """Links of a run that have become folders of their own."""
-    return [run / name for name in _LINKS if _is_copy(run / name)]
+    return [link for link in sorted(run.glob("checkpoint_*")) if _is_copy(link)]
 
 
 def _is_copy(path: Path) -> bool:
     """Whether a link has become a folder of ours; older layouts have folders of that name too."""
-    return path.name in _LINKS and not path.is_symlink() and (path / MANIFEST).is_file()
+    is_folder = not path.is_symlink() and (path / MANIFEST).is_file()
+    return bool(_LINK.match(path.name)) and is_folder
 
 
 def _hide(path: Path) -> Path:
@@ -207,7 +207,7 @@ def followed(path: Path) -> Path:
     """What `path` stands for where it is a link in any form, there or not; otherwise itself."""
     if path.is_symlink():
         return path.parent / path.readlink()
-    if path.name in _LINKS and path.is_file() and path.stat().st_size <= _LONGEST_NAME:
+    if _LINK.match(path.name) and path.is_file() and path.stat().st_size <= _LONGEST_NAME:
         name = path.read_text(errors="replace").strip()
         return path.with_name(name) if _STEP.match(name) else path
     return _original(path) if _is_copy(path) else path
@@ -235,10 +235,16 @@ def pointed(run: Path, which: str) -> Path | None:
     return checkpoint if checkpoint != link and checkpoint.is_dir() else None
 
 
+def links(run: Path) -> list[Path]:
+    """The other names of checkpoints of a run: its best, its latest, those at the end of an
+    epoch."""
+    return sorted(link for link in run.glob("checkpoint_*") if _LINK.match(link.name))
+
+
 def prune(run: Path, keep: int) -> list[Path]:
-    """Delete all step checkpoints but the newest `keep`, the best and the latest, and what a kill
+    """Delete all step checkpoints but the newest `keep` and those that links name, and what a kill
     has left of an earlier deletion."""
-    safe = {pointed(run, which) for which in _WHICH}
+    safe = {followed(link) for link in links(run)}
     outdated = [path for path in step_folders(run)[:-keep] if path not in safe]
     for leftover in run.glob(f"{_DELETED}*"):
         shutil.rmtree(leftover)
@@ -283,7 +289,7 @@ def newest_intact(run: Path, *, skip_corrupt: bool) -> tuple[Path, list[str]]:
                     f"The newest checkpoint cannot be trusted: {error.problem}",
                     found=error.found,
                     remedy="set it aside and go on from the one before it: {}",
-                    commands=[("train", "--resume", "auto", "--name", run.name)],
+                    commands=[(trained_by(run), "--resume", "auto", "--name", run.name)],
                 ) from error
             aside = checkpoint.replace(unique_name(run, f"{checkpoint.name}.corrupt"))
             notes.append(f"{error.problem} It was set aside as {aside.name}.")
@@ -294,6 +300,20 @@ def newest_intact(run: Path, *, skip_corrupt: bool) -> tuple[Path, list[str]]:
         found="; ".join(notes) or "no finished checkpoint folder",
         remedy="start a new run with train --name NAME",
     )
+
+
+def trained_by(run: Path) -> str:
+    """The command of the stage that trains `run`, as its record says; of one without, train."""
+    try:
+        found = json.loads((run / RECORD).read_bytes()).get("command", "train")
+    except (OSError, ValueError, AttributeError):
+        return "train"
+    return found if isinstance(found, str) else "train"
+
+
+def kind_of(run: str) -> str:
+    """What the name of a run begins with, before its date: run, or sft_ and its data's name."""
+    return re.sub(r"(?<=.)(?:_\d+){5}(?:_.*)?$", "", run) if re.match(_DATED, run) else "run"
 
 
 def short_name(run: str) -> str:
@@ -313,17 +333,19 @@ def meant(name: str, known: Sequence[str]) -> str:
     return f"did you mean {close[0]}? Else " if close else ""
 
 
-def find_run(checkpoints_dir: Path, name: str | None) -> Path:
-    """The newest run, or the newest one called `name` (its whole folder name or its suffix).
+def find_run(checkpoints_dir: Path, name: str | None, command: str | None = None) -> Path:
+    """The newest run, or the newest one called `name` (its whole folder name or its suffix); of
+    those that `command` trains, where there are such.
 
     Raises:
         UsageError: there is none; the message lists those there are.
     """
     known = runs(checkpoints_dir)
-    for run in known:
-        if name is None or is_called(run.name, name):
-            return run
-    for run in checkpoints_dir.glob("run_*"):
+    called = [run for run in known if name is None or is_called(run.name, name)]
+    of_command = [run for run in called if command in (None, trained_by(run))]
+    if of_command or (called and name is not None):
+        return (of_command or called)[0]
+    for run in checkpoints_dir.glob("*_*"):
         if name is not None and is_called(run.name, name):
             raise UsageError(
                 f"{run.name} has no checkpoint to go on from.",
@@ -335,5 +357,5 @@ def find_run(checkpoints_dir: Path, name: str | None) -> Path:
         f"There is no run{f' called {name}' if name else ''} in {checkpoints_dir}.",
         found=listed,
         remedy=f"{meant(name or '', [run.name for run in known])}start one: {{}}",
-        commands=[("train", "--name", "NAME")],
+        commands=[(command or "train", "--name", "NAME")],
     )

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from pydantic import ValidationError
 
-from pipeline.options.config import TrainOptions
+from pipeline.options.config import TRAININGS, TrainingOptions, TrainOptions
 from pipeline.runs import folders
 from utils import json_text
 from utils.artefacts import Manifest, Source, read_manifest
@@ -23,7 +23,7 @@ from utils.verification import verify
 
 Epoch: TypeAlias = Literal["text", "windows"]
 
-RECORD, STATE, MODEL = "run.json", "state.json", "config.json"
+RECORD, STATE, MODEL = folders.RECORD, "state.json", "config.json"
 
 
 class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,7 +31,8 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `parent` is the checkpoint that it branches off, `initial` what gave it its first weights.
     `epoch` is what its --epochs count: once over the text, or, in runs of earlier versions, once
-    over the training windows, which read the text more than once where they overlap.
+    over the training windows, which read the text more than once where they overlap. `command` is
+    the stage that trains it.
     `checksum` is the SHA-256 of the file without these 64 digits; empty in files of versions that
     wrote none.
     """
@@ -45,6 +46,7 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parent: str | None = None
     initial: Source | None = None
     epoch: Epoch = "windows"
+    command: str = "train"
     checksum: str = ""
 
 
@@ -93,14 +95,14 @@ def _unusable(run: Path, problem: str, found: str = "") -> RefusedError:
             problem,
             found=f"{found}; without it the run's settings are unknown, so it cannot go on",
             remedy="start a new run: {}",
-            commands=[("train",)],
+            commands=[(folders.trained_by(run),)],
         )
     return RefusedError(
         problem,
         found=f"{found}; its newest checkpoint holds the same settings under a checksum",
         remedy="go on with those, which writes run.json anew: {}; the model still writes: {}",
         commands=[
-            ("train", "--resume", str(holder[0])),
+            (holder[1].made_by.command, "--resume", str(holder[0])),
             ("inference", "--checkpoint", str(run)),
         ],
     )
@@ -163,17 +165,19 @@ def record_of(checkpoint: Path) -> RunRecord:
         version=manifest.made_by.version,
         initial=rest[0] if rest else None,
         epoch="text" if state.get("epoch") == "text" else "windows",
+        command=manifest.made_by.command,
     )
 
 
-def recorded_options(run: Path, record: RunRecord) -> TrainOptions:
-    """The settings in a record.
+def recorded_options(run: Path, record: RunRecord) -> TrainingOptions:
+    """The settings in a record, those of the stage that trains the run.
 
     Raises:
         RefusedError: this version knows no such settings.
     """
     try:
-        return TrainOptions.model_validate_json(msgspec.json.encode(record.options))
+        kind = TRAININGS.get(record.command, TrainOptions)
+        return kind.model_validate_json(msgspec.json.encode(record.options))
     except ValidationError as error:
         fault = error.errors()[0]
         name = ".".join(map(str, fault["loc"]))
@@ -181,7 +185,7 @@ def recorded_options(run: Path, record: RunRecord) -> TrainOptions:
             f"The settings in {run / RECORD} cannot be understood: {name}: {fault['msg']}.",
             found=f"a record of version {record.version}, or a damaged one",
             remedy="go on with the version that made it, or start a new run: {}",
-            commands=[("train",)],
+            commands=[(record.command,)],
         ) from error
 
 

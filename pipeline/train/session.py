@@ -1,8 +1,8 @@
 """A training run in progress: the steps, and what is done between them (metrics, validations,
 samples, checkpoints).
 
-A session is given what it learns from, what it is measured on and the loss; where these come from,
-the stage knows.
+A session is given its task: what it learns from, what it is measured on and the loss; where these
+come from, the stage knows.
 """
 
 import math
@@ -12,31 +12,20 @@ from threading import Event as StopSignal
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from model import device as devices
 from model.checkpoint import save_checkpoint
 from model.config import flops_per_token
-from model.generation.sampling import SamplingSettings
-from model.gpt import GPT
 from model.huggingface.weights import state_to_hf
-from model.language_model import generate
 from model.optimizer import build_optimizer, load_optimizer_state, optimizer_state
 from model.tensors import total_bytes
-from pipeline.events import Event, Finished, Metric, Progress, Sample, Saved, Warned
+from pipeline.events import Event, Finished, Metric, Progress, Saved, Warned
 from pipeline.options.config import Config
 from pipeline.runs import folders
-from pipeline.tokenizer.tokenizer import StreamDecoder, Tokenizer
-from pipeline.tokens.batches import Loader
-from pipeline.train.benchmarks import StepBenchmark
-from pipeline.train.setup import (
-    MOST_VALIDATION_BATCHES,
-    Setup,
-    compiling_pays,
-    validation_interval,
-)
+from pipeline.train.run_setup import MOST_VALIDATION_BATCHES, RunSetup, compiling_pays
 from pipeline.train.state import RunState
-from pipeline.train.trainer import Loss, NonFiniteError, StepResult, Trainer
+from pipeline.train.task import Task
+from pipeline.train.trainer import NonFiniteError, StepResult, Trainer
 from utils.files import DiskFullError, write_json
 from utils.logging_utils import DualLogger
 from utils.metrics import MetricsTracker
@@ -46,45 +35,29 @@ from utils.units import human_bytes
 _MOST_FAILED_SAVES = 3  # in a row
 _SAVE_REQUEST_INTERVAL = 1.0  # seconds between looks for one
 _PROGRESS_INTERVAL = 0.1  # seconds
-_SAMPLE_TOKENS = 60
 
 
 class Session:
-    """A run from its state to its end; `run` does it all.
+    """A run from its state to its end; `run` does it all. `step` counts finished steps."""
 
-    `batches` are micro-batches by number, `loss` the mean loss of one of them, `validation` batches
-    of held-out text, `benchmark` items of tasks. `step` counts finished optimizer steps.
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        setup: Setup,
-        state: RunState,
-        batches: Loader,
-        validation: Loader,
-        loss: Loss,
-        benchmark: StepBenchmark | None = None,
-    ) -> None:
-        self._setup, self._options = setup, setup.options
+    def __init__(self, config: Config, setup: RunSetup, state: RunState, task: Task) -> None:
+        self._setup, self._options, self._task = setup, setup.options, task
         self._model, self._state = state.model, state.counters
         self._device = state.model.device
         self._dtype = devices.pick_dtype(self._options.precision, self._device)
         self._ceiling = devices.measured_matmul_ceiling(self._device, self._dtype)
-        self._batches, self._validation, self._benchmark = batches, validation, benchmark
-        resumes_itself = setup.resume_from is not None and setup.parent is None
         self._generation = setup.generation
-        self._saved_step = self.step if resumes_itself else -1
+        self._saved_step = self.step if setup.resumes_itself else -1
         self._failed_saves = 0
         self._request_checked = 0.0
         self._stopped_early = False
         self._tracker = MetricsTracker()
-        self._trainer = self._make_trainer(loss, state.optimizer)
+        self._trainer = self._make_trainer(state)
         self._logger = DualLogger(
             config.paths.logs_dir,
             setup.folder.name,
             tensorboard=self._options.tensorboard,
-            resumed_at=self.step if resumes_itself else None,
+            resumed_at=self.step if setup.resumes_itself else None,
         )
         self._begin = time.monotonic()
 
@@ -94,19 +67,19 @@ class Session:
 
     @property
     def _epochs(self) -> float:
-        """How often the text was read."""
-        return int(self._state["tokens"]) / self._setup.data.train.tokens
+        """How often its data was read."""
+        return self._setup.epochs_at(self.step, int(self._state["tokens"]))
 
     def close(self) -> None:
         """Close the metric files."""
         self._logger.close()
 
-    def _make_trainer(self, loss: Loss, saved: dict[str, Tensor] | None) -> Trainer:
+    def _make_trainer(self, state: RunState) -> Trainer:
         options, total = self._options, self._setup.total_steps
         optimizer = build_optimizer(
             self._model,
             kind=options.optimizer,
-            learning_rate=options.learning_rate,
+            learning_rate=options.peak_rate,
             matrix_learning_rate=options.matrix_learning_rate,
             weight_decay=options.weight_decay,
             betas=(options.beta1, options.beta2),
@@ -115,8 +88,8 @@ class Session:
         trainer = Trainer(
             self._model,
             optimizer,
-            self._batches,
-            loss,
+            self._task.batches,
+            self._task.objective,
             lr_multiplier=lambda step: lr_multiplier(
                 step,
                 total,
@@ -131,8 +104,8 @@ class Session:
             seed=options.seed,
             compiled=self._compiled(),
         )
-        if saved is not None:
-            load_optimizer_state(optimizer, self._model, saved)
+        if state.optimizer is not None:
+            load_optimizer_state(optimizer, self._model, state.optimizer)
             trainer.load_scaler_state(self._state.get("scaler", {}))
         return trainer
 
@@ -154,6 +127,8 @@ class Session:
         """
         total = self._setup.total_steps
         yield from self._check_numbers()
+        if self._task.measures_first and self.step == 0:
+            yield self._metric("validation", self._measure())
         self._tracker.mark(time.monotonic(), self._state["tokens"])
         try:
             yield from self._train(total, stop)
@@ -207,17 +182,18 @@ class Session:
             yield Warned(f"fp16 overflowed at step {self.step}: its update was left out.")
         if self.step % options.log_every == 0 or last:
             yield self._metric("train", self._train_metrics(result))
-        eval_every = validation_interval(options, self._setup.steps_per_epoch, total)
+        eval_every, task = self._setup.validation_interval, self._task
         improved = False
         if self.step % eval_every == 0 or last:
             improved = yield from self._validate()
-        if self._benchmark and (self.step % (options.benchmark_every or total) == 0 or last):
-            yield self._metric("benchmark", self._benchmark.measure(self._model))
+        if task.benchmark and (self.step % (task.benchmark_every or total) == 0 or last):
+            yield self._metric("benchmark", task.benchmark.measure(self._model))
             self._tracker.restart(time.monotonic(), self._state["tokens"])
         if self.step % (options.sample_every or eval_every) == 0 or last:
-            prompt = options.sample_prompt
-            yield write_sample(self._model, self._setup.tokenizer, prompt, self.step)
-        if self.step % (options.checkpoint_every or eval_every) == 0 or improved:
+            yield from task.samples(self._model, self.step)
+        ended = task.keeps_epochs and self.step % self._setup.steps_per_epoch == 0
+        due = self.step % (options.checkpoint_every or eval_every) == 0
+        if due or improved or ended:
             yield from self._save()
         elif self._save_requested():
             yield from self._save(requested=True)
@@ -228,7 +204,7 @@ class Session:
         values = {
             "loss": result.loss,
             "grad_norm": result.grad_norm,
-            "learning_rate": options.learning_rate * result.lr_multiplier,
+            "learning_rate": options.peak_rate * result.lr_multiplier,
             "tokens": self._state["tokens"],
             "memory": devices.peak_memory(self._device),
         }
@@ -239,7 +215,7 @@ class Session:
             values["tokens_per_second"] = speed
             flops = flops_per_token(self._setup.model, self._setup.window)
             values["mfu"] = flops * speed / self._ceiling
-        return values
+        return values | result.figures
 
     def _metric(
         self, kind: Literal["train", "validation", "benchmark"], values: dict[str, float]
@@ -250,11 +226,10 @@ class Session:
 
     def _validate(self) -> Generator[Event, None, bool]:
         """Score the validation set; returns whether it is the best so far."""
-        limit = self._options.eval_batches or MOST_VALIDATION_BATCHES
-        loss = self._trainer.evaluate(self._validation.first(limit)).loss
-        bits = loss / math.log(2) / self._validation.windows.bytes_per_token
+        measured = self._measure()
+        loss = measured["val_loss"]
         self._state |= {"val_loss": loss if math.isfinite(loss) else None, "val_step": self.step}
-        yield self._metric("validation", {"val_loss": loss, "bits_per_byte": bits})
+        yield self._metric("validation", measured)
         self._tracker.restart(time.monotonic(), self._state["tokens"])
         # NaN is never smaller, so it is never best.
         if loss < self._state.get("best_loss", math.inf):
@@ -266,6 +241,15 @@ class Session:
             self._stopped_early = True
             yield Warned(f"Stopping early: {stale} validations in a row {self._not_better()}.")
         return False
+
+    def _measure(self) -> dict[str, float]:
+        """Score the held-out batches."""
+        limit = self._options.eval_batches or MOST_VALIDATION_BATCHES
+        found = self._trainer.evaluate(self._task.held_out(limit))
+        values = {"val_loss": found.loss}
+        if self._task.bytes_per_target is not None:
+            values["bits_per_byte"] = found.loss / math.log(2) / self._task.bytes_per_target
+        return values | {f"val_{name}": value for name, value in found.figures.items()}
 
     def _not_better(self) -> str:
         """What the validations since the best one have in common."""
@@ -304,7 +288,7 @@ class Session:
                 generation=self._generation,
                 optimizer_state=optimizer_state(self._trainer.optimizer, self._model),
                 state=self._state | {"fingerprints": setup.fingerprints, "epoch": setup.epoch},
-                command="train",
+                command=setup.command,
                 options=setup.options.model_dump(mode="json"),
                 inputs=setup.sources,
             )
@@ -319,6 +303,9 @@ class Session:
         folders.point(setup.folder, "latest", folder)
         if self._state.get("best_step") == self.step:
             folders.point(setup.folder, "best", folder)
+        epoch, between = divmod(self.step, setup.steps_per_epoch)
+        if self._task.keeps_epochs and not between:
+            folders.point(setup.folder, f"epoch_{int(epoch)}", folder)
         folders.prune(setup.folder, self._options.keep_checkpoints)
         measured = self._state.get("val_step") == self.step
         loss = self._state.get("val_loss") if measured else None
@@ -354,14 +341,10 @@ class Session:
         yield Finished(summary | best, str(self._setup.folder), stopped=stopped and not finished)
 
     def _dump_batch(self, step: int) -> None:
-        """Write the texts of a step's windows to bad_batch_step_N.json in the run folder."""
+        """Write the texts of a step's rows to bad_batch_step_N.json in the run folder."""
         accumulation = self._options.gradient_accumulation_steps
-        windows = []
-        for micro in range(step * accumulation, (step + 1) * accumulation):
-            inputs, _ = self._batches.batch(micro)
-            for index, ids in zip(self._batches.indices(micro), inputs.tolist(), strict=True):
-                text = self._setup.tokenizer.decode(ids)
-                windows.append({"window": int(index), "token_ids": ids, "text": text})
+        micros = range(step * accumulation, (step + 1) * accumulation)
+        windows = [row for micro in micros for row in self._task.texts(micro)]
         name = f"bad_batch_step_{step:06d}.json"
         write_json(self._setup.folder / name, {"step": step, "windows": windows})
 
@@ -377,24 +360,3 @@ class Session:
             "memory": human_bytes(devices.peak_memory(self._device)),
         }
         return {name: value for name, value in shown.items() if value is not None}
-
-
-def write_sample(model: GPT, tokenizer: Tokenizer, prompt: str, step: int) -> Sample:
-    """Let `model` continue `prompt`, or begin a document where it is empty.
-
-    The step is the seed, and the training's random numbers are not touched: a resumed run writes
-    the same samples as an undisturbed one.
-    """
-    start = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
-    ids = [] if start is None else [start]
-    ids += tokenizer.encode(prompt) if prompt or not ids else []
-    ends = frozenset(() if tokenizer.eos_id in (None, start) else (tokenizer.eos_id,))
-    settings = SamplingSettings(
-        max_new_tokens=_SAMPLE_TOKENS, seed=step, stop_ids=ends, vocabulary=tokenizer.vocab_size
-    )
-    model.eval()
-    new = generate(model, [ids], settings)[0][len(ids) :]
-    model.train()
-    decoder = StreamDecoder(tokenizer, after=ids)
-    text = "".join(map(decoder.push, new)) + decoder.flush()
-    return Sample(text, prompt=prompt, step=step, token_ids=new)

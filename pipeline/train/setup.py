@@ -2,84 +2,46 @@
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from model.config import ModelConfig, flops_per_token
-from model.huggingface.generation_config import GenerationConfig, read_generation_config
+from model.config import ModelConfig
 from pipeline import corpora, missing
 from pipeline.missing import MissingError
 from pipeline.options.command import train_command
-from pipeline.options.config import Config, Settings, TrainOptions, Typed
+from pipeline.options.config import Config, Settings, TrainingOptions, TrainOptions, Typed
 from pipeline.runs import folders
-from pipeline.runs.record import Epoch, RunRecord, write_record
+from pipeline.runs.record import Epoch
 from pipeline.tokenizer.load import load_tokenizer
 from pipeline.tokenizer.tokenizer import Tokenizer
 from pipeline.tokens.token_set import TokenSet, TooShortError, open_tokens
 from pipeline.train.init_from import Initial, find_initial
-from utils import VERSION
+from pipeline.train.run_setup import RunSetup, length_note
 from utils.artefacts import Source, read_manifest
 from utils.errors import RefusedError, UsageError
-from utils.hardware import has_compiler
-
-MOST_VALIDATION_BATCHES = 200
-"""Batches of a validation at most, where --eval-batches sets no limit."""
-
-_WORTH_COMPILING_STEPS = 300  # on a GPU
-_WORTH_COMPILING_SECONDS = 900.0  # of the whole run on a CPU
-_USUAL_MFU = 0.4  # share of the matrix-product ceiling that training reaches
 
 
 @dataclass(frozen=True)
-class Setup:
-    """A run about to start or go on; `initial` are weights that a new one begins with, `origin`
-    says where those of any run came from. `record` is what a run that goes on has on record, and
-    `parent` the checkpoint of another run that this one branches off. `epoch` is what the run's
-    epochs count."""
+class Setup(RunSetup):
+    """A run that learns to predict the next token of a token set."""
 
-    folder: Path
+    command = "train"
+
     options: TrainOptions
-    model: ModelConfig
-    data: TokenSet
-    tokenizer: Tokenizer
-    total_steps: int
-    steps_per_epoch: float
-    resume_from: Path | None
-    parent: Path | None
-    notes: list[str]
-    initial: Initial | None = None
-    origin: Source | None = None
-    record: RunRecord | None = None
-    epoch: Epoch = "text"
+    data: TokenSet = field(kw_only=True)
 
     @property
-    def steps_done(self) -> int:
-        """Optimizer steps before the first one."""
-        return 0 if self.resume_from is None else folders.step_of(self.resume_from)
+    def data_source(self) -> Source:
+        return Source(str(self.data.folder), self.data.fingerprint)
 
     @property
     def window(self) -> int:
         """Training context, tokens."""
         return self.data.train.window
 
-    @property
-    def generation(self) -> GenerationConfig:
-        """What the weights that it begins with, or goes on from, declare of their texts."""
-        began = None if self.initial is None else self.initial.path
-        path = self.resume_from or began
-        return GenerationConfig() if path is None else read_generation_config(path)
-
-    @property
-    def sources(self) -> list[Source]:
-        """What its checkpoints are made from: the tokens, and the first weights if given."""
-        data = Source(str(self.data.folder), self.data.fingerprint)
-        return [data, *filter(None, [self.origin])]
-
-    @property
-    def fingerprints(self) -> dict[str, str]:
-        """What must still be the same when the run goes on."""
-        return {"data": self.data.fingerprint, "tokenizer": self.tokenizer.fingerprint}
+    def epochs_at(self, step: int, tokens: int) -> float:
+        return tokens / self.data.train.tokens
 
 
 def begin_run(config: Config, options: TrainOptions, typed: Typed) -> Setup:
@@ -92,7 +54,7 @@ def begin_run(config: Config, options: TrainOptions, typed: Typed) -> Setup:
     model, data, tokenizer = open_inputs(config, options, typed, initial=initial)
     folder = folders.new_run(config.paths.checkpoints_dir, options.name, time.time())
     origin = None if initial is None else initial.origin()
-    notes = [*notes_on(options, data), *length_note(options, typed)]
+    notes = [*notes_on(options, data), *length_note("train", options, typed)]
     if data.train.window != data.metadata.window:
         options = options.model_copy(update={"window": data.train.window})  # kept on resuming
     setup = assemble(folder, options, model, data, tokenizer, notes=notes)
@@ -233,8 +195,8 @@ def assemble(
     """A setup with the length that its options give it on these data."""
     steps_per_epoch, total = run_length(options, windows_per_epoch(data, epoch))
     return Setup(
-        folder, options, model, data, tokenizer, total, steps_per_epoch,
-        resume_from, parent, notes or [], epoch=epoch,
+        folder, options, model, tokenizer, total, steps_per_epoch,
+        resume_from, parent, notes or [], epoch=epoch, data=data,
     )  # fmt: skip
 
 
@@ -243,60 +205,7 @@ def windows_per_epoch(data: TokenSet, epoch: Epoch) -> float:
     return data.train.epoch if epoch == "text" else len(data.train)
 
 
-def run_length(options: TrainOptions, windows: float) -> tuple[float, int]:
+def run_length(options: TrainingOptions, windows: float) -> tuple[float, int]:
     """Optimizer steps of an epoch of so many windows, and of the whole run."""
     per_epoch = windows / (options.batch_size * options.gradient_accumulation_steps)
     return per_epoch, options.max_steps or max(1, math.ceil(options.epochs * per_epoch))
-
-
-def length_note(options: TrainOptions, typed: Typed) -> list[str]:
-    """That of two lengths given in one place only one counts, where that is so."""
-    both = {"max_steps", "epochs"} <= options.model_fields_set and options.max_steps is not None
-    if not both or len({"train.max_steps", "train.epochs"} & typed) == 1:
-        return []  # what was typed is stronger than a file, which is as it should be
-    return [
-        f"max_steps {options.max_steps:,} and epochs {options.epochs:g} both say how long to "
-        "train: max_steps decides, epochs is not used."
-    ]
-
-
-def validation_interval(options: TrainOptions, steps_per_epoch: float, total_steps: int) -> int:
-    """Steps between validations: by default ten in an epoch, or in a run shorter than one."""
-    return options.eval_every or max(1, math.ceil(min(steps_per_epoch, total_steps) / 10))
-
-
-def compiling_pays(setup: Setup, device_type: str, ceiling: float) -> bool:
-    """Whether the run is long compared to the half minute to minute that compiling takes.
-
-    `ceiling` is `model.device.measured_matmul_ceiling` of the device.
-    """
-    if device_type != "cpu":
-        return device_type == "cuda" and setup.total_steps >= _WORTH_COMPILING_STEPS
-    options, window = setup.options, setup.window
-    tokens = options.batch_size * options.gradient_accumulation_steps * window
-    flops = flops_per_token(setup.model, window) * tokens * setup.total_steps
-    seconds = flops / (_USUAL_MFU * ceiling)
-    return seconds >= _WORTH_COMPILING_SECONDS and has_compiler()
-
-
-def save_record(setup: Setup) -> None:
-    """Write the run.json of a run about to start or go on, where it would change.
-
-    What was changed on resuming is kept, so that the next resume goes on in the same way.
-    """
-    before = setup.record
-    parent = None if setup.parent is None else str(setup.parent)
-    record = RunRecord(
-        options=setup.options.model_dump(mode="json"),
-        model=setup.model.model_dump(mode="json"),
-        data=str(setup.data.folder),
-        fingerprints=setup.fingerprints,
-        created=before.created if before else time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        version=before.version if before else VERSION,
-        parent=before.parent if before else parent,
-        initial=before.initial if before else setup.origin,
-        epoch=setup.epoch,
-        checksum=before.checksum if before else "",
-    )
-    if record != before or not record.checksum:
-        write_record(setup.folder, record)

@@ -9,22 +9,27 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from threading import Event as StopSignal
+from typing import Any
 
 from model import device as devices
 from model.config import parameter_count
+from model.gpt import GPT
 from model.huggingface.folding import folded_config
 from pipeline import corpora
 from pipeline.dataloader import train_val_loaders
-from pipeline.events import Event, Finished, Progress, Started, Warned, to_json
+from pipeline.events import Event, Finished, Progress, Sample, Started, Warned, to_json
 from pipeline.options.command import train_command
 from pipeline.options.config import Config, Settings, TrainOptions, Typed
 from pipeline.runs import folders, pretrained
 from pipeline.train.benchmarks import StepBenchmark, tasks_here
 from pipeline.train.fitting import fitting, is_unset, usual_speed
+from pipeline.train.objective import NextToken
 from pipeline.train.resume import resume_run
+from pipeline.train.run_setup import save_record
 from pipeline.train.session import Session
-from pipeline.train.setup import Setup, begin_run, save_record
+from pipeline.train.setup import Setup, begin_run
 from pipeline.train.state import load_state
+from pipeline.train.task import Task, document_start, write_sample
 from pipeline.train.trainer import NonFiniteError
 from utils.errors import (
     HatcheryError,
@@ -124,17 +129,36 @@ def _title(config: Config, setup: Setup) -> str:
 
 def _session(config: Config, setup: Setup) -> Session:
     """A session that learns to predict the next token of a token set."""
-    device = devices.pick_device(setup.options.device)
+    options, tokenizer = setup.options, setup.tokenizer
+    device = devices.pick_device(options.device)
     state = load_state(setup, device)  # before the tokens, which take what memory it leaves
     batches, validation, _ = train_val_loaders(
-        setup.data,
-        setup.options.batch_size,
-        verbose=False,
-        seed=setup.options.seed,
-        device=device,
+        setup.data, options.batch_size, verbose=False, seed=options.seed, device=device
     )
-    benchmark = _benchmark(config, setup)
-    return Session(config, setup, state, batches, validation, state.model.loss, benchmark)
+
+    def samples(model: GPT, step: int) -> Iterator[Sample]:
+        prompt = options.sample_prompt
+        ids, ends = document_start(tokenizer, prompt)
+        yield write_sample(model, tokenizer, ids, step, prompt=prompt, ends=ends)
+
+    def texts(micro: int) -> list[dict[str, Any]]:
+        rows = zip(batches.indices(micro), batches.batch(micro)[0].tolist(), strict=True)
+        return [
+            {"window": int(index), "token_ids": ids, "text": tokenizer.decode(ids)}
+            for index, ids in rows
+        ]
+
+    task = Task(
+        batches,
+        NextToken(state.model),
+        validation.first,
+        samples,
+        texts,
+        bytes_per_target=validation.windows.bytes_per_token,
+        benchmark=_benchmark(config, setup),
+        benchmark_every=options.benchmark_every,
+    )
+    return Session(config, setup, state, task)
 
 
 def _benchmark(config: Config, setup: Setup) -> StepBenchmark | None:

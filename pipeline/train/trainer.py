@@ -7,29 +7,26 @@ instant and resumed from a checkpoint repeats every later loss and gradient norm
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from model.device import autocast, float64_sum
+from model.device import autocast
 from model.gpt import GPT
 from model.optimizer import ModelOptimizer
+from pipeline.train.objective import Batch, Objective
 from utils.errors import HatcheryError
 
 _MOST_SKIPPED = 20
 
 
 class Batches(Protocol):
-    """Micro-batches by number: inputs and targets, (batch, window) int64 each."""
+    """Micro-batches by number."""
 
-    def batch(self, number: int) -> tuple[Tensor, Tensor]: ...
-
-
-Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""The mean loss in nats of a micro-batch's inputs and targets, a scalar with a gradient."""
+    def batch(self, number: int) -> Batch: ...
 
 
 class NonFiniteError(HatcheryError):
@@ -61,7 +58,8 @@ class StepResult:
     """Mean loss in nats, gradient norm before clipping, share of the peak learning rate, tokens
     seen.
 
-    `skipped` is set when fp16 overflowed and the update was left out.
+    `skipped` is set when fp16 overflowed and the update was left out. `figures` are the further
+    ones that the objective gives, by name.
     """
 
     loss: float
@@ -69,22 +67,25 @@ class StepResult:
     lr_multiplier: float
     tokens: int
     skipped: bool = False
+    figures: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean loss in nats per token, over `tokens` tokens."""
+    """Mean loss in nats over `tokens` tokens, or whatever the objective counts, with its further
+    figures."""
 
     loss: float
     tokens: int
+    figures: dict[str, float] = field(default_factory=dict)
 
 
 class Trainer:
     """One model in training.
 
-    loss: of one micro-batch, computed with `model`. lr_multiplier: share of the peak learning rate
-    for a 0-based step. dtype: what matrix products are computed in. gradient_clip: largest global
-    norm, None for no clipping.
+    objective: what is minimised, computed with `model`. lr_multiplier: share of the peak learning
+    rate for a 0-based step. dtype: what matrix products are computed in. gradient_clip: largest
+    global norm, None for no clipping.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class Trainer:
         model: GPT,
         optimizer: ModelOptimizer,
         batches: Batches,
-        loss: Loss,
+        objective: Objective,
         *,
         lr_multiplier: Callable[[int], float],
         accumulation: int = 1,
@@ -103,7 +104,7 @@ class Trainer:
     ) -> None:
         self.model = model
         self.optimizer = optimizer
-        self._batches = batches
+        self._batches, self._objective = batches, objective
         self._lr_multiplier = lr_multiplier
         self._accumulation = accumulation
         self._clip = math.inf if gradient_clip is None else gradient_clip
@@ -112,6 +113,7 @@ class Trainer:
         self._device = model.device
         self._parameters = list(model.parameters())
         # Only the function is compiled: wrapping the module would rename every weight.
+        loss = objective.loss
         self._loss = torch.compile(loss, dynamic=False) if compiled else loss
         self._scaler = torch.amp.GradScaler(
             self._device.type, enabled=dtype == torch.float16, init_scale=2.0**13
@@ -126,24 +128,41 @@ class Trainer:
         """
         self.model.train()
         torch.manual_seed(_step_seed(self._seed, step))
-        total = torch.zeros((), device=self._device)
+        names = self._objective.names
+        total = torch.zeros(1 + len(names) if names else (), device=self._device)
         tokens = 0
-        for micro in range(self._accumulation):
-            inputs, targets = self._batches.batch(step * self._accumulation + micro)
+        for batch, share in self._shares(step):
             with autocast(self._device, self._dtype):
-                loss = self._loss(inputs, targets) / self._accumulation
-            torch.autograd.backward(self._scaler.scale(loss))
-            total += loss.detach()
-            tokens += targets.numel()
+                values = self._loss(*batch) / share
+            torch.autograd.backward(self._scaler.scale(values[0] if names else values))
+            total += values.detach()
+            tokens += batch[0].numel()
         multiplier = self._lr_multiplier(step)
-        loss_value, norm, skipped = self._update(step, total, multiplier)
-        return StepResult(loss_value, norm, multiplier, tokens, skipped)
+        (loss, *figures), norm, skipped = self._update(step, total.reshape(-1), multiplier)
+        named = dict(zip(names, figures, strict=True))
+        return StepResult(loss, norm, multiplier, tokens, skipped, named)
 
-    def _update(self, step: int, total: Tensor, multiplier: float) -> tuple[float, float, bool]:
+    def _shares(self, step: int) -> list[tuple[Batch, float]]:
+        """The micro-batches of a step, each with what to divide its mean by, so that their sum is
+        the mean over all that counts in the step; without those in which nothing does."""
+        first = step * self._accumulation
+        batches = [self._batches.batch(first + micro) for micro in range(self._accumulation)]
+        if len(batches) == 1:
+            return [(batches[0], 1)]  # nothing to count, which would wait for the device
+        counts = torch.stack([self._objective.count(batch) for batch in batches]).tolist()
+        total = sum(counts)
+        return [
+            (batch, total / count) for batch, count in zip(batches, counts, strict=True) if count
+        ]
+
+    def _update(
+        self, step: int, totals: Tensor, multiplier: float
+    ) -> tuple[list[float], float, bool]:
         for part in self.optimizer.parts:
             self._scaler.unscale_(part)
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._clip)
-        loss_value, norm_value = torch.stack((total, norm.float())).tolist()
+        *values, norm_value = torch.cat((totals, norm.float()[None])).tolist()
+        loss_value = values[0]
         finite = math.isfinite(loss_value) and math.isfinite(norm_value)
         overflow = not finite and math.isfinite(loss_value) and self._scaler.is_enabled()
         self._skipped = self._skipped + 1 if overflow else 0
@@ -156,23 +175,25 @@ class Trainer:
                 self._scaler.step(part)
         self._scaler.update()
         self.optimizer.zero_grad()
-        return loss_value, norm_value, overflow
+        return values, norm_value, overflow
 
     @torch.no_grad()
-    def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Evaluation:
+    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         """Score held-out batches; targets of -100 do not count.
 
         Touches neither the weights nor the training's random numbers.
         """
         self.model.eval()
-        nats, count = 0.0, 0
-        for inputs, targets in batches:
+        names = self._objective.names
+        sums, count = [0.0] * (1 + len(names)), 0
+        for batch in batches:
             with autocast(self._device, self._dtype):
-                losses = self.model.token_losses(inputs, targets)
-            nats += float64_sum(losses)
-            count += int((targets >= 0).sum())
+                some, scored = self._objective.score(batch)
+            sums = [known + new for known, new in zip(sums, some, strict=True)]
+            count += scored
         self.model.train()
-        return Evaluation(nats / max(1, count), count)
+        loss, *figures = (value / max(1, count) for value in sums)
+        return Evaluation(loss, count, dict(zip(names, figures, strict=True)))
 
     def scaler_state(self) -> dict[str, float]:
         """The fp16 loss scale, empty in other precisions."""

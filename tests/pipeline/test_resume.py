@@ -173,7 +173,7 @@ def test_the_same_windows_per_step_may_be_split_otherwise(
     run = run_folder(cut)
     split = {"batch_size": batch, "gradient_accumulation_steps": parts}
     events = resume(run, **split)
-    assert ("now learns from its windows as" in warnings(events)) is (batch != 8)
+    assert ("now learns from its rows as" in warnings(events)) is (batch != 8)
     expected = [row for row in curve(whole) if row[0] > 4]
     for (step, loss, norm), (at, wanted, wanted_norm) in zip(curve(events), expected, strict=True):
         assert (step, loss) == (at, pytest.approx(wanted, rel=1e-3))
@@ -196,7 +196,7 @@ def test_the_same_windows_per_step_may_be_split_otherwise(
 )
 def test_other_windows_per_step_are_refused(prepared: Path, changes: dict[str, Any]) -> None:
     run = run_folder(train(max_steps=4))
-    with pytest.raises(UsageError, match="windows per step") as error:
+    with pytest.raises(UsageError, match="rows per step") as error:
         resume(run, max_steps=6, **changes)
     assert "the run has 4 × 1" in error.value.found
 

@@ -8,6 +8,7 @@ import torch
 from model.config import ModelConfig
 from model.gpt import GPT
 from model.optimizer import build_optimizer
+from pipeline.train.objective import NextToken
 from pipeline.train.trainer import NonFiniteError, Trainer
 from tests.support.apple_gpu import apple_gpu, moved
 
@@ -30,7 +31,7 @@ def trainer(**changes: Any) -> Trainer:
     model = GPT(CONFIG)
     optimizer = build_optimizer(model, kind="muon", learning_rate=1e-2)
     settings = {"lr_multiplier": lambda step: 1.0, "seed": 3} | changes
-    return Trainer(model, optimizer, CountedBatches(), model.loss, **settings)
+    return Trainer(model, optimizer, CountedBatches(), NextToken(model), **settings)
 
 
 def weights(subject: Trainer) -> list[torch.Tensor]:
@@ -69,6 +70,44 @@ def test_evaluation_counts_only_what_is_to_be_scored() -> None:
     expected = subject.model.token_losses(inputs, targets)[:, :4].mean().detach()
     assert part.tokens == 16
     assert part.loss == pytest.approx(float(expected), abs=1e-6)
+
+
+class RaggedRows:
+    """Eight rows of unequal length, in micro-batches of `size`; the last one has nothing to learn
+    and the one before it a single target."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def batch(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = torch.randint(0, 11, (8, 9), generator=torch.Generator().manual_seed(1))
+        targets = rows[:, 1:].clone()
+        for row, length in enumerate((8, 1, 5, 2, 7, 3, 1, 0)):
+            targets[row, length:] = -100
+        some = slice(number * self._size, (number + 1) * self._size)
+        return rows[some, :-1], targets[some]
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_accumulation_weighs_every_target_alike(size: int) -> None:
+    """The mean over all targets of a step, not a mean of the means of its micro-batches."""
+
+    def step(rows: int) -> tuple[float, list[torch.Tensor]]:
+        torch.manual_seed(0)
+        model = GPT(CONFIG.model_copy(update={"dropout": 0.0}))
+        optimizer = build_optimizer(model, kind="adamw", learning_rate=0.0)
+        optimizer.zero_grad = lambda *_: None  # type: ignore[method-assign]
+        subject = Trainer(
+            model, optimizer, RaggedRows(rows), NextToken(model),
+            lr_multiplier=lambda step: 1.0, accumulation=8 // rows, gradient_clip=None,
+        )  # fmt: skip
+        loss = subject.train_step(0).loss
+        return loss, [p.grad for p in model.parameters() if p.grad is not None]
+
+    (whole, expected), (parts, found) = step(8), step(size)
+    assert parts == pytest.approx(whole, abs=1e-6)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.allclose(ours, theirs, rtol=0, atol=1e-6)
 
 
 def test_the_norm_is_that_before_clipping_and_the_update_is_clipped() -> None:

@@ -46,6 +46,7 @@ SAID_BY = {
     "pipeline/options/config.py": TRAINING,
     "pipeline/options/data.py": "cleanup prepare",
     "pipeline/options/inference.py": "benchmark",
+    "pipeline/options/training.py": TRAINING,
     "pipeline/planning/": "plan",
     "pipeline/prep/": "prepare",
     "pipeline/quickstart.py": "quickstart",

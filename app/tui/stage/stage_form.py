@@ -292,7 +292,7 @@ def _guessed_speed(device: str) -> float:
 def settings_of_run(config: Config) -> list[Layer]:
     """The settings of the run that `train.resume` names, as a layer over the files; none where
     there is no such run, which the card says."""
-    from pipeline.train.resume import place_to_resume
+    from pipeline.train.found_run import place_to_resume
 
     try:
         run, _ = place_to_resume(config, config.train)
