@@ -68,7 +68,7 @@ def test_a_choice_that_may_be_nothing_says_so() -> None:
 
 
 def test_what_an_empty_field_means_comes_from_its_help() -> None:
-    assert field("train.max_steps").when_empty == "from --epochs"
+    assert field("train.max_steps").when_empty == "from Epochs"
     assert field("train.gradient_clip").when_empty == "no clipping"
     assert field("model.num_kv_heads").when_empty == "as many as num_heads"
     assert field("inference.prompt").when_empty == "a new document"

@@ -23,6 +23,7 @@ ON, OFF, NONE = "on", "off", "none"
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+")
 _COUNT = re.compile(r"[+-]?(\d+|\d{1,3}(,\d{3})+)")
 _WHEN_EMPTY = re.compile(r"\b(?:default:|null:|empty means|empty:) *([^;]+)")
+_FLAG = re.compile(r"(?<!\S)--([a-z][a-z-]*)")
 _BEYOND_NEED = 1 << 40  # a limit this high is the machine's, and no help to anyone
 
 _INITIALS = {"kv": "KV", "qk": "QK", "lr": "LR", "mlp": "MLP", "mib": "MiB", "url": "URL"}
@@ -65,9 +66,11 @@ class Field:
 
     @property
     def when_empty(self) -> str:
-        """What holds where nothing is given, in the words of the help."""
+        """What holds where nothing is given, in the words of the help; a flag there is the field
+        that it sets."""
         found = _WHEN_EMPTY.search(self.help)
-        return found[1].rstrip(".") if found else ""
+        said = found[1].rstrip(".") if found else ""
+        return _FLAG.sub(lambda flag: _label(flag[1].replace("-", "_")), said)
 
 
 @cache
