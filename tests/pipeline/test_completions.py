@@ -12,7 +12,7 @@ from sacrebleu.metrics.bleu import BLEU
 
 from model.language_model import greedy
 from pipeline.evaluation.tasks import TASKS
-from pipeline.evaluation.tasks.completions import CompletionTask
+from pipeline.evaluation.tasks.completions import CompletionTask, words
 from pipeline.evaluation.tasks.task import Item, RowError
 from tests.support.stage_runner import finished, run_stage
 from tests.support.tiny_checkpoints import byte_tokenizer, counting_model, lively_model, save_step
@@ -53,6 +53,57 @@ def test_rouge_is_that_of_rouge_score() -> None:
             assert found[ours] == (theirs[name].fmeasure, 1.0)
 
 
+LATIN = [
+    ("Zażółć gęślą jaźń, 5 \N{MICRO SIGN}m!", "zażółć tę jaźń: 5 \N{MICRO SIGN}m"),
+    ("1\N{MASCULINE ORDINAL INDICATOR} façade", "the façade"),
+    (
+        "Cafe\N{COMBINING ACUTE ACCENT} \N{FULLWIDTH LATIN CAPITAL LETTER A}",
+        "Das Café… \N{EM DASH}",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "reference"), LATIN)
+def test_rouge_of_latin_letters_with_marks_is_that_of_rouge_score(
+    text: str, reference: str
+) -> None:
+    theirs = RougeScorer(["rouge1"]).score(reference, text)["rouge1"]
+    assert compared([(text, reference)])[0]["rouge_1"] == (theirs.fmeasure, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "reference", "one", "two"),
+    [
+        ("Кошка спит.", "кошка спит", 1, 1),
+        ("Кошка ест", "Кошка спит", 1 / 2, 0),
+        ("η γάτα κοιμάται", "Η γάτα τρώει", 2 / 3, 1 / 2),
+        ("بيت كبير", "بيت صغير", 1 / 2, 0),
+        ("हिन्दी भाषा", "हिन्दी", 2 / 3, 0),
+        ("猫吃鱼", "猫吃肉", 2 / 3, 1 / 2),
+        ("ネコです", "ネコだ。", 4 / 7, 2 / 5),
+        ("กินข้าว", "กินข้าว", 1, 1),
+        ("кошка 12 cats", "кошка 12 cats", 1, 1),
+        ("cats", "кошка", 0, 0),
+        ("", "кошка", 0, 0),
+    ],
+)
+def test_rouge_counts_the_words_of_any_script(
+    text: str, reference: str, one: float, two: float
+) -> None:
+    [found] = compared([(text, reference)])
+    assert found["rouge_1"] == (pytest.approx(one), 1.0)
+    assert found["rouge_2"] == (pytest.approx(two), 1.0)
+
+
+def test_the_words_of_a_script_without_blanks_are_its_letters_with_their_marks() -> None:
+    assert words("猫Cat2、ネ") == ["猫", "cat2", "ネ"]
+    assert words("\N{THAI CHARACTER NO NU}\N{THAI CHARACTER SARA II}ก") == [
+        "\N{THAI CHARACTER NO NU}\N{THAI CHARACTER SARA II}",
+        "ก",
+    ]
+    assert words("\N{COMBINING ACUTE ACCENT}x") == ["x"]
+
+
 def test_the_recipe_says_how_they_are_taken_and_nobody_warns(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -63,6 +114,7 @@ def test_the_recipe_says_how_they_are_taken_and_nobody_warns(
     assert "nrefs:1" in recipe["bleu"]
     assert "smooth:exp" in recipe["bleu"]
     assert "without stemming" in recipe["rouge"]
+    assert "not in Latin letters" in recipe["rouge"]
 
 
 def test_an_interval_of_bleu_holds_it_and_shrinks_with_more_items() -> None:

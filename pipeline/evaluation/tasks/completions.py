@@ -5,9 +5,12 @@ BLEU is a number of a whole set and no mean over texts (K. Papineni et al., BLEU
 automatic evaluation of machine translation, ACL 2002; M. Post, A call for clarity in reporting BLEU
 scores, WMT 2018): a penalty for brevity times the geometric mean of the precisions of n-grams, each
 a ratio of sums over texts. ROUGE (C.-Y. Lin, ROUGE: a package for automatic evaluation of
-summaries, 2004) is a mean of F measures of texts. Both count words of Latin letters and digits.
+summaries, 2004) is a mean of F measures of texts. Its program finds words of a to z and 0 to 9: of
+another script nothing is left, and no text would be like any. Where a reference has letters that
+are not Latin, the words are those of `words`.
 """
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
@@ -26,6 +29,9 @@ _ROUGE = {
 }
 _ORDERS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4")  # of n-grams
 _LENGTHS = "bleu_lengths"
+_UNSPACED = ("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA", "THAI", "LAO",
+             "KHMER", "MYANMAR")  # fmt: skip
+_SIGNS = "\N{MICRO SIGN}"  # a letter to Unicode, and Greek, but part of Latin text
 
 
 class CompletionTask(Task):
@@ -48,7 +54,9 @@ class CompletionTask(Task):
         scorer.corpus_score(["a"], [["a"]])  # a signature says how many references there were
         return {
             "bleu": str(scorer.get_signature()),
-            "rouge": f"rouge-score {version('rouge-score')}, F measure, without stemming",
+            "rouge": f"rouge-score {version('rouge-score')}, F measure, without stemming; of "
+            "references that are not in Latin letters words of any script, or single letters where "
+            "there are no blanks between words",
         }
 
     def item(self, row: Row) -> Item:
@@ -63,7 +71,7 @@ class CompletionTask(Task):
         """What a completion adds to every metric: F measures, and for BLEU how many of its n-grams
         stand in the reference, of all of its, and its words, by those of the reference."""
         [reference] = item.answers
-        measured = _rouge().score(reference, completion)
+        measured = _rouge(latin=is_latin(reference)).score(reference, completion)
         ratios = {m.name: Ratio(float(measured[name].fmeasure)) for name, m in _ROUGE.items()}
         counted = _counter().sentence_score(completion.strip(), [reference.strip()])
         for part, right, total in zip(_ORDERS, counted.counts, counted.totals, strict=True):
@@ -109,7 +117,42 @@ def _counter() -> Any:
 
 
 @cache
-def _rouge() -> Any:
+def _rouge(*, latin: bool) -> Any:
     from rouge_score.rouge_scorer import RougeScorer  # 0.3 s to load
+    from rouge_score.tokenizers import Tokenizer
 
-    return RougeScorer([*_ROUGE], use_stemmer=False)
+    class AnyScript(Tokenizer):  # type: ignore[misc]  # which has no types
+        def tokenize(self, text: str) -> list[str]:
+            return words(text)
+
+    return RougeScorer([*_ROUGE], use_stemmer=False, tokenizer=None if latin else AnyScript())
+
+
+def is_latin(text: str) -> bool:
+    """Whether no letter of a text is of another script."""
+    return text.isascii() or all(
+        unicodedata.category(character)[0] != "L"
+        or "LATIN" in unicodedata.name(unicodedata.normalize("NFKD", character)[0], "LATIN")
+        or character in _SIGNS
+        for character in text
+    )
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, in lower case: runs of letters, marks and digits; of scripts that put no
+    blanks between words, every letter with its marks."""
+    found: list[str] = []
+    in_word = run_goes_on = False
+    for character in unicodedata.normalize("NFC", text.lower()):
+        kind = unicodedata.category(character)[0]
+        alone = kind == "L" and unicodedata.name(character, "").startswith(_UNSPACED)
+        if kind == "M" and in_word:
+            found[-1] += character
+            continue
+        in_word = kind in "LN"
+        if in_word and run_goes_on and not alone:
+            found[-1] += character
+        elif in_word:
+            found.append(character)
+        run_goes_on = in_word and not alone
+    return found
