@@ -152,13 +152,18 @@ def _parts(
     for group in groups:
         found = {name: (scored[name].get("groups") or {}).get(group) for name in order}
         values = [
-            f"{names[name]} {shown(main, part.get(main))} "
-            f"({span(main, *(part.get('interval') or (None, None)))})"
+            f"{names[name]} {shown(main, part.get(main))}{_between(main, part)}"
             for name, part in found.items()
             if part is not None
         ]
         items = next(part["n"] for part in found.values() if part is not None)
         yield f"{group.replace('_', ' ')}, {counted(items, 'item')}: {', '.join(values)}"
+
+
+def _between(metric: str, part: Mapping[str, Any]) -> str:
+    """The interval behind a value; nothing where it has no ends, as that of one document has."""
+    ends = span(metric, *(part.get("interval") or (None, None)))
+    return f" ({ends})" if ends else ""
 
 
 def _rank(value: float | None, *, lower: bool) -> tuple[bool, float]:
@@ -347,6 +352,7 @@ def recipe_line(recipe: Mapping[str, Any]) -> str:
         f"weights in {recipe['quantize']}" if recipe.get("quantize") not in (None, "none") else "",
         str(recipe.get("join", "")),
         f"data {recipe['data']}" if recipe.get("data") else "",
+        f"commit {recipe['revision'][:12]}" if recipe.get("revision") else "",
     ]
     return ", ".join(part for part in parts if part)
 

@@ -199,6 +199,8 @@ def test_a_benchmark_fetches_what_it_asks_and_says_where_it_is_from(server: Hub)
     result = finished(events).summary["results"]["a"]["piqa"]
     assert (result["origin"], result["n"]) == ("hub", 2)
     assert result["recipe"]["revision"] == COMMIT
+    [text] = Path("benchmark_results").glob("*.txt")
+    assert f"commit {COMMIT[:12]}" in text.read_text()
     assert any(isinstance(e, Progress) and "fetching PIQA" in e.message for e in events)
 
 
