@@ -1,7 +1,9 @@
 """What a conversation is, and a preference between two answers, before either is encoded."""
 
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, TypeVar
 
+_Any = TypeVar("_Any")
 Role = Literal["system", "user", "assistant"]
 
 
@@ -34,3 +36,15 @@ class Preference(NamedTuple):
     chosen: str
     rejected: str
     where: str
+
+
+def evenly(items: Sequence[_Any], most: int) -> list[_Any]:
+    """All items, or of more than `most` so many that lie evenly over them, in their order."""
+    count = len(items)
+    if count <= most:
+        return list(items)
+    return [
+        item
+        for place, item in enumerate(items)
+        if (place + 1) * most // count > place * most // count
+    ]

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeAlias
 
-from pipeline.conversations.conversation import Conversation, Turn
+from pipeline.conversations.conversation import Conversation, Turn, evenly
 from pipeline.conversations.mining import (
     dialogue,
     glossary,
@@ -81,8 +81,9 @@ def mine(documents: Iterable[Document], limit: int = LIMIT) -> Iterator[Mined]:
             seen.add(key)
             good.append(candidate)
         good.sort(key=lambda one: one.offset)
-        for place, candidate in enumerate(good):
-            if _is_kept(place, len(good), limit):
+        kept = set(map(id, evenly(good, limit)))
+        for candidate in good:
+            if id(candidate) in kept:
                 yield _conversation(document, candidate)
             else:
                 yield _given_up(document, candidate, OVER_LIMIT)
@@ -98,11 +99,6 @@ def candidates(document: Document) -> Iterator[Candidate]:
             if not candidate.reason:
                 for place in candidate.blocks:
                     taken[place] = 1
-
-
-def _is_kept(place: int, count: int, limit: int) -> bool:
-    """Whether one of `count` is among the `limit` that lie evenly over them."""
-    return count <= limit or (place + 1) * limit // count > place * limit // count
 
 
 def _key(candidate: Candidate) -> bytes:
