@@ -58,6 +58,7 @@ _NO_PROSE = re.compile(r"^(?:\s*>>>|\s{2,}\S|\s*[-*=~+#.|@:]|.*::$|.*[:=]$)", re
 _SIGNATURE = re.compile(
     r"[\w.]+\(.*?\)(?: ?(?:->|=>) ?[\w\[\], ]{1,40}?)?(?:\.$|:|\s--?\s|\s*\n|$)\s*"
 )
+_TITLED = re.compile(r"(?:[Mm]odule )?([\w.]+?)(?:\.py)?\s*(?:--?|—|:)\s+")
 _UNCLEAR = re.compile(
     r"XXX|TODO|FIXME|https?://|[<>{}|\\_^]{2}|\bPEP \d|\.\.\.|see (?:above|below)|^\W|--|\bRFC\b|"
     r"docstring| [:=<>]+ |^\w+ -> |"
@@ -90,15 +91,19 @@ def library_questions() -> Iterator[Conversation]:
     Raises:
         HatcheryError: this Python has no library as files.
     """
-    modules = list(_modules())
-    places = _places(modules)
+    found: list[tuple[str, list[_Item]]] = []
+    places: Counter[str] = Counter()
+    for module in _modules():  # a tree is large: each goes before the next is read
+        items = list(_items(module))
+        places.update(item.name for item in items if item.kind == "where")
+        found.append((module.name, items))
     said: Counter[str] = Counter()
-    for module in modules:
-        items = list(_items(module, places))
-        for item in evenly(items, PER_MODULE):
+    for name, items in found:
+        clear = [item for item in items if item.kind != "where" or places[item.name] == 1]
+        for item in evenly(clear, PER_MODULE):
             said[item.answer] += 1
             if said[item.answer] <= _SAME:
-                yield _conversation(item, module.name)
+                yield _conversation(item, name)
 
 
 def _modules() -> Iterator[_Module]:
@@ -117,11 +122,6 @@ def _modules() -> Iterator[_Module]:
         yield _Module(".".join(parts), tree)
 
 
-def _places(modules: Sequence[_Module]) -> Counter[str]:
-    """In how many modules a public name is defined."""
-    return Counter(node.name for module in modules for node in _public(module.tree))
-
-
 def _public(parent: ast.Module | ast.ClassDef) -> Iterator[_Function | ast.ClassDef]:
     """Functions and classes that are defined directly in a module or class, each name once."""
     seen: set[str] = set()
@@ -133,7 +133,7 @@ def _public(parent: ast.Module | ast.ClassDef) -> Iterator[_Function | ast.Class
             yield node
 
 
-def _items(module: _Module, places: Counter[str]) -> Iterator[_Item]:
+def _items(module: _Module) -> Iterator[_Item]:
     name, tree = module
     if answer := summary(ast.get_docstring(tree) or "", title=name):
         yield _Item("module", MODULE, name, answer)
@@ -143,7 +143,7 @@ def _items(module: _Module, places: Counter[str]) -> Iterator[_Item]:
         yield _Item("names", NAMES, name, f"The module {name} has {listed}.")
     for node in _public(tree):
         full = f"{name}.{node.name}"
-        if places[node.name] == 1 and len(node.name) > 3 and not hasattr(builtins, node.name):
+        if len(node.name) > 3 and not hasattr(builtins, node.name):
             yield _Item("where", WHERE, node.name, f"{node.name} is in the module {name}.")
         if isinstance(node, ast.ClassDef):
             yield from _class(full, node)
@@ -211,10 +211,9 @@ def summary(docstring: str, title: str = "") -> str:
     if found := _SIGNATURE.match(text):
         text = text[found.end() :].strip()
     paragraph = re.split(r"\n\s*\n", text)[0]
-    if title:
-        short = re.escape(title.rpartition(".")[2])
-        titled = rf"(?:{re.escape(title)}|{short}|module {short})(?:\.py)?\s*(?:--?|—|:)\s+"
-        paragraph = re.sub(titled, "", paragraph, count=1, flags=re.IGNORECASE)
+    titled = _TITLED.match(paragraph)
+    if titled and titled[1].lower() in (title.lower(), title.lower().rpartition(".")[2]):
+        paragraph = paragraph[titled.end() :]
     if _NO_PROSE.search(paragraph):
         paragraph = paragraph.split("\n")[0]
     sentences = _SENTENCE_END.split(" ".join(_plain(paragraph).split()))

@@ -94,13 +94,18 @@ def test_tests_private_modules_and_what_is_held_out_are_not_asked_about(
         assert not all(map(is_held_out, names)), module
 
 
-@pytest.mark.slow
 def test_reading_the_library_imports_none_of_it_and_gives_the_same_again(
-    asked: list[Conversation],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    some = [
+        one
+        for one in docstrings.library_inputs()
+        if one.name.startswith(("antig", "cal", "json", "curses"))
+    ]
+    monkeypatch.setattr(docstrings, "library_inputs", lambda: some)
     before = set(sys.modules)
-    again = list(library_questions())
-    assert again == asked
+    first = list(library_questions())
+    assert first == list(library_questions()) != []
     assert set(sys.modules) - before == set()
 
 
