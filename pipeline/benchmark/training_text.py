@@ -1,4 +1,5 @@
-"""Which items stand in the text that a checkpoint learned from: its run says which tokens that was.
+"""Which items stand in the text that a checkpoint learned from: its run says which tokens that was,
+and those whose weights it began with say which they had read before.
 
 What was found is kept by everything that decides it, so that another benchmark of the run, or of
 more items, reads the training tokens only for items that were not looked for yet.
@@ -7,7 +8,7 @@ more items, reads the training tokens only for items that were not looked for ye
 import json
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event as StopSignal
 from typing import NamedTuple, TypeAlias
@@ -18,7 +19,7 @@ from pipeline.benchmark.selection import Asked
 from pipeline.evaluation.contamination import SHORTEST, Ids, Search, gram_of, rule
 from pipeline.events import Event, Progress
 from pipeline.options.config import BenchmarkOptions, Config
-from pipeline.runs.record import record_of
+from pipeline.runs.lineage import trainings
 from pipeline.tokenizer.load import load_tokenizer
 from pipeline.tokens.token_set import TokenSet, open_tokens
 from pipeline.tokens.windows import Stretch
@@ -48,7 +49,7 @@ class _Source(NamedTuple):
 @dataclass
 class Seen:
     """What is known of a checkpoint: the shares of items by task, or in `why` why there are none;
-    `where` is its training text, `rule` when one counts, `partly` what was not looked in."""
+    `where` are its training texts, `rule` when one counts, `partly` what was not looked in."""
 
     shares: Mapping[str, Shares] = field(default_factory=dict)
     where: str = ""
@@ -76,18 +77,19 @@ class TrainingTexts:
         if self._options.contamination == "off":
             return Seen(why="it was not asked for")
         given = self._options.training_data
-        source, partly = _source_of(checkpoint)
-        if source is None:
-            if given is None:
-                return Seen(why="what it learned from is not known; --training-data names it")
-            source = _Source(given)
-        if source not in self._known:
-            found = yield from self._look(source, stop)
-            if stop.is_set():
-                return found
-            self._known[source] = found
-        known = self._known[source]
-        return replace(known, partly=partly)
+        sources, unknown = _sources_of(checkpoint)
+        if unknown and given is not None:
+            sources, unknown = [*sources, _Source(given)], ""
+        if not sources:
+            return Seen(why="what it learned from is not known; --training-data names it")
+        for source in sources:
+            if source not in self._known:
+                found = yield from self._look(source, stop)
+                if stop.is_set():
+                    return found
+                self._known[source] = found
+        left = [f"what {unknown} had learned from before"] if unknown else []
+        return _together([self._known[source] for source in sources], left)
 
     def _look(self, source: _Source, stop: StopSignal) -> Generator[Event, None, Seen]:
         try:
@@ -99,9 +101,11 @@ class TrainingTexts:
         except HatcheryError as error:
             if source.fingerprint is None:
                 raise  # what was typed
-            return Seen(why=f"its training tokens cannot be read: {error.problem}")
+            why = f"its training tokens cannot be read: {error.problem}"
+            return Seen(where=str(source.folder), why=why)
         if source.fingerprint not in (None, data.fingerprint):
-            return Seen(why=f"the tokens in {source.folder} are not those it learned from any more")
+            why = f"the tokens in {source.folder} are not those it learned from any more"
+            return Seen(where=str(source.folder), why=why)
         gram = gram_of(data.metadata.bytes_per_token)
         identity = {
             "data": data.fingerprint,
@@ -127,21 +131,41 @@ class TrainingTexts:
         return Seen(found, str(source.folder), rule(gram))
 
 
-def _source_of(checkpoint: Path) -> tuple[_Source | None, str]:
-    """Where the tokens are that a checkpoint of ours learned from, and what else it has read."""
-    try:
-        record = record_of(checkpoint)
-    except (HatcheryError, OSError):
-        return None, ""
-    options = record.options
-    source = _Source(
-        Path(record.data),
-        record.fingerprints.get("data", ""),
-        options.get("val_split"),
-        options.get("window"),
+def _sources_of(checkpoint: Path) -> tuple[list[_Source], str]:
+    """Where the tokens are that a checkpoint learned from, those of its own run first, and the
+    weights of which that is not known; "" where all is."""
+    records, unknown = trainings(checkpoint)
+    sources = [
+        _Source(
+            Path(record.data),
+            record.fingerprints.get("data", ""),
+            record.options.get("val_split"),
+            record.options.get("window"),
+        )
+        for record in records
+    ]
+    return list(dict.fromkeys(sources)), unknown
+
+
+def _together(found: Sequence[Seen], left: Sequence[str]) -> Seen:
+    """What was found in several training texts: of an item the largest share; `left` is what was
+    not looked in."""
+    looked = [seen for seen in found if not seen.why]
+    if not looked:
+        return found[0]
+    shares: dict[str, Shares] = {}
+    for seen in looked:
+        for task, of_items in seen.shares.items():
+            known = shares.setdefault(task, {})
+            for key, share in of_items.items():
+                both = [one for one in (known.get(key), share) if one is not None]
+                known[key] = max(both, default=None)
+    return Seen(
+        shares,
+        ", ".join(seen.where for seen in looked),
+        "; ".join(dict.fromkeys(seen.rule for seen in looked)),
+        partly="; ".join([*(f"{seen.where}: {seen.why}" for seen in found if seen.why), *left]),
     )
-    before = record.initial
-    return source, "" if before is None else f"what {before.path} had learned from before"
 
 
 def _opened(source: _Source) -> tuple[TokenSet, Sequence[Stretch]]:

@@ -1,16 +1,18 @@
 """What a run is: how it was set, what it learned from, where it branched off and what from it."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from model.config import ModelConfig
 from pipeline.options.config import TrainOptions
 from pipeline.runs.progress import steps_to_go_on_to
-from pipeline.runs.record import RunRecord, read_record
+from pipeline.runs.record import RunRecord, read_record, record_of
 from pipeline.runs.results import newest_state, parameters_of
-from utils.artefacts import read_manifest
+from utils.artefacts import Source, read_manifest
 from utils.errors import HatcheryError
 
 _NO_SETTINGS = frozenset(("name", "resume", "data", "test"))
@@ -66,6 +68,48 @@ def facts_of(run: Path, checkpoints_dir: Path) -> Facts:
         tokens=int(numbers["tokens"]) if "tokens" in numbers else None,
         seconds=float(numbers["seconds"]) if "seconds" in numbers else None,
     )
+
+
+def trainings(checkpoint: Path) -> tuple[tuple[RunRecord, ...], str]:
+    """The records of the runs that have trained the weights of a checkpoint, the last one first,
+    and where the weights came from before; "" where the first of these runs drew them.
+
+    A branch reads the tokens of its parent, and names what that began with. Of a checkpoint that is
+    not there any more the record of its run tells.
+    """
+    found: list[RunRecord] = []
+    with suppress(HatcheryError, OSError):
+        found.append(record_of(checkpoint))
+    if not found:
+        return (), str(checkpoint)
+    while (initial := found[-1].initial) is not None:
+        before = _record_behind(initial, found[-1])
+        if before is None or before in found:
+            return tuple(found), initial.path
+        found.append(before)
+    return tuple(found), ""
+
+
+def _record_behind(initial: Source, after: RunRecord) -> RunRecord | None:
+    """What the run of the weights was set to that the run `after` began with; None where they are
+    of no run of ours, or other ones stand there now."""
+    path = Path(initial.path)
+    with suppress(HatcheryError, OSError):
+        manifest = read_manifest(path)
+        if manifest is not None and manifest.fingerprint == initial.fingerprint:
+            return record_of(path)
+    with suppress(HatcheryError, OSError):
+        record = read_record(path.parent)
+        return record if _time(record) <= _time(after) else None
+    return None
+
+
+def _time(record: RunRecord) -> float:
+    """When a run began; a checkpoint of it was saved later."""
+    try:
+        return datetime.fromisoformat(record.created).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def _data(record: RunRecord) -> tuple[str, str]:

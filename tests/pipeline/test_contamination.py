@@ -102,17 +102,18 @@ def _trained(_prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rows() -> list[dict[str, Any]]:
     """Six questions of which the first four stand in the text as they are, whether it was learned
     from or held out, and one is too short to tell."""
-    notes = [Path(f"notes/{number:02}.txt").read_text() for number in range(0, 40, 10)]
-    seen = [
-        {"query": note[100:150], "choices": [note[151:160], "green bush"], "gold": 0}
-        for note in notes
-    ]
+    seen = [of_note(number) for number in range(0, 40, 10)]
     other = "An egg under the old fox lays hen and bush and green at from it looks small the"
     return [
         *seen,
         {"query": other, "choices": ["fox and it", "green bush"], "gold": 1},
         {"query": "the hen", "choices": ["eats", "lays"], "gold": 1},
     ]
+
+
+def of_note(number: int) -> dict[str, Any]:
+    note = Path(f"notes/{number:02}.txt").read_text()
+    return {"query": note[100:150], "choices": [note[151:160], "green bush"], "gold": 0}
 
 
 @pytest.fixture
@@ -212,3 +213,72 @@ def test_where_the_tokens_are_gone_it_says_so_and_goes_on(trained: Path) -> None
     told = result(judge())["contamination"]
     assert not told["checked"]
     assert "cannot be read" in told["why"]
+
+
+# Weights that another run has trained before.
+
+
+def train(name: str, **options: Any) -> Path:
+    """The last checkpoint of a run of two steps, whose text is a small part of the notes."""
+    few: dict[str, Any] = {"max_steps": 2, "batch_size": 2, "device": "cpu", "val_split": 0.49}
+    few |= {
+        "tensorboard": False,
+        "eval_every": 1,
+        "checkpoint_every": 1,
+        "keep_checkpoints": 9,
+        "name": name,
+    }
+    model = {"dropout": 0.1} if {"init_from", "resume"} & options.keys() else MODEL
+    events = run_stage("train", train=few | options, model=model)
+    return Path(finished(events).path or "") / "checkpoint_step_000002"
+
+
+def told(checkpoint: Path, **options: Any) -> dict[str, Any]:
+    found: dict[str, Any] = result(judge(checkpoint=[str(checkpoint)], **options))["contamination"]
+    return found
+
+
+@pytest.mark.slow
+def test_what_earlier_runs_of_the_weights_have_read_counts_as_seen(trained: Path) -> None:
+    [first] = Path("checkpoints").iterdir()
+    Path("copa.jsonl").write_text("".join(json.dumps(of_note(n)) + "\n" for n in range(40)))
+    whole = told(first)["items"]
+    fresh = train("fresh")
+    assert told(fresh)["items"] < whole
+    second = train("second", init_from=str(first))
+    third = train("third", init_from=str(second))
+    for later in (second, third):
+        found = told(later)
+        assert (found["items"], found["partly"]) == (whole, "")
+    branch = train("branch", resume=str(third.parent / "checkpoint_step_000001"))
+    assert branch.parent != third.parent
+    assert told(branch)["items"] == whole
+    # Of weights that their run has deleted meanwhile, its record says what they had read.
+    shutil.rmtree(second)
+    assert told(third)["items"] == whole
+    # A run of that name that is made later says nothing of them.
+    shutil.rmtree(second.parent)
+    Path(second.parent).mkdir()
+    record = json.loads((fresh.parent / "run.json").read_text())
+    (second.parent / "run.json").write_text(
+        json.dumps(record | {"created": "2999-01-01T00:00:00+0000", "checksum": ""})
+    )
+    found = told(third)
+    assert found["items"] < whole
+    assert found["partly"].endswith("had learned from before")
+    assert second.parent.name in found["partly"]
+
+
+@pytest.mark.slow
+def test_where_the_first_weights_are_of_others_it_says_so(trained: Path) -> None:
+    [step] = [p for p in Path("checkpoints").glob("*/checkpoint_step_000002") if p.is_dir()]
+    shutil.copytree(step, "foreign")
+    for name in ("manifest.json", "state.json"):
+        Path("foreign", name).unlink()
+    tuned = train("tuned", init_from="foreign")
+    found = told(tuned)
+    assert found["checked"]
+    assert found["partly"] == "what foreign had learned from before"
+    [tokens] = Path("data").rglob("tokens_*.npy")
+    found = told(tuned, training_data=str(tokens.parent))
+    assert (found["items"], found["partly"]) == (4, "")
