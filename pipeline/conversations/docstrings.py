@@ -11,6 +11,7 @@ import builtins
 import hashlib
 import inspect
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeAlias
@@ -106,20 +107,38 @@ def library_questions() -> Iterator[Conversation]:
                 yield _conversation(item, name)
 
 
+def module_questions(path: str, source: str) -> Iterator[Conversation]:
+    """The questions about one module of anybody's, which is called as its path says; none of what
+    cannot be parsed. Where a name is defined is not asked: others may define it too."""
+    module = _parsed(path, source)
+    if module is not None:
+        items = [item for item in _items(module) if item.kind != "where"]
+        for item in evenly(items, PER_MODULE):
+            yield _conversation(item, path)
+
+
 def _modules() -> Iterator[_Module]:
-    """Public modules of the library, parsed; what is for another Python is passed over."""
+    """Public modules of the library; what is for another Python is passed over."""
     for source in library_inputs():
-        parts = source.name.removesuffix(".py").split("/")
-        if parts[-1] == "__init__":
-            parts.pop()
-        private = any(part.startswith("_") or part in _LEFT_OUT for part in parts)
-        if source.form != "code" or not parts or private or is_held_out(source.name):
+        private = any(
+            part.startswith("_") or part in _LEFT_OUT
+            for part in source.name.removesuffix(".py").removesuffix("/__init__").split("/")
+        )
+        if source.form != "code" or private or is_held_out(source.name):
             continue
-        try:
-            tree = ast.parse(source.path.read_bytes())
-        except (SyntaxError, ValueError):
-            continue
-        yield _Module(".".join(parts), tree)
+        module = _parsed(source.name, source.path.read_bytes())
+        if module is not None:
+            yield module
+
+
+def _parsed(path: str, source: str | bytes) -> _Module | None:
+    name = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what the author of the code should mend
+            return _Module(name, ast.parse(source))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
 
 
 def _public(parent: ast.Module | ast.ClassDef) -> Iterator[_Function | ast.ClassDef]:

@@ -258,6 +258,52 @@ def test_a_line_with_a_colon_is_no_glossary_and_figures_are_given_up() -> None:
     assert Counter(reasons(text)) == {("glossary", "mostly_symbols"): 3}
 
 
+CODE = '''"""Bake bread."""
+
+LIMIT = 3
+
+class Oven:
+    """Something that keeps its heat."""
+
+    def heat(self, degrees: int = 230) -> None:
+        """Heat it up to so many degrees."""
+        self.degrees = degrees
+        # What is this?
+        return None
+'''
+
+
+def test_a_module_of_python_is_asked_about_by_its_docstrings() -> None:
+    kept = list(mine([Document("bread/oven.py", "oven.py", CODE)]))
+    assert {(one.rule, one.where) for one in kept if isinstance(one, Conversation)} == {
+        ("class", "bread/oven.py"),
+        ("purpose", "bread/oven.py"),
+        ("call", "bread/oven.py"),
+    }
+    assert "Heat it up to so many degrees." in {
+        one.turns[1].content for one in kept if isinstance(one, Conversation)
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("main.c", "int main(void) {\n    return 0;\n}\n"),
+        ("piece#00002", CODE.partition("LIMIT")[2] + "x = [\n" + CODE.partition("LIMIT")[2]),
+        ("oven.py", 'x = "' + "[" * 200_000),
+        ("oven.py", "x = 1\0"),
+    ],
+)
+def test_other_code_is_left_out_as_such(name: str, text: str) -> None:
+    [one] = mine([Document(name, "", text)])
+    assert isinstance(one, NotMined)
+    assert (one.reason, one.where) == ("source_code", f"{name}:0")
+
+
+def test_names_without_speech_are_no_dialogue() -> None:
+    assert found("ANNA:\n\nBEN:\n\nANNA:\n\nBEN:\n\n# Next\n\nANNA:\n\n") == []
+
+
 PARAGRAPH = "The cap is light brown and turns darker with age, as the whole of the plant does."
 
 

@@ -36,6 +36,7 @@ FAMILIES = {
     "model/huggingface": "one adapter a family, which a table lists",
     "pipeline/evaluation/tasks": "one task each, which a table lists",
     "pipeline/sources/formats": "one form of raw files each",
+    "pipeline/conversations/mining": "one family of rules each, which a table lists",
 }
 """Folders in which a small file is one of a kind, and of which kind."""
 

@@ -17,7 +17,7 @@ _LETTERS = 0.6  # of the characters that are no blanks; words, digits and ideogr
 _LEADERS = re.compile(r"(?:\. ?){5}|…{3}|_{5}|-{8}|={8}")
 _BOILERPLATE = re.compile(
     r"click here|read more|subscribe|sign up|log ?in\b|all rights reserved|cookie|newsletter|"
-    r"terms (?:of|and) (?:use|service|conditions)|privacy policy|javascript|©|"
+    r"terms (?:of|and) (?:use|service|conditions)|privacy policy|javascript|©|\bISBN\b|"
     r"hier klicken|alle rechte vorbehalten|weiterlesen|datenschutz|impressum|"
     r"tous droits réservés|lire la suite|todos los derechos|leer más|alle rechten voorbehouden|"
     r"lees meer|все права защищены|подробнее|版权所有|続きを読む",
@@ -33,6 +33,14 @@ _LISTS = re.compile(
     r"inhoud(?:sopgave)?|zie ook|referenties|externe links?|bronnen|"
     r"содержание|оглавление|см\. также|примечания|ссылки|литература|"
     r"目录|目次|参见|参考文献|外部链接|関連項目|脚注|外部リンク",
+    re.IGNORECASE,
+)
+_NOTE = re.compile(
+    r"(?:note|warning|tip|example|returns?|args|raises|source|date|from|to|subject|cc|re|time|"
+    r"location|address|phone|tel|fax|e-?mail|price|size|color|colour|status|type|name|title|"
+    r"author|category|posted|updated|published|tags|step|total|url|website|hours|"
+    r"hinweis|achtung|beispiel|quelle|datum|von|an|betreff|preis|"
+    r"remarque|exemple|nota|ejemplo|fecha|let op|voorbeeld|примечание|пример|注|例)\.?",
     re.IGNORECASE,
 )
 _NUMBER = re.compile(
@@ -90,6 +98,11 @@ def fault(candidate: Candidate) -> str:
 def is_list_heading(text: str) -> bool:
     """Whether a text is the heading of a list of references, a table of contents or the like."""
     return len(text) < 60 and _LISTS.fullmatch(text.rpartition(": ")[2].strip(" .:")) is not None
+
+
+def is_note(label: str) -> bool:
+    """Whether a word before a colon announces a remark or a figure, and is no name or term."""
+    return _NOTE.fullmatch(label.strip()) is not None
 
 
 def is_numbering(text: str) -> bool:

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from pipeline.conversations.mining.blocks import LONGEST_LINE, Line, Parsed, is_question
-from pipeline.conversations.mining.candidate import Candidate, Taken
+from pipeline.conversations.mining.candidate import Candidate, Taken, is_note
 
 _NAME = r"[^\W\d_][\w.'’\- ]{0,34}"
 _COLON = re.compile(
@@ -25,14 +25,6 @@ _STAGE = re.compile(
     r"(?P<name>[^\W\d_a-z][^\W\da-z_.' -]*(?: [^\W\da-z_.' -]+){0,3})\.(?P<speech>\s.*|)"
 )
 _BRACKET = re.compile(r"(?P<name>[^\W\d_]\w{0,7})\s?[「『](?P<speech>.{1,280})[」』]")
-_NO_SPEAKER = re.compile(
-    r"(?:note|warning|tip|example|returns?|args|raises|source|date|from|to|subject|cc|re|time|"
-    r"location|address|phone|tel|fax|e-?mail|price|size|color|colour|status|type|name|title|"
-    r"author|category|posted|updated|published|tags|step|total|url|website|hours|"
-    r"hinweis|achtung|beispiel|quelle|datum|von|an|betreff|preis|"
-    r"remarque|exemple|nota|ejemplo|fecha|let op|voorbeeld|примечание|пример|注|例)\.?",
-    re.IGNORECASE,
-)
 _PARTICLES = frozenset(re.findall(r"\w+", "of the and von van der den de la du und et y zu да и"))
 _DIRECTION = re.compile(r"[\[(_].{0,280}[\])_]\.?")
 _SHORT = 80  # characters of a stage direction that stands between two speeches
@@ -53,12 +45,12 @@ class Utterance(NamedTuple):
 
 def dialogue(parsed: Parsed, taken: Taken) -> Iterator[Candidate]:
     """Speeches with names in front, where names come again."""
-    runs = list(_runs(parsed, taken))
+    runs = [run for run in _runs(parsed, taken) if run]
     speeches = [one for run in runs for one in run]
     names = Counter(one.speaker for one in speeches)
     if len(speeches) < _FEWEST or not 1 < len(names) <= _MOST_NAMES * len(speeches):
         return
-    if not any(is_question(one.text) for one in speeches) and are_long(speeches):
+    if not any(is_question(one.text) for one in speeches) and _are_long(speeches):
         return  # paragraphs that begin with a word and a colon
     main = _main_voice(speeches)
     for run in runs:
@@ -68,7 +60,7 @@ def dialogue(parsed: Parsed, taken: Taken) -> Iterator[Candidate]:
             yield conversation("dialogue", part)._replace(blocks=whole)
 
 
-def are_long(speeches: Sequence[Utterance]) -> bool:
+def _are_long(speeches: Sequence[Utterance]) -> bool:
     """Whether texts are on average longer than people speak at a time."""
     return sum(len(one.text) for one in speeches) > _LONG * len(speeches)
 
@@ -119,7 +111,7 @@ def _runs(parsed: Parsed, taken: Taken) -> Iterator[list[Utterance]]:
 def _is_aside(text: str) -> bool:
     """Whether a line is a stage direction, or a note with a word and a colon in front."""
     noted = _COLON.fullmatch(text)
-    aside = noted is not None and _NO_SPEAKER.fullmatch(noted["name"].strip()) is not None
+    aside = noted is not None and is_note(noted["name"])
     return aside or _DIRECTION.fullmatch(text) is not None
 
 
@@ -175,7 +167,7 @@ def label_of(line: Line) -> tuple[str, str] | None:
         return None
     name = found["name"].strip(" .*_")
     words = name.split()
-    if len(words) > 4 or _NO_SPEAKER.fullmatch(name):
+    if len(words) > 4 or is_note(name):
         return None
     if any(word[0].islower() and word not in _PARTICLES for word in words) or name[0].islower():
         return None

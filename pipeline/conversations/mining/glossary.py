@@ -10,7 +10,7 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 from pipeline.conversations.mining.blocks import LONGEST_LINE, Block, Line, Parsed, word_count
-from pipeline.conversations.mining.candidate import SYMBOLS, Candidate, Taken
+from pipeline.conversations.mining.candidate import SYMBOLS, Candidate, Taken, is_note
 
 _TERM = r"(?P<term>[^\s:：–—|=*`_][^:：–—|=]{0,58}?)"
 _MARK = r"(?:\*\*|__|`|\*)"
@@ -114,7 +114,7 @@ def _entry(line: Line, place: int) -> _Entry | None:
 
 def _is_term(text: str) -> bool:
     few = len(text) <= 60 and 0 < word_count(text) <= _TERM_WORDS
-    return few and _NO_TERM.match(text) is None and text[-1] not in ".,;!?。"
+    return few and not is_note(text) and _NO_TERM.match(text) is None and text[-1] not in ".,;!?。"
 
 
 def _cells(block: Block, place: int) -> Iterator[_Entry]:

@@ -26,6 +26,7 @@ from pipeline.conversations.mining.candidate import (
     Taken,
     fault,
 )
+from pipeline.conversations.mining.code import code_questions, is_code
 from pipeline.sources.documents import Document
 
 RULES: tuple[Rule, ...] = (
@@ -41,6 +42,10 @@ RULES: tuple[Rule, ...] = (
 )
 """From the marks that say most to those that say least."""
 
+CODE = "source_code"
+"""Reason of a document that is code without docstrings."""
+
+_SHOWN = 200  # characters of it
 LIMIT = 100
 """Conversations of one document at most, so that no document outweighs the others."""
 _REMEMBERED = 1_000_000
@@ -64,14 +69,17 @@ def mine(documents: Iterable[Document], limit: int = LIMIT) -> Iterator[Mined]:
 
     `limit` is of conversations of one document; of more, those are kept that lie evenly over it.
     The same turns are found once. Conversation.where is the document's id and the offset of the
-    first turn in characters, as `id:offset`.
+    first turn in characters, as `id:offset`; of source code the id.
     """
     seen: set[bytes] = set()
     for document in documents:
+        if is_code(document):
+            yield from _of_code(document, seen)
+            continue
         good: list[Candidate] = []
         for candidate in candidates(document):
             reason = fault(candidate)
-            if not reason and (key := _key(candidate)) in seen:
+            if not reason and (key := _key(candidate.texts)) in seen:
                 reason = DUPLICATE
             if reason:
                 yield _given_up(document, candidate, reason)
@@ -89,6 +97,21 @@ def mine(documents: Iterable[Document], limit: int = LIMIT) -> Iterator[Mined]:
                 yield _given_up(document, candidate, OVER_LIMIT)
 
 
+def _of_code(document: Document, seen: set[bytes]) -> Iterator[Mined]:
+    """What a module of Python says of itself, or that the document is code."""
+    asked = 0
+    for conversation in code_questions(document):
+        asked += 1
+        texts = tuple(turn.content for turn in conversation.turns)
+        if (key := _key(texts)) in seen:
+            yield NotMined(conversation.rule, DUPLICATE, conversation.where, texts)
+            continue
+        seen.add(key)
+        yield conversation
+    if not asked:
+        yield NotMined("code", CODE, f"{document.id}:0", (document.text[:_SHOWN],))
+
+
 def candidates(document: Document) -> Iterator[Candidate]:
     """What the rules propose for one document, in the order of the rules."""
     parsed = parse(document)
@@ -101,9 +124,9 @@ def candidates(document: Document) -> Iterator[Candidate]:
                     taken[place] = 1
 
 
-def _key(candidate: Candidate) -> bytes:
+def _key(turns: tuple[str, ...]) -> bytes:
     """A number for turns that are the same but for blanks and case."""
-    text = "\0".join(" ".join(text.split()).casefold() for text in candidate.texts)
+    text = "\0".join(" ".join(text.split()).casefold() for text in turns)
     return hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest()
 
 

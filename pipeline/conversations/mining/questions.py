@@ -50,6 +50,10 @@ _BEGINS = re.compile(
     r"нужно|чем)\b",
     re.IGNORECASE,
 )
+_READER = re.compile(
+    r"\b(?:you|your|du|dich|deine?|sie|ihre?|vous|votre|usted(?:es)?|tu|jij|je|jouw|uw?|ты|вы|ваш)\b",
+    re.IGNORECASE,
+)
 _DENSE_ASKS = re.compile(
     r"什么|谁|怎么|怎样|为什么|如何|哪|多少|几|吗|何|誰|どう|なぜ|いつ|どこ|どの|ですか|ますか"
 )
@@ -136,9 +140,9 @@ def lines(parsed: Parsed, taken: Taken) -> Iterator[Candidate]:
         for candidate in _line(parsed, place, block, taken)
     ]
     answered = [one for one in found if one.texts[-1] and not one.reason]
-    asked = {one.texts[0] for one in found if _begins_as_question(one.texts[0])}
+    series = len(answered) >= _SERIES
     for candidate in found:
-        if candidate.texts[0] in asked or len(answered) >= _SERIES:
+        if series or (_begins_as_question(candidate.texts[0]) and not _asks_reader(candidate)):
             yield candidate
 
 
@@ -182,6 +186,11 @@ def _asks(text: str) -> bool:
 
 def _bare(text: str) -> str:
     return _MARKS.sub("", _NUMBERED.sub("", text.strip(), count=1)).strip()
+
+
+def _asks_reader(candidate: Candidate) -> bool:
+    """Whether a question is put to the reader and not answered by the text, as in advertising."""
+    return _READER.search(candidate.texts[0]) is not None
 
 
 def _begins_as_question(text: str) -> bool:

@@ -13,7 +13,6 @@ from pipeline.conversations.mining.candidate import Candidate, Taken
 from pipeline.conversations.mining.dialogue import (
     Utterance,
     alternating,
-    are_long,
     conversation,
 )
 
@@ -35,15 +34,15 @@ _NARRATED_RUSSIAN = re.compile(r"(?<=[,.!?…])\s?[—–―]\s")
 _NARRATED_SPANISH = re.compile(r"\s[—–―](?=\w)[^—–―]*(?:[—–―](?=[\s.,;:])|$)")
 _LONGEST = 3000  # characters of a paragraph that is looked into
 _SHARE, _SHARE_BEGUN = 0.5, 0.3  # of a paragraph that must be speech, less where it begins so
-_FEWEST = 4  # paragraphs of speech in runs; fewer are quotations in an article, as are long ones
+_FEWEST = 4  # paragraphs of speech in runs; fewer are quotations in an article
 
 
 def speech(parsed: Parsed, taken: Taken) -> Iterator[Candidate]:
-    """Paragraphs of speech that follow each other directly."""
+    """Paragraphs of speech that follow each other directly, where somebody asks something."""
     runs = [run for run in _runs(parsed, taken) if len(run) > 1]
     spoken = [one for run in runs for one in run]
     asks = any("?" in one.text or "？" in one.text for one in spoken)
-    if len(spoken) < _FEWEST or (not asks and are_long(spoken)):
+    if len(spoken) < _FEWEST or not asks:
         return
     for run in runs:
         for part in alternating(run):
