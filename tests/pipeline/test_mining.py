@@ -63,6 +63,18 @@ def test_a_labelled_question_without_an_answer_is_given_up_as_such() -> None:
     assert reasons("Q: One?\n\nQ: Two?\nA: Yes, two.") == [("labels", "no_answer")]
 
 
+def test_the_next_question_a_line_drawn_and_a_notice_end_an_answer() -> None:
+    text = (
+        "1. Was kostet ein Brot?\nEin Brot kostet bei uns vier Euro.\n\n"
+        "**Nehmen Sie Karten?**\n\nJa, ab zehn Euro nehmen wir alle.\n\n---\n\n"
+        "Copyright 2020. All rights reserved."
+    )
+    assert pairs(text) == [
+        ("question_line", "Was kostet ein Brot?", "Ein Brot kostet bei uns vier Euro."),
+        ("question_heading", "Nehmen Sie Karten?", "Ja, ab zehn Euro nehmen wir alle."),
+    ]
+
+
 def test_headings_that_ask_are_answered_by_what_stands_below_with_its_list() -> None:
     text = "# Library\n\n## 2. How many may I take?\n\nBoth of these:\n\n- ten books\n- two films\n"
     assert pairs(text) == [
@@ -150,6 +162,10 @@ def test_without_a_main_voice_speakers_alternate_and_an_odd_last_speech_is_left_
         ("小明：吃了吗？\n小红：吃了。\n小明：好吃吗？\n小红：很好。", ("吃了吗？", "吃了。")),
         ("太郎「暑いですか？」\n花子「はい。」\n太郎「海は？」\n花子「青い。」",
          ("暑いですか？", "はい。")),
+        ("[10:02] jan: kom je?\n[10:03] els: ja\n[10:04] jan: laat?\n[10:05] els: om vier",
+         ("kom je?", "ja")),
+        ("LISA, à part.\nOù est-il ?\n\nFRED.\nIl dort.\n\nLISA.\nEt toi ?\n\nFRED.\nNon.",
+         ("Où est-il ?", "Il dort.")),
         ("[10:02] Jan: Kom je?\n[10:03] Els: Ja.\n[10:04] Jan: Hoe laat?\n[10:05] Els: Om vier.",
          ("Kom je?", "Ja.")),
     ],
@@ -157,6 +173,10 @@ def test_without_a_main_voice_speakers_alternate_and_an_odd_last_speech_is_left_
 def test_dialogue_in_other_scripts_and_forms(text: str, turns: tuple[str, ...]) -> None:
     [one] = pairs(text)
     assert (one[0], one[1:3]) == ("dialogue", turns)
+
+
+def test_what_is_short_and_russian_is_no_name() -> None:
+    assert found("Да. Он пришёл?\n\nНет. Ещё рано.\n\nДа. Жди.\n\nНет. Пора.") == []
 
 
 def test_paragraphs_that_begin_with_a_word_and_a_colon_are_no_dialogue() -> None:
@@ -188,6 +208,7 @@ def test_paragraphs_that_begin_with_a_word_and_a_colon_are_no_dialogue() -> None
          ("Где ты был? Мы ждали.", "В лесу. Там хорошо.")),
         ("—¿Vienes? —preguntó Juan.\n\n—Sí —dijo ella—. Mañana.", ("¿Vienes?", "Sí. Mañana.")),
         ("« Tu viens ? » demanda-t-il.\n\n« Bientôt. »", ("Tu viens ?", "Bientôt.")),
+        ("“你去哪儿？”他问。\n\n“去学校。”她说，“有考试。”", ("你去哪儿？", "去学校。有考试。")),
         ("「どこへ行くの？」と聞いた。\n\n「学校です。」", ("どこへ行くの？", "学校です。")),
     ],
 )  # fmt: skip

@@ -125,16 +125,16 @@ def _split(group: Sequence[Line]) -> Iterator[Block]:
     kind: Kind = "paragraph"
     lines: list[Line] = []
     for place, line in enumerate(group):
-        before = group[place - 1] if place else None
         marked = _marked(line, group[place + 1] if place + 1 < len(group) else None)
         new = _kind(line, kind if lines else "paragraph")
-        ends = marked is not None or new != kind or (new == "paragraph" and not wrapped)
+        ruled = _is_rule(line.text)
+        ends = marked is not None or ruled or new != kind or (new == "paragraph" and not wrapped)
         if lines and ends:
             yield _joined(kind, lines)
             lines = []
         if marked is not None:
             yield marked
-        elif not _is_underline(line, before):
+        elif not ruled:
             kind = new
             lines.append(line)
     if lines:
@@ -161,9 +161,14 @@ def _marked(line: Line, after: Line | None) -> Block | None:
     return None
 
 
-def _is_underline(line: Line, above: Line | None) -> bool:
+def _is_rule(text: str) -> bool:
+    """Whether a line is drawn: three or more of one mark."""
+    return len(text) > 2 and text.strip()[0] in "-*_=~#+" and len(set(text) - {" "}) == 1
+
+
+def _is_underline(line: Line, above: Line) -> bool:
     """Whether a line only underlines the one above it, as long as that is or nearly."""
-    if above is None or line.text.startswith(" ") or not _UNDERLINE.fullmatch(line.text[:200]):
+    if line.text.startswith(" ") or not _UNDERLINE.fullmatch(line.text[:200]):
         return False
     length = len(above.text.strip())
     short = length <= _HEADING_LENGTH and not above.text.startswith((" ", "|", "-", "=", "*"))

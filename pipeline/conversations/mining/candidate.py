@@ -160,15 +160,15 @@ def answer_below(
 
     Whole blocks up to `ANSWER_GOAL` characters, no more where there are `enough`; a longer first
     one is cut after a sentence. What ends with a colon comes with what it announces, or not at
-    all. Tables end an answer.
+    all. A table ends an answer, and so does what stands on every page.
     """
     parts: list[str] = []
     size, place = 0, first
     while place < len(parsed.blocks) and not taken[place]:
         block = parsed.blocks[place]
         text = block.text if block.kind != "code" else written(block)
-        question = block.kind == "paragraph" and is_question(text) and len(text) < 200
-        if block.kind in ("heading", "table") or (question and parts):
+        question = block.kind in ("paragraph", "list") and is_question(text) and len(text) < 200
+        if block.kind in ("heading", "table") or (parts and (question or is_boilerplate(text))):
             break
         if size >= enough and ends_whole(parts[-1]):
             break

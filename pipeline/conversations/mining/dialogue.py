@@ -17,12 +17,13 @@ from pipeline.conversations.mining.candidate import Candidate, Taken, is_note
 
 _NAME = r"[^\W\d_][\w.'’\- ]{0,34}"
 _COLON = re.compile(
-    r"(?:[\[(]?\d{1,2}[:.]\d\d[\d:.,]{0,9}[\])]?\s*(?:[-–]\s*)?)?(?:\*\*|__)?"
+    r"(?P<time>[\[(]?\d{1,2}[:.]\d\d[\d:.,]{0,9}[\])]?\s*(?:[-–]\s*)?)?(?:\*\*|__)?"
     rf"(?P<name>{_NAME})\s?(?:\([^()]{{1,40}}\)|\[[^\[\]]{{1,40}}\])?(?:\*\*|__)?\s?[:：]"
     r"(?:\*\*|__)?(?P<speech>\s.*|(?<=：).*|)"
 )
 _STAGE = re.compile(
-    r"(?P<name>[^\W\d_a-z][^\W\da-z_.' -]*(?: [^\W\da-z_.' -]+){0,3})\.(?P<speech>\s.*|)"
+    r"(?P<name>[^\W\d_a-z][^\W\da-z_.' -]*(?: [^\W\da-z_.' -]+){0,3})"
+    r"(?:, [^.:]{1,40})?\.(?P<speech>\s.*|)"
 )
 _BRACKET = re.compile(r"(?P<name>[^\W\d_]\w{0,7})\s?[「『](?P<speech>.{1,280})[」』]")
 _PARTICLES = frozenset(re.findall(r"\w+", "of the and von van der den de la du und et y zu да и"))
@@ -162,16 +163,23 @@ def label_of(line: Line) -> tuple[str, str] | None:
         rest = text[LONGEST_LINE:]
     else:
         head, rest = text, ""
-    found = _COLON.fullmatch(head) or _STAGE.fullmatch(head) or _BRACKET.fullmatch(head)
-    if found is None:
+    found = _COLON.fullmatch(head) or _BRACKET.fullmatch(head)
+    staged = _STAGE.fullmatch(head) if found is None else None
+    if found is None and (staged is None or not staged["name"].isupper()):
         return None
+    found = found or staged
+    assert found is not None
     name = found["name"].strip(" .*_")
-    words = name.split()
-    if len(words) > 4 or is_note(name):
-        return None
-    if any(word[0].islower() and word not in _PARTICLES for word in words) or name[0].islower():
+    if is_note(name) or not (_is_proper(name) or ("time" in found.groupdict() and found["time"])):
         return None
     return name, (found["speech"] + rest).strip()
+
+
+def _is_proper(name: str) -> bool:
+    """Whether the words of a name are written as those of names, in scripts that have capitals."""
+    words = name.split()
+    small = any(word[0].islower() and word not in _PARTICLES for word in words)
+    return len(words) <= 4 and not small and not name[0].islower()
 
 
 def answered_by(main: str, run: Sequence[Utterance]) -> Iterator[list[Utterance]]:

@@ -39,6 +39,7 @@ _TITLES = frozenset(
         "dear yours your sincerely love with best",
     )
 )
+_NO_SIGNATURE = re.compile(r"[\d:@_*#]")
 _SIGNATURE = 3  # lines below the closing
 
 
@@ -106,8 +107,8 @@ def _letters(parsed: Parsed, taken: Taken) -> Iterator[_Letter]:
 
 
 def _may_sign(text: str) -> bool:
-    """Whether a line may stand below a closing: short, and no date or number of a page."""
-    return len(text) <= 40 and not any(map(str.isdigit, text))
+    """Whether a line may stand below a closing: short, no date and no head of a message."""
+    return len(text) <= 40 and _NO_SIGNATURE.search(text) is None
 
 
 def _is_greeting(found: re.Match[str], kind: str) -> bool:

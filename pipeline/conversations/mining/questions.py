@@ -61,7 +61,7 @@ _INNER_END = re.compile(r"[.!?。！？…]\s+\S|[。！？]\S")
 _LONGEST = 200  # characters of a question in a line
 _SERIES = 3  # questions with answers make a document a list of them
 _FEWEST_WORDS, _ANSWER_WORDS = 3, 5
-_ENOUGH = 200  # characters of an answer to a line, behind which a text soon speaks of other things
+_ENOUGH = 1  # character: the first whole paragraph answers a line, others speak of other things
 
 
 def labelled(parsed: Parsed, taken: Taken) -> Iterator[Candidate]:

@@ -32,6 +32,7 @@ _OPENING = re.compile(r"[“„«»\"「『‹›]|(?<!\w)‘")
 _DASH = re.compile(r"[—–―]\s?")
 _NARRATED_RUSSIAN = re.compile(r"(?<=[,.!?…])\s?[—–―]\s")
 _NARRATED_SPANISH = re.compile(r"\s[—–―](?=\w)[^—–―]*(?:[—–―](?=[\s.,;:])|$)")
+_FULL_WIDTH = "，。！？、；：…"  # no blank follows them
 _LONGEST = 3000  # characters of a paragraph that is looked into
 _SHARE, _SHARE_BEGUN = 0.5, 0.3  # of a paragraph that must be speech, less where it begins so
 _FEWEST = 4  # paragraphs of speech in runs; fewer are quotations in an article
@@ -120,7 +121,8 @@ def _joined(parts: Iterable[str]) -> str:
     said = ""
     for part in filter(None, (" ".join(part.split()) for part in parts)):
         if said:
-            said = f"{_ended(said)} {part}" if not part[0].islower() else f"{_led(said)} {part}"
+            said = _led(said) if part[0].islower() else _ended(said)
+            said += part if said[-1] in _FULL_WIDTH else f" {part}"
         else:
             said = part
     return _ended(said) if said else ""
