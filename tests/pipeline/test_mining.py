@@ -105,6 +105,7 @@ def test_a_question_on_a_line_of_its_own(text: str, question: str) -> None:
     [
         "I was late again. Why? The train.\n\nNobody knew it then, and nobody asked.",
         "Ready to bake?\n\nThen come in and have a look around our shop.",
+        "What is the biggest tire?\n\nThe biggest day of all of this year!",
         "Who goes there?\n\nWho is it this time?\n\nAnd who will come after them?",
     ],
 )
@@ -271,6 +272,11 @@ def test_a_glossary_without_blanks_between_words() -> None:
         ("glossary", "酵母"),
         ("glossary", "面筋"),
     ]
+
+
+def test_half_of_a_bracket_is_no_term() -> None:
+    text = "![A: picture of the old mill](a.svg)\n![B: picture of the new mill](b.svg)\n"
+    assert found(text + "![C: picture of the river at night](c.svg)") == []
 
 
 def test_a_line_with_a_colon_is_no_glossary_and_figures_are_given_up() -> None:

@@ -114,7 +114,9 @@ def _entry(line: Line, place: int) -> _Entry | None:
 
 def _is_term(text: str) -> bool:
     few = len(text) <= 60 and 0 < word_count(text) <= _TERM_WORDS
-    return few and not is_note(text) and _NO_TERM.match(text) is None and text[-1] not in ".,;!?。"
+    paired = all(text.count(a) == text.count(b) for a, b in ("()", "[]"))
+    clear = _NO_TERM.match(text) is None and not is_note(text)
+    return few and paired and clear and text[-1] not in ".,;!?。"
 
 
 def _cells(block: Block, place: int) -> Iterator[_Entry]:

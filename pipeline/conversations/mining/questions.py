@@ -155,7 +155,7 @@ def _line(parsed: Parsed, place: int, block: Block, taken: Taken) -> Iterator[Ca
         follows = parsed.blocks[place + 1] if place + 1 < len(parsed.blocks) else None
         if follows is not None and follows.kind == "paragraph" and is_question(follows.text):
             answer = ""  # one question after the other is a list of them, or rhetoric
-        reason = "" if answer else NO_ANSWER
+        reason = "" if answer and not answer.endswith(("!", "！")) else NO_ANSWER
         question = _bare(" ".join(block.text.split("\n")))
         yield Candidate(
             "question_line",
