@@ -60,9 +60,10 @@ _COMMANDS = ("again", "set", "settings", "model", "help", "quit", *SETTINGS)
 
 
 def is_interactive(config: Config, *, as_json: bool) -> bool:
-    """Whether somebody is there to talk to, and no prompt was given."""
+    """Whether somebody is there to talk to, and neither prompt nor question was given."""
     return (
         config.inference.prompt is None
+        and config.inference.chat is None
         and not as_json
         and JOB_FOLDER not in os.environ
         and sys.stdin.isatty()
@@ -71,8 +72,10 @@ def is_interactive(config: Config, *, as_json: bool) -> bool:
 
 
 def with_piped_prompt(config: Config) -> Config:
-    """`config`, with standard input as the prompt where none was given and it is no terminal."""
-    if config.inference.prompt is not None or sys.stdin.isatty():
+    """`config`, with standard input as the prompt where neither that nor a question was given and
+    it is no terminal."""
+    options = config.inference
+    if options.prompt is not None or options.chat is not None or sys.stdin.isatty():
         return config
     piped = config.inference.model_copy(update={"prompt": STANDARD_INPUT})
     return config.model_copy(update={"inference": piped})

@@ -73,7 +73,7 @@ class ChatEncoder:
             self._renderer = TemplateRenderer(self._source)
         except TemplateError as error:
             raise UsageError(
-                f"The chat template of {tokenizer.name} cannot be read: {error}.",
+                f"The chat template of the tokenizer {tokenizer.name} cannot be read: {error}.",
                 remedy="mend chat_template in tokenizer_config.json",
             ) from error
         self.stop_ids, self.stop_texts = self._ends()

@@ -16,6 +16,7 @@ from pipeline.inference.writer import Writer
 from pipeline.options.config import Config, InferenceOptions
 from pipeline.runs import inventory
 from pipeline.runs.inventory import Checkpoint
+from pipeline.tokenizer.chat_template import is_chat_model
 from utils.errors import UsageError
 from utils.units import human_bytes
 
@@ -23,18 +24,14 @@ _ESCAPE = re.compile(r"\\([nrt])")
 
 
 def run(config: Config, options: InferenceOptions, stop: StopSignal) -> Iterator[Event]:
-    """Continue one prompt and end; without `checkpoint` the newest run's best does it.
+    """Continue one prompt, or answer the question of `chat`, and end; without `checkpoint` the
+    newest run's best does it.
 
     Raises:
-        HatcheryError: no prompt, no checkpoint, or things that do not belong together.
+        HatcheryError: no prompt, or a question beside it; no checkpoint, or things that do not
+            belong together.
     """
-    if options.prompt is None:
-        raise UsageError(
-            "There is no prompt.",
-            remedy='give one: --prompt "Once upon a time", --prompt FILE:path, or --prompt "" for '
-            "a new document",
-        )
-    prompt = read_prompt(options.prompt)
+    prompt = _given(options)
     directory = config.paths.checkpoints_dir
     chosen = [inventory.resolve(where, directory) for where in options.checkpoint or ()]
     session = InferenceSession(config, options, chosen or [inventory.newest(config)])
@@ -42,6 +39,24 @@ def run(config: Config, options: InferenceOptions, stop: StopSignal) -> Iterator
     yield Started("inference", session.title, texts, "texts")
     yield from session.load(stop)
     yield from session.generate(prompt, options, stop)
+
+
+def _given(options: InferenceOptions) -> str:
+    """The prompt or the question; an empty prompt, as the form proposes it, is none beside one."""
+    if options.prompt and options.chat is not None:
+        raise UsageError(
+            "A text is either continued or answered.",
+            found="both --prompt and --chat",
+            remedy="leave one of them out",
+        )
+    given = options.prompt if options.chat is None else options.chat
+    if given is None:
+        raise UsageError(
+            "There is no prompt.",
+            remedy='give one: --prompt "Once upon a time", --prompt FILE:path, or --prompt "" for '
+            'a new document; or a question: --chat "Who are you?"',
+        )
+    return read_prompt(given)
 
 
 class InferenceSession:
@@ -64,11 +79,12 @@ class InferenceSession:
     def title(self) -> str:
         """What is about to be loaded, where, and how much memory that takes."""
         names = list(self.checkpoints)
+        doing = "Generate with" if self._options.chat is None else "Ask"
         if len(names) == 1:
-            return f"Generate with {names[0]} on {self._device}"
+            return f"{doing} {names[0]} on {self._device}"
         needed, free = self._memory()
         return (
-            f"Generate with {len(names)} checkpoints on {self._device}: about "
+            f"{doing} {len(names)} checkpoints on {self._device}: about "
             f"{human_bytes(needed)} of {human_bytes(free)} free memory"
         )
 
@@ -94,6 +110,11 @@ class InferenceSession:
             writer = load_writer(checkpoint.path, name, self._options, tokenizers)
             self._writers.append(writer)
             yield from map(Warned, writer.notes)
+            if self._options.chat is not None and not is_chat_model(checkpoint.path):
+                yield Warned(
+                    f"{name} was never taught to answer: it goes on with the question as its chat "
+                    "template puts it."
+                )
 
     def generate(self, prompt: str, options: InferenceOptions, stop: StopSignal) -> Iterator[Event]:
         """Let every checkpoint in turn continue `prompt`; the last event holds all texts.
@@ -109,7 +130,9 @@ class InferenceSession:
                 if isinstance(event, Sample):
                     samples.append(event)
                 yield event
-        yield Finished(_summary(samples, len(self._writers)), stopped=stop.is_set())
+        question = None if options.chat is None else prompt
+        summary = _summary(samples, len(self._writers), question)
+        yield Finished(summary, stopped=stop.is_set())
 
     def _memory_remedy(self, free: int) -> str:
         """What to do about weights that do not fit."""
@@ -134,8 +157,9 @@ def _unique_names(checkpoints: Sequence[Checkpoint]) -> dict[str, Checkpoint]:
     }
 
 
-def _summary(samples: Sequence[Sample], checkpoints: int) -> dict[str, Any]:
-    """All texts; of several checkpoints also who was fastest, longest and quickest per token."""
+def _summary(samples: Sequence[Sample], checkpoints: int, question: str | None) -> dict[str, Any]:
+    """All texts, those that answer with their `question`; of several checkpoints also who was
+    fastest, longest and quickest per token."""
     summary: dict[str, Any] = {}
     totals = _totals(samples)
     if checkpoints > 1 and totals:
@@ -147,6 +171,7 @@ def _summary(samples: Sequence[Sample], checkpoints: int) -> dict[str, Any]:
             "most_tokens": f"{longest}, {totals[longest][0]:,} tokens",
             "highest_speed": f"{quickest}, {_speed(*totals[quickest]):,.0f} tokens/s",
         }
+    asked = {} if question is None else {"question": question}
     texts = [
         {
             "checkpoint": sample.source,
@@ -156,6 +181,7 @@ def _summary(samples: Sequence[Sample], checkpoints: int) -> dict[str, Any]:
             "token_ids": sample.token_ids,
             "statistics": sample.statistics,
         }
+        | asked
         for sample in samples
     ]
     return summary | {"texts": texts}

@@ -5,11 +5,15 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from threading import Event as StopSignal
+from typing import NamedTuple
 
 from model.generation.batch import BatchScheduler, fit_prompt
 from model.generation.runner import ModelRunner
 from model.generation.sampling import NewToken, SamplingSettings
+from pipeline.chat.encoder import ChatEncoder
+from pipeline.conversations.conversation import Turn
 from pipeline.events import Delta, Event, Sample, Warned
 from pipeline.inference.stop_strings import Continuation
 from pipeline.options.config import InferenceOptions
@@ -58,28 +62,32 @@ class Writer:
         stop: StopSignal,
         clock: Callable[[], float] = time.perf_counter,
     ) -> Iterator[Event]:
-        """Continue `prompt` `options.samples` times together; sample r draws with seed + r.
+        """Continue `prompt` `options.samples` times together, or answer it where `options.chat` is
+        given; sample r draws with seed + r.
 
-        Yields a `Delta` for every piece of text and a `Sample` when one is complete. On `stop`
-        every text ends where it is, with the finish "interrupted".
+        Yields a `Delta` for every piece of text and a `Sample` when one is complete; an answer has
+        no prompt that it continues. On `stop` every text ends where it is, with the finish
+        "interrupted".
 
         Raises:
-            UsageError: the prompt is not text, or empty where the tokenizer cannot begin one.
+            UsageError: the prompt is not text, or empty where the tokenizer cannot begin one; a
+                question does not fit into the context or the chat template.
             HatcheryError: the model computes NaN.
         """
-        whole = self.prompt_ids(prompt)
-        ids = fit_prompt(whole, options.max_length, self.context)
-        yield from self._notes(len(whole), len(ids), options.max_length)
+        answers = options.chat is not None
+        ids, settings, stops, notes = (self._question if answers else self._beginning)(
+            prompt, options
+        )
+        yield from map(Warned, notes)
+        before = "" if answers else prompt
         batch = BatchScheduler(self.runner, options.samples)
         texts: dict[int | None, _Text] = {}
         for index in range(options.samples):
-            yield Delta("", prompt=prompt, source=self.name, index=index)
-            settings = replace(self._settings(options), seed=seed + index)
+            yield Delta("", prompt=before, source=self.name, index=index)
+            body = Continuation(self.tokenizer, ids, stops)
             shown = seed + index if options.temperature else None
-            body = Continuation(self.tokenizer, ids, options.stop or ())
-            texts[batch.join(ids, settings)] = _Text(
-                self.name, prompt, len(ids), index, shown, body
-            )
+            row = batch.join(ids, replace(settings, seed=seed + index))
+            texts[row] = _Text(self.name, before, len(ids), index, shown, body, is_answer=answers)
         seconds = 0.0  # of computing: what the caller does in between is not the model's time
         while batch and not stop.is_set():
             begin = clock()
@@ -92,6 +100,15 @@ class Writer:
         for text in texts.values():
             if text.body.finish is None:
                 yield from text.end("interrupted")
+
+    @cached_property
+    def chat(self) -> ChatEncoder:
+        """What encodes conversations, made when first needed.
+
+        Raises:
+            UsageError: the chat template cannot be read.
+        """
+        return ChatEncoder(self.tokenizer)
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """What the model reads for a text that begins a document.
@@ -115,15 +132,50 @@ class Writer:
             return self._bounds.before
         return bounds_in_training(self.tokenizer).before
 
-    def _notes(self, whole: int, kept: int, requested: int) -> Iterator[Warned]:
+    def _beginning(self, prompt: str, options: InferenceOptions) -> "_Start":
+        """A text to go on with; what does not fit is cut off at its beginning."""
+        whole = self.prompt_ids(prompt)
+        ids = fit_prompt(whole, options.max_length, self.context)
+        notes = self._notes(len(whole), len(ids), options.max_length)
+        return _Start(ids, self._settings(options), tuple(options.stop or ()), [*notes])
+
+    def _question(self, question: str, options: InferenceOptions) -> "_Start":
+        """A conversation of one question, up to where the answer begins, which ends as the chat
+        template ends one.
+
+        Raises:
+            UsageError: see `write`.
+        """
+        ids = self.chat.encode([Turn("user", question)])
+        room = min(options.max_length, self.context - len(ids))
+        if room < 1:
+            raise UsageError(
+                f"The question is too long for {self.name}.",
+                found=f"{len(ids):,} tokens, and its context holds {self.context:,}, the answer "
+                "included",
+                remedy="shorten it",
+            )
+        notes = []
+        if room < options.max_length:
+            notes = [f"{self.name} has room for {room:,} tokens of an answer: its context holds "
+                     f"{self.context:,}, the question included."]  # fmt: skip
+        settings = replace(
+            self._settings(options),
+            stop_ids=self.ends | self.chat.stop_ids,
+            max_new_tokens=room,
+            slide=False,
+        )
+        return _Start(ids, settings, (*(options.stop or ()), *self.chat.stop_texts), notes)
+
+    def _notes(self, whole: int, kept: int, requested: int) -> Iterator[str]:
         if kept < whole:
-            yield Warned(
+            yield (
                 f"{self.name} reads the last {kept:,} of the prompt's {whole:,} tokens: the first "
                 f"{whole - kept:,} do not fit into its context of {self.context:,}."
             )
         if kept + requested > self.context and not self._sliding_warned:
             self._sliding_warned = True
-            yield Warned(
+            yield (
                 f"{self.name} sees {self.context:,} tokens at once: past them it goes on with the "
                 "newer half in sight."
             )
@@ -143,9 +195,20 @@ class Writer:
         )
 
 
+class _Start(NamedTuple):
+    """What the model reads first, how its text is drawn, the texts that end it, and sentences for
+    the user."""
+
+    ids: list[int]
+    settings: SamplingSettings
+    stops: Sequence[str]
+    notes: Sequence[str]
+
+
 @dataclass
 class _Text:
-    """A text being written and what was measured, as events."""
+    """A text being written and what was measured, as events. The white space before an
+    answer belongs to the chat template."""
 
     source: str
     prompt: str
@@ -153,8 +216,10 @@ class _Text:
     index: int
     seed: int | None
     body: Continuation
+    is_answer: bool = False
     first: float = 0.0
     seconds: float = 0.0
+    _begun: bool = False
 
     def take(self, token: NewToken, seconds: float) -> Iterator[Event]:
         """The next token, decided `seconds` after the beginning."""
@@ -171,12 +236,16 @@ class _Text:
         yield self._sample(finish)
 
     def _piece(self, text: str) -> Iterator[Delta]:
+        if self.is_answer and not self._begun:
+            text = text.lstrip()
+            self._begun = bool(text)
         if text:
             yield Delta(text, source=self.source, index=self.index)
 
     def _sample(self, finish: str) -> Sample:
+        text = self.body.text
         return Sample(
-            self.body.text,
+            text.lstrip() if self.is_answer else text,
             prompt=self.prompt,
             source=self.source,
             index=self.index,

@@ -61,6 +61,11 @@ class InferenceOptions(LoadOptions):
         description="Text to continue, or FILE:path; empty: a new document; default: ask in a "
         "terminal, else read standard input",
     )
+    chat: str | None = Field(
+        None,
+        description="Question to answer in the model's chat template, or FILE:path; the answer "
+        "alone is printed",
+    )
     samples: int = Field(1, ge=1, le=256, description="Continuations per checkpoint")
     max_length: Count = Field(DEFAULT_LENGTH, description="New tokens at most")
     temperature: float = Field(

@@ -179,6 +179,8 @@ def test_the_entries_are_all_there() -> None:
         if field.kind in ("text", "texts")
         and re.search("folder|path|file|checkpoint", field.help, re.I)
     }
-    assert worded - others - {"inference.prompt", "download.url"} == _NAMES_OR_PATHS
+    assert (
+        worded - others - {"inference.prompt", "inference.chat", "download.url"} == _NAMES_OR_PATHS
+    )
     with pytest.raises(UsageError):
         read_prompt(f"FILE:{NOBODY}")

@@ -64,7 +64,7 @@ def wanted(field: Field) -> Wanted | None:
     name = field.path.rpartition(".")[2]
     if field.path in _DOCUMENTS:
         return Wanted("text to read", _document)
-    if field.path == "inference.prompt":
+    if field.path in ("inference.prompt", "inference.chat"):
         return Wanted("a file with the prompt", _text, folders=False, prefix="FILE:")
     if name in _CHECKPOINTS:
         marks = (("run.json", "run"), ("config.json", "model"), ("manifest.json", "checkpoint"))

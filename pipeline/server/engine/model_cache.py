@@ -50,18 +50,15 @@ class LoadedModel:
     encoding: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(_ENCODERS, "encode"), repr=False
     )
-    _chat: ChatEncoder | None = field(default=None, repr=False)
 
     @property
     def chat(self) -> ChatEncoder:
         """What encodes its conversations, made when first needed; see there for what is raised."""
-        if self._chat is None:
-            try:
-                self._chat = ChatEncoder(self.queue.writer.tokenizer)
-            except UsageError as error:
-                remedy = f"use /v1/completions, or {error.remedy}"
-                raise UsageError(error.problem, remedy=remedy) from error
-        return self._chat
+        try:
+            return self.queue.writer.chat
+        except UsageError as error:
+            remedy = f"use /v1/completions, or {error.remedy}"
+            raise UsageError(error.problem, remedy=remedy) from error
 
 
 class ModelCache:
