@@ -3,6 +3,7 @@
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from random import Random
 from types import FrameType
 
 import pytest
@@ -327,6 +328,10 @@ def test_other_code_is_left_out_as_such(name: str, text: str) -> None:
     assert (one.reason, one.where) == ("source_code", f"{name}:0")
 
 
+def test_a_fence_that_never_closes_is_text_with_its_paragraphs() -> None:
+    assert pairs(f"```\n\n# Cap\n\n{PARAGRAPH}\n\n") == [("title", "Cap", PARAGRAPH)]
+
+
 def test_names_without_speech_are_no_dialogue() -> None:
     assert found("ANNA:\n\nBEN:\n\nANNA:\n\nBEN:\n\n# Next\n\nANNA:\n\n") == []
 
@@ -448,6 +453,33 @@ def _lines_run(text: str) -> int:
     finally:
         sys.settrace(before)
     return count
+
+
+PIECES = (
+    "Q: a b?", "A: c d e", "Dear Anna,", "Yours,", "Karl", "# H", "## What is it?", "Cap", "---",
+    "===", "- a: b c d e", "- item", "1. x y", '"Yes," he said.', "“No.”", "— Да, — сказал он.",
+    "term: some meaning here now", "Long prose that goes on and on, and ends here. " * 3, "", "",
+    "A B:", "ANNA. Hello there?", "BEN: hi", "[12:01] x: y", "```", "| a | b c d e |", "|---|---|",
+    "= = X = =", "**Bold**", "    code()", "\t\tx", "「はい」", "问：什么？", "答：好的。",
+    "Chapter I", "Is it so?", "Because it is, and was.", "\u2028", "\x00", "\ufeff", "...",
+    "*", "[", "(", "=", "-", "#", ": definition of it", "\ud800",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_mixture_of_marks_gives_whole_conversations_or_reasons(seed: int) -> None:
+    random = Random(seed)
+    for _ in range(60):
+        between = random.choice(["\n", "\n\n", " "])
+        text = between.join(random.choice(PIECES) for _ in range(random.randint(1, 60)))
+        for one in mined(text, random.choice(["", "Cap", "x.txt"])):
+            assert 0 <= int(one.where.removeprefix("d:")) <= len(text)
+            if isinstance(one, NotMined):
+                assert one.reason
+            else:
+                roles = [turn.role for turn in one.turns]
+                assert roles == ["user", "assistant"] * (len(roles) // 2) != []
+                assert all(turn.content == turn.content.strip() != "" for turn in one.turns)
 
 
 HOSTILE = (

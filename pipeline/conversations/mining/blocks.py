@@ -7,6 +7,7 @@ proportion to its length whatever it holds.
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Literal, NamedTuple, TypeAlias
 
 from pipeline.sources.documents import Document
@@ -90,7 +91,7 @@ def _is_file_name(title: str, document: Document) -> bool:
 
 def _blocks(text: str) -> Iterator[Block]:
     """Blocks by blank lines, fences and marks; headings without a mark are still paragraphs."""
-    group: list[Line] = []
+    text_lines: list[Line] = []
     fence: list[Line] = []
     for line in _lines(text):
         if fence:
@@ -99,14 +100,17 @@ def _blocks(text: str) -> Iterator[Block]:
                 yield _joined("code", fence)
                 fence = []
         elif _FENCE.match(line.text):
-            yield from _split(group)
-            group, fence = [], [line]
-        elif line.text.strip():
-            group.append(line)
-        elif group:
-            yield from _split(group)
-            group = []
-    yield from _split(group + fence)  # a fence that never closes is text
+            yield from _between_blanks(text_lines)
+            text_lines, fence = [], [line]
+        else:
+            text_lines.append(line)
+    yield from _between_blanks(text_lines + fence[1:])  # a fence that never closes is text
+
+
+def _between_blanks(lines: Sequence[Line]) -> Iterator[Block]:
+    for blank, group in groupby(lines, lambda line: not line.text.strip()):
+        if not blank:
+            yield from _split(list(group))
 
 
 def _lines(text: str) -> Iterator[Line]:
