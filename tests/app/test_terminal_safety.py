@@ -16,7 +16,7 @@ from utils.text import safe
 
 # Everything that Textual itself may write. A colour is 24 bits; 5 and 53 are in no style of ours.
 _SECONDS = 250.0  # for a tour or a group of sinks; they need 15 on a machine that is free
-_GROUPS = 8  # of sinks, so that several processes can share the work
+_GROUPS = 4  # of sinks, so that several processes can share the work
 _STYLE = r"(?:0|1|2|3|4|7|9|[34]8;2;\d+;\d+;\d+|39|49)"
 OURS = re.compile(
     rf"\x1b\[(?:{_STYLE}(?:;{_STYLE})*)?m"
@@ -91,6 +91,13 @@ def test_every_widget_is_fed_all_strings_and_writes_no_foreign_control_byte(
         code = opened.ended(_SECONDS)
         assert code == 0, opened.text[-3000:]
         assert foreign(opened.output) == ""
+
+
+def test_every_fragment_comes_alone_and_in_many_strings() -> None:
+    given = sinks.fed()
+    for fragment in hostile.FRAGMENTS:
+        assert fragment in given
+        assert sum(fragment in text for text in given) >= 8
 
 
 def test_no_widget_is_forgotten() -> None:

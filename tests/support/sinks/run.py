@@ -1,4 +1,4 @@
-"""Feeds every hostile string to every widget that shows foreign text, in this terminal.
+"""Feeds hostile strings to every widget that shows foreign text, in this terminal.
 
 A sink is a way into a widget. Each gets all strings, a page at a time, and the next page comes
 when every string of the last one is on the screen. What the terminal was sent is for a test to
@@ -37,12 +37,13 @@ from app.tui.widgets import frame
 from app.tui.widgets.confirm import ConfirmDialog
 from app.tui.widgets.frame import TooSmall
 from app.tui.widgets.text import plain
-from tests.support.hostile import strings
+from tests.support.hostile import FRAGMENTS, strings
 from tests.support.sinks import chat, compare, stages
 from tests.support.sinks.sink import Sink, Told
 from utils.errors import HatcheryError
 
 COLUMNS, ROWS = 240, 120
+_MIXED = 360
 _PATIENCE = 20.0  # seconds for a page
 SINKS = (*stages.SINKS, *chat.SINKS, *compare.SINKS)
 
@@ -95,10 +96,16 @@ async def shown_all(app: Sinks, name: str, texts: Sequence[str]) -> None:
         raise AssertionError(f"{name}: {missing} never came\n{there}") from None
 
 
+def fed() -> list[str]:
+    """Every fragment by itself, then many together."""
+    return [*FRAGMENTS, *strings(_MIXED)]
+
+
 def pages(size: int) -> Iterator[list[str]]:
     """All strings, each after its number; a long run of one letter is cut, so that the rest of
-    its string is seen too."""
-    every = [f"«{n}»{text.replace('x' * 3000, 'xxx')}" for n, text in enumerate(strings(2000))]
+    its string is seen too. Drawing them is what takes time: a widget that lets anything through
+    is found by far fewer than the thousands that try the functions which make text harmless."""
+    every = [f"«{n}»{text.replace('x' * 3000, 'xxx')}" for n, text in enumerate(fed())]
     return (every[start : start + size] for start in range(0, len(every), size))
 
 
