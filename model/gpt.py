@@ -224,7 +224,9 @@ class GPT(nn.Module):
             x = self.embedding_norm(x)
         x = F.dropout(x, self.config.dropout, self.training)
         angles = None if self.rotary is None else self.rotary(start, T, positions)
-        kernel = choose_kernel(self.config.attention, x.device, T, training=self.training)
+        kernel = choose_kernel(
+            self.config.attention, x.device, self._matmul_dtype, T, training=self.training
+        )
         if mask is None:
             mask = self._mask(x, start, positions, kernel)
         if cache is not None:

@@ -13,14 +13,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from model.layers.limits import MATH_UP_TO
+from model.layers.limits import math_up_to
 from utils.errors import HatcheryError
 
 Kernel = Literal["math", "sdpa", "flash"]
 
 
-def choose_kernel(requested: str, device: torch.device, length: int, *, training: bool) -> Kernel:
-    """The kernel for `length` new positions on `device`; an explicit one is taken.
+def choose_kernel(
+    requested: str, device: torch.device, dtype: torch.dtype, length: int, *, training: bool
+) -> Kernel:
+    """The kernel for `length` new positions on `device`, products in `dtype`; an explicit one is
+    taken.
 
     On CUDA training insists on flash, since any other kernel silently costs half of the speed;
     generation, which may run in float32, leaves the choice to SDPA.
@@ -28,7 +31,8 @@ def choose_kernel(requested: str, device: torch.device, length: int, *, training
     if requested == "auto":
         if device.type == "cuda" and training:
             return "flash"
-        return "math" if device.type == "cpu" and length <= MATH_UP_TO else "sdpa"
+        short = length <= math_up_to(dtype.itemsize == 2)
+        return "math" if device.type == "cpu" and short else "sdpa"
     return requested  # type: ignore[return-value]
 
 

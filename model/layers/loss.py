@@ -26,8 +26,12 @@ def token_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     hidden (N, C), weight (V, C), targets (N,) int64 -> (N,) float32. Differentiable once; as every
     token may be asked for with a weight of its own, the logits are then computed a second time.
     """
-    losses: Tensor = _TokenLosses.apply(hidden, weight, targets)  # type: ignore[no-untyped-call]
-    return losses
+    kept = _scored(targets)
+    if kept is None:
+        losses: Tensor = _TokenLosses.apply(hidden, weight, targets)  # type: ignore[no-untyped-call]
+        return losses
+    some = token_losses(hidden.index_select(0, kept), weight, targets[kept])
+    return some.new_zeros(len(targets)).index_copy(0, kept, some)
 
 
 class _TokenLosses(torch.autograd.Function):
@@ -72,8 +76,24 @@ def mean_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
 
     hidden (N, C), weight (V, C), targets (N,) int64 -> () float32. Differentiable once.
     """
+    kept = _scored(targets)
+    if kept is not None:
+        hidden, targets = hidden.index_select(0, kept), targets[kept]
     loss: Tensor = _HeadLoss.apply(hidden, weight, targets)  # type: ignore[no-untyped-call]
     return loss
+
+
+def _scored(targets: Tensor) -> Tensor | None:
+    """Where targets count, if the others are to be left out of the head's products; else None.
+
+    A question or filling is a third of what tuning reads, and the head half of its arithmetic in a
+    small model. On a GPU the number of them would have to be waited for, and compiled arithmetic
+    wants one shape.
+    """
+    if targets.device.type != "cpu" or torch.compiler.is_compiling():
+        return None
+    kept = (targets != IGNORED).nonzero()[:, 0]
+    return None if len(kept) == len(targets) else kept
 
 
 class _HeadLoss(torch.autograd.Function):

@@ -10,7 +10,7 @@ value heads, D channels per head, F width of the MLP, S the square of scores: N 
 from typing import Literal, NamedTuple
 
 from model.config import GATED, ModelConfig, matrix_parameters
-from model.layers.limits import MATH_UP_TO
+from model.layers.limits import math_up_to
 
 Kind = Literal["cpu", "cuda", "mps"]
 SINGLE = 4  # bytes of a float32
@@ -39,7 +39,7 @@ class Shape(NamedTuple):
     def keeps_scores(self) -> bool:
         """Whether attention is two matrix products, or one kernel that keeps no scores."""
         kernel = self.model.attention
-        short = self.kind == "cpu" and self.window <= MATH_UP_TO
+        short = self.kind == "cpu" and self.window <= math_up_to(self.half)
         return kernel == "math" or (kernel == "auto" and short)
 
     @property

@@ -15,7 +15,7 @@ from torch import Tensor
 from model.config import ModelConfig, parameter_count
 from model.device import autocast, fast_half
 from model.language_model import create_model
-from model.layers.limits import MATH_UP_TO
+from model.layers.limits import MATH_UP_TO, MATH_UP_TO_IN_HALF
 from model.optimizer import build_optimizer, optimizer_state
 from pipeline.options.config import TrainOptions
 from pipeline.planning.activations import Shape, saved_bytes
@@ -38,7 +38,7 @@ PLAIN: dict[str, Any] = {
     "num_layers": 2,
     "num_heads": 4,
     "num_kv_heads": 2,
-    "max_position_embeddings": 512,
+    "max_position_embeddings": 1024,
 }
 GPT2 = {"mlp": "gelu", "norm": "layernorm", "position": "learned", "bias": True}
 SWITCHES: list[dict[str, Any]] = [
@@ -79,7 +79,7 @@ def _kept(model: ModelConfig, window: int, dtype: torch.dtype, checkpointing: bo
     return sum(tensor.untyped_storage().nbytes() for tensor in found.values())
 
 
-@pytest.mark.parametrize("window", [64, MATH_UP_TO + 32])
+@pytest.mark.parametrize("window", [64, MATH_UP_TO + 32, MATH_UP_TO_IN_HALF + 32])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
 def test_the_activations_foretold_are_those_that_autograd_keeps(
