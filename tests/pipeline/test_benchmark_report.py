@@ -3,7 +3,9 @@
 import copy
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from pipeline.benchmark.report import format_benchmark_results, names_of, tables
@@ -129,6 +131,30 @@ def test_the_ranking_has_intervals_and_a_star_only_for_a_lead() -> None:
     text = format_benchmark_results(made, 80)
     assert "★ first step 20" in text
     assert f"{100 * mean:.1f}" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("items", [50, 100])
+def test_the_interval_of_a_ranking_holds_the_truth_and_equal_models_rarely_lead(items: int) -> None:
+    """400 pairs of models that are equally good at three tasks and share half of their luck."""
+    rng = np.random.default_rng(items)
+    chances = {"arc_easy": 0.25, "piqa": 0.5, "lambada_openai": 0.0}
+    held = leads = 0
+    for _ in range(400):
+        centred = {task: rng.uniform(0.05, 0.7) for task in chances}
+        answers: dict[str, dict[str, Any]] = {"step 1": {}, "step 2": {}}
+        for task, chance in chances.items():
+            luck = rng.uniform(size=(2, items))
+            luck[1] = np.where(rng.uniform(size=items) < 0.5, luck[0], luck[1])
+            right = luck < chance + centred[task] * (1 - chance)
+            for of_model, values in zip(answers.values(), right, strict=True):
+                of_model[task] = [*values.astype(float)]
+        rows = report(answers)["ranking"]
+        truth = sum(centred.values()) / 3
+        held += sum(row["interval"][0] <= truth <= row["interval"][1] for row in rows)
+        leads += rows[0]["best"]
+    assert 0.93 <= held / 800 <= 0.97
+    assert 0.02 <= leads / 400 <= 0.07
 
 
 def test_of_what_was_not_compared_nothing_is_claimed() -> None:
