@@ -14,6 +14,7 @@ import msgspec
 from pipeline.cleaner.rule_engine import RuleSet
 from pipeline.sources.documents import Document
 from pipeline.sources.records import Record
+from pipeline.sources.rejection import Rejection as Rejection
 
 _REMEMBERED = 1_000_000
 """Texts compared for duplicates at a time: about 80 MB, so that memory stays flat."""
@@ -35,14 +36,6 @@ class RawDocument(msgspec.Struct, frozen=True):
     record: Record | None = None
     titled: bool = False
     unread: int = 0
-
-
-class Rejection(msgspec.Struct, frozen=True):
-    """Why a document is none, and where it stood: a line of `rejected_*.jsonl`."""
-
-    reason: str
-    where: str = ""
-    detail: str = ""
 
 
 class Step(Protocol):

@@ -11,9 +11,10 @@ import re
 import tempfile
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event as StopSignal
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pipeline.evaluation.data import TaskData, task_data
 from pipeline.evaluation.files import read_rows
@@ -40,6 +41,36 @@ _AT_ONCE = 8  # files
 _ANY = ("default", "plain_text")  # names of a configuration that need not stand in a path
 _BUSY = (408, 429)
 _FORMS = (".parquet", ".jsonl", ".jsonl.gz", ".json")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A set to fetch: its name here and for people, where it is published, and what to type where
+    it cannot be reached."""
+
+    name: str
+    title: str
+    source: HubSet
+    remedy: str
+    commands: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def settings(self) -> dict[str, str | None]:
+        """What tells this set from others, for the manifest of what is kept of it."""
+        source = self.source
+        return {
+            "repository": source.repository,
+            "config": source.config,
+            "split": source.split,
+            "revision": source.revision,
+        }
+
+
+class Fetched(NamedTuple):
+    """The commit that was read, and its rows, each with the place where it stands."""
+
+    commit: str
+    rows: list[tuple[str, Any]]
 
 
 def is_here(task: Task, data_dir: Path) -> bool:
@@ -75,35 +106,52 @@ def fetch(task: Task, data_dir: Path, stop: StopSignal) -> Generator[Event, None
         DiskFullError: there is no room for it.
     """
     assert task.hub is not None
-    source = task.hub
-    yield Progress(done=0, message=f"fetching {task.title} from {source.repository}")
-    settings = {
-        "repository": source.repository,
-        "config": source.config,
-        "split": source.split,
-        "revision": source.revision,
-    }
-    commit, names = _patiently(task, stop, lambda: _files(task, source))
-    with tempfile.TemporaryDirectory() as scratch:
-        done = yield from _fetched(task, commit, names, Path(scratch), stop)
-        if not done:
-            return None
-        rows = [
-            (f"{name}, {at}", row) for name in names for at, row in read_rows(Path(scratch, name))
-        ]
-    task_data(task, rows, "hub", source.repository)  # nothing is kept that is not the task's
+    wanted = Wanted(
+        task.name,
+        task.title,
+        task.hub,
+        f"give its file, --data {task.name}=FILE, or ask what needs no network: {{}}",
+        (("benchmark", "--tasks", "embedded_grammar"),),
+    )
+    fetched = yield from fetch_rows(wanted, stop)
+    if fetched is None:
+        return None
+    rows = fetched.rows
+    task_data(task, rows, "hub", task.hub.repository)  # nothing is kept that is not the task's
     folder = data_dir / FOLDER / task.name
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with build_folder(folder, kind=KIND, command="benchmark", options=settings) as builder:
-        builder.facts = settings | {"commit": commit}
+    options = wanted.settings
+    with build_folder(folder, kind=KIND, command="benchmark", options=options) as builder:
+        builder.facts = wanted.settings | {"commit": fetched.commit}
         builder.write(_rows_of(task), b"".join(json_text.encode(row) + b"\n" for _, row in rows))
     return read_cached(task, data_dir)
 
 
-def _files(task: Task, source: HubSet) -> tuple[str, list[str]]:
+def fetch_rows(wanted: Wanted, stop: StopSignal) -> Generator[Event, None, Fetched | None]:
+    """Fetch the rows of a set, which nothing here keeps; None where it was stopped.
+
+    Raises:
+        NetworkError: it cannot be reached, or the hub has no such rows.
+        DiskFullError: there is no room for its files.
+    """
+    source = wanted.source
+    yield Progress(done=0, message=f"fetching {wanted.title} from {source.repository}")
+    commit, names = _patiently(wanted, stop, lambda: _files(wanted))
+    with tempfile.TemporaryDirectory() as scratch:
+        done = yield from _fetched(wanted, commit, names, Path(scratch), stop)
+        if not done:
+            return None
+        return Fetched(
+            commit,
+            [(f"{name}, {at}", r) for name in names for at, r in read_rows(Path(scratch, name))],
+        )
+
+
+def _files(wanted: Wanted) -> tuple[str, list[str]]:
     """The commit that is read, and the files of the split there."""
     from huggingface_hub import HfApi  # 0.5 s to load; only fetching pays
 
+    source = wanted.source
     hub = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, token=False)
     seen: list[str] = []
     for revision in (source.revision, CONVERTED):
@@ -118,7 +166,7 @@ def _files(task: Task, source: HubSet) -> tuple[str, list[str]]:
         if found and info.sha:
             return info.sha, found
         seen += names
-    raise _unreachable(task, f"no rows among {', '.join(sorted(seen)[:5]) or 'no files'}")
+    raise _unreachable(wanted, f"no rows among {', '.join(sorted(seen)[:5]) or 'no files'}")
 
 
 def files_of_split(names: Sequence[str], source: HubSet) -> list[str]:
@@ -150,20 +198,19 @@ def _is_of(name: str, config: str) -> bool:
 
 
 def _fetched(
-    task: Task, commit: str, names: Sequence[str], folder: Path, stop: StopSignal
+    wanted: Wanted, commit: str, names: Sequence[str], folder: Path, stop: StopSignal
 ) -> Generator[Event, None, bool]:
     """Fetch files into a folder, several at once; returns whether all are there."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()  # a stage never prints
-    assert task.hub is not None
-    repository = task.hub.repository
+    repository = wanted.source.repository
 
     def one(name: str) -> None:
         if not stop.is_set():
             _patiently(
-                task,
+                wanted,
                 stop,
                 lambda: hf_hub_download(
                     repository,
@@ -183,14 +230,14 @@ def _fetched(
             for done, future in enumerate(as_completed(waiting), 1):
                 future.result()
                 yield Progress(
-                    done=done, total=len(names), unit="files", message=f"fetching {task.title}"
+                    done=done, total=len(names), unit="files", message=f"fetching {wanted.title}"
                 )
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
     return not stop.is_set()
 
 
-def _patiently(task: Task, stop: StopSignal, ask: Callable[[], ResultT]) -> ResultT:
+def _patiently(wanted: Wanted, stop: StopSignal, ask: Callable[[], ResultT]) -> ResultT:
     """The answer of the hub, asked again where it may yet come."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
@@ -200,14 +247,14 @@ def _patiently(task: Task, stop: StopSignal, ask: Callable[[], ResultT]) -> Resu
         except Exception as error:  # the client, its HTTP library or the socket may raise anything
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise DiskFullError(
-                    f"There is no room to fetch {task.name}.",
+                    f"There is no room to fetch {wanted.name}.",
                     found=f"{tempfile.gettempdir()} is full",
                     remedy="make room there, or name another place by TMPDIR",
                 ) from error
             if attempt == _ATTEMPTS or _is_final(error) or stop.wait(_WAIT * attempt):
                 lines = str(error).strip().splitlines()
                 found = f"{type(error).__name__}: {lines[0] if lines else 'no answer'}"
-                raise _unreachable(task, found) from error
+                raise _unreachable(wanted, found) from error
     raise AssertionError("the last attempt returns or raises")
 
 
@@ -217,12 +264,11 @@ def _is_final(error: Exception) -> bool:
     return status is not None and 400 <= status < 500 and status not in _BUSY
 
 
-def _unreachable(task: Task, found: str) -> NetworkError:
-    assert task.hub is not None
+def _unreachable(wanted: Wanted, found: str) -> NetworkError:
     place = os.environ.get("HF_ENDPOINT") or "huggingface.co"
     return NetworkError(
-        f"{task.name} could not be fetched: {task.hub.repository} from {place}.",
+        f"{wanted.name} could not be fetched: {wanted.source.repository} from {place}.",
         found=found[:300],
-        remedy=f"give its file, --data {task.name}=FILE, or ask what needs no network: {{}}",
-        commands=[("benchmark", "--tasks", "embedded_grammar")],
+        remedy=wanted.remedy,
+        commands=wanted.commands,
     )

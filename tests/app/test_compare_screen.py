@@ -17,7 +17,7 @@ from app.tui.compare.screen import CompareScreen
 from app.tui.compare.votes_screen import VotesScreen
 from app.tui.forms.field import TextLine
 from app.tui.widgets.confirm import ConfirmDialog
-from pipeline.benchmark import votes
+from pipeline.evaluation import votes
 from tests.support.fake_client import MODELS, ONE, TWO, FakeClient, FakeServerProcess
 from tests.support.pilot import NARROW, WIDE, opened, play, shown, until
 from tests.support.snapshots import check
@@ -175,6 +175,7 @@ def test_a_blind_vote_hides_names_and_speeds_until_it_is_given_and_is_kept(
             assert (kept.winner, kept.blind, kept.prompt) == (second, True, "hen")
             assert set(kept.models) == set(BEST)
             assert votes.text_hash(compare.round.answers[0].text) == kept.texts[0]
+            assert kept.answers[0] == compare.round.answers[0].text
             assert kept.seed == compare.client.requests[0].sampling.seed
             await compare.pilot.press("v")
             await until(compare.pilot, lambda: isinstance(compare.app.screen, VotesScreen))

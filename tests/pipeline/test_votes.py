@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.benchmark import votes
-from pipeline.benchmark.votes import Vote, Votes, standings, verdict
+from pipeline.evaluation import votes
+from pipeline.evaluation.votes import Vote, Votes, standings, verdict
 from utils.errors import HatcheryError
 
 

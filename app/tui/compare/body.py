@@ -24,7 +24,7 @@ from app.tui.compare.transcript import write_transcript
 from app.tui.compare.wording import ruler_step, sampling_line
 from app.tui.forms.draft import Draft
 from app.tui.widgets.text import plain
-from pipeline.benchmark import votes
+from pipeline.evaluation import votes
 from utils.errors import HatcheryError
 
 if TYPE_CHECKING:

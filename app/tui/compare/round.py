@@ -10,7 +10,7 @@ from app.client.client import Piece, Request, Sampling
 from app.client.responses import RequestRefusedError
 from app.tui.compare.selection import Candidate, labels
 from app.tui.widgets.token_colours import Span, Spans
-from pipeline.benchmark.votes import Vote, text_hash
+from pipeline.evaluation.votes import Vote, text_hash
 from utils.errors import HatcheryError
 
 State: TypeAlias = Literal["empty", "loading", "waiting", "writing", "done", "stopped", "failed"]
@@ -124,6 +124,7 @@ class Round:
             blind=self.blind,
             time=time,
             chat=self.chat,
+            answers=tuple(answer.text for answer in voted),
         )
 
     def decide(self, winner: Answer | None) -> None:

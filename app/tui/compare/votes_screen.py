@@ -16,8 +16,8 @@ from app.tui.screen import HatcheryScreen
 from app.tui.widgets.meter import columns
 from app.tui.widgets.text import MUTED, block, joined, plain
 from app.tui.widgets.virtual_list import RowList
-from pipeline.benchmark import votes
-from pipeline.benchmark.votes import Standing, Vote, Votes
+from pipeline.evaluation import votes
+from pipeline.evaluation.votes import Standing, Vote, Votes
 from pipeline.runs.folders import short_name
 from utils.units import ago
 

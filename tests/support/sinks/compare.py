@@ -22,7 +22,7 @@ from app.tui.compare.selection import Candidate
 from app.tui.compare.wording import body, figures, title, trouble
 from app.tui.forms.field_panel import FieldPanel
 from app.tui.widgets.text import plain
-from pipeline.benchmark.votes import Standing, Vote
+from pipeline.evaluation.votes import Standing, Vote
 from tests.support.sinks.sink import Sink, Told, each, fault, fill_panel, lines, model, spans, stack
 
 

@@ -23,7 +23,8 @@ FOLDER, FILE = BENCHMARKS, "votes.jsonl"
 class Vote(msgspec.Struct, frozen=True):
     """Which of `models` was preferred for `prompt`; `winner` is None where none was better.
 
-    `texts` are SHA-256 of the answers, in the order of `models`; `time` is seconds since 1970;
+    `texts` are SHA-256 of the answers, in the order of `models`, and `answers` what they say, which
+    votes of older versions do not hold; `time` is seconds since 1970;
     `blind` says that the names were hidden and the order was shuffled, `chat` that the prompt was
     answered as a message and not continued.
     """
@@ -37,6 +38,7 @@ class Vote(msgspec.Struct, frozen=True):
     blind: bool
     time: float
     chat: bool = False
+    answers: tuple[str, ...] = ()
 
 
 class Votes(NamedTuple):
@@ -102,6 +104,7 @@ def _encodable(vote: Vote) -> Vote:
         prompt=clean(vote.prompt),
         models=tuple(map(clean, vote.models)),
         winner=None if vote.winner is None else clean(vote.winner),
+        answers=tuple(map(clean, vote.answers)),
     )
 
 
