@@ -129,6 +129,15 @@ STAGES: tuple[Stage, ...] = (
         uses_torch=True,
     ),
     Stage(
+        "lima",
+        "Conversations",
+        "Turn conversations into examples that a model is tuned on",
+        "lima",
+        ("tokenizer",),
+        "examples",
+        "pipeline.conversations.stage:run",
+    ),
+    Stage(
         "inference",
         "Generate",
         "Let one or several checkpoints continue a prompt",
@@ -200,6 +209,7 @@ PRODUCTS = {
     "cleaned": "clean documents",
     "tokenizer": "a tokenizer",
     "tokens": "tokens",
+    "examples": "conversations",
     "run": "a checkpoint",
 }
 """What stages make for later ones, in words."""

@@ -30,6 +30,7 @@ from pipeline.options.inference import ModelOptions as ModelOptions
 from pipeline.options.inference import ServeOptions as ServeOptions
 from pipeline.options.training import TrainingOptions as TrainingOptions
 from pipeline.options.training import TrainOptions as TrainOptions
+from pipeline.options.tuning import LimaOptions as LimaOptions
 
 
 class QuickstartOptions(Options):
@@ -97,6 +98,7 @@ class Config(Options):
     serve: ServeOptions = ServeOptions()
     export: ExportOptions = ExportOptions()
     benchmark: BenchmarkOptions = BenchmarkOptions()
+    lima: LimaOptions = LimaOptions()
     bench: BenchOptions = BenchOptions()
     quickstart: QuickstartOptions = QuickstartOptions()
     plan: PlanOptions = PlanOptions()
