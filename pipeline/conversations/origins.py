@@ -1,4 +1,4 @@
-"""Where conversations come from: files of rows, LIMA on the Hugging Face hub, votes cast here.
+"""Where conversations come from: files of rows, a corpus, LIMA on the Hugging Face hub, votes.
 
 Each gives what it holds one by one, as a conversation or a preference, or as the reason why it is
 none; nothing here knows a tokenizer.
@@ -9,12 +9,16 @@ from pathlib import Path
 from threading import Event as StopSignal
 from typing import Any, NamedTuple, TypeAlias
 
-from pipeline import corpora
+from pipeline import corpora, missing
 from pipeline.conversations.conversation import Preference, Turn
+from pipeline.conversations.mining.mine import NotMined, mine
 from pipeline.conversations.shapes import Parsed, parse
 from pipeline.evaluation import hub, votes
 from pipeline.evaluation.tasks.task import HubSet, RowError
 from pipeline.events import Event
+from pipeline.missing import MissingError
+from pipeline.options.config import Config
+from pipeline.sources.documents import Document, cleaned_files, read_cleaned
 from pipeline.sources.input_files import PassedOver, expand_inputs
 from pipeline.sources.items import as_input
 from pipeline.sources.lines import Damage
@@ -36,6 +40,7 @@ LIMA = hub.Wanted(
 _KEPT = "fetched_conversations"
 """Of the folder of data, the one that keeps what was fetched, as it was published."""
 _ROWS = "rows.jsonl"
+_SHOWN = 80  # characters of what was found and given up
 
 Found: TypeAlias = Parsed | Rejection
 
@@ -121,6 +126,39 @@ def from_hub(data_dir: Path, stop: StopSignal) -> Generator[Event, None, Origin 
 def _as_row(row: Any) -> Any:
     """A row as JSON can hold it; one that could not be read is told when it is parsed."""
     return str(row) if isinstance(row, RowError) else row
+
+
+def from_corpus(config: Config, name: str) -> Origin:
+    """Conversations found by rule in the clean documents of a corpus, those of a trial where there
+    are no others.
+
+    Raises:
+        UsageError: there are none; names the commands that make them.
+    """
+    name = corpora.checked_name(name)
+    places = [config.cleaned_dir(name, test=test) for test in (False, True)]
+    folder = next((place for place in places if read_manifest(place) is not None), None)
+    if folder is None:
+        raise MissingError(
+            f"There are no clean documents of {name} yet.",
+            f"no {places[0]}{corpora.others_than(name, config.paths.data_dir)}",
+            commands=missing.cleaning(config, name),
+        )
+    return Origin(name, [source(folder)], lambda: _mined(folder))
+
+
+def _mined(folder: Path) -> Iterator[Found]:
+    for found in mine(_documents(folder)):
+        if isinstance(found, NotMined):
+            detail = f"{found.rule}: {' / '.join(found.texts)[:_SHOWN]}"
+            yield Rejection(found.reason, found.where, detail)
+        else:
+            yield Parsed(found, found.rule)
+
+
+def _documents(folder: Path) -> Iterator[Document]:
+    for file in cleaned_files(folder):
+        yield from read_cleaned(file)
 
 
 def from_votes(folder: Path) -> Origin:

@@ -15,7 +15,7 @@ from pipeline import corpora
 from pipeline.conversations.conversation import Preference
 from pipeline.conversations.encoding import Encoded, ExampleEncoder
 from pipeline.conversations.example_set import FOLDER, KIND
-from pipeline.conversations.origins import Origin, from_files, from_hub, from_votes
+from pipeline.conversations.origins import Origin, from_corpus, from_files, from_hub, from_votes
 from pipeline.conversations.publishing import (
     About,
     kept_by_longer,
@@ -79,7 +79,11 @@ def run(config: Config, options: LimaOptions, stop: StopSignal) -> Iterator[Even
 
 
 def _check_origin(options: LimaOptions) -> None:
-    given = {"--input": bool(options.input), "--votes": options.votes}
+    given = {
+        "--input": bool(options.input),
+        "--from": options.from_corpus is not None,
+        "--votes": options.votes,
+    }
     named = [flag for flag, there in given.items() if there]
     if len(named) > 1:
         raise UsageError(
@@ -118,6 +122,7 @@ class _Build:
         self.target = config.paths.data_dir / FOLDER / self.name
         self.plan: dict[str, Any] = {
             "input": corpora.places_of(options.input) if options.input else None,
+            "from_corpus": options.from_corpus,
             "votes": options.votes,
             "tokenizer": options.tokenizer or self._where.name,
             "name": self.name,
@@ -138,6 +143,8 @@ class _Build:
             return from_votes(BENCHMARKS)
         if options.input:
             return from_files(options.input, self._passed_over)
+        if options.from_corpus is not None:
+            return from_corpus(self._config, options.from_corpus)
         return (yield from from_hub(self._config.paths.data_dir, stop))
 
     def inputs(self, origin: Origin) -> list[Source]:
@@ -291,4 +298,6 @@ def _name_of(options: LimaOptions) -> str:
     """What the set is called where nobody says it."""
     if options.votes:
         return "votes"
+    if options.from_corpus is not None:
+        return options.from_corpus
     return corpora.name_of(options.input) if options.input else "lima"

@@ -10,11 +10,16 @@ from pipeline.options.data import Count, Options
 class LimaOptions(Options):
     """Turn conversations into examples that a model is tuned on."""
 
-    common_fields = ("input", "tokenizer", "max_length")
+    common_fields = ("input", "from_corpus", "tokenizer", "max_length")
     input: list[Path] | None = Field(
         None,
         description="Files of conversations, folders or globs; default: LIMA, from the Hugging "
         "Face hub",
+    )
+    from_corpus: str | None = Field(
+        None,
+        description="Corpus in whose clean documents conversations are found by rule",
+        json_schema_extra={"flag": "--from"},
     )
     votes: bool = Field(
         False, description="Pairs of answers that were compared, from the votes cast in Compare"

@@ -130,7 +130,7 @@ def test_bad_lines_are_left_out_by_place_and_reason(workspace: Path) -> None:
         ("mine.jsonl:2", "empty_answer"),
         ("mine.jsonl:3", "not_utf8"),
         ("mine.jsonl:4", "roles_out_of_order"),
-        ("mine.jsonl:5", "not_text"),
+        ("mine.jsonl:5", "no_answer"),
         ("mine.jsonl:7", "duplicate"),
         ("mine.jsonl:9", "unknown_shape"),
     ]
@@ -359,3 +359,22 @@ def test_the_end_says_what_there_is(workspace: Path) -> None:
     assert {"kept": 2, "read": 2, "held_out": 1, "kind": "conversations"}.items() <= (
         end.summary.items()
     )
+
+
+def test_a_corpus_is_searched_for_conversations(workspace: Path) -> None:
+    Path("notes").mkdir()
+    faq = "Q: What does the hen lay?\nA: The hen lays an egg a day, under the green bush.\n\n"
+    faq += "Q: Who looks at the egg?\nA: The old fox looks at it from behind the tree.\n\n"
+    Path("notes/faq.txt").write_text(faq)
+    run_stage("cleanup", cleanup={"input": ["notes"], "min_words": 3})
+    found = made(lima(from_corpus="notes"))
+    assert found.folder.name == "notes"
+    assert found.texts(0).turns[0] == Turn("user", "What does the hen lay?")  # type: ignore[union-attr]
+    assert sum(found.metadata.rules.values()) == found.metadata.kept == 2
+    assert finished(lima(from_corpus="notes")).skipped
+
+
+def test_a_corpus_that_is_not_clean_yet_says_how_it_becomes_so(workspace: Path) -> None:
+    with pytest.raises(UsageError, match="no clean documents of python") as refused:
+        lima(from_corpus="python")
+    assert refused.value.commands == (("cleanup", "--source", "python"),)
