@@ -24,7 +24,7 @@ _NAMES_OR_PATHS = {
     "tokenize.load", "prepare.tokenizer", "train.resume", "train.init_from",
     "inference.checkpoint", "inference.tokenizer", "serve.checkpoint", "serve.tokenizer",
     "export.checkpoint", "export.tokenizer", "bench.checkpoint", "benchmark.checkpoint",
-    "benchmark.every_checkpoint", "benchmark.tokenizer",
+    "benchmark.every_checkpoint", "benchmark.tokenizer", "lima.tokenizer",
 }  # fmt: skip
 _TINY = ["--model.hidden-size=16", "--model.num-heads=2", "--model.num-kv-heads=2"]
 _TINY += ["--model.num-layers=1", "--steps=2", "--documents=20", "--window=16"]
@@ -44,6 +44,7 @@ def _flags(field: Field) -> list[str]:
     more = {"prepare.input": ["--tokenizer", "chars"], "inference.tokenizer": ["--prompt", "a"]}
     more |= {"inference.checkpoint": ["--prompt", "a"], "serve.checkpoint": ["--port", "0"]}
     more |= {"serve.tokenizer": ["--port", "0", "--checkpoint", NOBODY]}
+    more |= {"lima.input": ["--tokenizer", "chars"]}
     more |= {"tokenize.input": ["--train", "char"], "rehearse.input": _TINY}
     flag = name if section in COMMANDS else field.path
     return [command, f"--{flag.replace('_', '-')}", NOBODY, *more.get(field.path, [])]
@@ -171,6 +172,7 @@ def test_the_entries_are_all_there() -> None:
         "prepare.name",
         "benchmark.tasks",
         "benchmark.harness",
+        "lima.name",
     }
     worded = {
         field.path
