@@ -23,6 +23,8 @@ from utils.files import home_path, write_json
 
 LAST = "corpus.json"
 FALLBACK = "python"
+EXAMPLES = "post-training"
+"""Of the folder of data, the one that holds a folder for each set of encoded conversations."""
 GIVEN = "given"
 """Among the facts of clean documents and tokens: the paths that --input named."""
 

@@ -58,6 +58,7 @@ def survey(config: "Config") -> dict[str, Product]:
         "prepare": _tokens,
         "train": _run,
         "benchmark": _scores,
+        "lima": _examples,
     }
     return {command: _guarded(look, config) for command, look in looks.items()}
 
@@ -306,6 +307,22 @@ def _judged(report: judged.Report) -> str:
     if count > 1:
         of += f", {count} checkpoints"
     return of if best is None else f"acc {100 * best[0]:.0f} % at {of}"
+
+
+def _examples(config: "Config") -> Product:
+    """The newest set of conversations, whatever it was made of."""
+    found = []
+    for folder in sorted((config.paths.data_dir / corpora.EXAMPLES).glob("[!.]*")):
+        with suppress(HatcheryError):  # a damaged one is told by what opens it
+            if folder.is_dir() and (manifest := read_manifest(folder)) is not None:
+                found.append((manifest.made_by.time, folder, manifest))
+    if not found:
+        return MISSING
+    _, folder, manifest = max(found, key=lambda one: one[:2])
+    pairs = manifest.facts.get("kind") == "preferences"
+    figure = f"{_number(manifest, 'kept'):,.0f} {'pairs' if pairs else 'conversations'}"
+    figure += f", {human_count(_number(manifest, 'learned_tokens'))} tokens to learn"
+    return _product(folder, manifest, folder.name, figure)
 
 
 def _product(folder: Path, manifest: Manifest, title: str, figure: str) -> Product:

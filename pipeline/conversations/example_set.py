@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from pipeline import corpora
 from pipeline.conversations.conversation import Conversation, Preference, Turn
 from pipeline.tokens.metadata import TokenizerRecord
 from pipeline.tokens.shards import split_hash, token_dtype
@@ -25,9 +26,7 @@ from utils.files import durable_file
 from utils.verification import verify
 
 KIND = "examples"
-FOLDER = "post-training"
-"""Of the folder of data, the one that holds a folder for each set."""
-
+FOLDER = corpora.EXAMPLES
 METADATA, TEXTS, SHOWN = "metadata.json", "conversations.jsonl", "example_conversations.json"
 _IDS, _LEARNED, _STARTS = "tokenized_examples.npy", "loss_mask.npy", "examples.npy"
 _REMAKE = "make the set again: {}"

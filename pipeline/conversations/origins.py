@@ -4,6 +4,7 @@ Each gives what it holds one by one, as a conversation or a preference, or as th
 none; nothing here knows a tokenizer.
 """
 
+import platform
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from threading import Event as StopSignal
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from pipeline import corpora, missing
 from pipeline.conversations.conversation import Preference, Turn
+from pipeline.conversations.docstrings import library_questions
 from pipeline.conversations.mining.mine import NotMined, mine
 from pipeline.conversations.shapes import Parsed, parse
 from pipeline.evaluation import hub, votes
@@ -159,6 +161,14 @@ def _mined(folder: Path) -> Iterator[Found]:
 def _documents(folder: Path) -> Iterator[Document]:
     for file in cleaned_files(folder):
         yield from read_cleaned(file)
+
+
+def from_docstrings() -> Origin:
+    """Questions and answers from the documentation of this Python's library."""
+    lineage = [Source("the library of Python", platform.python_version())]
+    return Origin(
+        "python_questions", lineage, lambda: (Parsed(one, one.rule) for one in library_questions())
+    )
 
 
 def from_votes(folder: Path) -> Origin:

@@ -15,7 +15,14 @@ from pipeline import corpora
 from pipeline.conversations.conversation import Preference
 from pipeline.conversations.encoding import Encoded, ExampleEncoder
 from pipeline.conversations.example_set import FOLDER, KIND
-from pipeline.conversations.origins import Origin, from_corpus, from_files, from_hub, from_votes
+from pipeline.conversations.origins import (
+    Origin,
+    from_corpus,
+    from_docstrings,
+    from_files,
+    from_hub,
+    from_votes,
+)
 from pipeline.conversations.publishing import (
     About,
     kept_by_longer,
@@ -82,6 +89,7 @@ def _check_origin(options: LimaOptions) -> None:
     given = {
         "--input": bool(options.input),
         "--from": options.from_corpus is not None,
+        "--embedded": options.embedded,
         "--votes": options.votes,
     }
     named = [flag for flag, there in given.items() if there]
@@ -112,7 +120,9 @@ class _Build:
         self._passed_over: PassedOver = {}
         self._rejected: list[Rejection] = []
         self._shown: Counter[str] = Counter()
-        self.name = options.name or _name_of(options)
+        if options.from_corpus is not None:
+            corpora.checked_name(options.from_corpus)
+        self.name = options.set_name
         if not corpora.is_name(self.name):
             raise UsageError(
                 f"{self.name!r} cannot be the name of a set.",
@@ -123,6 +133,7 @@ class _Build:
         self.plan: dict[str, Any] = {
             "input": corpora.places_of(options.input) if options.input else None,
             "from_corpus": options.from_corpus,
+            "embedded": options.embedded,
             "votes": options.votes,
             "tokenizer": options.tokenizer or self._where.name,
             "name": self.name,
@@ -143,6 +154,8 @@ class _Build:
             return from_votes(BENCHMARKS)
         if options.input:
             return from_files(options.input, self._passed_over)
+        if options.embedded:
+            return from_docstrings()
         if options.from_corpus is not None:
             return from_corpus(self._config, options.from_corpus)
         return (yield from from_hub(self._config.paths.data_dir, stop))
@@ -292,12 +305,3 @@ class _Build:
 
 def _path_of(options: LimaOptions, folder: Path) -> Path:
     return saved_folder(str(options.tokenizer), folder) or home_path(str(options.tokenizer))
-
-
-def _name_of(options: LimaOptions) -> str:
-    """What the set is called where nobody says it."""
-    if options.votes:
-        return "votes"
-    if options.from_corpus is not None:
-        return options.from_corpus
-    return corpora.name_of(options.input) if options.input else "lima"

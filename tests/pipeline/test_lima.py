@@ -378,3 +378,20 @@ def test_a_corpus_that_is_not_clean_yet_says_how_it_becomes_so(workspace: Path) 
     with pytest.raises(UsageError, match="no clean documents of python") as refused:
         lima(from_corpus="python")
     assert refused.value.commands == (("cleanup", "--source", "python"),)
+
+
+def test_the_documentation_of_pythons_library_is_a_set(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = workspace / "library"
+    library.mkdir()
+    for name in ("os", "owls"):
+        (library / f"{name}.py").write_text(
+            f'"""All about {name} and their eggs."""\n\n\ndef lay(count):\n'
+            f'    """Lay as many eggs as {name} can."""\n'
+        )
+    monkeypatch.setattr("sysconfig.get_path", lambda name, *_, **__: str(library))
+    found = made(lima(embedded=True))
+    assert found.folder.name == "python_questions"
+    assert found.metadata.kept > 3
+    assert finished(lima(embedded=True)).skipped

@@ -12,6 +12,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from pipeline.conversations.example_set import open_examples
+from pipeline.tokenizer.load import load_tokenizer
 from pipeline.tokens.shards import Shard
 from tests.support.advice import LINE, Situation, advises, made
 from tests.support.servers.hub import Hub
@@ -363,6 +365,90 @@ def _tokens_that_contradict_their_description() -> list[str]:
     found["shards"][0]["largest_id"] = 60_000
     _rewritten("metadata.json", json.dumps(found).encode())
     return ["train"]
+
+
+# Conversations.
+
+CHATS = Path("data/post-training/chats")
+
+
+def _chats(*answers: str) -> list[str]:
+    rows = [{"prompt": f"Note {n}", "completion": text} for n, text in enumerate(answers)]
+    Path("chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return ["lima", "--input", "chats.jsonl", "--tokenizer", "chars"]
+
+
+def _a_set() -> None:
+    made(*_chats(LINE, "The hen."))
+
+
+@advises(SITUATIONS, "pipeline/conversations/encoding.py:ExampleEncoder.__init__")
+def _a_template_that_takes_nothing() -> list[str]:
+    shutil.copytree("tokenizers/chars", "odd")
+    Path("odd/manifest.json").unlink()
+    Path("odd/chat_template.jinja").write_text("{{ raise_exception('no') }}")
+    return [*_chats("The hen.")[:-1], "odd"]
+
+
+@advises(SITUATIONS, "pipeline/conversations/origins.py:from_corpus")
+def _a_corpus_without_clean_documents() -> list[str]:
+    return ["lima", "--from", "python"]
+
+
+@advises(SITUATIONS, "pipeline/conversations/stage.py:_Build._nothing_left")
+def _only_long_conversations() -> list[str]:
+    return [*_chats(LINE * 9, LINE * 12), "--max-length", "64"]
+
+
+def _given_one() -> None:
+    _chats("The hen.")
+
+
+@advises(SITUATIONS, "pipeline/conversations/stage.py:_Build._nothing_left (shape)",
+         then=_given_one, FILE="chats.jsonl")  # fmt: skip
+def _no_conversation() -> list[str]:
+    return ["lima", "--input", "notes"]
+
+
+@advises(SITUATIONS, "pipeline/evaluation/hub.py:_unreachable (conversations)")
+def _a_set_out_of_reach() -> list[str]:
+    Path("train.jsonl").write_text('{"conversations": ["Who lays an egg?", "The hen."]}\n')
+    os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # taken back by `house`
+    return ["lima"]
+
+
+@advises(SITUATIONS, "pipeline/conversations/example_set.py:_complete", then=_given_one,
+         FILE="chats.jsonl")  # fmt: skip
+def _no_set_where_one_is_named() -> list[str]:
+    open_examples(Path("data/post-training/none"))
+    raise AssertionError("it was opened")
+
+
+@advises(SITUATIONS, "pipeline/conversations/example_set.py:_complete#2", then=_given_one,
+         FILE="chats.jsonl")  # fmt: skip
+def _tokens_where_a_set_is_named() -> list[str]:
+    open_examples(TOKENS)
+    raise AssertionError("it was opened")
+
+
+@advises(SITUATIONS, "pipeline/conversations/example_set.py:_damaged")
+def _a_flipped_bit_in_a_set() -> list[str]:
+    _a_set()
+    file = CHATS / "loss_mask.npy"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    open_examples(CHATS)
+    raise AssertionError("it was opened")
+
+
+@advises(SITUATIONS, "pipeline/conversations/example_set.py:ExampleSet.check_tokenizer",
+         TOKENIZER="other")  # fmt: skip
+def _a_set_of_another_tokenizer() -> list[str]:
+    _a_set()
+    made("tokenize", "--train", "bpe", "--name", "other")
+    open_examples(CHATS).check_tokenizer(load_tokenizer("other", Path("tokenizers")))
+    raise AssertionError("it was taken")
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """No place that advises a command is left out; and the commands of servers, of README.md and of
 the program's help."""
 
+import json
 import re
 import shlex
 import signal
@@ -56,6 +57,7 @@ PRINTED = {
     "catalogue.py:Catalogue.find",
     "the_help_names_commands_that_work": "app/commands/parser.py:",
     "what_others_call_differently_is_led_to_what_works": "app/commands/parser.py:parse#2",
+    "what_a_longer_window_keeps_is_made_as_it_says": "pipeline/conversations/stage.py:_Build._note",
     "no_runs_lead_to_the_first_one": "app/cli/runs.py:list_all",
 }
 """Places whose commands are printed, or belong to no stage, by the test that runs them."""
@@ -72,6 +74,7 @@ HANDED_ON = {
     "app/launcher.py:obstacle": "opens the app, as tests/app/test_launcher.py does",
     "app/launcher.py:obstacle#2": "opens the app, as tests/app/test_launcher.py does",
     "app/tui/shutdown.py:farewell": "opens the app",
+    "pipeline/conversations/origins.py:from_votes": "opens the app",
     "app/web/server.py:Server._guard": "names the command that is running",
     "pipeline/missing.py:MissingError.__init__": "of its caller",
     "pipeline/rehearsal/stage.py:_conclusion": "of a rehearsed stage",
@@ -151,6 +154,21 @@ def test_a_server_without_models_says_how_to_make_one(workspace: Path) -> None:
 
 
 # What is there to read.
+
+
+@pytest.mark.slow
+def test_what_a_longer_window_keeps_is_made_as_it_says(
+    house: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = [["Who?", "The hen."], ["What?", "An egg. " * 40], ["Where?", "In a bush. " * 80]]
+    text = "".join(json.dumps({"conversations": row}) + "\n" for row in rows)
+    Path("chats.jsonl").write_text(text)
+    words = ["lima", "--input", "chats.jsonl", "--tokenizer", "chars", "--max-length", "64"]
+    lines = [line for line in advised(typed(words, capfd).err) if "--max-length" in line]
+    assert len(lines) == 1
+    done = pasted(lines[0], capfd)
+    assert done.code == 0, done.err
+    assert "kept: 3" in typed(shlex.split(lines[0])[2:], capfd).err
 
 
 def test_no_runs_lead_to_the_first_one(workspace: Path, capfd: pytest.CaptureFixture[str]) -> None:

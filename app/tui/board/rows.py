@@ -142,7 +142,8 @@ def what_next(table: Sequence[Row]) -> Next:
     made = [row for _, row in steps if row.product.usable and row.since is not None]
     if not made and not any(row.state in ("stale", "damaged") for _, row in steps):
         return Next(0, "press Enter for a first model in 5 minutes, or o for your own texts")
-    own = [number for number, row in steps if row.product.made and not row.product.foreign]
+    led_to = [(number, row) for number, row in steps if row.stage.command in _TO_DO]
+    own = [number for number, row in led_to if row.product.made and not row.product.foreign]
     last = max(own, default=0)
     for number, row in steps:
         if row.state in ("stale", "damaged"):
@@ -150,7 +151,7 @@ def what_next(table: Sequence[Row]) -> Next:
         if row.state == "stopped":
             run = f"{row.stage.title} {row.title}, {row.product.figure}"
             return Next(number, f"resume {run} (r, or Enter for its settings)")
-        if row.state == "missing" and row.stage.makes in PRODUCTS and number > last:
+        if row.state == "missing" and row.stage.command in _TO_DO and number > last:
             return Next(number, f"{row.stage.title}: {_TO_DO[row.stage.command]} (Enter)")
     chat = next(number for number, row in enumerate(table) if row.stage.command == "chat")
     judge = next(number for number, row in enumerate(table) if row.stage.command == "benchmark")

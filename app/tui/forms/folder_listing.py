@@ -19,7 +19,7 @@ from utils.files import home_path
 
 MOST = 5_000  # entries that are shown; more than that is searched by typing a path
 _DOCUMENTS = ("cleanup.input", "tokenize.input", "prepare.input", "rehearse.input",
-              "benchmark.text")  # fmt: skip
+              "benchmark.text", "lima.input")  # fmt: skip
 _CHECKPOINTS = ("checkpoint", "init_from", "resume")
 _TOKENIZERS = ("tokenizer", "load")
 _VOCABULARIES = ("vocab.json", "merges.txt", "vocab.txt", "tokenizer_config.json")

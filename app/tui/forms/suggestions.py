@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.tui.forms.field_spec import Field
+from pipeline import corpora
 from pipeline.options.config import Config
 from pipeline.runs import folders as runs
 from pipeline.runs import inventory
@@ -23,6 +24,10 @@ def _sources(config: Config) -> list[str]:
     known = [source.name for source in SOURCES]
     there = [path.name for path in _folders(config.paths.data_dir / "raw")]
     return _printable(dict.fromkeys(known + there))
+
+
+def _corpora(config: Config) -> list[str]:
+    return _printable(dict.fromkeys(corpora.corpora(config.paths.data_dir)))
 
 
 def _tokenizers(config: Config) -> list[str]:
@@ -83,6 +88,7 @@ _BY_PATH = {
     TASKS_FIELD: _tasks,
     "benchmark.samples": lambda _: ["all"],
     "download.name": _sources,
+    "lima.from_corpus": _corpora,
     "tokenize.load": _tokenizers,
     "train.resume": _resumable,
 }

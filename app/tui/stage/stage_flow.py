@@ -19,6 +19,8 @@ from utils.artefacts import read_manifest
 from utils.errors import HatcheryError, UsageError
 
 _SHARED = ("paths", "dataset")
+GIVEN = "input"
+"""Stands for a command where the input of a stage is a product of none."""
 _FEW = 8  # checkpoints of a run that are judged together unless others are named
 
 
@@ -129,15 +131,23 @@ def _as_made(tokenizer: Path) -> dict[str, Any]:
 def inputs(
     stage: Stage, products: Mapping[str, Product], config: Config | None = None
 ) -> list[Input]:
-    """What a stage needs, and whether it is there; what `config` gives in place of the first."""
+    """What a stage needs, and whether it is there; what `config` gives, in place of the first
+    where it stands for that."""
     given = bool(config and getattr(getattr(config, stage.section), "input", None))
     found = [
         Input(PRODUCTS.get(kind, kind), products.get(maker(kind).command, MISSING))
         for kind in stage.needs
     ]
-    if given and found:
+    if given and is_made_by_others(stage):
         found[0] = Input("input", found[0].product, given=True)
+    elif given and found:
+        found.insert(0, Input("input", products.get(GIVEN, MISSING), given=True))
     return found
+
+
+def is_made_by_others(stage: Stage) -> bool:
+    """Whether an earlier stage makes what the input of this one stands for."""
+    return stage.needs[:1] in (("raw",), ("cleaned",))
 
 
 def maker(kind: str) -> Stage:
@@ -160,6 +170,10 @@ def output(stage: Stage, config: Config) -> Output | None:
         own = corpora.source_called(source).where == "yours"
         why = f"the texts of {source} are files of yours, which need no download" if own else ""
         return Output("nothing", why or "no source is named")
+    if stage.command == "lima":
+        return _folder(
+            config.paths.data_dir / corpora.EXAMPLES / options.set_name, forced=options.force
+        )
     folders: dict[str, Path | None] = {
         "raw": config.raw_dir(getattr(options, "name", None) or source),
         "tokens": config.tokens_dir(source, test=test),
@@ -265,7 +279,8 @@ def chain(
     """A stage after every step that it lacks; each gets what `typed` says of its own section
     and of those that all share, and the `corpus` that is to be named."""
     options = getattr(config, stage.section)
-    test, given = bool(getattr(options, "test", False)), bool(getattr(options, "input", None))
+    test = bool(getattr(options, "test", False))
+    given = bool(getattr(options, "input", None)) and is_made_by_others(stage)
     steps = []
     for step in missing(stage, products, test=test, given=given):
         known = {step.section, *_SHARED}

@@ -173,7 +173,9 @@ class StageForm:
         found = survey(of_corpus(config, form_corpus.corpus_of(self.stage, config)))
         given = getattr(getattr(config, self.stage.section), "input", None)
         if given and self.stage.needs and self.stage.command != "cleanup":  # surveyed already
-            found[stage_flow.maker(self.stage.needs[0]).command] = given_texts(given)
+            replaced = stage_flow.is_made_by_others(self.stage)
+            first = stage_flow.maker(self.stage.needs[0]).command if replaced else stage_flow.GIVEN
+            found[first] = given_texts(given)
         return found
 
     def take_path(self, setting: str) -> Path | None:
