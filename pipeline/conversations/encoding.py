@@ -44,13 +44,7 @@ class ExampleEncoder:
             self._chat = ChatEncoder(tokenizer)
             ids, learned = self._chat.encode_example(_TRIED)
         except UsageError as error:
-            raise RefusedError(
-                f"No conversation can be written with the chat template of {tokenizer.name}.",
-                found=f"{error.problem} {error.found}".strip(),
-                remedy="mend its template, in chat_template.jinja or tokenizer_config.json, or "
-                "take another tokenizer: {}",
-                commands=[("tokenize", "--train", "bpe")],
-            ) from error
+            raise _unusable(tokenizer, error) from error
         last = [i for i, now in zip(ids, learned, strict=True) if now][-1:]
         self.ends_answers = not tokenizer.controls.isdisjoint(last)
 
@@ -81,6 +75,16 @@ class ExampleEncoder:
         begin = shared if same.all() else int(same.argmin())
         whole.learned[:begin] = 0
         return whole
+
+
+def _unusable(tokenizer: Tokenizer, error: UsageError) -> RefusedError:
+    return RefusedError(
+        f"No conversation can be written with the chat template of {tokenizer.name}.",
+        found=f"{error.problem} {error.found}".strip(),
+        remedy="mend its template, in chat_template.jinja or tokenizer_config.json, or take "
+        "another tokenizer: {}",
+        commands=[("tokenize", "--train", "bpe")],
+    )
 
 
 def marked_parts(tokenizer: Tokenizer, example: Example) -> list[Part]:

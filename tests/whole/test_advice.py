@@ -382,7 +382,7 @@ def _a_set() -> None:
     made(*_chats(LINE, "The hen."))
 
 
-@advises(SITUATIONS, "pipeline/conversations/encoding.py:ExampleEncoder.__init__")
+@advises(SITUATIONS, "pipeline/conversations/encoding.py:_unusable")
 def _a_template_that_takes_nothing() -> list[str]:
     shutil.copytree("tokenizers/chars", "odd")
     Path("odd/manifest.json").unlink()
