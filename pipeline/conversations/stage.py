@@ -33,7 +33,8 @@ from pipeline.conversations.publishing import (
 from pipeline.conversations.shapes import Parsed
 from pipeline.events import Event, Finished, Progress, Rejected, Saved, Started, Warned
 from pipeline.options.command import changed_flags
-from pipeline.options.config import Config, LimaOptions
+from pipeline.options.config import Config
+from pipeline.options.tuning import LimaOptions
 from pipeline.runs.results import BENCHMARKS
 from pipeline.sources.input_files import PassedOver, in_words
 from pipeline.sources.rejection import Rejection
