@@ -93,6 +93,17 @@ class Rejected(_Event, frozen=True):
     detail: str = ""
 
 
+class Example(_Event, frozen=True):
+    """A conversation that was found, to be looked at: by which rule, or in which form of row, and
+    where; what was asked first, and the answer. The `index` counts those of one rule."""
+
+    rule: str
+    where: str
+    question: str
+    answer: str
+    index: int = 0
+
+
 class Saved(_Event, frozen=True):
     """An artefact is complete and durable."""
 
@@ -178,6 +189,7 @@ Event: TypeAlias = (
     | Sample
     | Delta
     | Rejected
+    | Example
     | Saved
     | Warned
     | StageVerdict

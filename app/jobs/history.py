@@ -239,5 +239,11 @@ def _is_note(event: Event) -> bool:
     if isinstance(event, events.Metric):
         return event.kind in ("validation", "benchmark")
     return isinstance(
-        event, events.Sample | events.Saved | events.Warned | events.StageVerdict | events.Scored
+        event,
+        events.Sample
+        | events.Example
+        | events.Saved
+        | events.Warned
+        | events.StageVerdict
+        | events.Scored,
     )

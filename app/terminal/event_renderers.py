@@ -116,6 +116,7 @@ class TerminalRenderer(EventRenderer):
             events.Sample: self._sample,
             events.Delta: self._delta,
             events.Rejected: self._reject,
+            events.Example: self._example,
             events.Saved: self._saved,
             events.Warned: self._warned,
             events.StageVerdict: self._judged,
@@ -206,6 +207,11 @@ class TerminalRenderer(EventRenderer):
         if self._rejected[event.rule] <= _REJECTIONS_SHOWN:
             line = f"left out: {spaced(event.rule)}  {event.where}  {event.detail}"
             self.note(safe(line, lines=False)[:300])
+
+    def _example(self, event: events.Example) -> None:
+        self.note(safe(f"{spaced(event.rule)}  {event.where}", lines=False))
+        for text, style in ((event.question, ""), (event.answer, "green")):
+            self._console.say(_indented(safe(text)), style)
 
     def _saved(self, event: events.Saved) -> None:
         if event.kind == "run":

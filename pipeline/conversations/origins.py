@@ -132,12 +132,14 @@ def _as_row(row: Any) -> Any:
 
 def from_corpus(config: Config, name: str) -> Origin:
     """Conversations found by rule in the clean documents of a corpus, those of a trial where there
-    are no others.
+    are no others. Python's own library needs none: its docstrings are read where they are.
 
     Raises:
         UsageError: there are none; names the commands that make them.
     """
     name = corpora.checked_name(name)
+    if corpora.source_called(name).embedded:
+        return from_docstrings()
     places = [config.cleaned_dir(name, test=test) for test in (False, True)]
     folder = next((place for place in places if read_manifest(place) is not None), None)
     if folder is None:

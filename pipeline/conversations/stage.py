@@ -12,7 +12,7 @@ from threading import Event as StopSignal
 from typing import Any
 
 from pipeline import corpora
-from pipeline.conversations.conversation import Preference
+from pipeline.conversations.conversation import Conversation, Preference, evenly
 from pipeline.conversations.encoding import Encoded, ExampleEncoder
 from pipeline.conversations.example_set import FOLDER, KIND
 from pipeline.conversations.origins import (
@@ -31,7 +31,7 @@ from pipeline.conversations.publishing import (
     template_sha256,
 )
 from pipeline.conversations.shapes import Parsed
-from pipeline.events import Event, Finished, Progress, Rejected, Saved, Started, Warned
+from pipeline.events import Event, Example, Finished, Progress, Rejected, Saved, Started, Warned
 from pipeline.options.command import changed_flags
 from pipeline.options.config import Config
 from pipeline.options.tuning import LimaOptions
@@ -45,6 +45,7 @@ from utils.files import home_path
 from utils.verification import verify
 
 _SHOWN_REJECTS = 3  # of each reason, as events; all are counted and kept in the file
+_SHOWN_EXAMPLES, _SHOWN_TEXT = 2, 300  # of each rule, and characters of a text
 _READ_BETWEEN = 1000  # rows between two words on how far the reading is
 
 
@@ -210,6 +211,7 @@ class _Build:
         if not kept:
             raise self._nothing_left(lengths)
         self._note(lengths)
+        yield from _preview(kept)
         about = About(
             name=self.name,
             sources=[source.path for source in origin.lineage],
@@ -302,6 +304,23 @@ class _Build:
             )
         if self._passed_over:
             self.notes.append(Warned(message=f"Passed over: {in_words(self._passed_over)}."))
+
+
+def _preview(kept: Sequence[Parsed]) -> Iterator[Example]:
+    """A few conversations of each rule, or form of row, from all over what was kept."""
+    by_rule: dict[str, list[Conversation]] = {}
+    for one in kept:
+        if isinstance(one.item, Conversation):
+            by_rule.setdefault(one.shape, []).append(one.item)
+    for rule, found in by_rule.items():
+        for index, (turns, where, _) in enumerate(evenly(found, _SHOWN_EXAMPLES)):
+            asked = next((turn.content for turn in turns if turn.role == "user"), "")
+            answer = next(turn.content for turn in turns if turn.role == "assistant")
+            yield Example(rule, where, _short(asked), _short(answer), index)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN_TEXT else f"{text[:_SHOWN_TEXT]}..."
 
 
 def _path_of(options: LimaOptions, folder: Path) -> Path:

@@ -295,6 +295,7 @@ def test_foreign_text_is_shown_as_text_everywhere(workspace: Path) -> None:
         events.Sample(EVIL, prompt=EVIL, step=1),
         events.Delta(EVIL, prompt=EVIL, source=EVIL),
         events.Rejected(EVIL, EVIL, EVIL),
+        events.Example(EVIL, EVIL, EVIL, EVIL),
         events.Saved(EVIL, EVIL, {EVIL: EVIL, "step": EVIL, "val_loss": EVIL}),
         events.Warned(EVIL, EVIL),
         events.Finished({EVIL: EVIL, "rejected": {EVIL: 3}, "x": {EVIL: EVIL}}, path=EVIL),

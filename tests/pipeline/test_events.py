@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.events import (
     Delta,
+    Example,
     Failed,
     Finished,
     Metric,
@@ -57,6 +58,7 @@ def test_any_text_makes_one_line_that_comes_back(text: str, prompt: str) -> None
         Sample(text="a", step=3, statistics={"seconds": 0.5, "finish": "stop"}),
         Delta(text="a", source="b", index=1),
         Rejected("stub", "a.jsonl:3", "two words"),
+        Example("labels", "faq.md:0", "Why?", "Because."),
         Saved("run", "checkpoints/x", {"bytes": 3}),
         Warned("careful", "do this"),
         Finished({"loss": 0.25, "nested": {"a": [1, None]}}, "out", stopped=True),

@@ -10,7 +10,7 @@ from pipeline.conversations.conversation import Preference, Turn
 from pipeline.conversations.example_set import ExampleSet, open_examples
 from pipeline.evaluation import hub, votes
 from pipeline.evaluation.votes import Vote, text_hash
-from pipeline.events import Event, Finished, Progress, Rejected, Warned
+from pipeline.events import Event, Example, Finished, Progress, Rejected, Warned
 from pipeline.sources.rejection import Rejection
 from tests.support.servers.hub import serving
 from tests.support.stage_runner import finished, run_stage
@@ -367,7 +367,15 @@ def test_a_corpus_is_searched_for_conversations(workspace: Path) -> None:
     faq += "Q: Who looks at the egg?\nA: The old fox looks at it from behind the tree.\n\n"
     Path("notes/faq.txt").write_text(faq)
     run_stage("cleanup", cleanup={"input": ["notes"], "min_words": 3})
-    found = made(lima(from_corpus="notes"))
+    events = lima(from_corpus="notes")
+    shown = [event for event in events if isinstance(event, Example)]
+    assert [(one.rule, one.question, one.index) for one in shown] == [
+        ("labels", "What does the hen lay?", 0),
+        ("labels", "Who looks at the egg?", 1),
+    ]
+    assert shown[0].answer == "The hen lays an egg a day, under the green bush."
+    assert shown[0].where == "faq.txt:0"
+    found = made(events)
     assert found.folder.name == "notes"
     assert found.texts(0).turns[0] == Turn("user", "What does the hen lay?")  # type: ignore[union-attr]
     assert sum(found.metadata.rules.values()) == found.metadata.kept == 2
@@ -375,9 +383,12 @@ def test_a_corpus_is_searched_for_conversations(workspace: Path) -> None:
 
 
 def test_a_corpus_that_is_not_clean_yet_says_how_it_becomes_so(workspace: Path) -> None:
-    with pytest.raises(UsageError, match="no clean documents of python") as refused:
-        lima(from_corpus="python")
-    assert refused.value.commands == (("cleanup", "--source", "python"),)
+    with pytest.raises(UsageError, match="no clean documents of shakespeare") as refused:
+        lima(from_corpus="shakespeare")
+    assert refused.value.commands == (
+        ("download", "shakespeare"),
+        ("cleanup", "--source", "shakespeare"),
+    )
 
 
 def test_the_documentation_of_pythons_library_is_a_set(
@@ -395,3 +406,4 @@ def test_the_documentation_of_pythons_library_is_a_set(
     assert found.folder.name == "python_questions"
     assert found.metadata.kept > 3
     assert finished(lima(embedded=True)).skipped
+    assert made(lima(from_corpus="python")).metadata.kept == found.metadata.kept

@@ -10,6 +10,7 @@ from typing import Any
 from app.jobs.folder import Exit, Record
 from pipeline.events import (
     Event,
+    Example,
     Failed,
     Finished,
     Metric,
@@ -145,6 +146,7 @@ def _events(text: Source) -> Iterator[Event]:
         yield Sample(text=text() + text(), prompt=text(), step=step, statistics={text(): text()})
         yield Warned(message=text(), remedy=text())
         yield Rejected(rule=text(), where=text(), detail=text())
+        yield Example(rule=text(), where=text(), question=text(), answer=text())
         yield Saved(kind=text(), path=text(), facts={text(): text()})
 
 

@@ -95,6 +95,7 @@ class EventSummary:
             events.Sample: self._sample,
             events.Delta: self._delta,
             events.Rejected: self._reject,
+            events.Example: self._example,
             events.Saved: self._saved,
             events.Warned: self._warned,
             events.StageVerdict: self._judged,
@@ -204,6 +205,9 @@ class EventSummary:
         text = (before.text if before else "") + event.text
         prompt = event.prompt or (before.prompt if before else "")
         self._write(event.source, event.index, prompt, text)
+
+    def _example(self, event: events.Example) -> None:
+        self._write(event.rule, event.index, event.question, event.answer)
 
     def _write(self, source: str, index: int, prompt: str, text: str) -> None:
         self._texts[source, index] = Text(source, prompt[-_TEXT:], text[-_TEXT:])
