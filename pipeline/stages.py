@@ -138,6 +138,17 @@ STAGES: tuple[Stage, ...] = (
         "pipeline.conversations.stage:run",
     ),
     Stage(
+        "sft",
+        "Tune",
+        "Tune a checkpoint on conversations, so that it answers",
+        "sft",
+        ("run", "examples"),
+        "run",
+        "pipeline.sft.stage:run",
+        uses_torch=True,
+        uses_typed=True,
+    ),
+    Stage(
         "inference",
         "Generate",
         "Let one or several checkpoints continue a prompt",

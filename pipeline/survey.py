@@ -56,7 +56,8 @@ def survey(config: "Config") -> dict[str, Product]:
         "cleanup": _cleaned,
         "tokenize": _tokenizer,
         "prepare": _tokens,
-        "train": _run,
+        "train": lambda config: _run(config, "train"),
+        "sft": lambda config: _run(config, "sft"),
         "benchmark": _scores,
         "lima": _examples,
     }
@@ -230,11 +231,12 @@ def _tokens(config: "Config") -> Product:
     return _product(folder, manifest, config.source, figure)
 
 
-def _run(config: "Config") -> Product:
-    """The newest run on the corpus, with its best validation loss: stale when its tokens were made
-    anew, stopped when it is not at its end and nobody trains it."""
+def _run(config: "Config", command: str) -> Product:
+    """The newest run on the corpus that `command` trains, with its best validation loss: stale
+    when its data was made anew, stopped when it is not at its end and nobody trains it."""
     runs_dir = config.paths.checkpoints_dir
-    found = [run for run in inventory.list_runs(runs_dir) if run.checkpoints]
+    known = inventory.list_runs(runs_dir)
+    found = [run for run in known if folders.trained_by(runs_dir / run.name) == command]
     own = [run for run in found if corpus_of_run(runs_dir / run.name) in (None, config.source)]
     elsewhere = ""
     if found and found[:1] != own[:1]:
@@ -265,9 +267,14 @@ def _trained(best: inventory.Checkpoint, step: int) -> str:
 
 
 def corpus_of_run(run: Path) -> str | None:
-    """The corpus that a run learned from; None where nothing says so."""
+    """The corpus that a run learned from, or the weights that it tunes; None where nothing says
+    so."""
     try:
-        tokens = Path(read_record(run).data)
+        record = read_record(run)
+        if record.command == "sft":
+            base = None if record.initial is None else Path(record.initial.path).parent
+            return None if base in (None, run) else corpus_of_run(base)
+        tokens = Path(record.data)
         manifest = read_manifest(tokens)
     except (HatcheryError, OSError, ValueError):  # also a path that no file system takes
         return None
@@ -281,7 +288,9 @@ def _trained_on_others(run: Path) -> str:
     manifest = read_manifest(Path(record.data))
     if manifest is None or manifest.fingerprint == record.fingerprints["data"]:
         return ""
-    return "its tokens have been made anew since"
+    return (
+        f"its {'conversations' if record.command == 'sft' else 'tokens'} have been made anew since"
+    )
 
 
 _benchmarks = judged.Reader()  # which reads a file once, however often the board asks

@@ -39,7 +39,7 @@ def command_again(job: Job, more: Sequence[str] = ()) -> list[str]:
     command, *typed = command_of(job)
     stage = stage_of(command)
     run = run_folder(job)
-    if command == "train" and run is not None:
+    if run is not None and command in ("train", "sft"):
         typed = overlaid(stage, typed, ["--resume", str(run)])
     return [command, *overlaid(stage, typed, more)]
 

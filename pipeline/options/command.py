@@ -36,6 +36,18 @@ def train_command(settings: Settings, changes: dict[str, Any]) -> tuple[str, ...
     return ("train", *file, *(f for name, value in given.items() for f in _flag(name, value)))
 
 
+def tuning_command(settings: Settings, changes: dict[str, Any]) -> tuple[str, ...]:
+    """The words after `python main.py` that tune with what was typed and these `changes`, by the
+    names of settings."""
+    config, typed = settings
+    given = {name: getattr(config.sft, name) for name in sorted(typed_in("sft", typed))}
+    if "max_steps" in changes:
+        given.pop("epochs", None)  # one length is enough
+    file = [] if config.file is None else ["--config", str(config.file)]
+    words = [word for name, value in (given | changes).items() for word in _flag(name, value)]
+    return ("sft", *file, *words)
+
+
 def _value(section: BaseModel, dotted: str) -> Any:
     """A setting by its path: None where null took it back, left out where what it is a part of is
     not set."""

@@ -3,7 +3,8 @@
 The command line's flags, the validation, the help texts and the app's forms are generated from
 these models, so a field carries its sentence and its unit. Importing this must not import torch.
 Those of the data stages stand in `pipeline.options.data`, those of the stages that train in
-`pipeline.options.training`, those of the stages that use a model in `pipeline.options.inference`.
+`pipeline.options.training` and `pipeline.options.tuning`, those of the stages that use a model in
+`pipeline.options.inference`.
 """
 
 import re
@@ -31,6 +32,7 @@ from pipeline.options.inference import ServeOptions as ServeOptions
 from pipeline.options.training import TrainingOptions as TrainingOptions
 from pipeline.options.training import TrainOptions as TrainOptions
 from pipeline.options.tuning import LimaOptions as LimaOptions
+from pipeline.options.tuning import SftOptions as SftOptions
 
 
 class QuickstartOptions(Options):
@@ -94,6 +96,7 @@ class Config(Options):
     tokenize: TokenizeOptions = TokenizeOptions()
     prepare: PrepareOptions = PrepareOptions()
     train: TrainOptions = TrainOptions()
+    sft: SftOptions = SftOptions()
     inference: InferenceOptions = InferenceOptions()
     serve: ServeOptions = ServeOptions()
     export: ExportOptions = ExportOptions()
@@ -146,7 +149,7 @@ class Config(Options):
         return configured or folder
 
 
-TRAININGS: dict[str, type[TrainingOptions]] = {"train": TrainOptions}
+TRAININGS: dict[str, type[TrainingOptions]] = {"train": TrainOptions, "sft": SftOptions}
 """The settings of each stage that trains, by its command."""
 
 Typed: TypeAlias = frozenset[str]

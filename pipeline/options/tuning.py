@@ -1,11 +1,15 @@
 """Settings of the stages that tune a model to answer; see `pipeline.options.config`."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
 from pipeline import corpora
 from pipeline.options.data import Count, Options
+from pipeline.options.training import TrainingOptions
+
+_LARGE = 100_000_000  # parameters
 
 
 class LimaOptions(Options):
@@ -51,3 +55,61 @@ class LimaOptions(Options):
         if self.input:
             return corpora.name_of(self.input)
         return "votes" if self.votes else "python_questions" if self.embedded else "lima"
+
+
+class SftOptions(TrainingOptions):
+    """Tune a checkpoint on conversations, so that it answers."""
+
+    common_fields = (
+        "checkpoint", "data", "name", "resume", "epochs", "learning_rate", "batch_size",
+    )  # fmt: skip
+    checkpoint: str | None = Field(
+        None,
+        description="What to tune: a run, a checkpoint folder, a .pt file or a Hugging Face id; "
+        "default: the newest run's best",
+    )
+    data: Path | None = Field(
+        None,
+        description="Conversations made by lima: their folder, or its name; default: the newest",
+    )
+    epochs: float = Field(3.0, gt=0, description="Times that the conversations are read")
+    batch_size: Count = Field(8, description="Rows per micro-batch")
+    window: int | None = Field(
+        None,
+        ge=2,
+        description="Tokens of a row; default: 512, or as the longest conversation needs",
+    )
+    packing: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Several conversations in a row, none of which sees another; auto: where two "
+        "fit into one",
+    )
+    optimizer: Literal["muon", "adamw"] = Field(
+        "adamw", description="AdamW for all, or Muon for hidden matrices with AdamW for the rest"
+    )
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        description="Peak rate of AdamW; default: by the size of the model, 5e-5 for large ones",
+        json_schema_extra={"flag": "--lr"},
+    )
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled decay of matrices")
+    schedule: Literal["cosine", "wsd", "constant"] = Field(
+        "cosine", description="Shape of the learning rate: cosine, warmup-stable-decay, constant"
+    )
+    warmup_steps: int = Field(10, ge=0, description="Linear warm-up, steps")
+    log_every: Count = Field(1, description="Steps between logged metrics")
+    eval_every: Count | None = Field(
+        None, description="Steps between validations; default: five per epoch"
+    )
+    keep_checkpoints: Count = Field(
+        3, description="Step checkpoints kept; best, latest and the end of each epoch always are"
+    )
+    answers: int = Field(
+        2, ge=0, le=64, description="Held-out questions that it answers with each sample"
+    )
+
+
+def usual_rate(parameters: int) -> float:
+    """AdamW's peak rate for a model of so many parameters, where nobody has chosen one."""
+    return 5e-5 if parameters > _LARGE else 2e-4

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from model.config import ModelConfig
-from pipeline.options.config import TrainOptions
+from pipeline.options.config import TRAININGS, TrainOptions
 from pipeline.runs.progress import steps_to_go_on_to
 from pipeline.runs.record import RunRecord, read_record, record_of
 from pipeline.runs.results import newest_state, parameters_of
@@ -147,7 +147,7 @@ def _branches(run: Path, checkpoints_dir: Path) -> Iterator[str]:
 
 def _changed(record: RunRecord) -> Iterator[tuple[str, str]]:
     for prefix, given, default, passed in (
-        ("", record.options, TrainOptions(), _NO_SETTINGS),
+        ("", record.options, TRAININGS.get(record.command, TrainOptions)(), _NO_SETTINGS),
         ("model.", record.model, ModelConfig(), _FROM_DATA),
     ):
         usual: dict[str, Any] = default.model_dump(mode="json")

@@ -28,6 +28,7 @@ _Setup = TypeVar("_Setup", bound=RunSetup)
 
 _SPLIT = ("batch_size", "gradient_accumulation_steps")
 _BELONGS = {"data": "on other data", "tokenizer": "with another tokenizer"}
+_BEGIN_WITH = {"train": ("--init-from",), "sft": ("--checkpoint",)}
 _NOTED_RATE_CHANGE = 0.05  # of the peak
 
 
@@ -65,7 +66,7 @@ def find_run_to_resume(
         raise UsageError(
             f"{checkpoint} is a checkpoint outside of its run, which cannot be found.",
             remedy="begin a new run with its weights: {}",
-            commands=[("train", "--init-from", str(checkpoint))],
+            commands=[(command, *_BEGIN_WITH[command], str(checkpoint))],
         )
     record = _record(run, checkpoint, notes, named=named is not None)
     require_trained_by(command, run, record)

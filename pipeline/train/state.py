@@ -8,7 +8,7 @@ from torch import Tensor
 from model.checkpoint import load_training_state, load_weights
 from model.gpt import GPT
 from model.language_model import create_model
-from pipeline.train.setup import Setup
+from pipeline.train.run_setup import RunSetup
 
 _OF_THE_BEST = ("best_loss", "best_step")
 
@@ -22,7 +22,7 @@ class RunState(NamedTuple):
     optimizer: dict[str, Tensor] | None
 
 
-def load_state(setup: Setup, device: torch.device) -> RunState:
+def load_state(setup: RunSetup, device: torch.device) -> RunState:
     """The state that a run begins with or goes on from; sets the number of CPU threads.
 
     Raises:

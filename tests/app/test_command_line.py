@@ -28,7 +28,7 @@ TRAIN = find("train")
             {"train.name": "exp1", "train.learning_rate": 5e-4, "model.depth": 8},
             "train --name exp1 --learning-rate 0.0005 --model.depth 8",
         ),
-        ("train", {"train.test": True, "train.compile": "off"}, "train --test --compile off"),
+        ("train", {"train.test": True, "train.compile": "off"}, "train --compile off --test"),
         ("train", {"train.tensorboard": False}, "train --no-tensorboard"),
         ("train", {"train.gradient_clip": None, "train.epochs": 2.0},
          "train --epochs 2 --gradient-clip null"),

@@ -25,6 +25,7 @@ _NAMES_OR_PATHS = {
     "inference.checkpoint", "inference.tokenizer", "serve.checkpoint", "serve.tokenizer",
     "export.checkpoint", "export.tokenizer", "bench.checkpoint", "benchmark.checkpoint",
     "benchmark.every_checkpoint", "benchmark.tokenizer", "lima.tokenizer",
+    "sft.checkpoint", "sft.resume",
 }  # fmt: skip
 _TINY = ["--model.hidden-size=16", "--model.num-heads=2", "--model.num-kv-heads=2"]
 _TINY += ["--model.num-layers=1", "--steps=2", "--documents=20", "--window=16"]
@@ -173,6 +174,7 @@ def test_the_entries_are_all_there() -> None:
         "benchmark.tasks",
         "benchmark.harness",
         "lima.name",
+        "sft.name",
     }
     worded = {
         field.path

@@ -73,6 +73,8 @@ def save_step(
     model: GPT,
     tokenizer: Tokenizer | None = None,
     command: str = "train",
+    options: Mapping[str, Any] | None = None,
+    optimizer_state: Mapping[str, torch.Tensor] | None = None,
     **state: Any,
 ) -> Path:
     """A step checkpoint of `run` that `command` has made, now its latest."""
@@ -84,10 +86,10 @@ def save_step(
         bos_token_id=256,
         eos_token_id=257,
         pad_token_id=None,
-        optimizer_state=None,
+        optimizer_state=optimizer_state,
         state={"step": step} | state,
         command=command,
-        options={},
+        options=options or {},
     )
     folders.point(run, "latest", folder)
     return folder

@@ -67,7 +67,7 @@ def _no_tokens_of_that_corpus() -> list[str]:
     return ["train", "--source", "letters"]
 
 
-@advises(SITUATIONS, "pipeline/train/stage.py:_without_room")
+@advises(SITUATIONS, "pipeline/train/course.py:_without_room")
 def _a_full_disk() -> list[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.train.session.save_checkpoint", _fail(DiskFullError("Full.")))
@@ -75,7 +75,7 @@ def _a_full_disk() -> list[str]:
     return []
 
 
-@advises(SITUATIONS, "pipeline/train/stage.py:_after_breakdown")
+@advises(SITUATIONS, "pipeline/train/course.py:_after_breakdown")
 def _not_a_number() -> list[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -85,7 +85,7 @@ def _not_a_number() -> list[str]:
     return []
 
 
-@advises(SITUATIONS, "pipeline/train/stage.py:_out_of_memory")
+@advises(SITUATIONS, "pipeline/train/course.py:_out_of_memory")
 def _no_memory_left() -> list[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.train.trainer.Trainer.train_step", _fail(MemoryError()))
@@ -117,7 +117,7 @@ def _a_model_of_the_hub_that_was_not_fetched() -> list[str]:
     return ["plan", "--init-from", "someone/small", "--no-probe"]
 
 
-@advises(SITUATIONS, "pipeline/train/resume.py:resume_run")
+@advises(SITUATIONS, "pipeline/train/found_run.py:find_run_to_resume")
 def _a_checkpoint_without_its_run() -> list[str]:
     shutil.copytree(step_folders(_run())[-1], "loose/checkpoint_best")
     return ["train", "--resume", "loose/checkpoint_best"]

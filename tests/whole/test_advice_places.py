@@ -47,7 +47,7 @@ PRINTED = {
     "pipeline/prep/stage.py:_Build.dropped#2",
     "a_model_too_large_for_its_text_says_what_would_fit": "pipeline/train/stage.py:"
     "_size_for_the_text",
-    "a_run_that_is_done_says_how_it_goes_on": "pipeline/train/stage.py:_nothing_to_do",
+    "a_run_that_is_done_says_how_it_goes_on": "pipeline/train/course.py:nothing_to_do",
     "what_the_quickstart_proposes_works": "pipeline/quickstart.py:_next_commands "
     "pipeline/quickstart.py:_next_commands#2 pipeline/quickstart.py:_next_commands#3 "
     "pipeline/quickstart.py:_next_commands#4",

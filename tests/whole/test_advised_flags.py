@@ -57,6 +57,7 @@ SAID_BY = {
     "pipeline/runs/": TRAINING,
     "pipeline/runs/inventory.py": "train inference serve export bench",
     "pipeline/server/": "serve",
+    "pipeline/sft/": "sft",
     "pipeline/source_table.py": "cleanup",
     "pipeline/sources/": "cleanup prepare",
     "pipeline/sources/fetch.py": "download",

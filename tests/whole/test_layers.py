@@ -29,6 +29,7 @@ CRUMBS = {
     "model/native/threads.py": "how many threads pay, measured; no subject of the decoder",
     "pipeline/benchmark/model_benchmark.py": "loads torch, which who reads reports need not",
     "pipeline/server/http/page.py": "serves page.html, as each route has a file",
+    "pipeline/sft/answers.py": "what a model writes between steps is no part of how it learns",
     "utils/metrics.py": "arithmetic without torch or files",
 }
 """Small files with one importer, and why each is not a part of it."""

@@ -72,8 +72,8 @@ def rows(
     products: Mapping[str, Product], jobs: Sequence[Job], corpus: str | None = None
 ) -> list[Row]:
     """The pipeline from top to bottom, with what jobs do for `corpus`."""
-    makers = {stage.makes: products[stage.command] for stage in STEPS if stage.command in products}
-    there = {kind for kind, made in makers.items() if made.state != "missing" or made.elsewhere}
+    made = [(stage.makes, products[stage.command]) for stage in STEPS if stage.command in products]
+    there = {kind for kind, one in made if one.state != "missing" or one.elsewhere}
     own = [job for job in jobs if corpus is None or corpus_of(job) in (None, corpus)]
     return [_row(stage, products, there, own) for stage in ROWS]
 

@@ -19,6 +19,7 @@ from app.tui.screen import HatcheryScreen
 from app.tui.widgets.confirm import ConfirmDialog
 from app.tui.widgets.find_bar import FindBar
 from app.tui.widgets.text import MUTED, block, joined, plain
+from pipeline.runs import folders
 from pipeline.runs.inventory import LOOSE
 from pipeline.runs.lineage import Facts, facts_of
 from utils.errors import HatcheryError
@@ -217,7 +218,11 @@ class RunsScreen(HatcheryScreen):
         elif row.writing:
             self.hatchery.note(f"{row.run} runs already: Enter shows it")
         else:
-            self.hatchery.open("stage", "train", ["--resume", row.run])
+            self.hatchery.open("stage", self._trained_by(row), ["--resume", row.run])
+
+    def _trained_by(self, row: Row) -> str:
+        """The command that goes on with the run of a row."""
+        return folders.trained_by(self.hatchery.config.paths.checkpoints_dir / row.run)
 
     def action_branch(self) -> None:
         row = self._usable("branched from")
@@ -228,7 +233,7 @@ class RunsScreen(HatcheryScreen):
         elif row.latest:
             self.hatchery.note("This is the newest checkpoint: r goes on from it in the same run")
         else:
-            self.hatchery.open("stage", "train", ["--resume", str(row.path)])
+            self.hatchery.open("stage", self._trained_by(row), ["--resume", str(row.path)])
 
     def action_generate(self) -> None:
         row = self._usable("loaded")

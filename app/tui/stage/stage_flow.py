@@ -74,7 +74,8 @@ def proposals(
     if run.path is not None and stage.command == "benchmark" and _has_several(run.path, options):
         proposed["benchmark.every_checkpoint"] = run.path.name
     elif "run" in stage.needs and run.path is not None and run.elsewhere:
-        proposed[f"{stage.section}.checkpoint"] = [run.path.name]
+        one = stage.command == "sft"  # others compare several
+        proposed[f"{stage.section}.checkpoint"] = run.path.name if one else [run.path.name]
     if corpus is not None and (setting := corpus_setting(stage, config)) is not None:
         proposed[setting] = corpus
         if stage.command == "train" and may_be_called(corpus):
@@ -151,8 +152,10 @@ def is_made_by_others(stage: Stage) -> bool:
 
 
 def maker(kind: str) -> Stage:
-    """The step that makes a kind of artefact; of several the one that makes nothing else."""
-    return [stage for stage in STAGES if stage.makes == kind and not stage.tool][-1]
+    """The step that makes a kind of artefact; of several the one that makes nothing else, and
+    needs no such thing itself."""
+    steps = [stage for stage in STAGES if stage.makes == kind and not stage.tool]
+    return [stage for stage in steps if kind not in stage.needs][-1]
 
 
 def output(stage: Stage, config: Config) -> Output | None:
@@ -160,7 +163,7 @@ def output(stage: Stage, config: Config) -> Output | None:
     options, source = getattr(config, stage.section), corpus_of(stage, config)
     test = bool(getattr(options, "test", False))
     if stage.makes == "run":
-        return _run(config, options)
+        return _run(config, options, "run" if stage.command != "sft" else "sft_…")
     if stage.command == "benchmark":
         where = f"{BENCHMARKS}/benchmark_….json, .txt"
         return Output(where, "each is kept; an item that was scored before is not scored again")
@@ -219,13 +222,13 @@ def _tokenizer(config: Config, options: Any) -> Path | None:
     return config.paths.tokenizers_dir / name if name else None
 
 
-def _run(config: Config, options: Any) -> Output:
+def _run(config: Config, options: Any, kind: str) -> Output:
     resumed = getattr(options, "resume", None)
     if resumed:
         return Output(str(resumed), "goes on where it stopped")
     name = getattr(options, "name", None)
     date = time.strftime("%Y_%m_%d")
-    folder = config.paths.checkpoints_dir / f"run_{date}_…{f'_{name}' if name else ''}"
+    folder = config.paths.checkpoints_dir / f"{kind}_{date}_…{f'_{name}' if name else ''}"
     return Output(str(folder), "every run has a folder of its own; nothing is overwritten")
 
 

@@ -11,7 +11,7 @@ from app.tui.forms import command_line, config_file
 from app.tui.forms.draft import Draft
 from app.tui.forms.field_spec import Field, fields_of
 from app.tui.stage import form_corpus, stage_flow
-from pipeline.options.config import Config
+from pipeline.options.config import TRAININGS, Config
 from pipeline.runs.folders import short_name
 from pipeline.runs.record import read_record, recorded_options
 from pipeline.stages import Product, Stage
@@ -76,8 +76,9 @@ class StageForm:
         """Fill in what fits the settings as they are now: those of a run that is to go on lie over
         the files."""
         settled = Draft(self._files, self.draft.changes).config
-        trains = "train" in self.sections and settled.train.resume
-        below = [*self._files, *(settings_of_run(settled) if trains else [])]
+        section = self.stage.also or self.stage.section
+        goes_on = section in TRAININGS and getattr(settled, section).resume
+        below = [*self._files, *(settings_of_run(settled, section) if goes_on else [])]
         if below != self.draft.below:
             self.draft.move(below)
         found = stage_flow.proposals(self.stage, settled, self._products, self._to_name(settled))
@@ -291,16 +292,19 @@ def _guessed_speed(device: str) -> float:
     return guessed_speed(device)
 
 
-def settings_of_run(config: Config) -> list[Layer]:
-    """The settings of the run that `train.resume` names, as a layer over the files; none where
-    there is no such run, which the card says."""
+def settings_of_run(config: Config, command: str) -> list[Layer]:
+    """The settings of the run that --resume of the stage `command` names, as a layer over the
+    files; none where there is no such run, which the card says."""
     from pipeline.train.found_run import place_to_resume
 
     try:
-        run, _ = place_to_resume(config, config.train)
+        run, _ = place_to_resume(config, getattr(config, command), command)
         record = read_record(run)
         recorded_options(run, record)
     except (HatcheryError, OSError):
         return []
     options = {name: v for name, v in record.options.items() if name not in _NOT_OF_THE_RUN}
-    return [Layer(short_name(run.name), {"train": options, "model": record.model})]
+    if record.command != command:
+        return []
+    model = {"model": record.model} if command == "train" else {}
+    return [Layer(short_name(run.name), {command: options} | model)]

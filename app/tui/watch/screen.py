@@ -316,7 +316,8 @@ class WatchScreen(HatcheryScreen):
 
     def action_resume(self) -> None:
         if self._run is not None:
-            self.hatchery.open("stage", "train", ["--resume", self._run.name])
+            trained_by = folders.trained_by(self._run)
+            self.hatchery.open("stage", trained_by, ["--resume", self._run.name])
 
     def action_doctor(self) -> None:
         if self._job is not None:
