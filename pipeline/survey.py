@@ -328,8 +328,9 @@ def _examples(config: "Config") -> Product:
     if not found:
         return MISSING
     _, folder, manifest = max(found, key=lambda one: one[:2])
-    pairs = manifest.facts.get("kind") == "preferences"
-    figure = f"{_number(manifest, 'kept'):,.0f} {'pairs' if pairs else 'conversations'}"
+    kept = _number(manifest, "kept")
+    kind = "pair" if manifest.facts.get("kind") == "preferences" else "conversation"
+    figure = f"{kept:,.0f} {kind}{'s' * (kept != 1)}"
     figure += f", {human_count(_number(manifest, 'learned_tokens'))} tokens to learn"
     return _product(folder, manifest, folder.name, figure)
 
