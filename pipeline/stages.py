@@ -130,7 +130,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "lima",
-        "Conversations",
+        "Examples",
         "Turn conversations into examples that a model is tuned on",
         "lima",
         ("tokenizer",),
