@@ -3,6 +3,7 @@
 Keys: github.com/ggml-org/ggml, docs/gguf.md.
 """
 
+import json
 import math
 
 import gguf
@@ -94,7 +95,20 @@ def describe_tokenizer(
     writer.add_add_bos_token(bool(bounds.before))
     writer.add_add_eos_token(False)
     writer.add_add_space_prefix(words.space_prefix)
-    writer.add_chat_template(tokenizer.chat_template)
+    writer.add_chat_template(template_in_gguf(tokenizer))
+
+
+def template_in_gguf(tokenizer: Tokenizer) -> str:
+    """The chat template with the names set that llama.cpp gives it no value for, or another: it
+    knows BOS and EOS alone, and calls one of them BOS where a tokenizer has none."""
+    template = tokenizer.chat_template
+    named = {"pad_token": tokenizer.pad_id, "unk_token": tokenizer.unk_id}
+    if tokenizer.bos_id is None:
+        named["bos_token"] = None
+    texts = {name: "" if i is None else tokenizer.piece(i) for name, i in named.items()}
+    used = {name: text for name, text in texts.items() if name in template}
+    lines = [f"{{% set {name} = {json.dumps(text)} %}}\n" for name, text in used.items()]
+    return "".join(lines) + template
 
 
 def ends_in_gguf(tokenizer: Tokenizer, bounds: TextBounds) -> list[int]:

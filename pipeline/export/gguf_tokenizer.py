@@ -25,6 +25,27 @@ _QWEN2 = rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}|{_LINES}"
 _OTHERS = "export --to hf keeps this tokenizer; a tokenizer made by {} can go into a GGUF"
 
 
+def _split(pattern: str) -> dict[str, Any]:
+    return {
+        "type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False
+    }  # fmt: skip
+
+
+_BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False}
+_LAST = _BYTE_LEVEL | {"use_regex": False}
+# The steps that llama.cpp knows by name, and whether a word that is a piece is taken whole.
+PRE_TOKENIZERS: dict[str, tuple[list[dict[str, Any]], bool]] = {
+    "gpt-2": ([_BYTE_LEVEL | {"use_regex": True}], False),
+    "llama-bpe": ([_split(_LLAMA3), _LAST], True),
+    "smaug-bpe": ([_split(_LLAMA3), _LAST], False),
+    "qwen2": ([_split(_QWEN2), _LAST], False),
+    "smollm": (
+        [{"type": "Digits", "individual_digits": True}, _BYTE_LEVEL | {"use_regex": True}],
+        False,
+    ),
+}
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """What the `tokenizer.ggml.*` keys of a GGUF file say; lists are by id.
@@ -101,22 +122,7 @@ def _pre(tokenizer: Tokenizer) -> str:
     """The name of the pattern that cuts words as `tokenizer` does."""
     whole_words = bool(tokenizer.spec["model"].get("ignore_merges"))
     steps = [_step(step) for step in steps_of(tokenizer.spec.get("pre_tokenizer"))]
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False}
-    last = byte_level | {"use_regex": False}
-    known: dict[str, tuple[list[dict[str, Any]], bool]] = {
-        "gpt-2": ([byte_level | {"use_regex": True}], False),
-        "llama-bpe": ([_split(_LLAMA3), last], True),
-        "smaug-bpe": ([_split(_LLAMA3), last], False),
-        "qwen2": ([_split(_QWEN2), last], False),
-        "smollm": (
-            [
-                {"type": "Digits", "individual_digits": True},
-                byte_level | {"use_regex": True},
-            ],
-            False,
-        ),
-    }
-    for name, computed in known.items():
+    for name, computed in PRE_TOKENIZERS.items():
         if computed == (steps, whole_words):
             return name
     pattern = next((s["pattern"] for s in steps if "pattern" in s), None)
@@ -125,12 +131,6 @@ def _pre(tokenizer: Tokenizer) -> str:
         tokenizer,
         f"llama.cpp has no name for the way it cuts words: {cut or [s['type'] for s in steps]}",
     )
-
-
-def _split(pattern: str) -> dict[str, Any]:
-    return {
-        "type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False
-    }  # fmt: skip
 
 
 def _step(step: Mapping[str, Any]) -> dict[str, Any]:

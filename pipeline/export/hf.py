@@ -24,7 +24,8 @@ _IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 class HfModel:
-    """What the folder will hold; `write` writes it. `origin` is the folder or file of the weights:
+    """What the folder will hold: `describe` writes all but the weights, `write_weights` those.
+    `origin` is the folder or file of the weights:
     what it says of the texts that they write is said here too."""
 
     def __init__(self, model: GPT, tokenizer: Tokenizer, dtype: torch.dtype, origin: Path) -> None:
@@ -41,13 +42,16 @@ class HfModel:
         """Size of all tensors."""
         return sum(tensor.numel() for tensor in self._weights.values()) * self._dtype.itemsize
 
-    def write(self, builder: FolderBuilder) -> None:
-        """Write every file as a unit of `builder`."""
+    def describe(self, builder: FolderBuilder) -> None:
+        """Write tokenizer, description and sampling, each file as a unit of `builder`."""
         for name, data in self._tokenizer.files().items():
             builder.write(name, data)
         config = self._config()
         for name, value in ((CONFIG, config), (GENERATION, self._sampling(config))):
             builder.commit(name, {name: write_json(builder.path / name, value)})
+
+    def write_weights(self, builder: FolderBuilder) -> None:
+        """Write the weights as a unit of `builder`."""
         path: Path = builder.path / WEIGHTS
         builder.commit(WEIGHTS, {WEIGHTS: write_tensors(path, self._weights, self._dtype)})
 

@@ -21,12 +21,17 @@ from model.huggingface.families import architecture
 from model.huggingface.folding import fold_into_weights, folded_config
 from model.huggingface.generation_config import read_generation_config
 from pipeline.events import Event, Finished, Progress, Saved, Started, Warned
+from pipeline.export.chat_peers import LlamaCpp, Peer, Transformers
+from pipeline.export.chat_proof import FILE, prove
+from pipeline.export.gguf_tokenizer import composes
 from pipeline.export.hf import DTYPES, HfModel
 from pipeline.export.modelfile import has_default_template, modelfile
 from pipeline.options.config import Config, ExportOptions
 from pipeline.runs import inventory
 from pipeline.runs.inventory import Checkpoint
+from pipeline.runs.lineage import EXPORTS, PROOF
 from pipeline.runs.text_bounds import TextBounds, text_bounds
+from pipeline.tokenizer.chat_template import is_chat_model
 from pipeline.tokenizer.load import sibling_tokenizer, tokenizer_of
 from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.artefacts import FolderBuilder, Source, build_folder, is_current, source
@@ -35,10 +40,13 @@ from utils.files import raise_disk_error, require_space
 from utils.units import human_bytes
 from utils.verification import verify
 
-EXPORTS = Path("exports")
 _KIND = "model folder"
 _MODELFILE = "Modelfile"
 _SMALL_FILES = 1 << 24
+_OF_ANOTHER_TEMPLATE = {  # what to do where a conversation is other tokens there
+    "hf": "mend the chat template in {}: it has to mean the same in every program",
+    "gguf": "export --to hf keeps it, or mend the chat template in {}",
+}
 
 
 class _StoppedError(Exception):
@@ -61,6 +69,11 @@ class _Export:
         """The options that decide the bytes."""
         return {"to": self.options.to, "dtype": self.options.dtype, "name": self.name}
 
+    @property
+    def is_chat(self) -> bool:
+        """Whether the model was tuned to answer, so that its template is to be proved."""
+        return is_chat_model(self.checkpoint.path)
+
 
 def run(config: Config, options: ExportOptions, stop: StopSignal) -> Iterator[Event]:
     """Write the folder, unless it is there already and made of the same.
@@ -78,7 +91,8 @@ def run(config: Config, options: ExportOptions, stop: StopSignal) -> Iterator[Ev
     export = _found(config, options)
     yield Started("export", f"Export {export.checkpoint.label} to {options.to}")
     current = is_current(export.target, "export", export.plan, export.inputs)
-    if current is not None and not options.force:
+    proved = current is not None and (PROOF in current.facts or not export.is_chat)
+    if current is not None and proved and not options.force:
         verify(export.target)
         facts = current.facts | _in_ollama(export)
         yield Finished(facts, str(export.target), skipped=True)
@@ -145,7 +159,9 @@ def _write_hf(
     yield Progress(0, folder.bytes, "bytes", "writing")
     if stop.is_set():
         raise _StoppedError
-    folder.write(builder)
+    folder.describe(builder)
+    yield from _prove(export, Transformers(builder.path), builder)
+    folder.write_weights(builder)
     builder.facts |= {
         "format": "hf",
         "architecture": architecture(model.config),
@@ -159,7 +175,7 @@ def _write_gguf(
 ) -> Iterator[Event]:
     from pipeline.export import gguf_model  # 200 ms
     from pipeline.export.gguf_metadata import ends_in_gguf, metadata_bytes
-    from pipeline.export.gguf_tokenizer import composes, vocabulary
+    from pipeline.export.gguf_tokenizer import vocabulary
 
     where = export.options.checkpoint
     gguf_model.refuse_unknown(model.config, *[] if where is None else ["--checkpoint", where])
@@ -188,6 +204,7 @@ def _write_gguf(
             yield Progress(done, file.bytes, "bytes", f"writing {human_bytes(file.bytes)}")
             if stop.is_set():
                 raise _StoppedError
+        yield from _prove(export, LlamaCpp(path), builder)
     except BaseException as error:
         path.unlink(missing_ok=True)
         raise_disk_error(error, path)
@@ -206,6 +223,28 @@ def _write_gguf(
         "file": file_name,
         "pre_tokenizer": words.pre,
     }
+
+
+def _prove(export: _Export, peer: Peer, builder: FolderBuilder) -> Iterator[Event]:
+    """Write the proof that conversations are the same tokens in `peer`, which reads what the
+    builder has made, as here; only of a model that was tuned to answer.
+
+    Raises:
+        RefusedError: they are not.
+    """
+    if not export.is_chat:
+        return
+    yield Progress(0, message="comparing conversations")
+    origin, to = export.checkpoint.path, export.options.to
+    proof = prove(
+        export.tokenizer,
+        peer,
+        remedy=_OF_ANOTHER_TEMPLATE[to].format(origin),
+        composes=to == "hf" or not composes(export.tokenizer),
+        strict=not is_of_others(origin),
+    )
+    builder.write(FILE, proof.to_json())
+    builder.facts |= {PROOF: proof.sentence}
 
 
 def _bounds_in_gguf(origin: Path, tokenizer: Tokenizer) -> TextBounds:

@@ -25,6 +25,7 @@ from model.huggingface.folding import fold_into_weights
 from model.layers.limits import SMALL_MODEL
 from pipeline.options.config import LoadOptions
 from pipeline.runs.inventory import safe_name
+from pipeline.runs.lineage import EXPORTS
 from utils.artefacts import build_folder, is_current, source
 from utils.errors import HatcheryError, RefusedError, UsageError
 from utils.files import require_space
@@ -89,7 +90,6 @@ def weights_file(path: Path, form: str) -> Path:
         DiskFullError: there is no room for it.
     """
     from pipeline.export.gguf_model import GgufModel, refuse_unknown  # 200 ms
-    from pipeline.export.stage import EXPORTS
 
     name = safe_name(f"{path.absolute().parent.name}-{path.stem}")
     target, plan, inputs = EXPORTS / f"{name}-llamacpp-{form}", {"dtype": form}, [source(path)]

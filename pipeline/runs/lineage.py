@@ -1,11 +1,12 @@
-"""What a run is: how it was set, what it learned from, where it branched off and what from it."""
+"""What a run is: how it was set, what it learned from, where it branched off, and what was made of
+it: other runs and exports."""
 
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from model.config import ModelConfig
 from pipeline.options.config import TRAININGS, TrainOptions
@@ -15,6 +16,9 @@ from pipeline.runs.results import newest_state, parameters_of
 from utils.artefacts import Source, read_manifest
 from utils.errors import HatcheryError
 
+Proofs: TypeAlias = tuple[tuple[str, str], ...]  # names of exports and what each says
+EXPORTS = Path("exports")
+PROOF = "chat_template"  # the fact of an export that says where conversations are the same tokens
 _NO_SETTINGS = frozenset(("name", "resume", "data", "test"))
 _FROM_DATA = frozenset(("vocab_size",))
 
@@ -110,6 +114,27 @@ def _time(record: RunRecord) -> float:
         return datetime.fromisoformat(record.created).timestamp()
     except ValueError:
         return 0.0
+
+
+def proofs_of(path: Path, exports: Path = EXPORTS) -> Proofs:
+    """The exports of a checkpoint, or of any of a run's, that hold conversations against another
+    program: the name of each and what it says. One of a checkpoint that is another by now is left
+    out. Never fails."""
+    found = []
+    for folder in sorted(exports.glob("*/")):
+        try:
+            manifest = read_manifest(folder)
+            if manifest is None or PROOF not in manifest.facts or not manifest.inputs:
+                continue
+            origin = manifest.inputs[0]
+            if not Path(origin.path).resolve().is_relative_to(path.resolve()):
+                continue
+            now = read_manifest(Path(origin.path))  # none in a folder of another program
+            if now is None or now.fingerprint == origin.fingerprint:
+                found.append((folder.name, str(manifest.facts[PROOF])))
+        except (HatcheryError, OSError):
+            continue
+    return tuple(found)
 
 
 def _data(record: RunRecord) -> tuple[str, str]:

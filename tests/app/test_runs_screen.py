@@ -10,8 +10,10 @@ from app.tui.app import HatcheryApp
 from app.tui.runs.screen import RunsScreen
 from app.tui.widgets.confirm import ConfirmDialog
 from pipeline.runs import folders
+from pipeline.runs.lineage import PROOF
 from tests.pipeline.test_deletion import HOME, checkpoint
 from tests.support.pilot import NARROW, WIDE, opened, play, shown, until
+from utils.artefacts import build_folder, source
 from utils.files import FolderLock
 
 HEN, FOX = "run_2026_01_02_10_00_hen", "run_2026_01_01_10_00_fox"
@@ -81,6 +83,26 @@ def test_the_details_tell_settings_data_and_descent(coop: Path) -> None:
             assert "↻ not there" in text
             assert "Branched off" in text
             assert text.count(FOX) == 2  # in the tree, and as the parent
+
+    play(scene)
+
+
+@pytest.mark.slow
+def test_what_an_export_has_proved_is_shown_at_its_checkpoint_and_run(coop: Path) -> None:
+    proved = folders.step_folder(HOME / HEN, 20)
+    inputs = [source(proved)]
+    target = Path("exports/egg")
+    made = build_folder(target, kind="model folder", command="export", options={}, inputs=inputs)
+    with made as builder:
+        builder.facts[PROOF] = "50 of 50 are equal"
+
+    async def scene() -> None:
+        async with opened() as (app, pilot):
+            screen = await open_runs(app, pilot)
+            for name, there in (("step 20", True), ("step 30", False), (HEN, True)):
+                await go_to(pilot, screen, name)
+                await until(pilot, lambda told=there: ("50 of 50" in shown(app)) == told)
+                assert ("exports/egg" in shown(app)) == there
 
     play(scene)
 

@@ -21,7 +21,7 @@ from app.tui.widgets.find_bar import FindBar
 from app.tui.widgets.text import MUTED, block, joined, plain
 from pipeline.runs import folders
 from pipeline.runs.inventory import LOOSE
-from pipeline.runs.lineage import Facts, facts_of
+from pipeline.runs.lineage import Facts, Proofs, facts_of, proofs_of
 from utils.errors import HatcheryError
 from utils.units import human_bytes
 
@@ -174,11 +174,12 @@ class RunsScreen(HatcheryScreen):
         folder = self.hatchery.config.paths.checkpoints_dir
         loose = row.run == LOOSE or (row.kind == "fault" and row.path.parent == folder)
         facts = Facts() if loose else facts_of(folder / row.run, folder)
-        self.app.call_from_thread(self._details_read, row, facts)
+        proofs = () if row.run == LOOSE and row.top else proofs_of(row.path)
+        self.app.call_from_thread(self._details_read, row, facts, proofs)
 
-    def _details_read(self, row: Row, facts: Facts) -> None:
+    def _details_read(self, row: Row, facts: Facts, proofs: Proofs) -> None:
         if row == self._row:
-            self.query_one("#about", Static).update(details(row, facts, time.time()))
+            self.query_one("#about", Static).update(details(row, facts, time.time(), proofs))
 
     # Doing.
 

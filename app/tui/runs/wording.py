@@ -8,7 +8,7 @@ from textual.content import Content
 from app.tui.runs.tree import Row
 from app.tui.widgets.meter import columns
 from app.tui.widgets.text import MUTED, joined, mark, plain
-from pipeline.runs.lineage import Facts
+from pipeline.runs.lineage import Facts, Proofs
 from utils.units import ago, human_bytes, human_count, human_seconds
 
 _STEP, _LOSS, _SIZE, _AGE = 7, 6, 9, 10
@@ -58,12 +58,12 @@ def _name(row: Row, *, chosen: bool) -> Content:
     return joined(tick, "   ", (sign, style), " ", (row.name, style), "  ", (words, style))
 
 
-def details(row: Row, facts: Facts, now: float) -> Content:
-    """What is known of a run or checkpoint, one fact a line."""
-    return Content("\n").join(_details(row, facts, now))
+def details(row: Row, facts: Facts, now: float, proofs: Proofs = ()) -> Content:
+    """What is known of a run or checkpoint, one fact a line; `proofs` are those of its exports."""
+    return Content("\n").join(_details(row, facts, now, proofs))
 
 
-def _details(row: Row, facts: Facts, now: float) -> Iterator[Content]:
+def _details(row: Row, facts: Facts, now: float, proofs: Proofs) -> Iterator[Content]:
     yield plain(row.run if row.top else f"{row.run}, {row.name}", "bold")
     if row.why:
         yield joined(mark("running" if row.writing else "damaged"), " ", (row.why, "$warning"))
@@ -76,6 +76,8 @@ def _details(row: Row, facts: Facts, now: float) -> Iterator[Content]:
         yield _fact("Val loss", "not measured at this step")
     when = f", {ago(max(0.0, now - row.modified))}" if row.modified else ""
     yield _fact("On disk", human_bytes(row.size) + when)
+    for name, sentence in proofs:
+        yield _fact("Template", f"{sentence} (exports/{name})")
     if facts.fault:
         yield joined(("No record   ", MUTED), (facts.fault, "$warning"))
         return
