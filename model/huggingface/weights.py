@@ -81,6 +81,15 @@ def refuse_mismatch(missing: list[str], unexpected: list[str]) -> None:
     raise RefusedError("The weights do not fit the model's description.", found="; ".join(parts))
 
 
+def _are_equal(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors hold the same; NaN is like NaN, which is no fault of the tie."""
+    if first is second or torch.equal(first, second):
+        return True
+    if first.shape != second.shape or not first.isnan().any():
+        return False
+    return bool(((first == second) | (first.isnan() & second.isnan())).all())
+
+
 def _canonical(
     tensors: Mapping[str, Tensor], family: Family, config: ModelConfig
 ) -> dict[str, Tensor]:
@@ -89,7 +98,7 @@ def _canonical(
     found = family.canonical(found)
     if config.tie_word_embeddings and family.embedding in found:
         head = found.pop("lm_head.weight", found[family.embedding])
-        if not torch.equal(head, found[family.embedding]):
+        if not _are_equal(head, found[family.embedding]):
             raise RefusedError(
                 "The output head differs from the embedding, and the config says they are tied.",
                 remedy="set tie_word_embeddings to false in config.json",

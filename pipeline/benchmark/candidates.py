@@ -19,6 +19,8 @@ from pipeline.tokenizer.load import check_vocabulary, tokenizer_of
 from pipeline.tokenizer.tokenizer import Tokenizer
 from utils.errors import HatcheryError
 
+_NAMED = 4  # checkpoints whose fault a failure says; a warning has said each
+
 
 @dataclass
 class Candidates:
@@ -41,11 +43,17 @@ class Candidates:
         if self.faults.keys() == self.checkpoints.keys():
             raise next(iter(self.faults.values()))
 
-    def warning(self, name: str) -> Warned:
-        """Why a checkpoint has no score."""
+    def warning(self, name: str, short: str) -> Warned:
+        """Why a checkpoint, called `short`, has no score."""
         error = self.faults[name]
         found = f" {error.found}." if error.found else ""
-        return Warned(f"{error.problem}{found}", remedy=error.remedy)
+        return Warned(f"{self._problem(name, short)}{found}", remedy=error.remedy)
+
+    def _problem(self, name: str, short: str) -> str:
+        """What is wrong with which checkpoint."""
+        problem = self.faults[name].problem
+        known = (short, str(self.checkpoints[name].path))
+        return problem if any(one in problem for one in known) else f"{short}: {problem}"
 
     def failure(self, names: Mapping[str, str]) -> Failed | None:
         """What a benchmark ends with where a checkpoint could not be asked; `names` are short ones.
@@ -64,7 +72,7 @@ class Candidates:
         return Failed(
             f"{len(broken)} of {len(self.checkpoints)} checkpoints could not be judged: "
             f"{listed([names[name] for name in broken])}.",
-            found=f"{first.problem} {first.found}".strip(),
+            found=" ".join(self._problem(name, names[name]) for name in [*broken][:_NAMED]),
             remedy=first.remedy,
             exit_code=first.exit_code,
             kind=type(first).__name__,

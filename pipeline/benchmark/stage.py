@@ -96,7 +96,7 @@ def judge_checkpoints(
             except _NotLoadedError as error:
                 candidates.leave_out(key, error.reason)
         if key in candidates.faults:
-            yield candidates.warning(key)
+            yield candidates.warning(key, names[key])
             asked = [each.whole.task.name for each in tasks]
             asked += [harness.key_of(name) for name in of_harness]
             problem = candidates.faults[key].problem

@@ -173,7 +173,7 @@ class BenchmarkOptions(ModelOptions):
     checkpoint: list[str] | None = Field(
         None,
         description="Runs by name, run or checkpoint folders, Hugging Face folders or ids, or .pt "
-        "files; default: those of --every-checkpoint, else the newest run's best",
+        "files; default: by --every-checkpoint, else the newest run's best",
     )
     every_checkpoint: str | None = Field(
         None, description="Run whose checkpoints are all judged: scores over its steps"

@@ -235,6 +235,7 @@ def test_of_several_checkpoints_one_that_cannot_be_asked_is_told_and_the_others_
     assert last.remedy
     assert last.problem.startswith("1 of 3 checkpoints could not be judged: b ")
     assert problem in last.found
+    assert "b step 1" in last.found or "checkpoints/b/" in last.found
     results = last.summary["results"]
     assert problem in results["b"]["piqa"]["error"]
     assert [results[name]["piqa"]["n"] for name in ("a", "c")] == [1, 1]
@@ -383,6 +384,15 @@ def test_of_several_models_one_that_computes_nan_has_an_error_and_the_others_sco
     assert [(row["first"], row["second"]) for row in found["comparisons"]] == [("a", "c")]
     assert any(t.startswith("b ") and "computes nan" in t for t in warnings(events))
     assert "no score" in next(Path("benchmark_results").glob("*.txt")).read_text()
+
+
+def test_a_tied_model_of_others_that_computes_nan_is_told_as_that(workspace: Path) -> None:
+    model = lively_model(7, tie_word_embeddings=True)
+    with torch.no_grad():
+        model.embedding.weight[3, 5] = math.nan
+    step = save_step(Path("checkpoints/b"), 1, model, byte_tokenizer())
+    with pytest.raises(HatcheryError, match="computes nan"):
+        judge(str(step), data=written(PAIR))
 
 
 def test_where_every_model_computes_nan_the_benchmark_fails(workspace: Path) -> None:
