@@ -164,7 +164,7 @@ def _data_folder(config: Config, options: SftOptions) -> Path:
         raise MissingError(
             "There are no conversations to tune on yet.",
             f"no set of them in {home}",
-            commands=[("lima", "--embedded")],
+            commands=[("lima", "--input", "FILE")],
         )
     return newest[1]
 

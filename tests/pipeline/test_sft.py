@@ -195,7 +195,7 @@ def test_too_few_conversations_are_refused(workspace: Path) -> None:
 
 def test_without_conversations_or_weights_the_way_to_them_is_named(workspace: Path) -> None:
     base_run()
-    assert list(refused(UsageError).commands) == [("lima", "--embedded")]
+    assert list(refused(UsageError).commands) == [("lima", "--input", "FILE")]
     assert "no such folder" in refused(UsageError, data="nowhere").found
     example_set(SET, conversations(12))
     assert "nothing" in refused(UsageError, checkpoint="nothing").problem

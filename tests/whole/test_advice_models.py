@@ -158,6 +158,78 @@ def _a_record_of_a_later_version() -> list[str]:
     return ["train", "--resume", "first"]
 
 
+# Tuning.
+
+
+def _chats(*answers: str) -> tuple[str, ...]:
+    rows = [{"prompt": f"Note {n}", "completion": text} for n, text in enumerate(answers)]
+    Path("chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return ("lima", "--input", "chats.jsonl", "--tokenizer", "chars")
+
+
+def _several_chats() -> None:
+    _chats("The hen.", "The fox.", "An egg.")
+
+
+def _a_set_of_chats() -> None:
+    made(*_chats("The hen.", "The fox.", "An egg."))
+
+
+@advises(SITUATIONS, "pipeline/sft/setup.py:_data_folder", then=_several_chats, FILE="chats.jsonl")
+def _no_conversations_yet() -> list[str]:
+    return ["sft"]
+
+
+@advises(SITUATIONS, "pipeline/sft/setup.py:_tokenizer")
+def _conversations_of_another_tokenizer() -> list[str]:
+    made("tokenize", "--train", "bpe", "--name", "other")
+    made(*_chats("The hen.", "The fox.")[:-1], "other")
+    return ["sft"]
+
+
+@advises(SITUATIONS, "pipeline/sft/setup.py:_tokenizer#2")
+def _conversations_of_another_template() -> list[str]:
+    shutil.copytree("tokenizers/chars", "odd")
+    Path("odd/manifest.json").unlink()
+    Path("odd/chat_template.jinja").write_text(
+        "{% for turn in messages %}{{ turn['role'] + turn['content'] + eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}assistant{% endif %}"
+    )
+    made(*_chats("The hen.", "The fox.")[:-1], "odd")
+    return ["sft"]
+
+
+@advises(SITUATIONS, "pipeline/sft/setup.py:_window")
+def _a_conversation_longer_than_the_context() -> list[str]:
+    made(*_chats("The hen. " * 500, "The fox.", "An egg."), "--max-length", "9000")
+    return ["sft"]
+
+
+@advises(SITUATIONS, "pipeline/sft/setup.py:_window#2")
+def _rows_longer_than_the_context() -> list[str]:
+    _a_set_of_chats()
+    return ["sft", "--window", "5000", "--max-steps", "1"]
+
+
+@advises(SITUATIONS, "pipeline/sft/setup.py:_window#3")
+def _rows_shorter_than_a_conversation() -> list[str]:
+    _a_set_of_chats()
+    return ["sft", "--window", "8", "--max-steps", "1"]
+
+
+@advises(SITUATIONS, "pipeline/sft/setup.py:_assembled", then=_several_chats, FILE="chats.jsonl")
+def _a_single_conversation() -> list[str]:
+    made(*_chats("The hen."))
+    return ["sft"]
+
+
+@advises(SITUATIONS, "pipeline/train/found_run.py:require_trained_by")
+def _a_tuned_run_that_train_shall_go_on_with() -> list[str]:
+    _a_set_of_chats()
+    made("sft", "--max-steps", "1", "--name", "chat")
+    return ["train", "--resume", "chat"]
+
+
 # What uses a model.
 
 

@@ -1,4 +1,4 @@
-"""Kill -9 in the middle of training, at random instants, again and again.
+"""Kill -9 in the middle of training or tuning, at random instants, again and again.
 
 HATCHERY_KILLS sets how often; the suite does a few, the full proof is
 `HATCHERY_KILLS=50 pytest tests/whole/test_kill.py`.
@@ -19,28 +19,33 @@ from safetensors.torch import load_file
 from pipeline.events import Metric, from_json
 from pipeline.runs import folders as runs
 from tests.conftest import ROOT
+from tests.support.example_sets import SET, base_run, conversations, example_set
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("HATCHERY_KILLS", "4"))
+KILLS = int(os.environ.get("HATCHERY_KILLS", "3"))
 STEPS = 40 * KILLS
 FLAGS = (
-    f"--max-steps {STEPS} --batch-size 4 --log-every 1 --eval-every 7 --eval-batches 1 "
+    f"--max-steps {STEPS} --log-every 1 --eval-every 7 --eval-batches 1 "
     "--checkpoint-every 3 --sample-every 100000 --keep-checkpoints 2 --device cpu --threads 1 "
-    "--no-tensorboard --model.hidden-size 32 --model.num-layers 2 --model.num-heads 2 "
-    "--model.num-kv-heads 2 --model.dropout 0.1"
+    "--no-tensorboard"
 ).split()
+OWN_FLAGS = {
+    "train": "--batch-size 4 --model.hidden-size 32 --model.num-layers 2 --model.num-heads 2 "
+    "--model.num-kv-heads 2 --model.dropout 0.1",
+    "sft": "--batch-size 2 --learning-rate 0.001",
+}
 
 
-def start(*flags: str) -> "subprocess.Popen[bytes]":
+def start(stage: str, *flags: str) -> "subprocess.Popen[bytes]":
     with Path("train.log").open("ab") as log:
-        command = [sys.executable, str(ROOT / "main.py"), "train", *flags]
+        command = [sys.executable, str(ROOT / "main.py"), stage, *flags]
         return subprocess.Popen(command, stdout=log, stderr=log)
 
 
 def runs_named(name: str) -> list[Path]:
     """In the order they began: a kill before the first checkpoint leaves a run to start again."""
-    found = [p for p in Path("checkpoints").glob("run_*") if runs.is_called(p.name, name)]
+    found = [p for p in Path("checkpoints").glob("*_*") if runs.is_called(p.name, name)]
     return sorted(found, key=lambda run: (len(run.name), run.name))
 
 
@@ -50,12 +55,19 @@ def logged(name: str) -> int:
     return sum(log.stat().st_size for log in logs if log.exists())
 
 
-def test_every_resume_after_kill_minus_nine_is_exact(prepared: Path) -> None:
-    assert start("--name", "whole", *FLAGS).wait() == 0, Path("train.log").read_text()
+@pytest.mark.parametrize("stage", ["train", "sft"])
+def test_every_resume_after_kill_minus_nine_is_exact(stage: str, prepared: Path) -> None:
+    flags = [*FLAGS, *OWN_FLAGS[stage].split()]
+    if stage == "sft":
+        base_run(max_position_embeddings=192)
+        example_set(SET, conversations(240))
+    assert start(stage, "--name", "whole", *flags).wait() == 0, Path("train.log").read_text()
     chance, kills = random.Random(1), 0
     while True:
         has_checkpoint = any(map(runs.step_folders, runs_named("cut")))
-        process = start(*(("--resume", "auto") if has_checkpoint else FLAGS), "--name", "cut")
+        process = start(
+            stage, *(("--resume", "auto") if has_checkpoint else flags), "--name", "cut"
+        )
         before = logged("cut")
         while process.poll() is None and logged("cut") <= before + 500:
             time.sleep(0.005)
