@@ -161,6 +161,22 @@ def test_a_tokenizer_that_adds_bos_by_itself_does_not_have_it_scored(tmp_path: P
     assert abs(harness.rolling(text, own_bos=True) - found.numerator) > 0.5
 
 
+def test_the_name_of_a_special_token_in_a_document_is_text(folder: Path) -> None:
+    """The harness reads such tokens out of the text, as <unk> in the form of WikiText-2 that is
+    not raw: one token instead of a word."""
+    judged, harness = judge(folder), Harness(folder)
+    name = harness.tokenizer.eos_token
+    text = f" = Hens = \n A {name} lays eggs . \n"
+    ids = harness.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    [score] = scored(judged, "wikitext", [Item((("", text),), text=text)])
+    found = score.ratios["token_perplexity"]
+    assert harness.tokenizer.eos_token_id in harness.encode(text)
+    assert harness.tokenizer.eos_token_id not in ids
+    assert found.denominator == len(ids)
+    expected = harness._sum([harness.prefix], ids)
+    assert found.numerator == pytest.approx(expected, rel=1e-5)
+
+
 def test_denominators_are_of_the_page_as_published(tmp_path: Path) -> None:
     """Of the raw page, and the empty texts at both of its ends count as words."""
     item = TASKS["wikitext"].item({"page": " a @-@ b . \n"})
