@@ -287,7 +287,7 @@ def _nan(case: Case) -> Iterator[Remedy]:
     rates = {"--learning-rate": options.learning_rate} if options.learning_rate else {}
     if options.optimizer == "muon":
         rates["--matrix-learning-rate"] = options.matrix_learning_rate
-    for share, name in ((2, "half"), (4, "a quarter of")):
+    for share, name in ((2, "half"), (4, "a quarter of")) if rates else ():
         lower = [word for flag, rate in rates.items() for word in (flag, f"{rate / share:g}")]
         yield Remedy(f"{go_on} with {name} the learning rate", " ".join(lower), case.again(*lower))
     if options.precision == "fp16":

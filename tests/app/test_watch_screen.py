@@ -77,6 +77,29 @@ async def says(pilot: Pilot[None], app: HatcheryApp, *words: str) -> None:
 
 
 @pytest.mark.slow
+def test_a_tuning_is_watched_and_gone_on_with_like_any_training(workspace: Path) -> None:
+    run = Path("checkpoints/sft_lima_2026_01_02_03_04_mine")
+    told: list[Event] = [events.Started("sft", f"Tune {run.name} on lima", 90, "steps", str(run))]
+    told += [*training(1, 60), events.Metric(60, {"val_loss": 3.214})]
+    told.append(events.Sample(" It lays eggs.", prompt="User: A hen?\nAssistant:", step=60))
+    tell(run, told)
+    (run / "run.json").write_text('{"command": "sft"}')
+    done = events.Finished({"steps": 60}, str(run), stopped=True)
+    tell(job_folder("sft", alive=False), [*told, done])
+    asked: list[tuple[str, list[str]]] = []
+
+    async def scene() -> None:
+        async with opened(WIDE) as (app, pilot):
+            screen = await watched(pilot, app)
+            await says(pilot, app, "── training", "It lays eggs.", "3.214")
+            app.open = lambda what, *more: asked.append(more)  # type: ignore[method-assign]
+            screen.action_resume()
+
+    play(scene)
+    assert asked == [("sft", ["--resume", run.name])]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [WIDE, NARROW])
 def test_a_training_shows_curves_figures_and_how_long_it_will_take(
     workspace: Path, size: tuple[int, int]

@@ -31,6 +31,7 @@ def test_each_product_is_found_with_its_figures(prepared: Path) -> None:
         "tokenize": "fresh",
         "prepare": "fresh",
         "train": "missing",
+        "lima": "missing",
         "sft": "missing",
         "benchmark": "missing",
     }
