@@ -113,6 +113,14 @@ class ExampleSet:
         """Tokens of each example."""
         return np.diff(self._starts)
 
+    @property
+    def item_lengths(self) -> Indices:
+        """Tokens of each item: of a pair those of its longer answer."""
+        if self.metadata.kind == "conversations":
+            return self.lengths
+        longer: Indices = self.lengths.reshape(-1, 2).max(axis=1)
+        return longer
+
     def ids(self, i: int) -> Ids:
         """Ids of example `i`, uint16 or uint32."""
         return self._ids[self._starts[i] : self._starts[i + 1]]

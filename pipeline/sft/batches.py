@@ -43,7 +43,7 @@ class ConversationBatches:
         self._data, self._examples, self._window = data, examples, window
         self._batch_size, self._accumulation = batch_size, accumulation
         self._packed, self._seed, self._device = packed, seed, device
-        self._lengths = data.lengths[examples] - 1  # the last id is only a target
+        self._lengths = data.item_lengths[examples] - 1  # the last id is only a target
         self._epoch: tuple[int, list[list[Row]]] = (-1, [])
         self.steps_per_epoch = len(self._steps(0))
 
@@ -71,7 +71,7 @@ class ConversationBatches:
 
     def batch(self, number: int) -> tuple[Tensor, ...]:
         """The tensors of micro-batch `number`, on the device."""
-        return self._made(self.rows(number))
+        return self.tensors(self.rows(number))
 
     def in_order(self, limit: int) -> Iterator[tuple[Tensor, ...]]:
         """At most `limit` batches in one order, the same at every time: for validation. Of more
@@ -83,7 +83,7 @@ class ConversationBatches:
         chosen = chosen[: limit * self._batch_size]
         for at in range(0, len(chosen), self._batch_size):
             some = chosen[at : at + self._batch_size]
-            yield self._made([[int(self._examples[item]) for item in row] for row in some])
+            yield self.tensors([[int(self._examples[item]) for item in row] for row in some])
 
     def texts(self, number: int, tokenizer: Tokenizer) -> list[dict[str, Any]]:
         """What micro-batch `number` reads, for a person."""
@@ -94,7 +94,8 @@ class ConversationBatches:
             for ids in [self._data.ids(item).tolist()]
         ]
 
-    def _made(self, rows: list[Row]) -> tuple[Tensor, ...]:
+    def tensors(self, rows: list[Row]) -> tuple[Tensor, ...]:
+        """The tensors of rows of conversations."""
         fill = max((sum(len(self._data.ids(i)) - 1 for i in row) for row in rows), default=1)
         width = min(self._window, -(-fill // _MULTIPLE) * _MULTIPLE)
         shape = (4 if self._packed else 2, len(rows), width)

@@ -4,13 +4,14 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from model.config import parameter_count
+from model.config import ModelConfig, parameter_count
 from model.huggingface.config import read_model_config
 from pipeline.conversations.example_set import FOLDER, KIND, ExampleSet, open_examples
 from pipeline.missing import MissingError
@@ -37,14 +38,17 @@ _USUAL_WINDOW = 512
 
 # What a resumed run cannot change: which conversations come at which step, and what the optimizer's
 # saved state means.
-_FIXED = frozenset(("checkpoint", "window", "packing", "seed", "optimizer"))
+_FIXED = frozenset((
+    "checkpoint", "window", "packing", "seed", "optimizer", "method", "lora", "lora_rank",
+    "lora_alpha", "lora_dropout", "beta", "nll_weight",
+))  # fmt: skip
 
 
 @dataclass(frozen=True)
 class TuneSetup(RunSetup):
     """A run that learns to answer as in a set of conversations. `examples` are the numbers of
-    those that it learns from, `held_out` of those that it is measured by, `rows` how many rows an
-    epoch has."""
+    those that it learns from, `held_out` of those that it is measured by, of pairs where answers
+    are preferred; `rows` how many rows an epoch has."""
 
     command = "sft"
     validations = 5
@@ -71,12 +75,20 @@ class TuneSetup(RunSetup):
     @property
     def tokens(self) -> int:
         """Positions that an epoch reads, without what is left of rows."""
-        return int((self.data.lengths[self.examples] - 1).sum())
+        return int((self.data.lengths[self._encoded] - 1).sum())
 
     @property
     def learned(self) -> int:
         """Targets that an epoch learns."""
-        return sum(int(self.data.learned(int(i))[1:].sum()) for i in self.examples)
+        return sum(int(self.data.learned(int(i))[1:].sum()) for i in self._encoded)
+
+    @property
+    def _encoded(self) -> npt.NDArray[np.int64]:
+        """The numbers of what the examples are encoded as: of a pair both answers."""
+        if self.options.method == "sft":
+            return self.examples
+        both = 2 * self.examples[:, None] + np.arange(2)  # as `ExampleSet.pair` numbers them
+        return both.reshape(-1)
 
 
 def begin_run(config: Config, options: SftOptions, typed: Typed) -> TuneSetup:
@@ -87,9 +99,12 @@ def begin_run(config: Config, options: SftOptions, typed: Typed) -> TuneSetup:
     """
     base = find_base(config, options)
     data = open_examples(_data_folder(config, options))
+    _check_kind(Settings(config, typed), options, data)
     tokenizer = _tokenizer(config, base, data)
     window = _window(Settings(config, typed), options, base, data)
-    rate = options.learning_rate or usual_rate(parameter_count(base.model))
+    rate = options.learning_rate or usual_rate(
+        parameter_count(base.model), lora=options.lora, preferences=options.method == "dpo"
+    )
     options = options.model_copy(update={"window": window, "learning_rate": rate})
     setup = _assembled(Path(), options, base, data, tokenizer)
     kind = f"sft_{inventory.safe_name(data.metadata.name)}"
@@ -120,6 +135,8 @@ def resume_run(
     found = {"data": data.fingerprint, "tokenizer": tokenizer.fingerprint}
     check_belongs(run, record.fingerprints, found)
     setup = _assembled(run, merged, here, data, tokenizer)
+    if merged.lora:
+        base_weights(config, run, merged, model, record.initial)
     setup = replace(
         setup, resume_from=checkpoint, notes=notes, origin=record.initial, record=record
     )
@@ -146,6 +163,56 @@ def find_base(config: Config, options: SftOptions) -> Initial:
     from model.checkpoint import describe  # torch, which alone reads a .pt file
 
     return Initial(found.label, found.path, describe(found.path))
+
+
+def base_weights(
+    config: Config, run: Path, options: SftOptions, model: ModelConfig, origin: Source | None
+) -> Path:
+    """Where the weights are that `run` began with.
+
+    Raises:
+        RefusedError: they are gone, or are not those any more; names a command that goes on from
+            the run's merged weights.
+    """
+    path, found = None, "nothing on record"
+    if origin is not None:
+        path, found = Path(origin.path), f"no {origin.path}"
+    if path is not None and not path.exists() and options.checkpoint is not None:
+        with suppress(HatcheryError):  # weights of the hub are on record by their address
+            path = inventory.resolve(options.checkpoint, config.paths.checkpoints_dir).path
+    if path is not None and path.exists() and origin is not None:
+        here = Initial(options.checkpoint or path.name, path, model).origin()
+        if here.fingerprint == origin.fingerprint:
+            return path
+        found = f"{path} holds other weights by now"
+    words = ["--checkpoint", str(run), *(["--method", "dpo"] if options.method == "dpo" else [])]
+    raise RefusedError(
+        f"{run.name} cannot go on: the weights that it began with are gone.",
+        found=found,
+        remedy="put them back, or begin a new run with what was learned so far: {}",
+        commands=[("sft", *words, *(["--lora"] if options.lora else []))],
+    )
+
+
+def _check_kind(settings: Settings, options: SftOptions, data: ExampleSet) -> None:
+    """Refuse conversations where pairs of answers are compared, and pairs where answers are
+    learned.
+
+    Raises:
+        RefusedError: names the command for what the set is for.
+    """
+    wanted = {"sft": "conversations", "dpo": "preferences"}[options.method]
+    kind = data.metadata.kind
+    if kind == wanted:
+        return
+    other = "dpo" if kind == "preferences" else "sft"
+    what = "pairs of a chosen and a rejected answer" if other == "dpo" else "conversations"
+    raise RefusedError(
+        f"Method {options.method} does not learn from what is in {data.folder}.",
+        found=what,
+        remedy="learn from it so: {}",
+        commands=[tuning_command(settings, {"method": other})],
+    )
 
 
 def _data_folder(config: Config, options: SftOptions) -> Path:
@@ -270,9 +337,10 @@ def _assembled(
             remedy="make a set of more: {}",
             commands=[("lima", "--input", "FILE")],
         )
-    lengths = data.lengths[examples] - 1
+    lengths = data.item_lengths[examples] - 1
     several = len(lengths) > 1 and int(np.sort(lengths)[:2].sum()) <= options.window
     packed = options.packing == "on" or (options.packing == "auto" and several)
+    packed = packed and options.method == "sft"  # the answers of a pair have a row each
     rows = rows_needed(lengths, options.window, packed=packed)
     per_epoch = -(-rows // (options.batch_size * options.gradient_accumulation_steps))
     total = options.max_steps or max(1, math.ceil(options.epochs * per_epoch))
@@ -284,10 +352,14 @@ def _assembled(
     )  # fmt: skip
 
 
-def _learnable(
-    data: ExampleSet, examples: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], int]:
-    """Those of which at least one token is learned, and the number of the others: their loss would
-    be the mean over nothing."""
-    kept = [int(i) for i in examples if data.learned(int(i))[1:].any()]
-    return np.asarray(kept, np.int64), len(examples) - len(kept)
+def _learnable(data: ExampleSet, items: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], int]:
+    """Those of which at least one token is learned, of pairs one of each answer, and the number of
+    the others: their loss would be the mean over nothing."""
+    pairs = data.metadata.kind == "preferences"
+
+    def learns(item: int) -> bool:
+        examples = data.pair(item) if pairs else (item,)
+        return all(data.learned(example)[1:].any() for example in examples)
+
+    kept = [int(item) for item in items if learns(int(item))]
+    return np.asarray(kept, np.int64), len(items) - len(kept)

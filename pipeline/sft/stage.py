@@ -4,24 +4,38 @@ Only answers are learned, by where they stand: a question is read and never a ta
 training like any other: the same session, resume, lock, checkpoints and events.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from threading import Event as StopSignal
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from model import device as devices
-from model.checkpoint import load_training_state
+from model.checkpoint import load_adapted, load_training_state, load_weights
 from model.config import parameter_count
+from model.gpt import GPT
+from model.lora import LoraSettings, adapters, add_adapters
 from pipeline.events import Event, Progress, Saved, Warned
 from pipeline.options.command import tuning_command
 from pipeline.options.config import Config, Settings, SftOptions, Typed
 from pipeline.runs import folders, pretrained
 from pipeline.sft.answers import HeldOutQuestions
 from pipeline.sft.batches import ConversationBatches
-from pipeline.sft.setup import TuneSetup, begin_run, resume_run
+from pipeline.sft.preference import (
+    REFERENCE,
+    PreferenceBatches,
+    PreferenceLoss,
+    read_reference,
+    reference_log_probabilities,
+    write_reference,
+)
+from pipeline.sft.setup import TuneSetup, base_weights, begin_run, resume_run
 from pipeline.train.course import course, nothing_to_do
-from pipeline.train.objective import NextToken
+from pipeline.train.objective import NextToken, Objective
 from pipeline.train.session import Session
 from pipeline.train.state import RunState, load_state
 from pipeline.train.task import Task
@@ -77,7 +91,7 @@ def _announcements(setup: TuneSetup) -> Iterator[Event]:
     filled = setup.tokens / (setup.rows * setup.window) if setup.packed else None
     facts = {
         "parameters": human_count(parameter_count(setup.model)),
-        "conversations": len(setup.examples),
+        "conversations" if options.method == "sft" else "pairs": len(setup.examples),
         "held out": len(setup.held_out),
         "learned": f"{setup.learned / setup.tokens:.0%} of {human_count(setup.tokens)} tokens",
         "steps": f"{setup.total_steps:,}, {setup.steps_per_epoch:g} per epoch",
@@ -85,6 +99,8 @@ def _announcements(setup: TuneSetup) -> Iterator[Event]:
         "packing": "off" if filled is None else f"{setup.rows:,} rows, {filled:.0%} full",
         "optimizer": options.optimizer + ", warm" * _is_warm(setup),
     }
+    if options.lora:
+        facts["adapters"] = f"rank {options.lora_rank}, alpha {options.lora_alpha:g}"
     yield Saved("settings", str(path), facts)
     for note in setup.notes:
         yield Warned(note)
@@ -115,24 +131,34 @@ def _settings(setup: TuneSetup) -> dict[str, Any]:
 
 
 def _session(config: Config, setup: TuneSetup) -> Session:
-    """A session that learns the answers of conversations."""
+    """A session that learns the answers of conversations, or to prefer one of two."""
     options, data = setup.options, setup.data
     device = devices.pick_device(options.device)
-    state = _state(setup, load_state(setup, device))
+    base = partial(_frozen, config, setup)
+    state = _state(setup, load_state(setup, device, partial(_own_model, setup, base)))
+    batches: ConversationBatches
+    made: Callable[..., ConversationBatches] = ConversationBatches
+    settings: dict[str, Any] = {"packed": setup.packed}
+    objective: Objective = NextToken(state.model)
+    if options.method == "dpo":
+        made, settings = PreferenceBatches, {"reference": _reference(setup, state, base)}
+        objective = PreferenceLoss(state.model, beta=options.beta, nll_weight=options.nll_weight)
     made = partial(
-        ConversationBatches,
+        made,
         data,
         window=setup.window,
         batch_size=options.batch_size,
-        packed=setup.packed,
         device=device,
         seed=options.seed,
+        **settings,
     )
+    if options.lora and not adapters(state.model):
+        add_adapters(state.model, _lora(setup), seed=options.seed)
     batches = made(setup.examples, accumulation=options.gradient_accumulation_steps)
     held_out = made(setup.held_out, accumulation=1)
     task = Task(
         batches,
-        NextToken(state.model),
+        objective,
         held_out.in_order,
         HeldOutQuestions(
             data,
@@ -145,6 +171,55 @@ def _session(config: Config, setup: TuneSetup) -> Session:
         keeps_epochs=True,
     )
     return Session(config, setup, state, task)
+
+
+def _lora(setup: TuneSetup) -> LoraSettings:
+    """What the adapters are; `base` is where PEFT finds the weights beside which they stand."""
+    options, origin = setup.options, setup.origin
+    base = None if origin is None else origin.path
+    if base is not None and Path(base).is_dir():
+        base = str(Path(base).resolve())
+    return LoraSettings(options.lora_rank, options.lora_alpha, options.lora_dropout, base)
+
+
+def _frozen(config: Config, setup: TuneSetup, device: torch.device) -> GPT:
+    """The weights that the run began with."""
+    path = base_weights(config, setup.folder, setup.options, setup.model, setup.origin)
+    return load_weights(path, device, torch.float32, config=setup.model)
+
+
+def _own_model(
+    setup: TuneSetup, base: Callable[[torch.device], GPT], checkpoint: Path, device: torch.device
+) -> GPT:
+    """The model of a checkpoint of the run: with adapters where they are what learns."""
+    if not setup.options.lora:
+        return load_weights(checkpoint, device)
+    model = base(device)
+    load_adapted(checkpoint, model)
+    return model
+
+
+def _reference(setup: TuneSetup, state: RunState, base: Callable[[torch.device], GPT]) -> Tensor:
+    """What the weights that the run began with make of all answers. It is computed once and kept
+    in the run's folder; a run that branches off has it from the one it leaves."""
+    path = setup.folder / REFERENCE
+    left = path if setup.parent is None else setup.parent.parent / REFERENCE
+    kept = read_reference(left, setup.data)
+    if kept is not None:
+        if left != path:
+            write_reference(path, setup.data, kept)
+        return kept
+    begins = setup.resume_from is None
+    model = state.model if begins else base(state.model.device)
+    found = reference_log_probabilities(
+        model,
+        setup.data,
+        window=setup.window,
+        batch_size=setup.options.batch_size,
+        dtype=devices.pick_dtype(setup.options.precision, model.device),
+    )
+    write_reference(path, setup.data, found)
+    return found
 
 
 def _state(setup: TuneSetup, state: RunState) -> RunState:
@@ -162,7 +237,7 @@ def _is_warm(setup: TuneSetup) -> bool:
     """Whether the optimizer of a run that begins takes over that of its base: the same kind, which
     the base's checkpoint holds."""
     base = setup.initial
-    if setup.resume_from is not None or base is None or base.path is None:
+    if setup.options.lora or setup.resume_from is not None or base is None or base.path is None:
         return False
     manifest = read_manifest(base.path) if base.path.is_dir() else None
     if manifest is None or "optimizer.safetensors" not in manifest.files:

@@ -1,5 +1,7 @@
 """The state that a run begins with, or goes on from: weights, counters and the optimizer's."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -22,8 +24,13 @@ class RunState(NamedTuple):
     optimizer: dict[str, Tensor] | None
 
 
-def load_state(setup: RunSetup, device: torch.device) -> RunState:
-    """The state that a run begins with or goes on from; sets the number of CPU threads.
+def load_state(
+    setup: RunSetup,
+    device: torch.device,
+    load: Callable[[Path, torch.device], GPT] = load_weights,
+) -> RunState:
+    """The state that a run begins with or goes on from; sets the number of CPU threads. `load`
+    gives the model of a checkpoint of its own.
 
     Raises:
         RefusedError, UsageError: see `model.checkpoint`; every byte of a checkpoint is verified.
@@ -39,7 +46,7 @@ def load_state(setup: RunSetup, device: torch.device) -> RunState:
     if threads:
         torch.set_num_threads(threads)
     if checkpoint is not None:
-        model = load_weights(checkpoint, device)
+        model = load(checkpoint, device)
     else:
         torch.manual_seed(options.seed)
         if setup.initial is None:

@@ -12,7 +12,6 @@ from model.gpt import GPT
 from model.lora import LoraSettings, add_adapters
 from pipeline.sft.preference import (
     PreferenceLoss,
-    reference_log_probabilities,
     sum_log_probabilities,
 )
 from tests.model.test_model import KINDS, small
@@ -50,6 +49,11 @@ def answer_log_probability(policy: GPT, inputs: Tensor, targets: Tensor) -> Tens
     return torch.stack(scored).sum()
 
 
+def reference_of(base: GPT, inputs: Tensor, targets: Tensor) -> Tensor:
+    with torch.no_grad():
+        return sum_log_probabilities(base, inputs, targets)
+
+
 def gradients(policy: GPT) -> dict[str, Tensor]:
     found = {n: p.grad.clone() for n, p in policy.named_parameters() if p.grad is not None}
     policy.zero_grad()
@@ -61,7 +65,7 @@ def gradients(policy: GPT) -> dict[str, Tensor]:
 def test_the_loss_and_its_gradients_are_those_of_the_formula(kind: str, nll_weight: float) -> None:
     policy, base = model(0, **KINDS[kind]), model(1, **KINDS[kind])
     inputs, targets = rows()
-    reference = reference_log_probabilities(base, [(inputs, targets)])
+    reference = reference_of(base, inputs, targets)
     subject = PreferenceLoss(policy, beta=0.2, nll_weight=nll_weight)
     loss, *_ = subject.loss(inputs, targets, reference)
     loss.backward()
@@ -83,7 +87,7 @@ def test_the_loss_and_its_gradients_are_those_of_the_formula(kind: str, nll_weig
 @pytest.mark.parametrize("lora", [False, True])
 def test_training_begins_at_the_logarithm_of_two(lora: bool) -> None:
     policy = model(0)
-    reference = reference_log_probabilities(policy, [rows()])
+    reference = reference_of(policy, *rows())
     if lora:
         add_adapters(policy, LoraSettings(rank=2), seed=1)
     subject = PreferenceLoss(policy, beta=0.5)
@@ -93,7 +97,7 @@ def test_training_begins_at_the_logarithm_of_two(lora: bool) -> None:
 def test_what_is_measured_says_what_became_of_both_answers() -> None:
     policy, base = model(0), model(1)
     inputs, targets = rows()
-    reference = reference_log_probabilities(base, [(inputs, targets)])
+    reference = reference_of(base, inputs, targets)
     subject = PreferenceLoss(policy, beta=0.2)
     values = subject.loss(inputs, targets, reference)
     assert values[0].requires_grad
@@ -113,7 +117,7 @@ def test_what_is_measured_says_what_became_of_both_answers() -> None:
 def test_pairs_in_smaller_batches_have_the_gradient_of_all_at_once() -> None:
     policy, base = model(0), model(1)
     inputs, targets = rows()
-    reference = reference_log_probabilities(base, [(inputs, targets)])
+    reference = reference_of(base, inputs, targets)
     subject = PreferenceLoss(policy, beta=0.2, nll_weight=0.5)
     subject.loss(inputs, targets, reference)[0].backward()
     whole = gradients(policy)
@@ -130,7 +134,7 @@ def test_learning_prefers_the_chosen_answer_and_the_extra_term_keeps_it_likely()
     chosen = {}
     for nll_weight in (0.0, 1.0):
         policy = model(0)
-        reference = reference_log_probabilities(policy, [(inputs, targets)])
+        reference = reference_of(policy, inputs, targets)
         subject = PreferenceLoss(policy, beta=0.2, nll_weight=nll_weight)
         optimizer = torch.optim.AdamW(policy.parameters(), lr=3e-3)
         for _ in range(12):
@@ -143,18 +147,6 @@ def test_learning_prefers_the_chosen_answer_and_the_extra_term_keeps_it_likely()
         assert figures["margin"] > 0.5
         chosen[nll_weight] = figures["chosen_logprob"]
     assert chosen[1.0] > chosen[0.0]
-
-
-def test_the_reference_is_read_without_dropout_and_leaves_the_mode_alone() -> None:
-    policy = model(0, dropout=0.5)
-    inputs, targets = rows()
-    both = [reference_log_probabilities(policy, [(inputs, targets)]) for _ in range(2)]
-    assert torch.equal(*both)
-    assert policy.training
-    assert not both[0].requires_grad
-    parts = [(inputs[n : n + 1], targets[n : n + 1]) for n in range(len(inputs))]
-    torch.testing.assert_close(reference_log_probabilities(policy.eval(), parts), both[0])
-    assert not policy.training
 
 
 def test_filling_behind_an_answer_counts_for_nothing() -> None:

@@ -11,11 +11,12 @@ import torch
 from model.gpt import GPT
 from model.optimizer import build_optimizer, optimizer_state
 from pipeline.chat.encoder import ChatEncoder
-from pipeline.conversations.conversation import Conversation, Turn
+from pipeline.conversations.conversation import Conversation, Preference, Turn
 from pipeline.conversations.example_set import (
     KIND,
     Example,
     ExampleMetadata,
+    Item,
     held_out,
     write_examples,
 )
@@ -46,10 +47,11 @@ def example_set(
     tokenizer: Tokenizer | None = None,
     *,
     unlearned: Sequence[int] = (),
+    stored: Sequence[Item] | None = None,
     **changes: Any,
 ) -> Path:
     """A set of `items` in `folder`, encoded as the stage does, but that nothing is learned of the
-    numbers in `unlearned`."""
+    numbers in `unlearned`. `stored` are the texts, where they are not `items`."""
     by = tokenizer or byte_tokenizer()
     encoder = ChatEncoder(by)
     examples = []
@@ -81,8 +83,27 @@ def example_set(
     metadata = ExampleMetadata(**(values | changes))
     options = {"input": ["talk.jsonl"], "tokenizer": "tokenizers/bytes", "name": folder.name}
     with build_folder(folder, kind=KIND, command="lima", options=options) as builder:
-        write_examples(builder, metadata, items, examples)
+        write_examples(builder, metadata, stored or items, examples)
     return folder
+
+
+def preferences(count: int) -> list[Preference]:
+    """Pairs of answers: the number that was asked for, and another."""
+    return [
+        Preference((Turn("user", f"say {n}"),), f"{n}" * (1 + n % 3), f"{n + 1}", f"file:{n}")
+        for n in range(count)
+    ]
+
+
+def preference_set(folder: Path, items: Sequence[Preference], **changes: Any) -> Path:
+    """A set of pairs in `folder`, encoded as the stage does."""
+    answers = [
+        Conversation((*item.prompt, Turn("assistant", answer)), item.where)
+        for item in items
+        for answer in (item.chosen, item.rejected)
+    ]
+    pairs = {"kind": "preferences", "kept": len(items), "held_out": held_out(items, 0.2)}
+    return example_set(folder, answers, stored=items, **(pairs | changes))
 
 
 def base_run(kind: str = "muon", **changes: Any) -> Path:

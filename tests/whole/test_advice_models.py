@@ -223,6 +223,22 @@ def _a_single_conversation() -> list[str]:
     return ["sft"]
 
 
+@advises(SITUATIONS, "pipeline/sft/setup.py:_check_kind")
+def _conversations_where_pairs_are_compared() -> list[str]:
+    _a_set_of_chats()
+    return ["sft", "--method", "dpo", "--max-steps", "1"]
+
+
+@advises(SITUATIONS, "pipeline/sft/setup.py:base_weights")
+def _adapters_whose_base_is_gone() -> list[str]:
+    _a_set_of_chats()
+    made("sft", "--lora", "--max-steps", "1", "--name", "thin")
+    [run] = Path("checkpoints").glob("sft_*_thin")
+    base = json.loads((run / "sft_config.json").read_text())["base"]["checkpoint"]
+    shutil.rmtree(base)
+    return ["sft", "--resume", str(run), "--max-steps", "2"]
+
+
 @advises(SITUATIONS, "pipeline/train/found_run.py:require_trained_by")
 def _a_tuned_run_that_train_shall_go_on_with() -> list[str]:
     _a_set_of_chats()

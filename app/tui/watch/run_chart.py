@@ -25,6 +25,8 @@ class ChartSpec(NamedTuple):
 
 _CHARTS = (
     ChartSpec("loss", ("loss", "val_loss"), "{:.4g}".format),
+    ChartSpec("log-probability", ("chosen_logprob", "rejected_logprob"), "{:.4g}".format),
+    ChartSpec("margin", ("margin", "val_margin"), "{:.3g}".format),
     ChartSpec("learning rate", ("learning_rate",), "{:.2g}".format),
     ChartSpec("gradient norm", ("grad_norm",), "{:.3g}".format),
     ChartSpec("tokens per second", ("tokens_per_second",), human_count),
@@ -33,7 +35,14 @@ _CHARTS = (
 )
 _SMOOTHING = {"off": 0.0, "light": 0.8, "strong": 0.95}
 
-_IN_WORDS = {"loss": "training", "val_loss": "validation"}
+_IN_WORDS = {
+    "loss": "training",
+    "val_loss": "validation",
+    "chosen_logprob": "chosen",
+    "rejected_logprob": "rejected",
+    "margin": "training",
+    "val_margin": "validation",
+}
 
 
 class RunChart(Vertical):
@@ -102,7 +111,7 @@ def curves_of(view: Snapshot, shown: ChartSpec = _CHARTS[0]) -> tuple[list[Serie
         Series(
             _IN_WORDS.get(metric, shown.title),
             view.curves.get(metric, []),
-            "marks" if metric == "val_loss" else "line",
+            "marks" if _is_validation(metric) else "line",
         )
         for metric in shown.metrics
     ]
@@ -116,13 +125,18 @@ def curves_of(view: Snapshot, shown: ChartSpec = _CHARTS[0]) -> tuple[list[Serie
 
 def _overlaid(name: str, curves: Curves, shown: ChartSpec) -> list[Series]:
     """Another run: its curve dotted, and its validations as marks without a name of their own."""
-    called = folders.short_name(name)
     found: list[Series] = []
+    measured = any(_is_validation(metric) and metric in curves for metric in shown.metrics)
+    several = sum(not _is_validation(metric) for metric in shown.metrics) > 1
     for metric in shown.metrics:
         points: Sequence[Point] = curves.get(metric, [])
-        validation = metric == "val_loss"
-        if not validation and any(metric in curves for metric in shown.metrics[1:]):
-            called = f"◇ {called}"
+        called = "◇ " * measured + folders.short_name(name)
+        called += f" {_IN_WORDS[metric]}" * several
+        validation = _is_validation(metric)
         look: Look = "marks" if validation else "dotted"
         found.append(Series("" if validation else called, points, look, "◇"))
     return found
+
+
+def _is_validation(metric: str) -> bool:
+    return metric.startswith("val_")
