@@ -123,11 +123,14 @@ class Navigation(AppCore):
 
         self.push_screen(VotesScreen())
 
-    def open_data(self, run: Path | None = None, step: int | None = None) -> None:
-        """The data, before and after each stage; of a run the windows of a step."""
+    def open_data(
+        self, run: Path | None = None, step: int | None = None, examples: Path | None = None
+    ) -> None:
+        """The data, before and after each stage; of a run the windows of a step; or a set of
+        `examples`."""
         from app.tui.data.screen import DataScreen
 
-        self.push_screen(DataScreen(run, step))
+        self.push_screen(DataScreen(run, step, examples))
 
     def open_settings(self) -> None:
         """config.json."""

@@ -160,8 +160,47 @@ def test_an_empty_workspace_says_in_every_view_what_is_missing(workspace: Path) 
                 ("2", "Nothing was rejected, or nothing cleaned yet"),
                 ("3", "There is no raw text of wikipedia"),
                 ("4", "There is no run yet"),
+                ("5", "There are no conversations yet"),
             ):
                 await pilot.press(view)
                 await until(pilot, lambda said=said: said in shown(app))
+
+    play(scene)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [WIDE, NARROW])
+def test_what_is_learned_of_a_conversation_is_marked_and_what_was_left_out_is_shown(
+    workspace: Path, size: tuple[int, int]
+) -> None:
+    from tests.pipeline.test_inspected_conversations import ROWS, lima
+
+    lima(ROWS, "hens")
+    lima([{"prompt": "Q?", "chosen": "Good", "rejected": "Bad"}], "pairs")
+    folder = Path("data/post-training/hens")
+
+    async def scene() -> None:
+        async with opened(size) as (app, pilot):
+            await app.push_screen(DataScreen(examples=folder))
+            await until(
+                pilot, lambda: "What is a hen?" in shown(app) and "━━ learned" in shown(app)
+            )
+            text = shown(app)
+            assert "A bird [b]␛[2J." in text
+            assert "━━ read · " in text
+            assert "7 conversations" in text
+            assert any(
+                segment.style is not None and segment.style.underline and "A bird" in segment.text
+                for strip in app.screen._compositor.render_strips()
+                for segment in strip
+            )
+            await pilot.press("g", "2", "enter")
+            await until(pilot, lambda: "Assistant:" in shown(app) and "2 · " in shown(app))
+            await pilot.press("v")
+            await until(pilot, lambda: "2 left out" in shown(app) and "✕ duplicate" in shown(app))
+            await pilot.press("down")
+            await until(pilot, lambda: '"completion": ""' in shown(app))
+            await pilot.press("v", "u")
+            await until(pilot, lambda: "✓ chosen" in shown(app) and "✕ not chosen" in shown(app))
 
     play(scene)

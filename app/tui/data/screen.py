@@ -13,6 +13,7 @@ from textual.message import Message
 from textual.widgets import ContentSwitcher, Static
 from textual.worker import get_current_worker
 
+from app.tui.data.conversations import ConversationsView
 from app.tui.data.documents import DocumentsView, View
 from app.tui.data.rejected import RejectedView
 from app.tui.data.session import Batch, DataSession, Move, OpenDocument
@@ -25,16 +26,18 @@ from utils.errors import HatcheryError
 
 if TYPE_CHECKING:
     from pipeline.cleaner.steps import Rejection
+    from pipeline.inspection.conversations import InspectedSet
     from pipeline.inspection.tokens import Tokens
     from pipeline.inspection.windows import Window
     from pipeline.sources.documents import Document
 
-_LABELS = {"number": "document number ", "title": "search titles ", "step": "step "}
-VIEWS = ("documents", "rejected", "tokens", "windows")
+_LABELS = {"number": "document number ", "title": "search titles ", "step": "step ",
+           "item": "conversation number "}  # fmt: skip
+VIEWS = ("documents", "rejected", "tokens", "windows", "conversations")
 
 
 class TabBar(Static):
-    """The four views, each by its key or a click."""
+    """The views, each by its key or a click."""
 
     DEFAULT_CSS = "TabBar { height: 1; padding: 0 2; }"
 
@@ -88,7 +91,7 @@ class TokensRead(Message):
 
 class DataScreen(HatcheryScreen):
     """Documents, rejected documents, tokens and training windows; `run` and `step` open the
-    windows of that step."""
+    windows of that step, `examples` a set of conversations."""
 
     HELP = (
         "1 Documents: raw beside clean. What a rule removed is struck through in its colour, and "
@@ -98,7 +101,9 @@ class DataScreen(HatcheryScreen):
         "3 Tokens: the clean document as every tokenizer sees it; every other token is "
         "underlined. i shows ids, b makes blanks visible.\n"
         "4 Windows: exactly what a run is trained on at a step, with the borders of the documents. "
-        "v shows what it is validated on, u takes another run."
+        "v shows what it is validated on, u takes another run.\n"
+        "5 Conversations: what a model is tuned on, as it reads it. What it learns is underlined; "
+        "all else is only read. ◇ is held out. v shows what was left out, u takes another set."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
@@ -112,15 +117,20 @@ class DataScreen(HatcheryScreen):
         &.-narrow #uses { max-height: 6; }
         &.-narrow #reasons { width: 30; }
         &.-narrow #numbers { width: 19; }
+        &.-narrow #items { width: 30; }
         &.-narrow #columns { layout: vertical; overflow-x: hidden; overflow-y: auto; }
         &.-narrow TokenColumn { min-width: 20; width: 1fr; height: 9; }
     }
     """
 
-    def __init__(self, run: Path | None = None, step: int | None = None) -> None:
+    def __init__(
+        self, run: Path | None = None, step: int | None = None, examples: Path | None = None
+    ) -> None:
         super().__init__("data")
+        self._set = examples
         self._run, self._step, self._validation = run, step or 1, False
         self._view = "windows" if run is not None else "documents"
+        self._view = "conversations" if examples is not None else self._view
         self._session: DataSession | None = None
         self._shown: OpenDocument | None = None
         self._batch: Batch | None = None
@@ -134,6 +144,7 @@ class DataScreen(HatcheryScreen):
             yield RejectedView()
             yield TokensView()
             yield WindowsView()
+            yield ConversationsView()
         yield FindBar()
 
     def on_mount(self) -> None:
@@ -142,7 +153,7 @@ class DataScreen(HatcheryScreen):
         self.action_view(self._view)
 
     def action_view(self, view: str) -> None:
-        """Open one of the four views and read what it needs."""
+        """Open one of the views and read what it needs."""
         self._view = view
         self.query_one(ContentSwitcher).current = view
         self.query_one(TabBar).mark(view)
@@ -155,6 +166,8 @@ class DataScreen(HatcheryScreen):
             self._read_rejected()
         elif view == "windows" and self._batch is None:
             self._open_batch(0)
+        elif view == "conversations" and view not in self._read:
+            self._open_set()
         self.query_one(f"#{view}", View).focus_text()
 
     @on(TabBar.Chosen)
@@ -327,6 +340,56 @@ class DataScreen(HatcheryScreen):
         if self._batch is not None and event.place < len(self._batch.numbers):
             self._open_batch(event.place)
 
+    # Conversations.
+
+    @work(thread=True, group="conversations", exclusive=True, exit_on_error=False)
+    def _open_set(self, other: bool = False) -> None:
+        """Read the set that was asked for, else the newest; or the next `other` one."""
+        session, cancelled = self._session, get_current_worker()
+        assert session is not None
+        view = self.query_one(ConversationsView)
+        sets = session.example_sets()
+        chosen = self._set or next(iter(sets), None)
+        if other and chosen in sets:
+            if len(sets) < 2:
+                self.app.call_from_thread(self.hatchery.note, "There is no other set")
+                return
+            chosen = sets[(sets.index(chosen) + 1) % len(sets)]
+        try:
+            if chosen is None:
+                advice = "Conversations on the board makes a set of them"
+                raise HatcheryError("There are no conversations yet.", remedy=advice)
+            found, left_out = session.open_set(chosen)
+        except (HatcheryError, OSError) as error:
+            self._call(cancelled.is_cancelled, view.say, _problem_text(error))
+            return
+        self._set = chosen
+        self._read.add("conversations")
+        self._call(cancelled.is_cancelled, self._set_read, found, left_out)
+
+    def _set_read(self, found: "InspectedSet", left_out: "list[Rejection]") -> None:
+        self.query_one(ConversationsView).show(found, left_out)
+
+    def action_next_set(self) -> None:
+        self._open_set(other=True)
+
+    @on(ConversationsView.Pointed)
+    def _conversation_pointed(self, event: ConversationsView.Pointed) -> None:
+        self._read_item(event.number, event.left_out)
+
+    @work(thread=True, group="conversation", exclusive=True, exit_on_error=False)
+    def _read_item(self, number: int, left_out: "Rejection | None") -> None:
+        worker, view = get_current_worker(), self.query_one(ConversationsView)
+        assert self._session is not None
+        try:
+            if left_out is not None:
+                row = self._session.row_of(left_out, lambda: not worker.is_cancelled)
+                self._call(worker.is_cancelled, view.show_left_out, left_out, row)
+            elif (item := self._session.item(number)) is not None:
+                self._call(worker.is_cancelled, view.show_item, item)
+        except (HatcheryError, OSError, ValueError) as error:  # damaged since it was opened
+            self._call(worker.is_cancelled, view.say, _problem_text(error))
+
     # Numbers and words.
 
     def action_ask(self, purpose: str) -> None:
@@ -342,6 +405,8 @@ class DataScreen(HatcheryScreen):
         elif digits.isascii() and digits.isdigit() and len(digits) < 16:
             if event.purpose == "number":
                 self._open_document("number", int(digits))
+            elif event.purpose == "item":
+                self.query_one(ConversationsView).go_to(max(0, int(digits) - 1))
             else:
                 self._step = max(1, int(digits))
                 self._open_batch(0)

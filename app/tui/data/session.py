@@ -1,5 +1,5 @@
-"""What the data screen has open: documents, tokenizers, a run's windows. Used from threads, one
-at a time; what they need is imported there (NumPy and the cleaner, 0.2 s)."""
+"""What the data screen has open: documents, tokenizers, windows of a run, conversations. Used from
+threads, one at a time; what they need is imported there (NumPy and the cleaner, 0.2 s)."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +12,7 @@ from utils.errors import HatcheryError
 
 if TYPE_CHECKING:
     from pipeline.cleaner.steps import Rejection
+    from pipeline.inspection.conversations import InspectedItem, InspectedSet
     from pipeline.inspection.documents import Corpus, DocumentPosition, InspectedDocument
     from pipeline.inspection.rejected import Reason
     from pipeline.inspection.tokens import TokenizerCache, Tokens
@@ -53,6 +54,7 @@ class DataSession:
         self._number: int | None = 0
         self._tokenizers: TokenizerCache | None = None
         self._windows: dict[Path, RunWindows] = {}
+        self._examples: InspectedSet | None = None
 
     # Documents.
 
@@ -208,3 +210,34 @@ class DataSession:
         """The documents in a window, looked for among the clean ones."""
         with self._lock:
             return self._run(run).documents(window, go_on)
+
+    # Conversations.
+
+    def example_sets(self) -> list[Path]:
+        """The sets that models are tuned on, the newest first."""
+        from pipeline.conversations.catalogue import example_sets
+
+        return [found.folder for found in example_sets(self._config.paths.data_dir)]
+
+    def open_set(self, folder: Path) -> "tuple[InspectedSet, list[Rejection]]":
+        """A set, and what was left out of it: of each reason the first few hundred.
+
+        Raises:
+            HatcheryError: it or its tokenizer cannot be read.
+        """
+        from pipeline.inspection.conversations import InspectedSet
+
+        with self._lock:
+            self._examples = InspectedSet(folder, self._config.paths.tokenizers_dir)
+            left_out = [one for reason in self._examples.left_out() for one in reason.examples]
+            return self._examples, left_out
+
+    def item(self, number: int) -> "InspectedItem | None":
+        """An item of the open set, counted from 0; None where no set is open."""
+        with self._lock:
+            return self._examples.item(number) if self._examples is not None else None
+
+    def row_of(self, left_out: "Rejection", go_on: Callable[[], bool]) -> str:
+        """The row that was left out of the open set, where it can be read again."""
+        with self._lock:
+            return self._examples.row_of(left_out, go_on) if self._examples is not None else ""

@@ -10,6 +10,9 @@ from app.tui.widgets.text import MUTED, block, joined, plain
 from utils.units import human_count
 
 if TYPE_CHECKING:  # NumPy and the cleaner, 0.2 s, are loaded where they work
+    from pipeline.cleaner.steps import Rejection
+    from pipeline.conversations.example_set import ExampleMetadata
+    from pipeline.inspection.conversations import InspectedItem
     from pipeline.inspection.documents import InspectedDocument
     from pipeline.inspection.tokens import Tokens
     from pipeline.inspection.trace import Mark, Use
@@ -146,3 +149,59 @@ def window_text(window: "Window", titles: "Mapping[int, Document]") -> Content:
                              ("━━", "$accent")))  # fmt: skip
         pieces.append(block(excerpt.text))
     return Content("\n").join(pieces)
+
+
+def set_facts(name: str, about: "ExampleMetadata") -> Content:
+    """What a set of examples is, what is learned of it, and what was left out."""
+    kinds = "pairs of answers" if about.kind == "preferences" else "conversations"
+    share = about.learned_tokens / about.tokens
+    facts = (
+        f"  {about.kept:,} {kinds} · {human_count(about.tokens)} tokens, {share:.0%} of them "
+        f"learned · {len(about.held_out):,} held out · tokenizer {about.tokenizer.name}"
+    )
+    lines = [joined((name, "bold"), (facts, MUTED))]
+    if about.rules:
+        rules = " · ".join(f"{rule} {count:,}" for rule, count in about.rules.items())
+        lines.append(plain(f"by rule: {rules}", MUTED))
+    if about.rejected:
+        reasons = " · ".join(f"{_named(name)} {n:,}" for name, n in about.rejected.items())
+        lines.append(joined(("left out: ", MUTED), reasons, ("  v shows them", MUTED)))
+    return Content("\n").join(lines)
+
+
+def conversation_text(item: "InspectedItem") -> Content:
+    """What a model reads, with a line before each stretch that says whether it is learned; what
+    is learned is underlined."""
+    share = f"{item.turns} turns · {item.tokens:,} tokens, {item.learned:,} learned"
+    lines = [plain(f"{share} · from {item.where}", MUTED)]
+    for name, stretches in item.examples:
+        if name:
+            sign = "✓" if name == "chosen" else "✕"
+            lines.append(joined((f"\n{sign} {name}", "bold")))
+        for part in stretches:
+            what = "learned" if part.learned else "read"
+            lines.append(
+                joined(
+                    ("━━ ", "$success" if part.learned else MUTED),
+                    (what, "bold $success" if part.learned else MUTED),
+                    (f" · {part.tokens:,} token{'s' * (part.tokens != 1)} ", MUTED),
+                    ("━━", "$success" if part.learned else MUTED),
+                )
+            )
+            lines.append(block(part.text, "underline" if part.learned else MUTED))
+    return Content("\n").join(lines)
+
+
+def left_out_text(one: "Rejection", row: str) -> Content:
+    """Why something is not in a set, and what it was."""
+    lines = [joined(("✕ ", "$error"), (_named(one.reason), "bold $error"))]
+    lines += [block(one.detail)] if one.detail else []
+    if row:
+        more = len(row) - PART
+        lines += [plain(""), block(row[:PART])]
+        lines += [plain(f"… {more:,} more characters", MUTED)] if more > 0 else []
+    return Content("\n").join(lines)
+
+
+def _named(reason: str) -> str:
+    return reason.replace("_", " ")
