@@ -18,7 +18,7 @@ from typing import NamedTuple
 from pipeline.source_table import SOURCES, Source
 from utils import artefacts
 from utils.artefacts import MANIFEST, Manifest
-from utils.errors import RefusedError, UsageError
+from utils.errors import HatcheryError, RefusedError, UsageError
 from utils.files import home_path, write_json
 
 LAST = "corpus.json"
@@ -112,6 +112,17 @@ def corpora(data_dir: Path) -> list[str]:
         for name, time in _artefacts(data_dir / folder, pattern):
             made[name] = max(time, made.get(name, 0.0))
     return sorted(made, key=lambda name: (-made[name], name))
+
+
+def example_sets(data_dir: Path) -> list[tuple[Path, Manifest]]:
+    """The folders of the whole sets of conversations, the one made last first; a damaged one is
+    told by what opens it."""
+    found: list[tuple[Path, Manifest]] = []
+    for folder in sorted((data_dir / EXAMPLES).glob("[!.]*"), reverse=True):
+        with suppress(HatcheryError, OSError):
+            if folder.is_dir() and (manifest := artefacts.read_manifest(folder)) is not None:
+                found.append((folder, manifest))
+    return sorted(found, key=lambda one: one[1].made_by.time, reverse=True)
 
 
 def others_than(name: str, data_dir: Path) -> str:

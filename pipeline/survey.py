@@ -320,14 +320,10 @@ def _judged(report: judged.Report) -> str:
 
 def _examples(config: "Config") -> Product:
     """The newest set of conversations, whatever it was made of."""
-    found = []
-    for folder in sorted((config.paths.data_dir / corpora.EXAMPLES).glob("[!.]*")):
-        with suppress(HatcheryError):  # a damaged one is told by what opens it
-            if folder.is_dir() and (manifest := read_manifest(folder)) is not None:
-                found.append((manifest.made_by.time, folder, manifest))
-    if not found:
+    made = corpora.example_sets(config.paths.data_dir)
+    if not made:
         return MISSING
-    _, folder, manifest = max(found, key=lambda one: one[:2])
+    folder, manifest = made[0]
     kept = _number(manifest, "kept")
     kind = "pair" if manifest.facts.get("kind") == "preferences" else "conversation"
     figure = f"{kept:,.0f} {kind}{'s' * (kept != 1)}"

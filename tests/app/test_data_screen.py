@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from app.tui.app import HatcheryApp
-from app.tui.data.screen import DataScreen, TabBar
+from app.tui.data.documents import TabBar
+from app.tui.data.screen import DataScreen
 from pipeline.inspection.windows import RunWindows
 from tests.pipeline.test_inspection import write_run
 from tests.support.pilot import NARROW, WIDE, opened, play, shown, until

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.conversations.catalogue import example_sets
 from pipeline.conversations.example_set import open_examples
+from pipeline.corpora import example_sets
 from pipeline.inspection.conversations import InspectedSet
 from pipeline.tokenizer.load import load_tokenizer
 from tests.support.stage_runner import run_stage
@@ -91,10 +91,7 @@ def test_sets_are_listed_newest_first_and_damaged_ones_are_none(workspace: Path)
     folder = lima(ROWS, "hens")
     pairs = [{"prompt": "Q?", "chosen": "Good", "rejected": "Bad"}]
     lima(pairs, "pairs")
-    assert {found.folder.name for found in example_sets(Path("data"))} == {"hens", "pairs"}
-    assert [f.size for f in example_sets(Path("data")) if f.folder.name == "pairs"] == [
-        "1 pair, 11 learned tokens"
-    ]
+    assert {folder.name for folder, _ in example_sets(Path("data"))} == {"hens", "pairs"}
     (folder / "manifest.json").write_text("{")
     (SETS / "nothing").mkdir()
-    assert [found.folder.name for found in example_sets(Path("data"))] == ["pairs"]
+    assert [folder.name for folder, _ in example_sets(Path("data"))] == ["pairs"]

@@ -1,11 +1,14 @@
-"""A raw document beside the clean one, and the rules that made the difference."""
+"""A raw document beside the clean one, and the rules that made the difference; and what all views
+of the data screen share."""
 
 from typing import TYPE_CHECKING, ClassVar
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Static
 
 from app.tui.data.wording import clean_text, hues, parts, raw_text, uses_lines
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from pipeline.inspection.documents import InspectedDocument
     from pipeline.inspection.trace import Use
 
+VIEWS = ("documents", "rejected", "tokens", "windows", "conversations")
 KEYS: list[BindingType] = [
     Binding("n,right", "screen.document(1)", "Next", key_display="n"),
     Binding("p,left", "screen.document(-1)", "Previous", key_display="p"),
@@ -23,6 +27,35 @@ KEYS: list[BindingType] = [
     Binding("slash", "screen.ask('title')", "Search", key_display="/"),
     Binding("full_stop", "screen.search_on", "Search on", show=False, key_display="."),
 ]
+
+
+class TabBar(Static):
+    """The views, each by its key or a click."""
+
+    DEFAULT_CSS = "TabBar { height: 1; padding: 0 2; }"
+
+    class Chosen(Message):
+        """One of them was clicked."""
+
+        def __init__(self, view: str) -> None:
+            super().__init__()
+            self.view = view
+
+    def mark(self, current: str) -> None:
+        """Show which view is open."""
+        pieces = []
+        for number, view in enumerate(VIEWS, 1):
+            style = "bold $accent reverse" if view == current else MUTED
+            pieces.append(plain(f" {number} {view.capitalize()} ", style))
+        self.update(Content("  ").join(pieces))
+
+    def on_click(self, event: events.Click) -> None:
+        at = 2  # the padding
+        for view in VIEWS:
+            at += len(view) + 6
+            if event.x < at:
+                self.post_message(self.Chosen(view))
+                return
 
 
 class View(Vertical):

@@ -5,16 +5,16 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import events, on, work
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.message import Message
-from textual.widgets import ContentSwitcher, Static
+from textual.widgets import ContentSwitcher
 from textual.worker import get_current_worker
 
 from app.tui.data.conversations import ConversationsView
-from app.tui.data.documents import DocumentsView, View
+from app.tui.data.documents import VIEWS, DocumentsView, TabBar, View
 from app.tui.data.rejected import RejectedView
 from app.tui.data.session import Batch, DataSession, Move, OpenDocument
 from app.tui.data.tokens import TokensView
@@ -33,36 +33,6 @@ if TYPE_CHECKING:
 
 _LABELS = {"number": "document number ", "title": "search titles ", "step": "step ",
            "item": "conversation number "}  # fmt: skip
-VIEWS = ("documents", "rejected", "tokens", "windows", "conversations")
-
-
-class TabBar(Static):
-    """The views, each by its key or a click."""
-
-    DEFAULT_CSS = "TabBar { height: 1; padding: 0 2; }"
-
-    class Chosen(Message):
-        """One of them was clicked."""
-
-        def __init__(self, view: str) -> None:
-            super().__init__()
-            self.view = view
-
-    def mark(self, current: str) -> None:
-        """Show which view is open."""
-        pieces = []
-        for number, view in enumerate(VIEWS, 1):
-            style = "bold $accent reverse" if view == current else MUTED
-            pieces.append(plain(f" {number} {view.capitalize()} ", style))
-        self.update(Content("  ").join(pieces))
-
-    def on_click(self, event: events.Click) -> None:
-        at = 2  # the padding
-        for view in VIEWS:
-            at += len(view) + 6
-            if event.x < at:
-                self.post_message(self.Chosen(view))
-                return
 
 
 class DocumentRead(Message):

@@ -7,6 +7,7 @@ from random import Random
 from threading import Lock
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
+from pipeline import corpora
 from pipeline.options.config import Config
 from utils.errors import HatcheryError
 
@@ -215,9 +216,7 @@ class DataSession:
 
     def example_sets(self) -> list[Path]:
         """The sets that models are tuned on, the newest first."""
-        from pipeline.conversations.catalogue import example_sets
-
-        return [found.folder for found in example_sets(self._config.paths.data_dir)]
+        return [folder for folder, _ in corpora.example_sets(self._config.paths.data_dir)]
 
     def open_set(self, folder: Path) -> "tuple[InspectedSet, list[Rejection]]":
         """A set, and what was left out of it: of each reason the first few hundred.

@@ -27,7 +27,7 @@ from textual.widget import Widget
 from app import tui
 from app.tui.app import HatcheryApp
 from app.tui.compare.panes import Pages
-from app.tui.data.screen import TabBar
+from app.tui.data.documents import TabBar
 from app.tui.forms.field_panel import More
 from app.tui.forms.field_spec import Field
 from app.tui.forms.file_picker import FilePicker

@@ -17,6 +17,7 @@ from app.charts.curve import Point
 from app.tui.board.disk_panel import DiskPanel, DiskUse
 from app.tui.board.system_panel import SystemPanel
 from app.tui.data import documents, rejected
+from app.tui.data.conversations import ConversationsView
 from app.tui.data.documents import DocumentsView
 from app.tui.data.rejected import RejectedView
 from app.tui.data.tokens import TokenColumn, TokensView
@@ -49,6 +50,8 @@ from app.tui.widgets.virtual_list import RowList
 from pipeline.benchmark.report import Score, TaskTable
 from pipeline.cleaner.steps import Rejection
 from pipeline.events import Finished, Progress, Sample
+from pipeline.inspection.conversations import InspectedItem, Stretch
+from pipeline.inspection.conversations import Line as ItemLine
 from pipeline.inspection.documents import InspectedDocument
 from pipeline.inspection.rejected import Reason
 from pipeline.inspection.tokens import Tokens
@@ -235,6 +238,22 @@ def window(shown: WindowsView, texts: Sequence[str]) -> None:
     shown.show_window(Window(1, texts[0], 0, 5, excerpts), titles, 5)
 
 
+def conversations(shown: ConversationsView, texts: Sequence[str]) -> None:
+    about: Any = SimpleNamespace(
+        kind="preferences", kept=len(texts), tokens=9, learned_tokens=3, held_out=[0],
+        tokenizer=SimpleNamespace(name=texts[0]), rules={texts[1]: 1}, rejected={texts[2]: 1},
+    )  # fmt: skip
+    found: Any = SimpleNamespace(
+        folder=Path("sets", texts[3].replace("/", "")), metadata=about,
+        line=lambda number: ItemLine(7, True, texts[number]),
+    )  # fmt: skip
+    left_out = [Rejection(text, text, text) for text in texts]
+    shown.show(found, left_out)
+    stretches = [Stretch(text, n % 2 == 0, 5) for n, text in enumerate(texts)]
+    shown.show_item(InspectedItem(0, texts[0], texts[1], 2, True, [(texts[2], stretches)]))
+    shown.show_left_out(left_out[-1], "\n".join(texts))
+
+
 SINKS: tuple[Sink, ...] = (
     Sink("plain", 100, Static, lines(plain)),
     Sink("joined", 100, Static, lines(lambda text: joined(text, (text, "bold")))),
@@ -266,6 +285,7 @@ SINKS: tuple[Sink, ...] = (
          (RejectedView, rejected.Reasons, rejected.Examples)),
     Sink("tokens", 40, TokensView, tokens, (TokensView, TokenColumn)),
     Sink("windows", 30, WindowsView, window, (WindowsView,)),
+    Sink("conversations", 12, ConversationsView, conversations, (ConversationsView,)),
     watched("notes", 30, notes),
     watched("rules", 50, rules),
     watched("sample", 30, sample),
