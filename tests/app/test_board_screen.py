@@ -257,7 +257,8 @@ def test_the_end_of_a_job_is_told_once_with_a_bell(
             after = [_job(stage, state, NOW - 60, NOW, name=name)]
             stage_set(_EMPTY, after)
             await until(pilot, lambda: app.jobs == after)
-            await pilot.pause(0.5)
+            await until(pilot, lambda: told and bells)
+            await pilot.pause(0.5)  # in which a second one could come
 
     play(scene)
     assert told == [(said, severity)]

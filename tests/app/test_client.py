@@ -244,7 +244,7 @@ def test_closing_an_answer_ends_it_at_the_server() -> None:
             await _until(server)
 
     async def _until(server: Imitation) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             while not server.left:
                 await asyncio.sleep(0.01)
 

@@ -122,7 +122,8 @@ def test_where_there_is_no_room_the_stages_come_first(
     async def scene() -> None:
         async with opened(size) as (app, pilot):
             await until(pilot, lambda: app.screen.query(LastRunPanel))
-            await pilot.pause(0.5)
+            await until(pilot, lambda: "Next: " in shown(app))
+            await pilot.pause(0.5)  # in which the panel could come
             text = shown(app)
             assert "Last run" not in text
             assert "Export" in text

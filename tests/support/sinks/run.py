@@ -44,7 +44,7 @@ from utils.errors import HatcheryError
 
 COLUMNS, ROWS = 240, 120
 _MIXED = 360
-_PATIENCE = 20.0  # seconds for a page
+_PATIENCE = 60.0  # seconds for a page
 SINKS = (*stages.SINKS, *chat.SINKS, *compare.SINKS)
 
 # These show words of our own only.
