@@ -24,7 +24,7 @@ from utils.verification import verify
 
 _STEP = re.compile(r"checkpoint_step_(\d+)$")
 _LINK = re.compile(r"checkpoint_(best|latest|epoch_\d+)$")
-_DATED = r"(?:run|sft_[A-Za-z0-9._-]+?)(?:_\d+){5}"
+_DATED = r"(?:run|sft_[A-Za-z0-9._-]+?)_\d{4}(?:_\d\d){4}"
 _UNSAFE_NAME = re.compile(r"[^A-Za-z0-9._-]")
 RECORD = "run.json"
 _SAVE_REQUEST = "save_now"
@@ -313,7 +313,8 @@ def trained_by(run: Path) -> str:
 
 def kind_of(run: str) -> str:
     """What the name of a run begins with, before its date: run, or sft_ and its data's name."""
-    return re.sub(r"(?<=.)(?:_\d+){5}(?:_.*)?$", "", run) if re.match(_DATED, run) else "run"
+    dated = re.match(_DATED, run)
+    return dated[0].rsplit("_", 5)[0] if dated else "run"
 
 
 def short_name(run: str) -> str:

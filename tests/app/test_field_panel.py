@@ -1,6 +1,7 @@
 """The panel of settings by itself: what keys and clicks do to the draft, what is drawn."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -369,6 +370,10 @@ def test_each_setting_has_the_names_it_may_have(workspace: Path) -> None:
     step = Path("checkpoints/run_2026_01_01_10_00_first/checkpoint_step_000010")
     step.mkdir(parents=True)
     (step / "manifest.json").touch()
+    tuned = Path("checkpoints/sft_lima_2026_01_02_10_00")
+    shutil.copytree(step, tuned / step.name)
+    (tuned / "run.json").write_text('{"command": "sft"}')
+    Path("data/post-training/lima").mkdir(parents=True)
     config = Config()
     names: dict[str, list[str]] = {}
     for section in Config.model_fields:
@@ -377,7 +382,10 @@ def test_each_setting_has_the_names_it_may_have(workspace: Path) -> None:
                 names[field.path] = listed(config)
     runs = ["run_2026_01_01_10_00_first"]
     assert names["train.resume"] == ["auto", *runs]
-    assert names["inference.checkpoint"] == names["train.init_from"] == runs
+    assert names["sft.resume"] == ["auto", tuned.name]
+    assert names["sft.data"] == ["lima"]
+    assert set(names["inference.checkpoint"]) == {*runs, tuned.name}
+    assert names["inference.checkpoint"] == names["train.init_from"] == names["sft.checkpoint"]
     assert names["prepare.tokenizer"] == names["tokenize.load"] == ["chars"]
     assert names["cleanup.source"] == names["dataset.source"]
     assert {"python", "wikipedia", "mine"} < set(names["download.name"])

@@ -117,6 +117,20 @@ def test_a_finished_run_says_so_and_goes_on_when_given_more_steps(prepared: Path
     assert [step for step, _, _ in curve(further)] == [13, 14, 15]
 
 
+@pytest.mark.parametrize(
+    ("folder", "kind"),
+    [
+        ("run_2026_11_21_07_08", "run"),
+        ("run_2026_11_21_07_08_my_first_1_2_3_4_5", "run"),
+        ("sft_lima_2026_11_21_07_08_first", "sft_lima"),
+        ("sft_my-set_2_2026_11_21_07_08_3", "sft_my-set_2"),
+        ("renamed", "run"),
+    ],
+)
+def test_a_branch_is_called_like_the_run_it_begins_in(folder: str, kind: str) -> None:
+    assert runs.kind_of(folder) == kind
+
+
 @pytest.mark.slow
 def test_more_steps_are_remembered_by_the_next_resume(prepared: Path) -> None:
     train(name="far")
@@ -153,6 +167,9 @@ def test_trainings_that_start_together_get_folders_of_their_own(workspace: Path)
         ("run_2026_11_21_07_08_my_first", False),
         ("run_2026_11_21_07_08_first_try", False),
         ("run_2026_11_21_07_08", False),
+        ("sft_lima_2026_11_21_07_08_first", True),
+        ("sft_my_set_2_2026_11_21_07_08_first_2", True),
+        ("sft_first_2026_11_21_07_08", False),
         ("first", True),
     ],
 )

@@ -75,6 +75,8 @@ def wanted(field: Field) -> Wanted | None:
         return Wanted("a folder or file of tasks", _document)
     if field.path == "train.data":
         return Wanted("a folder of tokens", _nothing, (("metadata.json", "tokens"),))
+    if field.path == "sft.data":
+        return Wanted("conversations", _nothing, (("metadata.json", "conversations"),))
     return Wanted("a folder", _nothing) if field.kind in ("path", "paths") else None
 
 

@@ -43,9 +43,20 @@ def _runs(config: Config) -> list[str]:
         return []
 
 
-def _resumable(config: Config) -> list[str]:
-    found = _runs(config)
-    return ["auto", *found] if found else []
+def _resumable(command: str) -> Callable[[Config], list[str]]:
+    """The runs that a stage trains."""
+
+    def names(config: Config) -> list[str]:
+        home = config.paths.checkpoints_dir
+        found = [name for name in _runs(config) if runs.trained_by(home / name) == command]
+        return ["auto", *found] if found else []
+
+    return names
+
+
+def _example_sets(config: Config) -> list[str]:
+    folders = _folders(config.paths.data_dir / corpora.EXAMPLES)
+    return _printable(dict.fromkeys(path.name for path in folders))
 
 
 def _checkpoints(config: Config) -> list[str]:
@@ -89,6 +100,8 @@ _BY_PATH = {
     "benchmark.samples": lambda _: ["all"],
     "download.name": _sources,
     "lima.from_corpus": _corpora,
+    "sft.data": _example_sets,
+    "sft.resume": _resumable("sft"),
     "tokenize.load": _tokenizers,
-    "train.resume": _resumable,
+    "train.resume": _resumable("train"),
 }
