@@ -9,7 +9,8 @@ from pipeline import corpora
 from pipeline.options.data import Count, Options
 from pipeline.options.training import TrainingOptions
 
-_LARGE = 100_000_000  # parameters
+_RATES = ((10_000_000, 1e-3), (100_000_000, 2e-4))  # most parameters, rate
+_FASTEST_ADAPTERS = 2e-3
 
 
 class LimaOptions(Options):
@@ -130,6 +131,15 @@ class SftOptions(TrainingOptions):
 
 def usual_rate(parameters: int, *, lora: bool = False, preferences: bool = False) -> float:
     """AdamW's peak rate for a model of so many parameters, where nobody has chosen one. Adapters
-    take ten times that of all weights, preferences a tenth of that of answers."""
-    rate = 5e-5 if parameters > _LARGE else 2e-4
-    return rate * (10 if lora else 1) / (10 if preferences else 1)
+    take up to ten times that of all weights, preferences a tenth of that of answers.
+
+    Small models need more than the usual 5e-5, which leaves them nearly as they were. Measured on
+    held-out answers, in nats per token: 1.4 M parameters after 16 steps on 64 LIMA conversations
+    6.54 -> 6.48 at 5e-5, 6.40 at 2e-4, 6.22 at 1e-3, 6.14 at 3e-3; after 40 steps on questions
+    about Python 5.69 -> 4.77 at 2e-4, 4.17 at 1e-3, 3.82 at 3e-3; 5 M after 16 steps on the LIMA
+    conversations 6.96 at 5e-5, 6.79 at 2e-4, 6.54 at 1e-3. The larger ones were not measured.
+    """
+    rate = next((rate for most, rate in _RATES if parameters <= most), 5e-5)
+    if lora:
+        rate = min(10 * rate, _FASTEST_ADAPTERS)
+    return rate / (10 if preferences else 1)

@@ -30,7 +30,9 @@ def talk(workspace: Path) -> Path:
 
 def test_adapters_take_a_higher_rate_and_preferences_a_lower_one() -> None:
     assert usual_rate(200_000_000) == 5e-5
-    assert usual_rate(10_000_000, lora=True) == pytest.approx(10 * usual_rate(10_000_000))
+    assert usual_rate(20_000_000, lora=True) == pytest.approx(10 * usual_rate(20_000_000))
+    assert usual_rate(1_000_000, lora=True) == usual_rate(20_000_000, lora=True)
+    assert usual_rate(1_000_000) > usual_rate(20_000_000)
     assert usual_rate(10_000_000, preferences=True) == pytest.approx(usual_rate(10_000_000) / 10)
 
 
