@@ -8,6 +8,7 @@ come from, the stage knows.
 import math
 import time
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from threading import Event as StopSignal
 from typing import Literal
 
@@ -127,6 +128,9 @@ class Session:
         """
         total = self._setup.total_steps
         yield from self._check_numbers()
+        if self._setup.resumes_itself and self._setup.resume_from is not None:
+            # A kill may have come between the checkpoint and its names, and names keep it.
+            self._name_checkpoint(self._setup.resume_from)
         if self._task.measures_first and self.step == 0:
             yield self._metric("validation", self._measure())
         self._tracker.mark(time.monotonic(), self._state["tokens"])
@@ -300,17 +304,22 @@ class Session:
             return
         self._failed_saves, self._saved_step = 0, self.step
         folders.take_save_request(setup.folder)
-        folders.point(setup.folder, "latest", folder)
-        if self._state.get("best_step") == self.step:
-            folders.point(setup.folder, "best", folder)
-        epoch, between = divmod(self.step, setup.steps_per_epoch)
-        if self._task.keeps_epochs and not between:
-            folders.point(setup.folder, f"epoch_{int(epoch)}", folder)
+        self._name_checkpoint(folder)
         folders.prune(setup.folder, self._options.keep_checkpoints)
         measured = self._state.get("val_step") == self.step
         loss = self._state.get("val_loss") if measured else None
         facts = {"step": self.step, "val_loss": loss}
         yield Saved("checkpoint", str(folder), facts)
+
+    def _name_checkpoint(self, checkpoint: Path) -> None:
+        """Give the checkpoint of this step the names that are its own."""
+        run = self._setup.folder
+        folders.point(run, "latest", checkpoint)
+        if self._state.get("best_step") == self.step:
+            folders.point(run, "best", checkpoint)
+        epoch, between = divmod(self.step, self._setup.steps_per_epoch)
+        if self._task.keeps_epochs and not between:
+            folders.point(run, f"epoch_{int(epoch)}", checkpoint)
 
     def _no_room(self, error: DiskFullError) -> DiskFullError:
         """What a save that was given up needed, and what there was."""

@@ -107,6 +107,19 @@ def test_a_stopped_tuning_goes_on_bit_for_bit(talk: Path, packing: str) -> None:
 
 
 @pytest.mark.slow
+def test_a_kill_between_a_checkpoint_and_its_names_loses_none(talk: Path) -> None:
+    run = run_of(tune(epochs=1, answers=0, keep_checkpoints=1))
+    last = folders.step_folders(run)[-1]
+    named = {link.name for link in folders.links(run) if folders.followed(link) == last}
+    assert named == {"checkpoint_best", "checkpoint_latest", "checkpoint_epoch_1"}
+    for name in named:
+        (run / name).unlink()
+    run_stage("sft", sft={"resume": str(run), "epochs": 2})
+    assert folders.pointed(run, "epoch_1") == last
+    assert folders.pointed(run, "epoch_2") == folders.pointed(run, "latest") != last
+
+
+@pytest.mark.slow
 def test_each_stage_goes_on_with_its_own_runs_only(talk: Path) -> None:
     run = run_of(tune(max_steps=2, answers=0))
     with pytest.raises(UsageError, match="by sft") as error:
