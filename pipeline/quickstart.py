@@ -7,19 +7,27 @@ already is skipped, and a training that was interrupted goes on.
 import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Event as StopSignal
 from typing import Any
 
 from model.config import ModelConfig, parameter_count
-from pipeline import stages
+from pipeline import corpora, stages
 from pipeline.events import Event, Finished, Progress, Sample, Saved, Started, Warned
 from pipeline.nested import nested_events, revised
-from pipeline.options.config import Config, QuickstartOptions, Settings, Typed, typed_in
+from pipeline.options.config import (
+    Config,
+    LimaOptions,
+    QuickstartOptions,
+    Settings,
+    Typed,
+    typed_in,
+)
 from pipeline.runs import folders
 from pipeline.runs.record import read_record
 from pipeline.tokens.metadata import Metadata, read_metadata
 from utils.artefacts import read_manifest
-from utils.errors import UsageError
+from utils.errors import RefusedError, UsageError, as_typed
 
 SOURCE = "python"
 PROMPTS = (
@@ -35,6 +43,14 @@ _NGRAM, _REPEATED = 6, 0.2  # tokens in a row, and the share of them that may ha
 SIZES = ((512, 8), (384, 6), (256, 6), (192, 4), (128, 4))
 _TOKENS_PER_PARAMETER = 1.0
 _MOST_EPOCHS = 8.0
+_NAME = QuickstartOptions().name
+TUNING: dict[str, Any] = {
+    "window": 256,
+    "batch_size": 8,
+    "epochs": 3.0,
+    "learning_rate": 3e-3,
+}
+"""A model of a million parameters and short answers; a large model would forget at such a rate."""
 TRAINING: dict[str, Any] = {
     "window": 256,
     "batch_size": 8,
@@ -89,8 +105,74 @@ def run(
     assert outcome.finished is not None
     assert outcome.finished.path is not None
     folder = outcome.finished.path
+    if options.chat:
+        yield from _taught_to_answer(config, options, folder, stop, typed)
+        return
     written = yield from _at_its_best(config, folder, stop)
-    yield Finished(_next_commands(folder, written), folder)
+    yield Finished(_next_commands(folder, written, options.name), folder)
+
+
+def _taught_to_answer(
+    config: Config, options: QuickstartOptions, base: str, stop: StopSignal, typed: Typed
+) -> Iterator[Event]:
+    """Make questions and answers of the library's documentation, and tune the run `base` on
+    them."""
+    config = _with_conversations(config, options)
+    outcome = yield from _nested("lima", Settings(config, typed), stop)
+    if not outcome.stopped:
+        config = _with_tuning(config, options, base)
+        outcome = yield from _nested("sft", Settings(config, typed), stop)
+    if outcome.stopped or stop.is_set():
+        yield Finished(stopped=True)
+        return
+    assert outcome.finished is not None
+    assert outcome.finished.path is not None
+    tuned = outcome.finished.path
+    yield Finished({"chat with it": as_typed(("chat", tuned))}, tuned)
+
+
+def _with_conversations(config: Config, options: QuickstartOptions) -> Config:
+    """The configuration of the set that the model learns to answer from."""
+    tokenizer = str(config.paths.tokenizers_dir / options.name)
+    made = LimaOptions(embedded=True, tokenizer=tokenizer, force=options.force)
+    return revised(config, lima=made)
+
+
+def _with_tuning(config: Config, options: QuickstartOptions, base: str) -> Config:
+    """The configuration of tuning: going on with the run of that name, where it was made from
+    these conversations and this run, or a new one."""
+    name = tuned_name(options.name)
+    examples = config.paths.data_dir / corpora.EXAMPLES / config.lima.set_name
+    known = not options.force and _tuned_from(config, name, Path(base), examples)
+    if known:
+        return revised(config, sft=revised(config.sft, name=name, resume="auto"))
+    changes = TUNING | {"checkpoint": base, "data": examples, "name": name, "resume": None}
+    if options.max_steps is not None:
+        changes["max_steps"] = options.max_steps
+    return revised(config, sft=revised(config.sft, **changes))
+
+
+def tuned_name(name: str) -> str:
+    """What the tuned run is called beside the one that it began from."""
+    return f"{name}_chat"
+
+
+def _tuned_from(config: Config, name: str, base: Path, examples: Path) -> bool:
+    """Whether there is a run of that name, tuned on exactly these conversations from `base`."""
+    try:
+        run = folders.find_run(config.paths.checkpoints_dir, name, "sft")
+        record = read_record(run)
+    except (UsageError, RefusedError):
+        return False
+    made = read_manifest(examples)
+    began = Path(record.initial.path) if record.initial is not None else None
+    return (
+        record.command == "sft"
+        and made is not None
+        and record.fingerprints["data"] == made.fingerprint
+        and began is not None
+        and base.resolve() in began.resolve().parents
+    )
 
 
 def _nested(command: str, settings: Settings, stop: StopSignal) -> Generator[Event, None, _Outcome]:
@@ -240,7 +322,7 @@ def _model(size: tuple[int, int], tokens: Metadata) -> ModelConfig:
 def _can_go_on(config: Config, name: str) -> bool:
     """Whether there is a run of that name on exactly these tokens."""
     try:
-        run = folders.find_run(config.paths.checkpoints_dir, name)
+        run = folders.find_run(config.paths.checkpoints_dir, name, "train")
     except UsageError:
         return False
     tokens = read_manifest(config.tokens_dir(SOURCE, test=False))
@@ -260,10 +342,12 @@ def _sampling(config: Config, folder: str, prompt: str) -> Config:
     return revised(config, inference=inference)
 
 
-def _next_commands(folder: str, written: int) -> dict[str, Any]:
+def _next_commands(folder: str, written: int, name: str) -> dict[str, Any]:
+    taught = ["quickstart", "--chat", *(["--name", name] if name != _NAME else [])]
     return {
         "the text above": f"its best of {written}: the likeliest that does not repeat itself",
         "talk to it": f"python main.py inference --checkpoint {folder}",
+        "teach it to answer": as_typed(taught),
         "train longer": "python main.py quickstart --minutes 20 --name second",
         "use your own text": "python main.py cleanup --input FOLDER",
         "all commands": "python main.py --help",

@@ -7,12 +7,15 @@ goes to stderr, results to stdout (see `app.terminal.event_renderers`).
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from app.commands.parser import command_tree, parse
 from app.terminal.layout import report_failure
 from pipeline import stages
 from utils.errors import ExitCode, HatcheryError
+
+if TYPE_CHECKING:
+    from pipeline.options.config import Config
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -103,8 +106,26 @@ def _run(arguments: list[str]) -> int:
             if generate.is_interactive(settings.config, as_json=as_json):
                 return generate.run(settings.config)
             settings = settings._replace(config=generate.with_piped_prompt(settings.config))
-        return run_stage(stage, settings, as_json=as_json)
+        code = run_stage(stage, settings, as_json=as_json)
+        if code == ExitCode.DONE and stage.command == "quickstart":
+            return _chat_after(settings.config, as_json=as_json)
+        return code
     return int(outcome or ExitCode.DONE)
+
+
+def _chat_after(config: "Config", *, as_json: bool) -> int:
+    """`quickstart --chat` ends in the chat, where a person is there to talk."""
+    from app.jobs.folder import JOB_FOLDER
+
+    a_person = sys.stdin.isatty() and sys.stdout.isatty() and JOB_FOLDER not in os.environ
+    if not config.quickstart.chat or as_json or not a_person:
+        return ExitCode.DONE
+    from app.cli.chat import chat
+    from pipeline.quickstart import tuned_name
+    from pipeline.runs.folders import find_run
+
+    name = tuned_name(config.quickstart.name)
+    return chat(str(find_run(config.paths.checkpoints_dir, name, "sft")), config=config.file)
 
 
 def _with_list(typed: list[str]) -> list[str]:

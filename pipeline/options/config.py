@@ -38,7 +38,10 @@ from pipeline.options.tuning import SftOptions as SftOptions
 class QuickstartOptions(Options):
     """Raise a first model from Python's own library, every stage in one go."""
 
-    common_fields = ("minutes", "name")
+    common_fields = ("chat", "minutes", "name")
+    chat: bool = Field(
+        False, description="Go on until the model answers questions, then open a chat with it"
+    )
     minutes: float = Field(3.0, gt=0, le=600, description="Training time to plan for, minutes")
     vocab_size: int = Field(4096, ge=259, le=65536, description="Tokenizer vocabulary, ids")
     name: str = Field("first", description="Name of the tokenizer and run")

@@ -36,6 +36,7 @@ def made(events: list[Event]) -> dict[str, bool]:
     """What was made, each told once, and whether it was there already."""
     kinds = ("cleaned", "tokenizer", "tokens", "run")
     told = [e for e in events if isinstance(e, Saved) and e.kind in kinds]
+    told = [e for e in told if not Path(e.path).name.startswith("sft_")]
     assert len({e.kind for e in told}) == len(told)
     return {e.kind: "unchanged" in e.facts for e in told}
 
@@ -148,3 +149,24 @@ def test_the_text_that_is_shown_is_whole_likely_and_without_loops() -> None:
         text("unlikely", 300.0),
     ]
     assert min(texts, key=_fault_of).text == "better"
+
+
+@pytest.mark.slow
+def test_with_chat_it_goes_on_to_a_tuned_run_and_does_nothing_twice(small_library: Path) -> None:
+    for number in range(40):
+        names = [f'def f{number}_{i}(a):\n    """Multiply by {i}."""\n' for i in range(3)]
+        Path(f"library/part{number}.py").write_text("\n".join(names))
+    first = finished(quickstart(chat=True, max_steps=2))
+    assert first.path is not None
+    tuned = Path(first.path)
+    assert folders.trained_by(tuned) == "sft"
+    assert folders.is_called(tuned.name, "first_chat")
+    assert first.summary == {"chat with it": f"python main.py chat {tuned}"}
+    weights = {p: p.stat().st_mtime_ns for p in Path("checkpoints").glob("*/*/model.safetensors")}
+    again = quickstart(chat=True, max_steps=2)
+    assert finished(again).path == first.path
+    assert all(made(again).values())
+    assert weights == {p: p.stat().st_mtime_ns for p in weights}
+    assert finished(quickstart(max_steps=2)).summary["teach it to answer"] == (
+        "python main.py quickstart --chat"
+    )

@@ -155,5 +155,8 @@ def what_next(table: Sequence[Row]) -> Next:
             return Next(number, f"{row.stage.title}: {_TO_DO[row.stage.command]} (Enter)")
     chat = next(number for number, row in enumerate(table) if row.stage.command == "chat")
     judge = next(number for number, row in enumerate(table) if row.stage.command == "benchmark")
+    tuned = any(row.stage.command == "sft" and row.product.usable for row in table)
+    if not tuned:
+        return Next(chat, "your model is ready: Tune teaches it to answer, or talk to it (Enter)")
     judged = "" if table[judge].product.usable else f"{judge} judges it, or "
     return Next(chat, f"your model is ready: {judged}talk to it (Enter)")

@@ -55,8 +55,9 @@ def _resumable(command: str) -> Callable[[Config], list[str]]:
 
 
 def _example_sets(config: Config) -> list[str]:
-    folders = _folders(config.paths.data_dir / corpora.EXAMPLES)
-    return _printable(dict.fromkeys(path.name for path in folders))
+    """Newest first."""
+    made = corpora.example_sets(config.paths.data_dir)
+    return _printable({folder.name: None for folder, _ in made})
 
 
 def _checkpoints(config: Config) -> list[str]:
