@@ -83,7 +83,7 @@ class GgufTokenizer:
         model = {
             "type": "BPE",
             "vocab": self._ids,
-            "merges": [merge.split(" ") for merge in found["merges"]],
+            "merges": [merge.split(" ") for merge in found.get("merges", ())],
             "ignore_merges": whole_words,
         }
         whole = [{"trim_offsets": True} | step for step in steps]  # which the library asks for

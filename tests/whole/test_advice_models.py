@@ -167,15 +167,15 @@ def _chats(*answers: str) -> tuple[str, ...]:
     return ("lima", "--input", "chats.jsonl", "--tokenizer", "chars")
 
 
-def _several_chats() -> None:
+def several_chats() -> None:
     _chats("The hen.", "The fox.", "An egg.")
 
 
-def _a_set_of_chats() -> None:
+def a_set_of_chats() -> None:
     made(*_chats("The hen.", "The fox.", "An egg."))
 
 
-@advises(SITUATIONS, "pipeline/sft/setup.py:_data_folder", then=_several_chats, FILE="chats.jsonl")
+@advises(SITUATIONS, "pipeline/sft/setup.py:_data_folder", then=several_chats, FILE="chats.jsonl")
 def _no_conversations_yet() -> list[str]:
     return ["sft"]
 
@@ -207,17 +207,17 @@ def _a_conversation_longer_than_the_context() -> list[str]:
 
 @advises(SITUATIONS, "pipeline/sft/setup.py:_window#2")
 def _rows_longer_than_the_context() -> list[str]:
-    _a_set_of_chats()
+    a_set_of_chats()
     return ["sft", "--window", "5000", "--max-steps", "1"]
 
 
 @advises(SITUATIONS, "pipeline/sft/setup.py:_window#3")
 def _rows_shorter_than_a_conversation() -> list[str]:
-    _a_set_of_chats()
+    a_set_of_chats()
     return ["sft", "--window", "8", "--max-steps", "1"]
 
 
-@advises(SITUATIONS, "pipeline/sft/setup.py:_assembled", then=_several_chats, FILE="chats.jsonl")
+@advises(SITUATIONS, "pipeline/sft/setup.py:_assembled", then=several_chats, FILE="chats.jsonl")
 def _a_single_conversation() -> list[str]:
     made(*_chats("The hen."))
     return ["sft"]
@@ -225,13 +225,13 @@ def _a_single_conversation() -> list[str]:
 
 @advises(SITUATIONS, "pipeline/sft/setup.py:_check_kind")
 def _conversations_where_pairs_are_compared() -> list[str]:
-    _a_set_of_chats()
+    a_set_of_chats()
     return ["sft", "--method", "dpo", "--max-steps", "1"]
 
 
 @advises(SITUATIONS, "pipeline/sft/setup.py:base_weights")
 def _adapters_whose_base_is_gone() -> list[str]:
-    _a_set_of_chats()
+    a_set_of_chats()
     made("sft", "--lora", "--max-steps", "1", "--name", "thin")
     [run] = Path("checkpoints").glob("sft_*_thin")
     base = json.loads((run / "sft_config.json").read_text())["base"]["checkpoint"]
@@ -241,7 +241,7 @@ def _adapters_whose_base_is_gone() -> list[str]:
 
 @advises(SITUATIONS, "pipeline/train/found_run.py:require_trained_by")
 def _a_tuned_run_that_train_shall_go_on_with() -> list[str]:
-    _a_set_of_chats()
+    a_set_of_chats()
     made("sft", "--max-steps", "1", "--name", "chat")
     return ["train", "--resume", "chat"]
 

@@ -76,6 +76,7 @@ HANDED_ON = {
     "app/tui/shutdown.py:farewell": "opens the app",
     "pipeline/conversations/origins.py:from_votes": "opens the app",
     "app/web/server.py:Server._guard": "names the command that is running",
+    "pipeline/benchmark/candidates.py:Candidates.failure": "of the first checkpoint",
     "pipeline/missing.py:MissingError.__init__": "of its caller",
     "pipeline/rehearsal/stage.py:_conclusion": "of a rehearsed stage",
     "pipeline/rehearsal/verdicts.py:failed": "of a rehearsed stage",
@@ -224,7 +225,9 @@ def test_the_way_of_ones_own_text_in_the_readme_works(
 def test_the_commands_of_the_readmes_table_work(
     line: str, house: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    done = pasted(line.removesuffix(" …"), capfd)
+    prepare = {"lima": test_advice_models.several_chats, "sft": test_advice_models.a_set_of_chats}
+    prepare.get(line.split()[2], lambda: None)()
+    done = pasted(line.removesuffix(" …").replace("FILE", "chats.jsonl"), capfd)
     assert done.code == 0, done.err
     for follow in advised(done.err if "jobs start" in line else ""):
         if "attach" in follow:
