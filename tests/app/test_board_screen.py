@@ -77,14 +77,16 @@ _RUNNING = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [WIDE, NARROW])
 @pytest.mark.parametrize(
-    ("name", "products", "jobs"),
+    ("size", "name", "products", "jobs"),
     [
-        ("board_empty", _EMPTY, []),
-        ("board_busy", _FULL, _RUNNING),
-        ("board_stale", _FULL, []),
-        ("board_failed", _FULL, _RUNNING[1:]),
+        (WIDE, "board_empty", _EMPTY, []),
+        (NARROW, "board_empty", _EMPTY, []),
+        (WIDE, "board_busy", _FULL, _RUNNING),
+        (NARROW, "board_busy", _FULL, _RUNNING),
+        (NARROW, "board_stale", _FULL, []),
+        (WIDE, "board_failed", _FULL, _RUNNING[1:]),
+        (NARROW, "board_failed", _FULL, _RUNNING[1:]),
     ],
 )
 def test_the_board_looks_as_it_did(
@@ -323,14 +325,11 @@ _STOPPED = _FULL | {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [WIDE, NARROW])
-def test_a_stopped_training_looks_as_it_did(
-    stage_set: Callable[..., None], size: tuple[int, int]
-) -> None:
+def test_a_stopped_training_looks_as_it_did(stage_set: Callable[..., None]) -> None:
     stage_set(_STOPPED, [])
 
     async def scene() -> None:
-        async with opened(size) as (_, pilot):
+        async with opened(NARROW) as (_, pilot):
             await check(pilot, "board_stopped")
 
     play(scene)
