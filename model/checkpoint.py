@@ -281,11 +281,13 @@ def _verify(folder: Path, names: Sequence[str]) -> None:
         try:
             verify(folder, names)
         except RefusedError as error:
+            stage = manifest.made_by.command  # which an export was made by, too
+            aside = f"; {stage} --resume auto sets a damaged newest one aside"
             raise RefusedError(
                 error.problem,
                 found=error.found,
-                remedy="use another checkpoint of this run, or copy this one again; "
-                "train --resume auto sets a damaged newest one aside",
+                remedy="use another checkpoint of this run, or copy this one again"
+                + (aside if manifest.kind == "checkpoint" else ""),
             ) from error
 
 

@@ -54,7 +54,7 @@ def stage_command(stage: Stage, arguments: Sequence[str]) -> Callable[..., Invoc
     parameters = {
         f"{section}__{name}": _parameter([section, name], field, f"--{_kebab(name)}")
         for section in filter(None, (stage.section, stage.also))
-        for name, field in section_model(section).model_fields.items()
+        for name, field in _in_order(section_model(section))
     }
     if names_corpus(stage):
         field = section_model("dataset").model_fields["source"]
@@ -121,6 +121,13 @@ def section_model(section: str) -> type[BaseModel]:
     model = nested_model(Config.model_fields[section].annotation)
     assert model is not None
     return model
+
+
+def _in_order(model: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
+    """The fields of a model as the help lists them: those that a form shows first come first."""
+    common: tuple[str, ...] = getattr(model, "common_fields", ())
+    names = dict.fromkeys([*common, *model.model_fields])
+    return [(name, model.model_fields[name]) for name in names]
 
 
 def _parameter(path: Sequence[str], field: FieldInfo, *flags: str) -> inspect.Parameter:
