@@ -184,7 +184,7 @@ def from_votes(folder: Path) -> Origin:
         raise UsageError(
             "There are no votes to learn from yet.",
             found=f"no {file}",
-            remedy="compare checkpoints in the app and vote there: python main.py",
+            remedy="open Compare in the app, let two models answer a message, and vote",
         )
     return Origin("votes", [source(file)], lambda: _of_votes(folder))
 

@@ -22,6 +22,7 @@ from app.tui.themes import DARK
 from app.tui.widgets.completion import Choices, completed_path, matching
 from pipeline.options.config import Config
 from tests.support.pilot import shown, until
+from utils.artefacts import build_folder
 from utils.config import Layer
 
 
@@ -373,7 +374,8 @@ def test_each_setting_has_the_names_it_may_have(workspace: Path) -> None:
     tuned = Path("checkpoints/sft_lima_2026_01_02_10_00")
     shutil.copytree(step, tuned / step.name)
     (tuned / "run.json").write_text('{"command": "sft"}')
-    Path("data/post-training/lima").mkdir(parents=True)
+    with build_folder(Path("data/post-training/lima"), kind="examples", command="lima", options={}):
+        pass
     config = Config()
     names: dict[str, list[str]] = {}
     for section in Config.model_fields:

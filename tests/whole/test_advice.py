@@ -392,7 +392,8 @@ def _a_template_that_takes_nothing() -> list[str]:
 
 @advises(SITUATIONS, "pipeline/conversations/origins.py:from_corpus")
 def _a_corpus_without_clean_documents() -> list[str]:
-    return ["lima", "--from", "python"]
+    _fetched_by_hand()
+    return ["lima", "--from", "shakespeare"]
 
 
 @advises(SITUATIONS, "pipeline/conversations/stage.py:_Build._nothing_left")

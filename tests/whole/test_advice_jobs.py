@@ -312,7 +312,12 @@ def test_what_the_quickstart_proposes_works(house: Path, capfd: pytest.CaptureFi
     assert len(set(lines)) >= 4
     for line in dict.fromkeys(lines):
         line = line.replace("FOLDER", "notes").replace("--minutes 20", "--max-steps 2")
-        assert pasted(line, capfd).code == 0, line
+        done = pasted(line, capfd)
+        assert done.code == 0, line
+        if "--chat" in line:
+            follow = advised(done.out + done.err)[-1]
+            assert follow.split()[2] == "chat"
+            assert pasted(follow, capfd).code == 0, follow
 
 
 @pytest.mark.slow

@@ -50,7 +50,8 @@ PRINTED = {
     "a_run_that_is_done_says_how_it_goes_on": "pipeline/train/course.py:nothing_to_do",
     "what_the_quickstart_proposes_works": "pipeline/quickstart.py:_next_commands "
     "pipeline/quickstart.py:_next_commands#2 pipeline/quickstart.py:_next_commands#3 "
-    "pipeline/quickstart.py:_next_commands#4",
+    "pipeline/quickstart.py:_next_commands#4 pipeline/quickstart.py:_next_commands#5 "
+    "pipeline/quickstart.py:_taught_to_answer",
     "a_server_that_is_advised_answers": "app/client/responses.py:not_openai "
     "app/web/command.py:web pipeline/server/stage.py:_listen",
     "a_server_without_models_says_how_to_make_one": "pipeline/server/engine/"
@@ -74,7 +75,6 @@ HANDED_ON = {
     "app/launcher.py:obstacle": "opens the app, as tests/app/test_launcher.py does",
     "app/launcher.py:obstacle#2": "opens the app, as tests/app/test_launcher.py does",
     "app/tui/shutdown.py:farewell": "opens the app",
-    "pipeline/conversations/origins.py:from_votes": "opens the app",
     "app/web/server.py:Server._guard": "names the command that is running",
     "pipeline/benchmark/candidates.py:Candidates.failure": "of the first checkpoint",
     "pipeline/missing.py:MissingError.__init__": "of its caller",
