@@ -85,14 +85,16 @@ class PageApp(AppService):
     async def stop(self) -> None:
         """Ask it to end; one that does not is ended."""
         process = self._process
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_PATIENCE):
-                await super().stop()
-        if process is not None:
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    process.kill()
-            await process.wait()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PATIENCE):
+                    await super().stop()
+        finally:  # also where the server, which ends, does not wait for it
+            if process is not None:
+                if process.returncode is None:
+                    with suppress(ProcessLookupError):
+                        process.kill()
+                await process.wait()
 
 
 class Server(textual_serve.server.Server):

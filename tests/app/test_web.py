@@ -15,10 +15,12 @@ from urllib.parse import urlsplit
 import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestClient, TestServer
+from textual_serve.app_service import AppService
+from textual_serve.download_manager import DownloadManager
 from yarl import URL
 
 from app.web.command import loopback
-from app.web.server import Server, bounded, known_name
+from app.web.server import PageApp, Server, bounded, known_name
 from tests.support.browser import CHROMIUM, PATIENCE, page
 from tests.support.run_folders import finished_run
 from utils.ports import listen
@@ -96,6 +98,33 @@ def test_on_a_phone_the_cells_can_be_read_and_the_page_for_phones_is_named(
 
     with served() as url:
         asyncio.run(act(url))
+
+
+def test_an_app_is_ended_even_where_nobody_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nowhere(_: object = None) -> None:
+        return
+
+    monkeypatch.setattr(
+        AppService, "stop", lambda _: asyncio.sleep(600)
+    )  # it does not end by itself
+
+    async def act() -> None:
+        app = PageApp(
+            "", write_bytes=nowhere, write_str=nowhere, close=nowhere,
+            download_manager=DownloadManager(),
+        )  # fmt: skip
+        process = await asyncio.create_subprocess_exec(
+            "sleep", "600", stdin=asyncio.subprocess.PIPE
+        )
+        app._process = process
+        ending = asyncio.create_task(app.stop())
+        await asyncio.sleep(0.1)
+        assert process.returncode is None
+        ending.cancel()
+        await asyncio.wait([ending])
+        assert process.returncode is not None
+
+    asyncio.run(act())
 
 
 @asynccontextmanager
