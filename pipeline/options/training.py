@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from pipeline.options.data import Count, Device, Fraction, Options, Precision, Seed
+from utils.scheduler import lr_multiplier
 
 
 class TrainingOptions(Options):
@@ -80,6 +81,17 @@ class TrainingOptions(Options):
         it."""
         assert self.learning_rate is not None
         return self.learning_rate
+
+    def lr_multiplier(self, step: int, total: int) -> float:
+        """The share of the peak learning rate at 0-based `step` of `total`."""
+        return lr_multiplier(
+            step,
+            total,
+            schedule=self.schedule,
+            warmup_steps=self.warmup_steps,
+            cooldown=self.cooldown,
+            min_ratio=self.min_lr_ratio,
+        )
 
     def smaller_batches(self) -> tuple[int, int] | None:
         """The next smaller batch size with more accumulation that gives the same rows per step;

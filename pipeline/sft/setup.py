@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from model.config import ModelConfig, parameter_count
 from model.huggingface.config import read_model_config
-from pipeline.conversations.example_set import FOLDER, KIND, ExampleSet, open_examples
+from pipeline import corpora
+from pipeline.conversations.example_set import FOLDER, ExampleSet, open_examples
 from pipeline.missing import MissingError
 from pipeline.options.command import tuning_command
 from pipeline.options.config import Config, Settings, SftOptions, Typed, typed_in
@@ -31,7 +32,7 @@ from pipeline.train.found_run import (
 )
 from pipeline.train.init_from import Initial
 from pipeline.train.run_setup import RunSetup, length_note
-from utils.artefacts import Source, read_manifest
+from utils.artefacts import Source
 from utils.errors import HatcheryError, RefusedError, UsageError
 
 _USUAL_WINDOW = 512
@@ -225,24 +226,14 @@ def _data_folder(config: Config, options: SftOptions) -> Path:
     if options.data is not None:
         named = home / options.data
         return named if not options.data.exists() and named.is_dir() else options.data
-    made = [(_made(folder), folder) for folder in home.glob("[!.]*")]
-    newest = max((time, folder) for time, folder in [*made, ("", home)])
-    if not newest[0]:
+    made = corpora.example_sets(config.paths.data_dir)
+    if not made:
         raise MissingError(
             "There are no conversations to tune on yet.",
             f"no set of them in {home}",
             commands=[("lima", "--input", "FILE")],
         )
-    return newest[1]
-
-
-def _made(folder: Path) -> str:
-    """When a set of conversations was made; empty where the folder is none."""
-    try:
-        manifest = read_manifest(folder)
-    except (HatcheryError, OSError):
-        return ""
-    return manifest.made_by.time if manifest is not None and manifest.kind == KIND else ""
+    return made[0][0]
 
 
 def _tokenizer(config: Config, base: Initial, data: ExampleSet) -> Tokenizer:

@@ -22,7 +22,7 @@ from model.lora import LoraSettings, adapters, add_adapters
 from pipeline.events import Event, Progress, Saved, Warned
 from pipeline.options.command import tuning_command
 from pipeline.options.config import Config, Settings, SftOptions, Typed
-from pipeline.runs import folders, pretrained
+from pipeline.runs import pretrained
 from pipeline.sft.answers import HeldOutQuestions
 from pipeline.sft.batches import ConversationBatches
 from pipeline.sft.preference import (
@@ -34,13 +34,13 @@ from pipeline.sft.preference import (
     write_reference,
 )
 from pipeline.sft.setup import TuneSetup, base_weights, begin_run, resume_run
-from pipeline.train.course import course, nothing_to_do
+from pipeline.train.course import course, locked_setup, nothing_to_do, settings_to_go_on
 from pipeline.train.objective import NextToken, Objective
 from pipeline.train.session import Session
 from pipeline.train.state import RunState, load_state
 from pipeline.train.task import Task
 from utils.artefacts import read_manifest
-from utils.files import FolderLock, write_json
+from utils.files import write_json
 from utils.units import human_count
 
 SETTINGS = "sft_config.json"
@@ -57,7 +57,12 @@ def run(config: Config, options: SftOptions, stop: StopSignal, typed: Typed) -> 
     if missing is not None:
         yield Progress(0, message=f"fetching {missing}")
     with ExitStack() as stack:
-        setup = _prepare(config, options, typed, stack)
+        setup = locked_setup(
+            options.resume,
+            partial(begin_run, config, options, typed),
+            partial(resume_run, config, options, typed),
+            stack,
+        )
         if setup.steps_done >= setup.total_steps:
             yield from nothing_to_do(setup)
             return
@@ -69,18 +74,6 @@ def run(config: Config, options: SftOptions, stop: StopSignal, typed: Typed) -> 
             partial(_changed, Settings(config, typed), setup),
             stop,
         )
-
-
-def _prepare(config: Config, options: SftOptions, typed: Typed, stack: ExitStack) -> TuneSetup:
-    """A new run or one to go on with, whose folder is locked until `stack` ends."""
-    if options.resume is not None:
-        setup = resume_run(config, options, typed, lambda run: stack.enter_context(FolderLock(run)))
-        if setup.parent is None:
-            return setup
-    else:
-        setup = begin_run(config, options, typed)
-    stack.enter_context(FolderLock(setup.folder))
-    return setup
 
 
 def _announcements(setup: TuneSetup) -> Iterator[Event]:
@@ -247,9 +240,4 @@ def _is_warm(setup: TuneSetup) -> bool:
 
 def _changed(settings: Settings, setup: TuneSetup, **changes: object) -> tuple[str, ...]:
     """See `pipeline.train.course.Changed`."""
-    if folders.step_folders(setup.folder):
-        options = settings.config.sft.model_copy(update={"resume": str(setup.folder)})
-        elsewhere = {n for n in settings.typed if not n.startswith("sft.")}
-        config = settings.config.model_copy(update={"sft": options})
-        settings = Settings(config, frozenset({*elsewhere, "sft.resume"}))
-    return tuning_command(settings, changes)
+    return tuning_command(settings_to_go_on(settings, setup), changes)

@@ -5,23 +5,59 @@ Every event but progress is also written to the run's own events.jsonl.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
+from pathlib import Path
 from threading import Event as StopSignal
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from model import device as devices
 from pipeline import stages
 from pipeline.events import Event, Finished, Progress, Started, Warned, to_json
+from pipeline.options.config import Settings
 from pipeline.runs import folders
 from pipeline.train.run_setup import RunSetup, save_record
 from pipeline.train.session import Session
 from pipeline.train.trainer import NonFiniteError
 from utils.errors import HatcheryError, OutOfMemoryError, as_typed, is_out_of_memory
-from utils.files import AppendLog, DiskFullError
+from utils.files import AppendLog, DiskFullError, FolderLock
 
 Changed: TypeAlias = Callable[..., tuple[str, ...]]
 """Gives the command that goes on, from the last checkpoint where there is one, with other values
 of training settings: `changed(learning_rate="1e-3")`."""
+
+
+Lock: TypeAlias = Callable[[Path], object]
+_Setup = TypeVar("_Setup", bound=RunSetup)
+
+
+def locked_setup(
+    resume_from: str | None,
+    begin: Callable[[], _Setup],
+    resume: Callable[[Lock], _Setup],
+    stack: ExitStack,
+) -> _Setup:
+    """A new run, or one to go on with where `resume_from` names it, whose folder is locked until
+    `stack` ends. `resume` is given what locks a folder before it is looked into."""
+
+    def lock(folder: Path) -> object:
+        return stack.enter_context(FolderLock(folder))
+
+    setup = begin() if resume_from is None else resume(lock)
+    if not setup.resumes_itself:
+        lock(setup.folder)
+    return setup
+
+
+def settings_to_go_on(settings: Settings, setup: RunSetup) -> Settings:
+    """`settings` as they are typed to go on with a run, where it has a checkpoint; those that it
+    began with it keeps."""
+    if not folders.step_folders(setup.folder):
+        return settings
+    section = setup.command
+    own = getattr(settings.config, section).model_copy(update={"resume": str(setup.folder)})
+    elsewhere = {n for n in settings.typed if not n.startswith((f"{section}.", "model."))}
+    config = settings.config.model_copy(update={section: own})
+    return Settings(config, frozenset({*elsewhere, f"{section}.resume"}))
 
 
 def course(

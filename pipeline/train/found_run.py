@@ -21,7 +21,6 @@ from pipeline.train.run_setup import MOST_VALIDATION_BATCHES, RunSetup, length_n
 from utils.artefacts import MANIFEST
 from utils.errors import RefusedError, UsageError
 from utils.files import home_path
-from utils.scheduler import lr_multiplier
 
 _Options = TypeVar("_Options", bound=TrainingOptions)
 _Setup = TypeVar("_Setup", bound=RunSetup)
@@ -252,14 +251,7 @@ def _rate_changes(before: TrainingOptions, old: int, setup: RunSetup) -> list[st
 
 def _rate(options: TrainingOptions, step: int, total: int) -> float:
     """AdamW's learning rate at 0-based `step`."""
-    return options.peak_rate * lr_multiplier(
-        step,
-        total,
-        schedule=options.schedule,
-        warmup_steps=options.warmup_steps,
-        cooldown=options.cooldown,
-        min_ratio=options.min_lr_ratio,
-    )
+    return options.peak_rate * options.lr_multiplier(step, total)
 
 
 def _branch(config: Config, options: TrainingOptions, setup: _Setup) -> _Setup:

@@ -30,7 +30,6 @@ from pipeline.train.trainer import NonFiniteError, StepResult, Trainer
 from utils.files import DiskFullError, write_json
 from utils.logging_utils import DualLogger
 from utils.metrics import MetricsTracker
-from utils.scheduler import lr_multiplier
 from utils.units import human_bytes
 
 _MOST_FAILED_SAVES = 3  # in a row
@@ -91,14 +90,7 @@ class Session:
             optimizer,
             self._task.batches,
             self._task.objective,
-            lr_multiplier=lambda step: lr_multiplier(
-                step,
-                total,
-                schedule=options.schedule,
-                warmup_steps=options.warmup_steps,
-                cooldown=options.cooldown,
-                min_ratio=options.min_lr_ratio,
-            ),
+            lr_multiplier=lambda step: options.lr_multiplier(step, total),
             accumulation=options.gradient_accumulation_steps,
             gradient_clip=options.gradient_clip,
             dtype=self._dtype,

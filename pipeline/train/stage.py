@@ -20,9 +20,9 @@ from pipeline.dataloader import train_val_loaders
 from pipeline.events import Event, Progress, Sample, Warned
 from pipeline.options.command import train_command
 from pipeline.options.config import Config, Settings, TrainOptions, Typed
-from pipeline.runs import folders, pretrained
+from pipeline.runs import pretrained
 from pipeline.train.benchmarks import StepBenchmark, tasks_here
-from pipeline.train.course import course, nothing_to_do
+from pipeline.train.course import course, locked_setup, nothing_to_do, settings_to_go_on
 from pipeline.train.fitting import fitting, is_unset, usual_speed
 from pipeline.train.objective import NextToken
 from pipeline.train.resume import resume_run
@@ -31,7 +31,6 @@ from pipeline.train.setup import Setup, begin_run
 from pipeline.train.state import load_state
 from pipeline.train.task import Task, document_start, write_sample
 from utils.errors import RefusedError, as_typed
-from utils.files import FolderLock
 from utils.units import human_count
 
 _SMALLER = 0.7  # of the parameters, from which a smaller model is worth a word
@@ -50,7 +49,12 @@ def run(config: Config, options: TrainOptions, stop: StopSignal, typed: Typed) -
     if missing is not None:
         yield Progress(0, message=f"fetching {missing}")
     with ExitStack() as stack:
-        setup = _prepare(config, options, typed, stack)
+        setup = locked_setup(
+            options.resume,
+            partial(begin_run, config, options, typed),
+            partial(resume_run, config, options, typed),
+            stack,
+        )
         if setup.steps_done >= setup.total_steps:
             yield from nothing_to_do(setup)
             return
@@ -65,18 +69,6 @@ def run(config: Config, options: TrainOptions, stop: StopSignal, typed: Typed) -
             partial(_changed, settings, setup),
             stop,
         )
-
-
-def _prepare(config: Config, options: TrainOptions, typed: Typed, stack: ExitStack) -> Setup:
-    """A new run or one to go on with, whose folder is locked until `stack` ends."""
-    if options.resume is not None:
-        setup = resume_run(config, options, typed, lambda run: stack.enter_context(FolderLock(run)))
-        if setup.parent is None:
-            return setup
-    else:
-        setup = begin_run(config, options, typed)
-    stack.enter_context(FolderLock(setup.folder))
-    return setup
 
 
 def _title(config: Config, setup: Setup) -> str:
@@ -167,9 +159,5 @@ def _size_for_the_text(config: Config, setup: Setup, typed: Typed) -> Iterator[E
 
 def _changed(settings: Settings, setup: Setup, **changes: object) -> tuple[str, ...]:
     """See `pipeline.train.course.Changed`."""
-    if folders.step_folders(setup.folder):
-        options = settings.config.train.model_copy(update={"resume": str(setup.folder)})
-        elsewhere = {n for n in settings.typed if not n.startswith(("train.", "model."))}
-        config = settings.config.model_copy(update={"train": options})
-        settings = Settings(config, frozenset({*elsewhere, "train.resume"}))
-    return train_command(settings, {f"train.{name}": value for name, value in changes.items()})
+    named = {f"train.{name}": value for name, value in changes.items()}
+    return train_command(settings_to_go_on(settings, setup), named)

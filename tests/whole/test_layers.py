@@ -31,6 +31,7 @@ CRUMBS = {
     "pipeline/server/http/page.py": "serves page.html, as each route has a file",
     "pipeline/sft/answers.py": "what a model writes between steps is no part of how it learns",
     "utils/metrics.py": "arithmetic without torch or files",
+    "utils/scheduler.py": "the shapes of a learning rate, looked for by that name",
 }
 """Small files with one importer, and why each is not a part of it."""
 FAMILIES = {
