@@ -19,7 +19,7 @@ class TrainingOptions(Options):
     max_steps: Count | None = Field(
         None, description="Optimizer steps in all; default: from --epochs"
     )
-    epochs: float = Field(1.0, gt=0, description="Times that the text is read")
+    epochs: float | None = Field(None, gt=0, description="Times that its data is read")
     batch_size: Count = Field(16, description="Rows per micro-batch")
     gradient_accumulation_steps: Count = Field(1, description="Micro-batches per optimizer step")
     optimizer: Literal["muon", "adamw"] = Field(

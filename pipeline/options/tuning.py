@@ -1,5 +1,6 @@
 """Settings of the stages that tune a model to answer; see `pipeline.options.config`."""
 
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,7 @@ from pipeline.options.training import TrainingOptions
 
 _RATES = ((10_000_000, 1e-3), (100_000_000, 2e-4))  # most parameters, rate
 _FASTEST_ADAPTERS = 2e-3
+_EPOCHS, _MOST_EPOCHS, _FEW_STEPS = 3.0, 10.0, 60
 
 
 class LimaOptions(Options):
@@ -73,7 +75,11 @@ class SftOptions(TrainingOptions):
         None,
         description="Conversations made by lima: their folder, or its name; default: the newest",
     )
-    epochs: float = Field(3.0, gt=0, description="Times that the conversations are read")
+    epochs: float | None = Field(
+        None,
+        gt=0,
+        description="Times that the conversations are read; default: 3, of a small set up to 10",
+    )
     batch_size: Count = Field(8, description="Rows per micro-batch")
     window: int | None = Field(
         None,
@@ -127,6 +133,13 @@ class SftOptions(TrainingOptions):
     nll_weight: float = Field(
         0.0, ge=0, description="dpo: weight of the chosen answer's own loss, which keeps it likely"
     )
+
+
+def usual_epochs(steps_per_epoch: float) -> float:
+    """How often conversations are read where nobody has said it: three times, or more of so few
+    that it would end after a handful of steps; not any number, since each epoch keeps a checkpoint.
+    """
+    return min(max(_EPOCHS, math.ceil(_FEW_STEPS / steps_per_epoch)), _MOST_EPOCHS)
 
 
 def usual_rate(parameters: int, *, lora: bool = False, preferences: bool = False) -> float:

@@ -18,7 +18,7 @@ from pipeline.conversations.example_set import FOLDER, ExampleSet, open_examples
 from pipeline.missing import MissingError
 from pipeline.options.command import tuning_command
 from pipeline.options.config import Config, Settings, SftOptions, Typed, typed_in
-from pipeline.options.tuning import usual_rate
+from pipeline.options.tuning import usual_epochs, usual_rate
 from pipeline.runs import folders, inventory
 from pipeline.runs.record import recorded_options
 from pipeline.sft.packing import rows_needed
@@ -334,7 +334,11 @@ def _assembled(
     packed = packed and options.method == "sft"  # the answers of a pair have a row each
     rows = rows_needed(lengths, options.window, packed=packed)
     per_epoch = -(-rows // (options.batch_size * options.gradient_accumulation_steps))
-    total = options.max_steps or max(1, math.ceil(options.epochs * per_epoch))
+    epochs = options.epochs or usual_epochs(per_epoch)
+    total = options.max_steps
+    if total is None:
+        total = max(1, math.ceil(epochs * per_epoch))
+        options = options.model_copy(update={"epochs": epochs})  # kept on resuming
     empty += no_measure
     notes = [f"{empty:,} conversations hold nothing to learn and are left out."] if empty else []
     return TuneSetup(

@@ -45,6 +45,7 @@ def resume_run(
     setup = assemble(run, merged, model, data, tokenizer, checkpoint, None, notes, epoch)
     setup = replace(setup, origin=record.initial, record=record)
     before = recorded_options(run, record)
+    assert isinstance(before, TrainOptions)
     _, old_steps = run_length(before, windows_per_epoch(data, record.epoch))
     return going_on(config, options, typed, before, old_steps, setup)
 

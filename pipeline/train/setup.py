@@ -10,7 +10,7 @@ from model.config import ModelConfig
 from pipeline import corpora, missing
 from pipeline.missing import MissingError
 from pipeline.options.command import train_command
-from pipeline.options.config import Config, Settings, TrainingOptions, TrainOptions, Typed
+from pipeline.options.config import Config, Settings, TrainOptions, Typed
 from pipeline.runs import folders
 from pipeline.runs.record import Epoch
 from pipeline.tokenizer.load import load_tokenizer
@@ -205,7 +205,7 @@ def windows_per_epoch(data: TokenSet, epoch: Epoch) -> float:
     return data.train.epoch if epoch == "text" else len(data.train)
 
 
-def run_length(options: TrainingOptions, windows: float) -> tuple[float, int]:
+def run_length(options: TrainOptions, windows: float) -> tuple[float, int]:
     """Optimizer steps of an epoch of so many windows, and of the whole run."""
     per_epoch = windows / (options.batch_size * options.gradient_accumulation_steps)
     return per_epoch, options.max_steps or max(1, math.ceil(options.epochs * per_epoch))

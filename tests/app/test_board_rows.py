@@ -190,6 +190,10 @@ def test_what_has_been_made_without_an_earlier_step_needs_none() -> None:
     tokens = products(download=MISSING, **fresh("tokenize", "prepare"))
     assert ROWS[what_next(rows(tokens, [])).row].command == "train"
     assert ROWS[what_next(rows(products(**fresh("train")), [])).row].command == "chat"
+    assert ROWS[what_next(rows(products(**fresh("train", "lima")), [])).row].command == "sft"
+    assert (
+        ROWS[what_next(rows(products(**fresh("train", "lima", "sft")), [])).row].command == "chat"
+    )
 
 
 def test_a_stopped_training_is_to_be_resumed_and_is_no_finished_model() -> None:

@@ -130,6 +130,13 @@ def test_the_cursor_waits_on_the_next_step_until_it_is_moved(
             await until(pilot, lambda: app.products == _EMPTY)
             await pilot.pause()
             assert _chosen(app) == "train"
+            await pilot.press("j")
+            await until(pilot, lambda: not isinstance(app.screen, BoardScreen))
+            stage_set(_FULL, [])
+            await until(pilot, lambda: app.products == _FULL)
+            await pilot.press("escape")
+            await until(pilot, lambda: isinstance(app.screen, BoardScreen))
+            await until(pilot, lambda: _chosen(app) == "prepare")
 
     play(scene)
 

@@ -36,6 +36,19 @@ def test_a_file_of_conversations_is_read_beside_the_tokenizer(chats: str) -> Non
     assert (made.where, made.there) == ("data/post-training/chats", "not there yet")
 
 
+def test_conversations_of_ones_own_documents_are_proposed(chats: str) -> None:
+    Path("notes").mkdir()
+    Path("notes/a.txt").write_text("Who lays the eggs?\n\nThe small hen lays them all.\n" * 9)
+    assert _proposed() == "python main.py lima"
+    run_stage("cleanup", cleanup={"input": ["notes"]})
+    assert _proposed() == "python main.py lima --from-corpus notes"
+    assert _proposed("--input", chats) == f"python main.py lima --input {chats}"
+
+
+def _proposed(*words: str) -> str:
+    return StageForm(find("lima"), words, products=survey(Config())).line
+
+
 def test_without_a_tokenizer_the_steps_that_make_one_come_first(workspace: Path) -> None:
     products = dict.fromkeys(("download", "cleanup"), Product("fresh", "notes", made=1.0))
     config = Config.model_validate({"lima": {"input": ["chats.jsonl"]}})

@@ -10,10 +10,11 @@ from safetensors.torch import load_file
 
 from pipeline.conversations.conversation import Conversation, Turn
 from pipeline.events import Event, Metric, Sample, Saved, Warned
-from pipeline.options.config import Config, SftOptions
+from pipeline.options.config import NOTHING_TYPED, Config, SftOptions
+from pipeline.options.tuning import usual_epochs
 from pipeline.runs import folders, inventory
 from pipeline.runs.record import read_record
-from pipeline.sft.setup import find_base
+from pipeline.sft.setup import begin_run, find_base
 from pipeline.tokenizer.chat_template import is_chat_model
 from pipeline.tokenizer.formats import read
 from tests.support.example_sets import BASE, SET, base_run, conversations, example_set
@@ -58,6 +59,24 @@ def validations(events: list[Event]) -> dict[int, float]:
 def talk(workspace: Path) -> Path:
     base_run()
     return example_set(SET, conversations(30))
+
+
+@pytest.mark.parametrize(
+    ("steps_per_epoch", "epochs"), [(1, 10), (3, 10), (7, 9), (19, 4), (20, 3), (500, 3)]
+)
+def test_a_small_set_is_read_more_often(steps_per_epoch: float, epochs: float) -> None:
+    assert usual_epochs(steps_per_epoch) == epochs
+
+
+def test_the_length_that_somebody_has_said_is_kept(talk: Path) -> None:
+    def length(**said: Any) -> tuple[float, int]:
+        setup = begin_run(Config(), SftOptions(device="cpu", batch_size=2, **said), NOTHING_TYPED)
+        return setup.options.epochs, setup.total_steps
+
+    epochs, steps = length()
+    assert 3 < epochs <= 10
+    assert length(epochs=2) == (2, 2 * steps / epochs)
+    assert length(max_steps=5)[1] == 5
 
 
 @pytest.mark.slow

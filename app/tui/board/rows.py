@@ -153,10 +153,14 @@ def what_next(table: Sequence[Row]) -> Next:
             return Next(number, f"resume {run} (r, or Enter for its settings)")
         if row.state == "missing" and row.stage.command in _TO_DO and number > last:
             return Next(number, f"{row.stage.title}: {_TO_DO[row.stage.command]} (Enter)")
-    chat = next(number for number, row in enumerate(table) if row.stage.command == "chat")
-    judge = next(number for number, row in enumerate(table) if row.stage.command == "benchmark")
-    tuned = any(row.stage.command == "sft" and row.product.usable for row in table)
-    if not tuned:
+    at = {row.stage.command: number for number, row in enumerate(table)}
+    chat, judge, tune = at["chat"], at["benchmark"], at["sft"]
+    conversations = table[at["lima"]].product
+    if not table[tune].product.usable:
+        if conversations.usable:
+            return Next(
+                tune, f"Tune: let your model learn to answer as in {conversations.title} (Enter)"
+            )
         return Next(chat, "your model is ready: Tune teaches it to answer, or talk to it (Enter)")
     judged = "" if table[judge].product.usable else f"{judge} judges it, or "
     return Next(chat, f"your model is ready: {judged}talk to it (Enter)")

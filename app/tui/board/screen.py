@@ -88,6 +88,7 @@ class BoardScreen(HatcheryScreen):
             self.query_one(selector).border_title = title
         self._rows: list[Row] = []
         self._next = Next(0, "")
+        self._next_before = 0  # its row when the screen was left
         self._chosen = False  # once the user has moved the cursor, it stays where it is
         app = self.hatchery
         app.jobs_changed.subscribe(self, lambda _: self._show())
@@ -99,8 +100,15 @@ class BoardScreen(HatcheryScreen):
             self._system_read(app.reading)
         self._show()
 
+    def on_screen_suspend(self) -> None:
+        self._next_before = self._next.row
+
     def on_screen_resume(self) -> None:
+        """Who comes back to another next step stands on it."""
         self._show()
+        if self._next.row != self._next_before:
+            self._chosen = False
+            self._show()
 
     def on_resize(self) -> None:
         self.call_after_refresh(self._fit)

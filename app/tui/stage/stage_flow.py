@@ -57,7 +57,8 @@ def proposals(
 
     `corpus` is named by stages that work on one. A tokenizer that is there is proposed again as it
     was made; one for another corpus is called like it, and so is a run. Where another corpus has a
-    newer run, what uses a model names the run of this one.
+    newer run, what uses a model names the run of this one. Conversations are looked for in the
+    documents of the corpus.
     """
     proposed: dict[str, Any] = {}
     options = getattr(config, stage.section)
@@ -70,6 +71,9 @@ def proposals(
         fit = None if "tokenize.train" in again else _size_for_text(config, corpus)
         sized = {"tokenize.vocab_size": fit} if fit is not None else {}
         proposed = {"tokenize.train": "bpe"} | sized | again
+    elif stage.command == "lima" and not (options.input or options.embedded or options.votes):
+        clean = (products or {}).get("cleanup", MISSING)
+        proposed = {"lima.from_corpus": config.source} if clean.usable else {}
     run = (products or {}).get("train", MISSING)
     if run.path is not None and stage.command == "benchmark" and _has_several(run.path, options):
         proposed["benchmark.every_checkpoint"] = run.path.name

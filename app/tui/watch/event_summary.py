@@ -207,7 +207,7 @@ class EventSummary:
         self._write(event.source, event.index, prompt, text)
 
     def _example(self, event: events.Example) -> None:
-        self._write(event.rule, event.index, event.question, event.answer)
+        self._write(event.rule, event.index, f"{event.question}\n", event.answer)
 
     def _write(self, source: str, index: int, prompt: str, text: str) -> None:
         self._texts[source, index] = Text(source, prompt[-_TEXT:], text[-_TEXT:])
